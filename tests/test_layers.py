@@ -1,0 +1,107 @@
+"""The direction of imports: what is built on what, read from the source without running it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import yolo9k
+
+PACKAGE = Path(yolo9k.__file__).parent
+
+LAYERS = {
+    "errors": 0,
+    "progress": 0,
+    "boxes": 1,
+    "samples": 1,
+    "anchors": 1,
+    "anchor_plots": 1,
+    "images": 1,
+    "drawing": 1,
+    "fetch": 1,
+    "config": 1,
+    "wordtree": 1,
+    "datasets": 2,
+    "detection": 2,
+    "metrics": 2,
+    "models": 2,
+    "darknet": 3,
+    "checkpoint": 3,
+    "build": 4,
+    "inference": 5,
+    "evaluation": 6,
+    "export": 6,
+    "training": 6,
+    "bench": 7,
+    "demo": 7,
+    "cli": 8,
+}
+NEIGHBOURS = {  # imports inside one layer that are wanted
+    "anchors": {"boxes"},
+    "samples": {"boxes"},
+    "anchor_plots": {"anchors"},
+    "training": {"evaluation"},
+}
+HEAVY = ("torch", "torchvision", "pydantic", "numpy", "cv2", "albumentations", "matplotlib", "pycocotools")
+
+
+def part_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_modules(path):
+    """Names of modules that a file imports anywhere, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute here"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def parts_imported(path):
+    """The parts of the package that a file imports; names that `yolo9k` itself offers are none."""
+    names = (name.split(".") for name in imported_modules(path))
+    return {name[1] for name in names if name[0] == "yolo9k" and len(name) > 1} & set(LAYERS)
+
+
+SOURCES = sorted(
+    path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name != "__init__.py"
+)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    part = part_of(path)
+    assert part in LAYERS, f"{part}: a new part needs its layer here and in docs/design.md"
+    for other in parts_imported(path) - {part} - NEIGHBOURS.get(part, set()):
+        assert LAYERS[other] < LAYERS[part], f"{path.name} ({part}) imports {other}, which is not below it"
+
+
+def test_only_commands_print():
+    for path in SOURCES:
+        calls = (
+            node
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Call)
+        )
+        names = {node.func.id for node in calls if isinstance(node.func, ast.Name)}
+        assert part_of(path) == "cli" or "print" not in names, path
+
+
+def test_one_module_knows_albumentations():
+    users = [
+        path for path in SOURCES if part_of(path) != "cli" and "albumentations" in imported_modules(path)
+    ]
+    assert len(users) <= 1, users
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=lambda path: path.stem)
+def test_each_command_file_starts_without_heavy_imports(path):
+    name = "yolo9k.cli" if path.stem == "__init__" else f"yolo9k.cli.{path.stem}"
+    code = f"import sys, {name}; print(*[m for m in {HEAVY} if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.split() == []

@@ -1,0 +1,61 @@
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the scripts are for bash")
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy with the scripts and a .venv whose Python only notes what it is asked to do."""
+    shutil.copytree(REPOSITORY / "scripts", tmp_path / "scripts")
+    (tmp_path / "pyproject.toml").write_text("one")
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$@" >>calls\n')
+    python.chmod(0o755)
+    return tmp_path
+
+
+def prepare(checkout, extras):
+    """Run `prepare`; give the installations so far."""
+    script = f'set -eu; . scripts/environment.sh; prepare "{extras}"'
+    subprocess.run(["bash", "-c", script], cwd=checkout, check=True)
+    return (checkout / "calls").read_text().splitlines()
+
+
+def test_installs_again_only_when_something_changed(checkout):
+    assert prepare(checkout, "")[-1].endswith("--editable .")
+    assert len(prepare(checkout, "")) == 1
+    assert prepare(checkout, "[dev]")[-1].endswith("--editable .[dev]")
+    assert len(prepare(checkout, "")) == 2  # what the demo needs is part of what development needs
+    (checkout / "pyproject.toml").write_text("two")
+    assert len(prepare(checkout, "[dev]")) == 3
+
+
+def test_a_failed_installation_is_tried_again(checkout):
+    python = checkout / ".venv" / "bin" / "python"
+    python.write_text('#!/bin/sh\necho "$@" >>calls\nexit 1\n')
+    for count in (1, 2):
+        with pytest.raises(subprocess.CalledProcessError):
+            prepare(checkout, "")
+        assert len((checkout / "calls").read_text().splitlines()) == count
+
+
+def test_says_when_there_is_no_python(tmp_path):
+    script = f". {REPOSITORY / 'scripts/environment.sh'}; find_python"
+    bash = shutil.which("bash")
+    found = subprocess.run([bash, "-c", script], env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert found.returncode == 1
+    assert "No Python 3.10 or newer was found" in found.stderr
+
+
+@pytest.mark.parametrize("name", ["scripts/demo", "scripts/test", ".ci/run"])
+def test_scripts_can_be_run(name):
+    assert os.access(REPOSITORY / name, os.X_OK)
+    subprocess.run(["bash", "-n", REPOSITORY / name], check=True)

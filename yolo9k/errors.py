@@ -1,0 +1,49 @@
+"""One exception class per exit code of the command; each message is one line for a person.
+
+A message names the place (file, line, key), the value found and what is allowed. Anything that is not a
+`Yolo9kError` is a bug and keeps its traceback (exit code 1).
+"""
+
+
+class Yolo9kError(Exception):
+    """Base of all errors that a user can mend."""
+
+    exit_code = 1
+
+
+class ConfigError(Yolo9kError):
+    """Wrong usage or a wrong config: unknown keys, wrong types, options that contradict each other."""
+
+    exit_code = 2
+
+
+class DataError(Yolo9kError):
+    """A data set, annotation, picture, label tree, taxonomy or map that cannot be used."""
+
+    exit_code = 3
+
+
+class WeightsError(Yolo9kError):
+    """A checkpoint, weights file, cfg or download that cannot be used."""
+
+    exit_code = 4
+
+
+class DivergedError(Yolo9kError):
+    """Training met a loss or gradient that is not finite."""
+
+    exit_code = 5
+
+
+class EnvironmentFault(Yolo9kError):
+    """The machine cannot do it: disk full, read-only folder, out of memory, missing device."""
+
+    exit_code = 6
+
+
+class Stopped(Yolo9kError):
+    """A signal asked the program to stop; what had to be saved has been saved."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
