@@ -1,0 +1,215 @@
+"""Drawing boxes on pictures, joining pictures to a mosaic, writing them to files.
+
+A picture is uint8 (H, W, 3) RGB; no function here changes its arguments. Line width and letters follow the
+shorter side of the picture, so that labels read alike on a thumbnail and on a photograph.
+"""
+
+import colorsys
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from yolo9k.errors import ConfigError, EnvironmentFault
+
+Colour = tuple[int, int, int]
+Rectangle = tuple[float, float, float, float]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+BLACK: Colour = (0, 0, 0)
+WHITE: Colour = (255, 255, 255)
+GOLDEN_RATIO = (math.sqrt(5) - 1) / 2  # steps of it around the colour circle never come close to each other
+SMALLEST_LETTERS = 11  # pixels; smaller ones cannot be read
+LETTERS_PER_SIDE = 36  # height of a label as a share of the picture's shorter side
+LINES_PER_SIDE = 180
+CAPTION_LETTERS = 13
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
+
+def colour(label: int) -> Colour:
+    """An RGB colour for a label; labels that are neighbours get colours that differ."""
+    hue = (0.02 + label * GOLDEN_RATIO) % 1
+    saturation, value = ((0.85, 1.0), (0.6, 0.95), (0.95, 0.75))[label // 8 % 3]
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def text_colour(background: Colour) -> Colour:
+    """Black or white, whichever reads better on `background` (luma of ITU-R BT.601)."""
+    red, green, blue = background
+    return BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else WHITE
+
+
+def draw_boxes(
+    image: np.ndarray,
+    xyxy: np.ndarray,
+    texts: Sequence[str],
+    colours: Sequence[Colour] | None = None,
+    *,
+    ignore: np.ndarray | None = None,
+) -> np.ndarray:
+    """A copy of `image` (H, W, 3) with boxes (N, 4) in its pixels, each with its text; "" draws no label.
+
+    `colours`: one per box (see `colour`), else all alike. Boxes marked in `ignore` (N,) are dashed. The first
+    box lies on top. Raises `ValueError` where the numbers of boxes, texts and colours differ.
+    """
+    colours = [colour(0)] * len(xyxy) if colours is None else colours
+    dashed = np.zeros(len(xyxy), bool) if ignore is None else ignore
+    canvas = Image.fromarray(image)
+    draw = ImageDraw.Draw(canvas)
+    line = max(1, round(min(canvas.size) / LINES_PER_SIDE))
+    boxes = [_inside(box, canvas.size) for box in np.asarray(xyxy, float).reshape(-1, 4)]
+    items = list(zip(boxes, texts, colours, dashed, strict=True))
+    for box, _, paint, dash in reversed(items):
+        _outline(draw, box, paint, line, dash=bool(dash))
+    _draw_labels(draw, [(box, text, paint) for box, text, paint, _ in items if text], line)
+    return np.array(canvas)
+
+
+def _inside(box: np.ndarray, size_wh: tuple[int, int]) -> Rectangle:
+    """The visible part of a box; corners in order, so that Pillow takes it."""
+    right, bottom = size_wh[0] - 1, size_wh[1] - 1
+    x1, x2 = np.sort(np.clip(box[[0, 2]], 0, right))
+    y1, y2 = np.sort(np.clip(box[[1, 3]], 0, bottom))
+    return float(x1), float(y1), float(x2), float(y2)
+
+
+def _outline(draw: ImageDraw.ImageDraw, box: Rectangle, paint: Colour, line: int, *, dash: bool) -> None:
+    if not dash:
+        draw.rectangle(box, outline=paint, width=line)
+        return
+    x1, y1, x2, y2 = box
+    for a, b in (((x1, y1), (x2, y1)), ((x2, y1), (x2, y2)), ((x2, y2), (x1, y2)), ((x1, y2), (x1, y1))):
+        pieces = max(1, round(math.dist(a, b) / (8 * line)))
+        for piece in range(pieces):
+            start, stop = piece / pieces, (piece + 0.5) / pieces
+            ends = [(a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t) for t in (start, stop)]
+            draw.line([*ends[0], *ends[1]], fill=paint, width=line)
+
+
+def _draw_labels(
+    draw: ImageDraw.ImageDraw, items: Sequence[tuple[Rectangle, str, Colour]], line: int
+) -> None:
+    """Labels at their boxes; each takes the place at its box that hides least of earlier labels."""
+    taken: list[Rectangle] = []
+    for box, text, paint in items:
+        font = _font(draw, text)
+        place = min(
+            _places(box, _label_wh(draw, text, font), draw.im.size, line), key=lambda p: _hidden(p, taken)
+        )
+        taken.append(place)
+        draw.rectangle(place, fill=paint)
+        middle = (place[0] + place[2]) / 2, (place[1] + place[3]) / 2
+        draw.text(middle, text, fill=text_colour(paint), font=font, anchor="mm")
+
+
+def _font(draw: ImageDraw.ImageDraw, text: str) -> Font:
+    """Letters for the picture's size, smaller where the text would be wider than the picture."""
+    width, height = draw.im.size
+    size = max(SMALLEST_LETTERS, min(width, height) / LETTERS_PER_SIDE)
+    font = ImageFont.load_default(size)
+    needed = _label_wh(draw, text, font)[0]
+    return font if needed <= width else ImageFont.load_default(max(5.0, size * width / needed))
+
+
+def _label_wh(draw: ImageDraw.ImageDraw, text: str, font: Font) -> tuple[float, float]:
+    size = getattr(font, "size", SMALLEST_LETTERS)
+    return draw.textlength(text, font=font) + 0.5 * size, 1.25 * size
+
+
+def _places(
+    box: Rectangle, label_wh: tuple[float, float], size_wh: tuple[int, int], line: int
+) -> list[Rectangle]:
+    """Where a label may stand, best first: above the box, inside its top, below it, inside its bottom."""
+    (x1, y1, x2, y2), (w, h) = box, label_wh
+    corners = [(x1, y1 - h), (x2 - w + line, y1 - h), (x1, y1), (x1, y2), (x1, y2 - h)]
+    free = [corner for corner in corners if 0 <= corner[1] <= size_wh[1] - h] or [(x1, 0)]
+    lefts = [(max(0.0, min(x, size_wh[0] - 1 - w)), y) for x, y in free]
+    return [(x, y, x + w, y + h) for x, y in lefts]
+
+
+def _hidden(place: Rectangle, taken: Sequence[Rectangle]) -> float:
+    """Area of earlier labels under `place`."""
+    if not taken:
+        return 0.0
+    others = np.array(taken)
+    widths = np.minimum(others[:, 2], place[2]) - np.maximum(others[:, 0], place[0])
+    heights = np.minimum(others[:, 3], place[3]) - np.maximum(others[:, 1], place[1])
+    return float((widths.clip(0) * heights.clip(0)).sum())
+
+
+def fit(image: np.ndarray, xyxy: np.ndarray, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The picture and its boxes (N, 4) at the largest size inside `size_wh`.
+
+    What is drawn after it keeps its size in a mosaic; what is drawn before shrinks with the picture.
+    """
+    fitted = np.array(ImageOps.contain(Image.fromarray(image), size_wh))
+    scale = np.array([fitted.shape[1] / image.shape[1], fitted.shape[0] / image.shape[0]] * 2)
+    return fitted, (np.asarray(xyxy).reshape(-1, 4) * scale).astype(np.float32)
+
+
+def mosaic(
+    images: Sequence[np.ndarray],
+    columns: int | None = None,
+    cell_wh: tuple[int, int] = (320, 240),
+    captions: Sequence[str] | None = None,
+) -> np.ndarray:
+    """Pictures side by side on white, row by row, each as large as its cell allows, a caption below each.
+
+    `columns`: as many as make the whole about square. Raises `ValueError` for no pictures.
+    """
+    if not images:
+        raise ValueError("a mosaic needs at least one picture")
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    below = 0 if captions is None else round(1.5 * CAPTION_LETTERS)
+    (cell_w, cell_h), gap = cell_wh, 4
+    step_x, step_y = cell_w + gap, cell_h + below + gap
+    rows = math.ceil(len(images) / columns)
+    canvas = Image.new("RGB", (columns * step_x + gap, rows * step_y + gap), WHITE)
+    for number, image in enumerate(images):
+        left, top = gap + number % columns * step_x, gap + number // columns * step_y
+        shown = ImageOps.contain(Image.fromarray(image), cell_wh)
+        canvas.paste(shown, (left + (cell_w - shown.width) // 2, top + (cell_h - shown.height) // 2))
+        if captions is not None:
+            _caption(canvas, captions[number], (left, top + cell_h), cell_w)
+    return np.array(canvas)
+
+
+def _caption(canvas: Image.Image, text: str, corner: tuple[int, int], width: int) -> None:
+    """Text centred below a cell, its end cut off where it is too long."""
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(CAPTION_LETTERS)
+    shown = text
+    while shown and draw.textlength(shown, font=font) > width:
+        shown = shown.rstrip("…")[:-1] + "…" if len(shown) > 1 else ""
+    draw.text((corner[0] + width / 2, corner[1] + 2), shown, fill=BLACK, font=font, anchor="ma")
+
+
+def legend(texts: Sequence[str], colours: Sequence[Colour], width: int) -> np.ndarray:
+    """A strip of `width` pixels that says what colours mean: uint8 (height, width, 3)."""
+    font, height = ImageFont.load_default(CAPTION_LETTERS), 2 * CAPTION_LETTERS
+    canvas = Image.new("RGB", (width, height), WHITE)
+    draw, left = ImageDraw.Draw(canvas), 6.0
+    for text, paint in zip(texts, colours, strict=True):
+        draw.rectangle((left, 6, left + height - 12, height - 6), fill=paint)
+        draw.text((left + height - 6, height / 2), text, fill=BLACK, font=font, anchor="lm")
+        left += height + draw.textlength(text, font=font) + 16
+    return np.array(canvas)
+
+
+def save_image(path: str | Path, image: np.ndarray) -> None:
+    """Write a picture, PNG or JPEG by its suffix; folders are made.
+
+    Raises `ConfigError` for another suffix and `EnvironmentFault` where the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(
+            f"{path}: pictures are written as {', '.join(SUFFIXES)}, not {path.suffix or 'no suffix'!r}"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path, quality=92)  # of JPEG; lossless formats do not look at it
+    except OSError as error:
+        raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,188 @@
+"""The types that cross the borders between parts: labels, samples, batches and detections.
+
+Boxes are float `xyxy` in pixels of the picture they come with. Ragged data are flat arrays with an
+`image_index`; there is no padding and no limit on the number of boxes.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from yolo9k.boxes import xyxy_to_xywh
+
+if TYPE_CHECKING:
+    import supervision
+
+
+@dataclass(frozen=True)
+class BoxLabels:
+    """The labelled boxes of one picture.
+
+    `xyxy` (N, 4) float32 pixels; `label` (N,) int64, nodes of the label tree; `ignore` (N,) bool, true for
+    VOC's *difficult* and COCO's *crowd*: never matched, never clustered, never counted as missed.
+    """
+
+    xyxy: np.ndarray
+    label: np.ndarray
+    ignore: np.ndarray
+
+    def __post_init__(self) -> None:
+        n = len(self.xyxy)
+        if self.xyxy.shape != (n, 4) or self.label.shape != (n,) or self.ignore.shape != (n,):
+            shapes = self.xyxy.shape, self.label.shape, self.ignore.shape
+            raise ValueError(f"box labels need shapes (N, 4), (N,), (N,), got {shapes}")
+
+    @classmethod
+    def of(cls, xyxy: Any, label: Any, ignore: Any = None) -> "BoxLabels":
+        """Box labels from anything array-like; an empty list is no boxes."""
+        label = np.asarray(label, dtype=np.int64).reshape(-1)
+        ignored = np.zeros(len(label), bool) if ignore is None else np.asarray(ignore, bool).reshape(-1)
+        return cls(np.asarray(xyxy, dtype=np.float32).reshape(-1, 4), label, ignored)
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def __getitem__(self, chosen: np.ndarray) -> "BoxLabels":
+        """The boxes that a mask or an index array chooses."""
+        return BoxLabels(self.xyxy[chosen], self.label[chosen], self.ignore[chosen])
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture with its labels: `image` uint8 (H, W, 3) RGB; box labels or one image label, not both."""
+
+    image: np.ndarray
+    boxes: BoxLabels
+    name: str
+    image_label: int | None = None
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height of the picture."""
+        return self.image.shape[1], self.image.shape[0]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures of one size with their labels, flat.
+
+    `images` (B, 3, H, W), uint8 on the way and float in [0, 1] in the network (`normalised`);
+    box labels: `image_index` (N,), `xyxy` (N, 4) pixels, `label` (N,), `ignore` (N,);
+    image labels: `labelled_image` (M,) which picture, `image_label` (M,) its node.
+    """
+
+    images: torch.Tensor
+    image_index: torch.Tensor
+    xyxy: torch.Tensor
+    label: torch.Tensor
+    ignore: torch.Tensor
+    labelled_image: torch.Tensor
+    image_label: torch.Tensor
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> "Batch":
+        """Join samples whose pictures have one size."""
+        images = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2)
+        counts = [len(s.boxes) for s in samples]
+        labelled = [(i, s.image_label) for i, s in enumerate(samples) if s.image_label is not None]
+        return cls(
+            images=images,
+            image_index=torch.repeat_interleave(torch.arange(len(samples)), torch.tensor(counts)),
+            xyxy=torch.from_numpy(np.concatenate([s.boxes.xyxy for s in samples])),
+            label=torch.from_numpy(np.concatenate([s.boxes.label for s in samples])),
+            ignore=torch.from_numpy(np.concatenate([s.boxes.ignore for s in samples])),
+            labelled_image=torch.tensor([i for i, _ in labelled], dtype=torch.int64),
+            image_label=torch.tensor([label for _, label in labelled], dtype=torch.int64),
+            names=tuple(s.name for s in samples),
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height of the pictures."""
+        return self.images.shape[-1], self.images.shape[-2]
+
+    def _map(self, change: Any) -> "Batch":
+        tensors = {k: change(v) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
+        return replace(self, **tensors)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The batch on another device; does not wait where the memory is pinned."""
+        return self._map(lambda t: t.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """The batch in page-locked memory (called by the data loader)."""
+        return self._map(lambda t: t.pin_memory())
+
+    def normalised(self) -> torch.Tensor:
+        """The pictures as the network takes them: float32 in [0, 1], no mean subtracted."""
+        return self.images.float().div_(255) if self.images.dtype == torch.uint8 else self.images
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was found in one picture, one row per (box, label), best score first.
+
+    `xyxy` (N, 4) float32 pixels of the picture; `score` (N,) in [0, 1]; `label` (N,) nodes; `names` are the
+    names of all nodes of the label set, so that `names[label[i]]` reads as text.
+    """
+
+    xyxy: np.ndarray
+    score: np.ndarray
+    label: np.ndarray
+    names: tuple[str, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        n = len(self.xyxy)
+        if self.xyxy.shape != (n, 4) or self.score.shape != (n,) or self.label.shape != (n,):
+            shapes = self.xyxy.shape, self.score.shape, self.label.shape
+            raise ValueError(f"detections need shapes (N, 4), (N,), (N,), got {shapes}")
+
+    @classmethod
+    def empty(cls, names: tuple[str, ...] = ()) -> "Detections":
+        """No detections."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), names)
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def __getitem__(self, chosen: Any) -> "Detections":
+        """The rows that a mask, slice or index array chooses."""
+        return replace(self, xyxy=self.xyxy[chosen], score=self.score[chosen], label=self.label[chosen])
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, float, str]]:
+        """Rows as (box, score, name)."""
+        for box, score, label in zip(self.xyxy, self.score, self.label, strict=True):
+            yield box, float(score), self.name(int(label))
+
+    def name(self, label: int) -> str:
+        """The name of a label; its number where no names are known."""
+        return self.names[label] if self.names else str(label)
+
+    def to_coco(self, image_id: int | str, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """COCO result entries; `category_ids[label]` is the data set's own category number."""
+        xywh = xyxy_to_xywh(self.xyxy.astype(np.float64))
+        return [
+            {
+                "image_id": image_id,
+                "category_id": int(label if category_ids is None else category_ids[label]),
+                "bbox": [round(float(v), 4) for v in box],
+                "score": round(float(score), 6),
+            }
+            for box, score, label in zip(xywh, self.score, self.label, strict=True)
+        ]
+
+    def to_supervision(self) -> "supervision.Detections":
+        """As `supervision.Detections` (needs the extra `supervision`)."""
+        import supervision
+
+        names = np.array([self.name(int(label)) for label in self.label], dtype=object)
+        return supervision.Detections(
+            xyxy=self.xyxy, confidence=self.score, class_id=self.label, data={"class_name": names}
+        )

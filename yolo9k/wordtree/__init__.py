@@ -1,0 +1,5 @@
+"""Label sets: a tree of nodes, of which a flat list of classes is the simplest case."""
+
+from yolo9k.wordtree.tree import WordTree
+
+__all__ = ["WordTree"]

@@ -1,0 +1,146 @@
+"""The label tree (YOLO9000 section 4; Darknet `src/tree.c`).
+
+Nodes are numbered so that parents come before children and the children of one node are consecutive: a *sibling
+group*. The roots are the first group. The network predicts one number per node and a softmax inside every group.
+A flat label set is one group.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from yolo9k.errors import DataError
+
+
+@dataclass(frozen=True)
+class WordTree:
+    """A label set: `ids` are unique keys, `names` what people read, `parents` node numbers or -1 for roots.
+
+    `aliases` maps further spellings to node numbers. Raises `DataError` where the tree breaks a rule above.
+    """
+
+    ids: tuple[str, ...]
+    names: tuple[str, ...]
+    parents: tuple[int, ...]
+    aliases: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.ids:
+            raise DataError("a label set needs at least one label")
+        if not len(self.ids) == len(self.names) == len(self.parents):
+            raise DataError(
+                f"label tree: {len(self.ids)} ids, {len(self.names)} names and {len(self.parents)} parents differ"
+            )
+        self._check_ids()
+        self._check_order()
+
+    def _check_ids(self) -> None:
+        seen: dict[str, int] = {}
+        for node, name in enumerate(self.ids):
+            if name in seen:
+                raise DataError(f"label {node}: {name!r} was already label {seen[name]}; labels must differ")
+            seen[name] = node
+
+    def _check_order(self) -> None:
+        if self.parents[0] != -1:
+            raise DataError(f"label 0 ({self.ids[0]}): the first node must be a root (-1), not {self.parents[0]}")
+        closed: set[int] = set()
+        for node, parent in enumerate(self.parents):
+            if not -1 <= parent < node:
+                raise DataError(f"label {node} ({self.ids[node]}): parent {parent} must come before its child")
+            if node and parent != self.parents[node - 1]:
+                closed.add(self.parents[node - 1])
+                if parent in closed:
+                    raise DataError(f"label {node} ({self.ids[node]}): siblings must be consecutive")
+
+    @classmethod
+    def flat(cls, names: Sequence[str]) -> "WordTree":
+        """A tree of depth one: the id of a label is its name, its number its place in the list."""
+        return cls(tuple(names), tuple(names), (-1,) * len(names))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether all labels are roots."""
+        return all(parent == -1 for parent in self.parents)
+
+    @cached_property
+    def depth(self) -> np.ndarray:
+        """(K,) number of ancestors of each node."""
+        depth = np.zeros(len(self), np.int64)
+        for node, parent in enumerate(self.parents):
+            if parent >= 0:
+                depth[node] = depth[parent] + 1
+        return depth
+
+    @cached_property
+    def group(self) -> np.ndarray:
+        """(K,) the sibling group of each node; groups are numbered in order of appearance."""
+        parents = np.asarray(self.parents)
+        return np.concatenate([[0], np.cumsum(parents[1:] != parents[:-1])]).astype(np.int64)
+
+    @cached_property
+    def group_start(self) -> np.ndarray:
+        """(G + 1,) first node of each group, and the number of nodes at the end."""
+        starts = np.flatnonzero(np.diff(self.group, prepend=-1))
+        return np.append(starts, len(self)).astype(np.int64)
+
+    def path(self, node: int) -> list[int]:
+        """The node and its ancestors, the node first."""
+        path = [node]
+        while (node := self.parents[node]) >= 0:
+            path.append(node)
+        return path
+
+    @cached_property
+    def _numbers(self) -> dict[str, list[int]]:
+        numbers: dict[str, list[int]] = {}
+        for node, name in enumerate(self.names):
+            numbers.setdefault(name, []).append(node)
+        for alias, node in self.aliases.items():
+            numbers.setdefault(alias, []).append(node)
+        for node, key in enumerate(self.ids):
+            numbers[key] = [node]  # an id is never ambiguous
+        return numbers
+
+    def find(self, text: str) -> int:
+        """The number of the node with this id, name or alias.
+
+        Raises `DataError` where none or several have it.
+        """
+        found = self._numbers.get(text, [])
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise DataError(f"{text!r} is the name of several labels: {', '.join(self.ids[n] for n in found)}")
+        raise DataError(f"{text!r} is no label of this set ({describe(self.names)})")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, as checkpoints store them."""
+        return {
+            "ids": list(self.ids),
+            "names": list(self.names),
+            "parents": list(self.parents),
+            "aliases": dict(self.aliases),
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "WordTree":
+        """The inverse of `to_dict`."""
+        return cls(
+            tuple(stored["ids"]),
+            tuple(stored["names"]),
+            tuple(int(p) for p in stored["parents"]),
+            dict(stored.get("aliases", {})),
+        )
+
+
+def describe(names: Sequence[str], most: int = 6) -> str:
+    """A short listing for messages: the first names and how many there are."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown}, … {len(names)} in all"
