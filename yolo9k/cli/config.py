@@ -1,0 +1,104 @@
+"""`yolo9k config`: list, show and check configs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from yolo9k.cli.console import out, table
+from yolo9k.errors import ConfigError
+
+app = typer.Typer(help="List, show and check configs.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_configs() -> None:
+    """List the configs and data sets that come with the package.
+
+    Example: yolo9k config list
+    """
+    from yolo9k.config import config_names, dataset_names
+    from yolo9k.config.catalogue import find
+
+    for title, names, is_dataset in (
+        ("Configs", config_names(), False),
+        ("Data sets", dataset_names(), True),
+    ):
+        rows = [(name, _description(find(name, dataset=is_dataset))) for name in names]
+        listing = table(title, ["name", "what it is"], rows)
+        listing.columns[1].justify = "left"
+        out.print(listing)
+
+
+def _description(path: Path | None) -> str:
+    """The first comment of a file."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path else []
+    return next((line.lstrip("# ").strip() for line in lines if line.startswith("#")), "")
+
+
+@app.command("show")
+def show_config(
+    name: Annotated[str, typer.Argument(help="A config or data set; left out: the defaults.")] = "",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a value: KEY=VALUE; may be given again.")
+    ] = None,
+    raw: Annotated[bool, typer.Option(help="The file as it is, with its comments.")] = False,
+) -> None:
+    """Print a config with all its values: those of the file, of what it extends, and the defaults.
+
+    Example: yolo9k config show voc --set train.lr=0.0005
+    """
+    from yolo9k.config import dump, load_config, load_dataset_config
+
+    path, is_dataset = _locate(name) if name else (None, False)
+    if overrides and (raw or is_dataset):
+        raise ConfigError(
+            "--set changes the values of a training config: it goes with neither --raw nor a data set"
+        )
+    if raw and path:
+        text = path.read_text(encoding="utf-8")
+    elif is_dataset and path:
+        text = dump(load_dataset_config(path))
+    else:
+        text = dump(load_config(path, overrides or ()))
+    typer.echo(text, nl=False)
+
+
+@app.command("check")
+def check_config(
+    name: Annotated[
+        str, typer.Argument(help="The path of a config or data set, or a name of the catalogue.")
+    ],
+) -> None:
+    """Check a config: every key, type and range, and that its data set is known.
+
+    Example: yolo9k config check my.yaml
+    """
+    from yolo9k.config import load_config, load_dataset_config
+
+    path, is_dataset = _locate(name)
+    if is_dataset:
+        load_dataset_config(path)
+    else:
+        config = load_config(path)
+        if config.data.dataset:
+            load_dataset_config(config.data.dataset)
+    typer.echo(f"{path}: ok ({'data set' if is_dataset else 'config'})")
+
+
+def _locate(name: str) -> tuple[Path, bool]:
+    """The file that a name means, and whether it is a data set's: those say their kind."""
+    import yaml
+
+    from yolo9k.config import load_config
+    from yolo9k.config.catalogue import find
+
+    path = find(name) or find(name, dataset=True)
+    if path is None:
+        load_config(name)  # raises the error that names what there is
+        raise AssertionError(name)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return path, False  # the loader says what is wrong
+    return path, isinstance(values, dict) and "kind" in values

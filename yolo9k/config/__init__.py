@@ -1,0 +1,15 @@
+"""Configs: their schema (the only place of defaults), how they are read, and the shipped catalogue."""
+
+from yolo9k.config.catalogue import config_names, dataset_names
+from yolo9k.config.loading import dump, load_config, load_dataset_config
+from yolo9k.config.schema import Config, DatasetConfig
+
+__all__ = [
+    "Config",
+    "DatasetConfig",
+    "config_names",
+    "dataset_names",
+    "dump",
+    "load_config",
+    "load_dataset_config",
+]

@@ -1,0 +1,40 @@
+"""The configs that come with the package, found by name with or without `.yaml`."""
+
+from functools import cache
+from pathlib import Path
+
+SUFFIXES = (".yaml", ".yml")
+
+
+@cache
+def folder() -> Path:
+    """Where the shipped configs lie: inside an installed package, or beside it in a source checkout."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def _names(base: Path) -> list[str]:
+    return sorted(path.relative_to(base).with_suffix("").as_posix() for path in base.rglob("*.yaml"))
+
+
+def config_names() -> list[str]:
+    """Names of the shipped training configs."""
+    return [name for name in _names(folder()) if not name.startswith("datasets/")]
+
+
+def dataset_names() -> list[str]:
+    """Names of the shipped data set configs."""
+    return _names(folder() / "datasets")
+
+
+def find(name: str, *, dataset: bool = False) -> Path | None:
+    """The file that `name` means: a path if it exists, else an entry of the catalogue, else none."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    base = folder() / "datasets" if dataset else folder()
+    stem = name.removesuffix(".yaml").removesuffix(".yml")
+    entry = (base / f"{stem}.yaml").resolve()
+    inside = base.resolve() in entry.parents  # a name must not climb out of the catalogue
+    return entry if inside and entry.is_file() else None

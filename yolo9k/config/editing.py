@@ -1,0 +1,116 @@
+"""Changing one value of a YAML file while every other byte, comments included, stays as it is."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from yolo9k.errors import ConfigError, EnvironmentFault
+
+
+def write_value(path: Path, section: str, key: str, value: Any) -> None:
+    """Set `section.key` of a YAML file to `value`; the file is replaced whole or not at all.
+
+    Raises `ConfigError` where that cannot be done safely, `EnvironmentFault` where the file is not writable.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    try:
+        changed = set_value(text, section, key, value)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    draft = path.with_name(path.name + ".new")
+    try:
+        draft.write_bytes(changed.encode("utf-8"))
+        draft.replace(path)
+    except OSError as error:
+        raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def set_value(text: str, section: str, key: str, value: Any) -> str:
+    """YAML `text` with `section.key` set to `value`, which may be numbers, text and lists of them.
+
+    The parser says where the old value stands; the result is parsed again and must differ there only.
+    Raises `ConfigError` where it does not, or where the old value holds comments.
+    """
+    before = _parse(text)
+    if not isinstance(before, dict) or not isinstance(before.get(section) or {}, dict):
+        raise ConfigError(f"{section} is no mapping of keys to values: set {section}.{key} by hand")
+    flow = _flow(value)
+    changed = _edited(text, section, key, flow)
+    if _parse(changed) != {**before, section: {**(before.get(section) or {}), key: value}}:
+        raise ConfigError(f"this layout cannot be edited safely: set {section}.{key} to {flow} by hand")
+    return changed
+
+
+Entry = tuple[yaml.Node, yaml.Node]
+
+
+def _edited(text: str, section: str, key: str, flow: str) -> str:
+    root = yaml.compose(text, yaml.SafeLoader)
+    inner = _find(root, section)
+    if inner is None:
+        return _insert(text, root, f"{section}: {{{key}: {flow}}}")
+    if isinstance(inner[1], yaml.ScalarNode) or not inner[1].value:  # null or {}
+        return _replace(text, inner, f"{{{key}: {flow}}}")
+    old = _find(inner[1], key)
+    return _replace(text, old, flow) if old else _insert(text, inner[1], f"{key}: {flow}")
+
+
+def _parse(text: str) -> Any:
+    """The values of a YAML text, None where it is not YAML; an empty one has no keys."""
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
+    return {} if values is None else values
+
+
+def _flow(value: Any) -> str:
+    """A value on one line."""
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
+
+
+def _find(mapping: yaml.Node | None, key: str) -> Entry | None:
+    """The key and value nodes of an entry; the last one where a key stands twice, as the parser has it."""
+    entries = mapping.value if isinstance(mapping, yaml.MappingNode) else []
+    return next((entry for entry in reversed(entries) if entry[0].value == key), None)
+
+
+def _replace(text: str, entry: Entry, flow: str) -> str:
+    """The text with the value of an entry replaced; it goes right after the colon, before a comment there."""
+    key, value = entry
+    start, end = value.start_mark.index, _end(value)
+    if start < key.end_mark.index:
+        raise ConfigError(f"{key.value} is an alias (*): edit it by hand")
+    if "#" in text[start:end]:
+        raise ConfigError(f"there are comments inside the value of {key.value}: edit it by hand")
+    colon = text.index(":", key.end_mark.index) + 1
+    between = text[colon:start]
+    tail = between.rstrip() if "\n" in between else ""
+    return f"{text[:colon]} {flow}{tail}{text[end:]}"
+
+
+def _insert(text: str, mapping: Any, entry: str) -> str:
+    """The text with one more entry at the end of a mapping."""
+    newline = "\r\n" if "\r\n" in text else "\n"
+    if mapping is None:
+        return f"{text}{newline if text and not text.endswith(newline) else ''}{entry}{newline}"
+    if mapping.flow_style:
+        end = _end(mapping.value[-1][1]) if mapping.value else mapping.start_mark.index + 1
+        return f"{text[:end]}{', ' if mapping.value else ''}{entry}{text[end:]}"
+    end = _end(mapping.value[-1][1])
+    line_end = text.find(newline, end)
+    line_end = len(text) if line_end < 0 else line_end
+    indent = " " * mapping.start_mark.column
+    return f"{text[:line_end]}{newline}{indent}{entry}{text[line_end:]}"
+
+
+def _end(node: yaml.Node) -> int:
+    """Where the text of a node ends: a block's own mark lies behind the comments that follow it."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return _end(last[1] if isinstance(last, tuple) else last)
+    return node.end_mark.index

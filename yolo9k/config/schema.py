@@ -1,0 +1,281 @@
+"""What a config may say, and every default.
+
+All models are frozen and refuse unknown keys. Sizes are pixels, anchors are grid cells of the model's stride,
+numbers of steps are optimiser updates.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+STRIDE = 32  # of every model this package builds by name
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+SizeWH = tuple[int, int]
+
+
+class Section(BaseModel):
+    """Base of all parts of a config."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _as_size(value: object) -> object:
+    """416 and "512x384" as (width, height)."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value, value)
+    if isinstance(value, str):
+        parts = value.lower().split("x")
+        if all(part.strip().isdigit() for part in parts) and len(parts) in (1, 2):
+            return (int(parts[0]), int(parts[-1]))
+        raise ValueError("a size is a number or WIDTHxHEIGHT")
+    return value
+
+
+def _check_size(size: SizeWH) -> SizeWH:
+    if any(side < STRIDE or side % STRIDE for side in size):
+        raise ValueError(f"width and height must be multiples of {STRIDE}, not {size[0]}x{size[1]}")
+    return size
+
+
+class NormConfig(Section):
+    """Batch normalisation: `momentum` is the weight of the new batch, Darknet's is .01."""
+
+    momentum: Annotated[float, Field(gt=0, le=1)] = 0.03
+    eps: Positive = 1e-5
+
+
+class ModelConfig(Section):
+    """The network.
+
+    `name`: `yolov2-tiny` and `yolov2-tiny-voc` differ in the last 3x3 convolution (512 and 1024 channels).
+    `passthrough` (yolov2 only): `darknet` is the released cfg's (1x1x64, then reorg), `paper` sends all 512
+    channels. `width` multiplies all channels. `anchors`: (width, height) in grid cells, or `auto`: clustered
+    from the training boxes. `classes`: `softmax` gives a box one label, `logistic` any number.
+    """
+
+    name: Literal["yolov2", "yolov2-tiny", "yolov2-tiny-voc"] = "yolov2"
+    passthrough: Literal["darknet", "paper", "none"] = "darknet"
+    width: Annotated[float, Field(gt=0, le=4)] = 1.0
+    anchors: Literal["auto"] | tuple[tuple[Positive, Positive], ...] = "auto"
+    num_anchors: Annotated[int, Field(ge=1, le=32)] = 5
+    classes: Literal["softmax", "logistic"] = "softmax"
+    norm: NormConfig = NormConfig()
+
+    @field_validator("anchors")
+    @classmethod
+    def _some_anchors(cls, anchors: object) -> object:
+        if anchors == ():
+            raise ValueError("at least one anchor is needed")
+        return anchors
+
+
+class AugmentConfig(Section):
+    """How training pictures are changed; Darknet's three recipes and any albumentations transforms.
+
+    `recipe`: `place` puts the picture, scaled by U(`scale`) with its aspect jittered, on a grey canvas (Darknet
+    2017); `fixed` does so at scale 1 (the reference commit); `crop` cuts out a part and stretches it (at
+    publication); `none` letterboxes. `hue` is a shift, `saturation` and `exposure` are factors.
+    `transforms`: albumentations transforms by name, e.g. `{GaussianBlur: {p: .1}}`, applied before the recipe.
+    """
+
+    recipe: Literal["place", "fixed", "crop", "none"] = "place"
+    jitter: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    scale: tuple[Positive, Positive] = (0.25, 2.0)
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    saturation: Positive = 1.5
+    exposure: Positive = 1.5
+    flip: Fraction = 0.5
+    flip_vertical: Fraction = 0.0
+    transforms: tuple[dict[str, dict[str, object]], ...] = ()
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "AugmentConfig":
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale: the smaller number comes first, not {list(self.scale)}")
+        if any(len(transform) != 1 for transform in self.transforms):
+            raise ValueError("transforms: each entry is one name with its arguments, e.g. {GaussianBlur: {p: 0.1}}")
+        return self
+
+
+class SplitSource(Section):
+    """One part of a split of COCO's kind: an annotation file and the folder of its pictures."""
+
+    annotations: str
+    images: str
+
+
+class DatasetConfig(Section):
+    """A data set: its kind, where it is and how it is divided.
+
+    `root` is relative to `$YOLO9K_DATA` (default `data/`). Entries of `splits` by kind: voc `SPLIT` or
+    `FOLDER/SPLIT` (a list in `ImageSets/Main`, or `all`); coco an annotation file, alone or with its picture
+    folder; yolo a folder of pictures or a text file that lists them. `holdout`: the share of the training
+    pictures that becomes `val` where no such split is named, chosen by a hash of the picture's name.
+    """
+
+    kind: Literal["voc", "coco", "yolo"]
+    root: str
+    splits: dict[str, tuple[str | SplitSource, ...]]
+    labels: tuple[str, ...] = ()
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    name: str = ""
+
+    @model_validator(mode="after")
+    def _has_train(self) -> "DatasetConfig":
+        if not self.splits:
+            raise ValueError("splits: name at least one")
+        if self.holdout and "val" in self.splits:
+            raise ValueError("holdout: the data set has a val split already")
+        if self.holdout and "train" not in self.splits:
+            raise ValueError("holdout: is a share of the split train, which is not named")
+        return self
+
+
+class DataConfig(Section):
+    """Pictures on their way into the network.
+
+    `size`: of evaluation and detection, and of training where `sizes` is empty. `sizes`: multi-scale training
+    draws a new one every `size_period` steps. `on_error`: what to do with an annotation file or a picture that
+    cannot be read. `workers`: processes that read and augment, `auto` by the number of cores.
+    """
+
+    dataset: str | DatasetConfig = ""
+    size: SizeWH = (416, 416)
+    sizes: tuple[SizeWH, ...] = ()
+    size_period: Annotated[int, Field(ge=1)] = 10
+    augment: AugmentConfig = AugmentConfig()
+    on_error: Literal["stop", "skip"] = "stop"
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    cache: bool = False
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _one_size(cls, value: object) -> object:
+        return _as_size(value)
+
+    @field_validator("sizes", mode="before")
+    @classmethod
+    def _many_sizes(cls, value: object) -> object:
+        return tuple(_as_size(item) for item in value) if isinstance(value, list | tuple) else value
+
+    @field_validator("size")
+    @classmethod
+    def _size_fits(cls, size: SizeWH) -> SizeWH:
+        return _check_size(size)
+
+    @field_validator("sizes")
+    @classmethod
+    def _sizes_fit(cls, sizes: tuple[SizeWH, ...]) -> tuple[SizeWH, ...]:
+        return tuple(_check_size(size) for size in sizes)
+
+    @property
+    def training_sizes(self) -> tuple[SizeWH, ...]:
+        """The sizes that training draws from."""
+        return self.sizes or (self.size,)
+
+
+class LossConfig(Section):
+    """The region loss, in Darknet's names.
+
+    `thresh`: a box that overlaps a truth by more is not pushed down. `rescore`: objectness aims at the IoU of
+    the predicted box, else at 1. `bias_match`: anchors are chosen by their own shape, else by the predicted one.
+    `warmup_images`: while fewer pictures were seen, boxes are pulled to their anchors (Darknet: 12,800).
+    """
+
+    object_scale: Annotated[float, Field(ge=0)] = 5.0
+    noobject_scale: Annotated[float, Field(ge=0)] = 1.0
+    class_scale: Annotated[float, Field(ge=0)] = 1.0
+    coord_scale: Annotated[float, Field(ge=0)] = 1.0
+    thresh: Fraction = 0.6
+    rescore: bool = True
+    bias_match: bool = True
+    warmup_images: Annotated[int, Field(ge=0)] = 12_800
+
+
+class ScheduleConfig(Section):
+    """The learning rate over the run, after the burn-in.
+
+    `steps`: times `scales[i]` from `at[i]` on; `poly`: (1 - progress) ** power; `cosine`: half a cosine down to
+    `final` times the rate. `at` counts epochs when `unit` is epoch, else steps.
+    """
+
+    policy: Literal["constant", "steps", "poly", "cosine"] = "cosine"
+    at: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    scales: tuple[Positive, ...] = ()
+    unit: Literal["epoch", "step"] = "step"
+    power: Positive = 4.0
+    final: Fraction = 0.01
+
+    @model_validator(mode="after")
+    def _pairs(self) -> "ScheduleConfig":
+        if len(self.at) != len(self.scales):
+            raise ValueError(f"scales: {len(self.scales)} for {len(self.at)} entries of at; one each")
+        if self.policy == "steps" and not self.at:
+            raise ValueError("at: the policy 'steps' needs at least one entry")
+        if list(self.at) != sorted(self.at):
+            raise ValueError("at: must rise")
+        return self
+
+
+class TrainConfig(Section):
+    """The run.
+
+    `batch`: pictures of one update over all processes, in `accumulate` parts. `epochs` or `steps`, not both.
+    `burn_in`: steps during which the rate rises as (step / burn_in) ** burn_in_power. `clip_grad`: largest norm
+    of the gradient, 0 is off. `ema`: decay of the averaged weights, 0 is off. `precision`, `channels_last` and
+    `compile`: `auto` is chosen for the machine. `eval_every` and `patience` count epochs, 0 is off.
+    """
+
+    batch: Annotated[int, Field(ge=1)] = 64
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    steps: Annotated[int, Field(ge=1)] | None = None
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: Positive = 1e-3
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    schedule: ScheduleConfig = ScheduleConfig()
+    burn_in: Annotated[int, Field(ge=0)] = 1000
+    burn_in_power: Positive = 4.0
+    clip_grad: Annotated[float, Field(ge=0)] = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    deterministic: bool = False
+    device: str = "auto"
+    precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
+    channels_last: Literal["auto"] | bool = "auto"
+    compile: Literal["auto"] | bool = "auto"
+    eval_every: Annotated[int, Field(ge=0)] = 5
+    patience: Annotated[int, Field(ge=0)] = 0
+    log_every: Annotated[int, Field(ge=1)] = 10
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainConfig":
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("epochs and steps: give one of them")
+        if self.batch % self.accumulate:
+            raise ValueError(f"accumulate: batch {self.batch} is not a multiple of {self.accumulate}")
+        return self
+
+
+class EvalConfig(Section):
+    """Thresholds of evaluation (Darknet's) and its batch size."""
+
+    conf: Fraction = 0.005
+    iou: Fraction = 0.45
+    max_detections: Annotated[int, Field(ge=1)] = 100
+    batch: Annotated[int, Field(ge=1)] = 16
+    split: str = "val"
+    metric: Literal["map50", "voc07", "coco"] = "map50"
+
+
+class Config(Section):
+    """A whole run: what `yolo9k train --config` reads."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
