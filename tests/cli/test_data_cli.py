@@ -1,0 +1,139 @@
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from yolo9k.cli.data import app
+from yolo9k.errors import ConfigError, DataError, EnvironmentFault, WeightsError
+
+
+def run(*args: object):
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+def output(*args: object) -> str:
+    result = run(*args)
+    assert result.exit_code == 0, result.exception or result.output
+    return result.output
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    root = tmp_path / "pets"
+    root.mkdir()
+    for i in range(12):
+        Image.new("RGB", (40, 20), (20 * i, 0, 0)).save(root / f"{i}.png")
+        (root / f"{i}.txt").write_text("0 .5 .5 .5 .5\n")
+    (root / "classes.txt").write_text("cat\ndog\n")
+    return root
+
+
+def test_check_reports_a_folder(folder):
+    text = output("check", folder)
+    assert "0 defects" in text
+    assert "dog" in text
+
+
+def test_check_writes_json_and_plots(folder, tmp_path):
+    (folder / "3.txt").write_text("7 .5 .5 .5 .5\n")
+    text = output("check", folder, "--json", tmp_path / "report.json", "--plots", tmp_path / "plots")
+    assert (
+        f"1 defects: 1 unknown class\n  unknown class: {folder / '3.txt'}:1: '7' is none of the labels"
+        in text
+    )
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["defect_counts"] == {"unknown class": 1}
+    assert [split["name"] for split in report["splits"]] == ["train", "val"]
+    assert len(list((tmp_path / "plots").iterdir())) == 3
+
+
+def test_check_prints_nothing_but_json_to_stdout(folder):
+    result = run("check", folder, "--json", "-")
+    assert json.loads(result.stdout)["labels"] == ["cat", "dog"]
+
+
+def test_check_of_one_split(folder, tmp_path):
+    output("check", folder, "--split", "val", "--json", tmp_path / "report.json")
+    splits = json.loads((tmp_path / "report.json").read_text())["splits"]
+    assert [split["name"] for split in splits] == ["val"]
+
+
+def test_strict_check_fails_with_defects(folder):
+    assert run("check", folder, "--strict").exit_code == 0
+    (folder / "3.txt").write_text("0 .5 .5 0 0\n")
+    error = run("check", folder, "--strict").exception
+    assert isinstance(error, DataError)
+    assert error.exit_code == 3
+    assert "1 defects, first" in str(error)
+
+
+@pytest.mark.parametrize("dataset", ["nowhere.yaml", "vok"])
+def test_check_of_nothing(dataset):
+    assert isinstance(run("check", dataset).exception, ConfigError)
+
+
+def test_missing_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("YOLO9K_DATA", str(tmp_path))
+    error = run("check", "coco").exception
+    assert isinstance(error, DataError)
+    assert "yolo9k data download coco" in str(error)
+
+
+def test_make_config_writes_a_file_that_check_takes(folder, tmp_path):
+    target = tmp_path / "new" / "pets.yaml"
+    text = output("make", "config", folder, "-o", target, "--holdout", 0.4)
+    assert f"wrote {target}" in text
+    assert f"Next: yolo9k data check {target}" in text
+    assert "(40% of train)" in text
+    assert "0 defects" in output("check", target)
+
+
+def test_make_config_replaces_nothing_unasked(folder, tmp_path):
+    target = tmp_path / "pets.yaml"
+    target.write_text("mine")
+    error = run("make", "config", folder, "-o", target).exception
+    assert isinstance(error, ConfigError)
+    assert target.read_text() == "mine"
+    output("make", "config", folder, "-o", target, "--overwrite")
+    assert "kind: yolo" in target.read_text()
+
+
+def test_make_config_bad_wishes(folder, tmp_path):
+    wrong_kind = run("make", "config", folder, "-o", tmp_path / "a.yaml", "--kind", "csv").exception
+    assert isinstance(wrong_kind, ConfigError)
+    assert "allowed are voc, coco, yolo" in str(wrong_kind)
+    (tmp_path / "file").write_text("")
+    unwritable = run("make", "config", folder, "-o", tmp_path / "file" / "a.yaml").exception
+    assert isinstance(unwritable, EnvironmentFault)
+
+
+def test_list_says_what_is_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("YOLO9K_DATA", str(tmp_path))
+    (tmp_path / "coco").mkdir()
+    output("list", "--json", tmp_path / "list.json")
+    rows = {row["name"]: row["here"] for row in json.loads((tmp_path / "list.json").read_text())["datasets"]}
+    assert rows["coco"]
+    assert not rows["voc"]
+    assert "yolo9k data download voc" in output("list")
+
+
+def test_download_of_something_unknown():
+    error = run("download", "imagenet").exception
+    assert isinstance(error, ConfigError)
+    assert "allowed are voc, coco" in str(error)
+
+
+def test_download_that_fails_exits_with_4(tmp_path, monkeypatch):
+    def fail(*_args: object) -> None:
+        raise WeightsError("a.tar could not be fetched")
+
+    monkeypatch.setattr("yolo9k.datasets.download.fetch", fail)
+    assert run("download", "voc", "--root", tmp_path).exception.exit_code == 4
+
+
+def test_download_says_what_comes_next(tmp_path, monkeypatch):
+    monkeypatch.setattr("yolo9k.datasets.download.download", lambda *_args: [tmp_path / "VOCdevkit"])
+    text = output("download", "voc", "--root", tmp_path)
+    assert f"Next: YOLO9K_DATA={tmp_path} yolo9k data check voc" in text

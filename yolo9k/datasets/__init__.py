@@ -1,0 +1,1 @@
+"""Data sets: readers for Pascal VOC, COCO and YOLO text, checks, and what turns records into batches."""

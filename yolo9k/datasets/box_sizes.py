@@ -1,0 +1,26 @@
+"""Sizes of labelled boxes as the network meets them: what anchors are clustered from."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from yolo9k.datasets.records import Record
+from yolo9k.errors import DataError
+from yolo9k.images import letterbox_placement
+
+
+def letterboxed_sizes(records: Sequence[Record], canvas_wh: tuple[int, int], stride: int) -> np.ndarray:
+    """(N, 2) widths and heights, in cells of `stride`, of all boxes letterboxed to `canvas_wh` pixels.
+
+    Ignored boxes are left out. Raises `DataError` where no box is left.
+    """
+    sizes = [_sizes(record, canvas_wh) for record in records]
+    joined = np.concatenate(sizes) if sizes else np.zeros((0, 2))
+    if not len(joined):
+        raise DataError(f"no box in {len(records)} pictures: anchors need labelled boxes")
+    return joined / stride
+
+
+def _sizes(record: Record, canvas_wh: tuple[int, int]) -> np.ndarray:
+    xyxy = record.boxes.xyxy[~record.boxes.ignore].astype(np.float64)
+    return (xyxy[:, 2:] - xyxy[:, :2]) * letterbox_placement(record.size_wh, canvas_wh).scale_xy

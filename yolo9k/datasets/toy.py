@@ -1,0 +1,272 @@
+"""A toy data set for detection: drawn shapes on textured backgrounds, written as real files (kind `yolo`).
+
+Small enough to train on in minutes, hard enough to mean something: sizes from 8 to 45 % of the side,
+rotation, overlap, low contrast, and clutter of lines, specks and letters. A picture depends on the seed, its
+split and its number only. What is drawn is a table of shapes and a table of fills, and an `Object` keeps both
+names, so that finer label sets can be made from the same pictures.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+
+from yolo9k.config import DatasetConfig
+from yolo9k.errors import EnvironmentFault
+from yolo9k.progress import Track, silent
+
+SPLITS: Mapping[str, int] = {"train": 600, "val": 100, "test": 150}
+SIDE_PX = 256
+DIAMETERS = (0.08, 0.45)  # of a shape, as shares of the side
+MOST_OBJECTS = 6
+MOST_HIDDEN = 0.25  # share of a shape that others may cover
+CONTRAST = 60.0  # least distance of a fill's colour to the background's, in RGB
+LETTERS = "AEFGHKMNRSYZ"  # none that looks like a shape
+SUBPIXEL_BITS = 4
+
+Contours = list[np.ndarray]
+Fill = Callable[[np.random.Generator, int, np.ndarray], np.ndarray]
+
+
+def _ring_of(radii: list[float], turn: float = 0.0) -> np.ndarray:
+    """(P, 2) corners at equal angles and the given radii, the first one `turn` of a circle from the top."""
+    angles = 2 * np.pi * (np.arange(len(radii)) / len(radii) + turn) - np.pi / 2
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.array(radii)[:, None]
+
+
+def _cross(arm: float) -> np.ndarray:
+    """(12, 2) corners of a cross in the unit circle whose arms are 2 * `arm` wide."""
+    reach = np.sqrt(1 - arm**2)
+    quarter = np.array([[arm, -reach], [arm, -arm], [reach, -arm]])
+    turns = [np.array([[1, 0], [0, 1]]), np.array([[0, -1], [1, 0]])]
+    turns += [-turn for turn in turns]
+    return np.concatenate([quarter @ turn.T for turn in turns])
+
+
+SHAPES: Mapping[str, Contours] = {  # corners inside the unit circle; a second contour is a hole
+    "disc": [_ring_of([1.0] * 48)],
+    "ring": [_ring_of([1.0] * 48), _ring_of([0.55] * 48)],
+    "triangle": [_ring_of([1.0] * 3)],
+    "square": [_ring_of([1.0] * 4, turn=1 / 8)],
+    "star": [_ring_of([1.0, 0.45] * 5)],
+    "cross": [_cross(0.3)],
+}
+
+
+@dataclass(frozen=True)
+class Object:
+    """One drawn thing: its shape, its fill, and the box around its visible pixels (float `xyxy`)."""
+
+    shape: str
+    fill: str
+    xyxy: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One picture, uint8 (S, S, 3) RGB, and what is in it."""
+
+    image: np.ndarray
+    objects: tuple[Object, ...]
+
+
+def write_toy(
+    folder: Path,
+    splits: Mapping[str, int] = SPLITS,
+    side_px: int = SIDE_PX,
+    seed: int = 0,
+    track: Track = silent,
+) -> DatasetConfig:
+    """Write pictures, labels and `data.yaml` below `folder`, and give the config that reads them.
+
+    `splits`: pictures by split. The same arguments write the same files. Raises `EnvironmentFault` where the
+    folder cannot be written.
+    """
+    try:
+        for number, (split, count) in enumerate(splits.items()):
+            _write_split(folder, split, [seed, number], count, side_px, track)
+        names = dict(enumerate(SHAPES))
+        listing = {"names": names} | {split: f"images/{split}" for split in splits}
+        (folder / "data.yaml").write_text(yaml.safe_dump(listing, sort_keys=False), encoding="utf-8")
+    except OSError as error:
+        raise EnvironmentFault(f"{folder}: cannot be written: {error.strerror or error}") from error
+    return DatasetConfig(
+        kind="yolo",
+        root=str(folder.resolve()),
+        splits={split: (f"images/{split}",) for split in splits},
+        labels=tuple(SHAPES),
+        name="toy",
+    )
+
+
+def _write_split(folder: Path, split: str, seed: list[int], count: int, side_px: int, track: Track) -> None:
+    pictures, labels = folder / "images" / split, folder / "labels" / split
+    pictures.mkdir(parents=True, exist_ok=True)
+    labels.mkdir(parents=True, exist_ok=True)
+    for number in track(range(count), f"Drawing {split} pictures", count):
+        scene = draw_scene(np.random.default_rng([*seed, number]), side_px)
+        _, encoded = cv2.imencode(".jpg", scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+        (pictures / f"{split}-{number:04d}.jpg").write_bytes(encoded.tobytes())
+        (labels / f"{split}-{number:04d}.txt").write_text(_label_lines(scene), encoding="utf-8")
+
+
+def _label_lines(scene: Scene) -> str:
+    """`class cx cy w h` by object, relative to the picture."""
+    lines = []
+    for thing in scene.objects:
+        x1, y1, x2, y2 = (edge / len(scene.image) for edge in thing.xyxy)
+        label = list(SHAPES).index(thing.shape)
+        lines.append(f"{label} {(x1 + x2) / 2:.6f} {(y1 + y2) / 2:.6f} {x2 - x1:.6f} {y2 - y1:.6f}\n")
+    return "".join(lines)
+
+
+def draw_scene(rng: np.random.Generator, side_px: int = SIDE_PX) -> Scene:
+    """A picture of 1 to `MOST_OBJECTS` shapes, drawn with random numbers from `rng` only."""
+    colour = rng.uniform(30, 225, 3)
+    image = _with_clutter(rng, _background(rng, side_px, colour))
+    masks: list[np.ndarray] = []
+    drawn: list[tuple[str, str]] = []
+    for _ in range(rng.integers(1, MOST_OBJECTS + 1)):
+        shape, fill = str(rng.choice(list(SHAPES))), str(rng.choice(list(FILLS)))
+        mask = _free_mask(rng, SHAPES[shape], side_px, masks)
+        if mask is None:  # no room left
+            continue
+        paint = FILLS[fill](rng, side_px, _contrasting(rng, colour)).astype(np.float32)
+        image += (paint - image) * (mask[..., None] / np.float32(255))
+        masks.append(mask)
+        drawn.append((shape, fill))
+    image += rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(2, 10))
+    boxes = [_box(visible) for visible in _visible(masks)]
+    objects = tuple(Object(*names, box) for names, box in zip(drawn, boxes, strict=True))
+    return Scene(image.clip(0, 255).astype(np.uint8), objects)
+
+
+def _free_mask(
+    rng: np.random.Generator, contours: Contours, side_px: int, masks: list[np.ndarray]
+) -> np.ndarray | None:
+    """Coverage (S, S) of a shape at a random place that leaves the earlier ones visible; none if crowded."""
+    for _ in range(20):
+        mask = _random_mask(rng, contours, side_px)
+        together = [*masks, mask]
+        shares = (seen.sum() / (m > 127).sum() for m, seen in zip(together, _visible(together), strict=True))
+        if all(share >= 1 - MOST_HIDDEN for share in shares):
+            return mask
+    return None
+
+
+def _random_mask(rng: np.random.Generator, contours: Contours, side_px: int) -> np.ndarray:
+    """Coverage (S, S) uint8 of a shape of random size, proportions, rotation and place in the picture."""
+    radius = side_px * np.exp(rng.uniform(*np.log(DIAMETERS))) / 2
+    stretch = np.exp(rng.uniform(-0.15, 0.15) * np.array([1, -1]))
+    angle = rng.uniform(0, 2 * np.pi)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    placed = [corners * stretch @ turn.T * radius for corners in contours]
+    low, high = placed[0].min(axis=0), placed[0].max(axis=0)
+    centre = rng.uniform(1 - low, side_px - 1 - high)
+    corners = [np.rint((part + centre) * 2**SUBPIXEL_BITS).astype(np.int32) for part in placed]
+    mask = np.zeros((side_px, side_px), np.uint8)
+    cv2.fillPoly(mask, corners, 255, lineType=cv2.LINE_AA, shift=SUBPIXEL_BITS)
+    return mask
+
+
+def _visible(masks: list[np.ndarray]) -> list[np.ndarray]:
+    """What later shapes leave of each, (S, S) bool."""
+    seen = []
+    covered = np.zeros(masks[0].shape, bool) if masks else np.zeros(0, bool)
+    for mask in reversed(masks):
+        seen.append((mask > 127) & ~covered)
+        covered = covered | (mask > 127)
+    return seen[::-1]
+
+
+def _box(visible: np.ndarray) -> tuple[float, float, float, float]:
+    """The box around the true pixels of a mask (S, S)."""
+    rows, columns = np.flatnonzero(visible.any(axis=1)), np.flatnonzero(visible.any(axis=0))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def _contrasting(rng: np.random.Generator, background: np.ndarray) -> np.ndarray:
+    """A colour (3,) that differs from the background's."""
+    while True:
+        colour = rng.uniform(0, 255, 3)
+        if np.linalg.norm(colour - background) >= CONTRAST:
+            return colour
+
+
+def _smooth_noise(rng: np.random.Generator, side_px: int, cells: int) -> np.ndarray:
+    """(S, S, 1) in about [-1, 1]: random values on a coarse grid, interpolated."""
+    coarse = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
+    return cv2.resize(coarse, (side_px, side_px), interpolation=cv2.INTER_CUBIC)[..., None]
+
+
+def _wave(rng: np.random.Generator, side_px: int, lengths_px: tuple[float, float]) -> np.ndarray:
+    """(S, S, 1) in [-1, 1]: a sine wave of random direction, length and phase."""
+    angle, phase = rng.uniform(0, 2 * np.pi, 2)
+    pixels = np.arange(side_px) * 2 * np.pi / rng.uniform(*lengths_px)
+    waves = np.add.outer(pixels * np.sin(angle), pixels * np.cos(angle) + phase)
+    return np.sin(waves.astype(np.float32))[..., None]
+
+
+def _background(rng: np.random.Generator, side_px: int, colour: np.ndarray) -> np.ndarray:
+    """(S, S, 3) float: one of the textures around `colour`, under a soft change of light."""
+    textures = (
+        lambda: _smooth_noise(rng, side_px, int(rng.integers(4, 12))),
+        lambda: _smooth_noise(rng, side_px, int(rng.integers(40, 90))),
+        lambda: np.sign(_wave(rng, side_px, (12, 50))),
+        lambda: np.sign(_smooth_noise(rng, side_px, int(rng.integers(6, 20))) - 0.2),
+    )
+    texture = textures[rng.integers(len(textures))]()
+    light = 25 * _smooth_noise(rng, side_px, 3)
+    return colour + light + texture * rng.uniform(-35, 35, 3)
+
+
+def _with_clutter(rng: np.random.Generator, background: np.ndarray) -> np.ndarray:
+    """The background (S, S, 3) float with lines, specks and letters on it."""
+    image, side = background.clip(0, 255).astype(np.uint8), len(background)
+
+    def point() -> tuple[int, int]:
+        x, y = rng.integers(0, side, 2)
+        return int(x), int(y)
+
+    for _ in range(rng.integers(0, 5)):
+        cv2.line(image, point(), point(), rng.uniform(0, 255, 3).tolist(), int(rng.integers(1, 4)))
+    for _ in range(rng.integers(0, 40)):
+        cv2.circle(image, point(), int(rng.integers(1, 4)), rng.uniform(0, 255, 3).tolist(), -1)
+    for _ in range(rng.integers(0, 5)):
+        scale, letter = rng.uniform(0.4, 1.6) * side / 256, str(rng.choice(list(LETTERS)))
+        colour = rng.uniform(0, 255, 3).tolist()
+        cv2.putText(image, letter, point(), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, int(rng.integers(1, 4)))
+    return image.astype(np.float32)
+
+
+def _plain(rng: np.random.Generator, side_px: int, colour: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(colour, (side_px, side_px, 3))
+
+
+def _gradient(rng: np.random.Generator, side_px: int, colour: np.ndarray) -> np.ndarray:
+    return colour + _wave(rng, side_px, (side_px, 2 * side_px)) * rng.uniform(-60, 60, 3)
+
+
+def _striped(rng: np.random.Generator, side_px: int, colour: np.ndarray) -> np.ndarray:
+    return colour + np.sign(_wave(rng, side_px, (8, 20))) * rng.uniform(20, 50)
+
+
+def _checked(rng: np.random.Generator, side_px: int, colour: np.ndarray) -> np.ndarray:
+    squares = np.sign(_wave(rng, side_px, (10, 24))) * np.sign(_wave(rng, side_px, (10, 24)))
+    return colour + squares * rng.uniform(20, 50)
+
+
+def _speckled(rng: np.random.Generator, side_px: int, colour: np.ndarray) -> np.ndarray:
+    return colour + _smooth_noise(rng, side_px, side_px // 4) * rng.uniform(30, 70)
+
+
+FILLS: Mapping[str, Fill] = {
+    "plain": _plain,
+    "gradient": _gradient,
+    "striped": _striped,
+    "checked": _checked,
+    "speckled": _speckled,
+}
