@@ -1,0 +1,99 @@
+import json
+
+import numpy as np
+import pytest
+import typer
+import yaml
+from PIL import Image
+from typer.testing import CliRunner
+
+from yolo9k.cli.anchors import anchors
+from yolo9k.datasets.toy import write_toy
+from yolo9k.errors import ConfigError, DataError, EnvironmentFault
+
+app = typer.Typer()
+app.command()(anchors)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy")
+    config = write_toy(folder / "pictures", {"train": 12}, side_px=96)
+    path = folder / "toy.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    return str(path)
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_prints_three_units_and_the_scores(dataset):
+    result = run("--dataset", dataset, "-k", 2, "--size", 96)
+    assert result.exit_code == 0, result.output
+    for text in ("cells of 32 px", "pixels", "relative", "average IoU", "above IoU .5"):
+        assert text in result.output
+
+
+def test_json_alone_on_standard_output(dataset):
+    result = run("--dataset", dataset, "-k", 2, "--size", 96, "--sweep", "1-2", "--plot", "/dev/null/a.png")
+    assert isinstance(result.exception, EnvironmentFault)
+    result = run("--dataset", dataset, "-k", 2, "--size", "96x64", "--json", "-")
+    numbers = json.loads(result.stdout)
+    assert numbers["k"] == 2
+    assert numbers["size_wh"] == [96, 64]
+    cells = np.array(numbers["anchors"])
+    assert np.allclose(cells * 32, numbers["pixels"], atol=0.02)
+    assert np.allclose(cells * 32 / [96, 64], numbers["relative"], atol=1e-3)
+    assert cells.prod(axis=1).tolist() == sorted(cells.prod(axis=1))
+    assert 0.3 < numbers["average_iou"] < 1
+    assert numbers["sweep"] == []
+
+
+def test_sweep_writes_the_picture(dataset, tmp_path):
+    result = run(
+        "--dataset",
+        dataset,
+        "-k",
+        2,
+        "--sweep",
+        "1-3",
+        "--plot",
+        tmp_path / "a.png",
+        "--json",
+        tmp_path / "a.json",
+    )
+    assert result.exit_code == 0, result.output
+    assert Image.open(tmp_path / "a.png").width > 1000
+    curve = json.loads((tmp_path / "a.json").read_text())["sweep"]
+    assert [entry["k"] for entry in curve] == [1, 2, 3]
+    assert curve[0]["average_iou"] < curve[2]["average_iou"]
+
+
+def test_write_changes_the_config_and_warns_of_another_size(dataset, tmp_path):
+    config = tmp_path / "my.yaml"
+    config.write_text("# mine\nmodel:\n  anchors: auto  # cells\ndata: {size: 128}\n")
+    result = run("--dataset", dataset, "-k", 2, "--size", 96, "--write", config)
+    assert result.exit_code == 0, result.output
+    assert "data.size 128x128" in result.output
+    lines = config.read_text().splitlines()
+    assert lines[0] == "# mine"
+    assert lines[2].endswith("  # cells")
+    assert len(yaml.safe_load(config.read_text())["model"]["anchors"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        (["--sweep", "9-1"], ConfigError, "--sweep 9-1: numbers of anchors rise"),
+        (["--sweep", "a"], ConfigError, "write FIRST-LAST"),
+        (["--size", "100"], ConfigError, "multiples of 32"),
+        (["--split", "none"], ConfigError, "none"),
+        (["--write", "none.yaml"], ConfigError, "none.yaml: no such file"),
+        (["-k", "100"], DataError, "do not make 100 anchors"),
+    ],
+)
+def test_says_what_is_wrong(dataset, arguments, error, says):
+    result = run("--dataset", dataset, *arguments)
+    assert isinstance(result.exception, error)
+    assert says in str(result.exception)

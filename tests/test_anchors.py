@@ -1,0 +1,133 @@
+import json
+import xml.etree.ElementTree as ElementTree
+from itertools import product
+
+import numpy as np
+import pytest
+
+from yolo9k.anchors import Anchors, climb, cluster, measure, nearest, suspicions, sweep
+from yolo9k.errors import DataError
+from yolo9k.images import letterbox_placement
+
+
+def boxes_around(centres, count=100, spread=0.05, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.concatenate([np.array(c) * np.exp(rng.normal(0, spread, (count, 2))) for c in centres])
+
+
+def test_nearest_by_hand():
+    sizes = np.array([[1.0, 1.0], [2.0, 4.0]])
+    best, overlap = nearest(sizes, np.array([[2.0, 2.0], [1.0, 1.0]]))
+    assert best.tolist() == [1, 0]
+    assert overlap.tolist() == [1.0, 0.5]  # 2x4 and 2x2 share 4 of 8
+
+
+def test_measure_sorts_by_area_and_counts_strictly_above_half():
+    found = measure(np.array([[1.0, 1.0], [2.0, 4.0]]), np.array([[2.0, 2.0], [1.0, 1.0]]))
+    assert found.wh.tolist() == [[1, 1], [2, 2]]
+    assert found.average_iou == 0.75
+    assert found.above_half == 0.5
+
+
+def test_finds_separate_groups():
+    centres = [(0.5, 0.5), (1, 3), (6, 4)]
+    found = cluster(boxes_around(centres), 3)
+    assert np.allclose(found.wh, centres, rtol=0.05)
+    assert found.average_iou > 0.92
+
+
+def test_as_many_anchors_as_sizes_fit_exactly():
+    sizes = np.array([[1, 1], [1, 2], [2, 1], [5, 5]] * 3, float)
+    assert cluster(sizes, 4).average_iou == pytest.approx(1)
+
+
+def test_one_anchor_is_near_the_best_of_a_fine_search():
+    sizes = boxes_around([(1, 1), (3, 2)], 40, 0.3)
+    sides = np.exp(np.linspace(-1, 1.5, 120))
+    best = max(measure(sizes, np.array([wh])).average_iou for wh in product(sides, sides))
+    assert cluster(sizes, 1).average_iou >= best - 1e-4
+
+
+def test_climbing_never_falls():
+    sizes = boxes_around([(1, 1), (3, 2), (2, 6)], 60, 0.4)
+    start = sizes[:4]
+    assert measure(sizes, climb(sizes, start, 0.1)).average_iou >= measure(sizes, start).average_iou
+
+
+def test_same_seed_same_anchors_also_beyond_the_sample():
+    sizes = boxes_around([(1, 1), (3, 2), (2, 6)], 2_000, 0.4)
+    first, second = cluster(sizes, 3, seed=7), cluster(sizes, 3, seed=7)
+    assert np.array_equal(first.wh, second.wh)
+    assert first.average_iou == second.average_iou
+
+
+def test_sweep_rises():
+    sizes = boxes_around([(1, 1), (3, 2), (2, 6), (8, 8)], 30, 0.3)
+    found = sweep(sizes, [1, 2, 4])
+    assert [len(a) for a in found] == [1, 2, 4]
+    assert found[0].average_iou < found[1].average_iou < found[2].average_iou
+
+
+def test_units():
+    anchors = Anchors(np.array([[1.5, 2.0]]), 1, 1)
+    assert anchors.pixels(32).tolist() == [[48, 64]]
+    assert anchors.relative((96, 128), 32).tolist() == [[0.5, 0.5]]
+    assert anchors.rounded() == [[1.5, 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "k", "says"),
+    [
+        (np.zeros((0, 2)), 1, "0 boxes of 0 different sizes do not make 1 anchors"),
+        (np.ones((9, 2)), 2, "9 boxes of 1 different sizes"),
+        (np.array([[1.0, 0.0]]), 1, "box size 1 x 0: sizes to cluster must be positive"),
+        (np.array([[np.nan, 1.0]]), 1, "must be positive"),
+        (np.ones((1, 2)), 0, "at least one"),
+    ],
+)
+def test_refuses(sizes, k, says):
+    with pytest.raises(DataError, match=says):
+        cluster(sizes, k)
+
+
+@pytest.mark.parametrize(
+    ("anchors", "says"),
+    [
+        ([[0.1, 0.2], [0.5, 0.5]], "fractions of the picture"),
+        ([[1.3, 1.7], [160, 200]], "anchor 160 x 200 is far larger"),
+        ([[2.0, 2.0], [2.05, 2.0]], "anchors 1 and 2 are nearly equal"),
+    ],
+)
+def test_suspicions(anchors, says):
+    (line,) = suspicions(np.array(anchors), (13, 13))
+    assert says in line
+
+
+def test_official_anchors_are_above_suspicion():
+    coco = [[0.57, 0.68], [1.87, 2.06], [3.34, 5.47], [7.88, 3.53], [9.77, 9.17]]
+    assert suspicions(np.array(coco), (13, 13)) == []
+
+
+def scaled(size_wh, picture_wh):
+    return np.array(size_wh) * letterbox_placement(picture_wh, (416, 416)).scale_xy / 32
+
+
+@pytest.mark.shared
+def test_blood_cells_reach_the_target(shared):
+    base, sizes = shared("data", "bccd"), []
+    for name in (base / "ImageSets/Main/train.txt").read_text().split():
+        for box in ElementTree.parse(base / f"Annotations/{name}.xml").iter("bndbox"):
+            x1, y1, x2, y2 = (float(box.findtext(key)) for key in ("xmin", "ymin", "xmax", "ymax"))
+            if x2 > x1 and y2 > y1:
+                sizes.append(scaled((x2 - x1, y2 - y1), (640, 480)))
+    assert cluster(np.array(sizes), 5).average_iou >= 0.852
+
+
+@pytest.mark.shared
+def test_coco_mini_reaches_the_target(shared):
+    content = json.loads(shared("data", "coco-mini", "annotations", "instances_train2017.json").read_text())
+    pictures = {picture["id"]: (picture["width"], picture["height"]) for picture in content["images"]}
+    sizes = [
+        scaled(a["bbox"][2:], pictures[a["image_id"]]) for a in content["annotations"] if not a["iscrowd"]
+    ]
+    assert cluster(np.array(sizes), 5).average_iou >= 0.550

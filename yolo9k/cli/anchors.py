@@ -1,0 +1,147 @@
+"""`yolo9k anchors`: cluster the box sizes of a data set."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from yolo9k.cli.console import err, out, table, track, write_json
+from yolo9k.errors import ConfigError
+
+if TYPE_CHECKING:
+    from yolo9k.anchors import Anchors
+
+
+def anchors(
+    dataset: Annotated[str, typer.Option(help="A catalogue name, a config file, or a folder.")],
+    split: Annotated[str, typer.Option(help="The split whose boxes are clustered.")] = "train",
+    k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many anchors.")] = 5,
+    size: Annotated[str, typer.Option(help="Pictures are letterboxed to this: N or WIDTHxHEIGHT.")] = "416",
+    stride: Annotated[int, typer.Option(min=1, help="Pixels of one grid cell.")] = 32,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same anchors.")] = 0,
+    sweep: Annotated[str, typer.Option(help="Also cluster for these numbers of anchors, e.g. 1-15.")] = "",
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw boxes, anchors and the sweep into this file.")
+    ] = None,
+    write: Annotated[Path | None, typer.Option(help="Set model.anchors in this config file.")] = None,
+    json: Annotated[str, typer.Option(help="Write the numbers to this file; - is standard output.")] = "",
+) -> None:
+    """Cluster box sizes into anchors: k-means with the distance 1 - IoU.
+
+    With --sweep the picture goes to anchors.png where --plot names no other file.
+
+    Example: yolo9k anchors --dataset voc -k 5 --sweep 1-15 --plot anchors.png --write my.yaml
+    """
+    from yolo9k.anchor_plots import save_plot
+    from yolo9k.anchors import cluster, suspicions
+    from yolo9k.anchors import sweep as cluster_each
+    from yolo9k.config import load_config
+    from yolo9k.config.editing import write_value
+    from yolo9k.datasets.box_sizes import letterboxed_sizes
+    from yolo9k.datasets.make import open_dataset
+    from yolo9k.datasets.read import read_annotations
+
+    numbers = _range(sweep)
+    size_wh = load_config(None, [f"data.size={size}"]).data.size
+    warnings = _size_warnings(write, size_wh) if write else []
+    records = read_annotations(open_dataset(dataset, track), split, track=track).records
+    sizes_wh = letterboxed_sizes(records, size_wh, stride)
+    found = cluster(sizes_wh, k, seed, track)
+    curve = cluster_each(sizes_wh, numbers, seed, track)
+    grid_wh = size_wh[0] / stride, size_wh[1] / stride
+
+    say = err if json == "-" else out
+    _print(say, found, curve, len(sizes_wh), size_wh, stride)
+    for warning in warnings + suspicions(found.wh, grid_wh):
+        err.print(f"warning: {warning}", style="yellow", markup=False)
+    if plot or curve:
+        picture = plot or Path("anchors.png")
+        save_plot(picture, sizes_wh, found, grid_wh, curve)
+        say.print(f"wrote {picture}", markup=False)
+    if write:
+        write_value(write, "model", "anchors", found.rounded())
+        say.print(f"wrote model.anchors of {write}", markup=False)
+    if json:
+        write_json(json, _as_json(found, curve, size_wh, stride))
+
+
+def _range(text: str) -> list[int]:
+    """`1-15` or `5` as numbers; nothing as none."""
+    parts = [part.strip() for part in text.split("-")] if text else []
+    if not all(part.isdigit() for part in parts) or len(parts) > 2:
+        raise ConfigError(f"--sweep {text}: write FIRST-LAST, e.g. --sweep 1-15")
+    if not parts:
+        return []
+    first, last = int(parts[0]), int(parts[-1])
+    if not 1 <= first <= last <= 100:
+        raise ConfigError(f"--sweep {text}: numbers of anchors rise, from 1 to at most 100")
+    return list(range(first, last + 1))
+
+
+def _size_warnings(config: Path, size_wh: tuple[int, int]) -> list[str]:
+    """What is odd about writing anchors made at `size_wh` into a config; it must be there and sound."""
+    from yolo9k.config import load_config
+
+    if not config.is_file():
+        raise ConfigError(
+            f"--write {config}: no such file; copy one with yolo9k config show voc --raw > {config}"
+        )
+    own = load_config(config).data.size
+    if own == size_wh:
+        return []
+    return [f"{config} has data.size {own[0]}x{own[1]}, the anchors are made for {size_wh[0]}x{size_wh[1]}"]
+
+
+def _print(
+    say: Console,
+    found: "Anchors",
+    curve: Sequence["Anchors"],
+    boxes: int,
+    size_wh: tuple[int, int],
+    stride: int,
+) -> None:
+    say.print(_anchor_table(found, size_wh, stride))
+    say.print(f"{boxes} boxes: average IoU {found.average_iou:.4f}, {found.above_half:.1%} above IoU .5")
+    say.print(f"anchors: {found.rounded()}", markup=False)
+    if curve:
+        say.print(_curve_table(curve))
+
+
+def _anchor_table(found: "Anchors", size_wh: tuple[int, int], stride: int) -> Table:
+    title = f"{len(found)} anchors at {size_wh[0]}x{size_wh[1]}, width and height"
+    units = zip(found.wh, found.pixels(stride), found.relative(size_wh, stride), strict=True)
+    rows = (
+        (number, f"{c[0]:.4f} {c[1]:.4f}", f"{p[0]:.1f} {p[1]:.1f}", f"{r[0]:.4f} {r[1]:.4f}")
+        for number, (c, p, r) in enumerate(units, start=1)
+    )
+    return table(title, ["", f"cells of {stride} px", "pixels", "relative"], rows)
+
+
+def _curve_table(curve: Sequence["Anchors"]) -> Table:
+    rows = ((len(a), f"{a.average_iou:.4f}", f"{a.above_half:.4f}") for a in curve)
+    return table("Number of anchors", ["k", "average IoU", "above IoU .5"], rows)
+
+
+def _as_json(
+    found: "Anchors", curve: Sequence["Anchors"], size_wh: tuple[int, int], stride: int
+) -> dict[str, Any]:
+    return {
+        "size_wh": list(size_wh),
+        "stride": stride,
+        **_numbers(found),
+        "pixels": found.pixels(stride).round(2).tolist(),
+        "relative": found.relative(size_wh, stride).round(6).tolist(),
+        "sweep": [_numbers(anchors) for anchors in curve],
+    }
+
+
+def _numbers(found: "Anchors") -> dict[str, Any]:
+    return {
+        "k": len(found),
+        "anchors": found.rounded(),
+        "average_iou": found.average_iou,
+        "above_half": found.above_half,
+    }
