@@ -1,0 +1,97 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from yolo9k.errors import ConfigError
+from yolo9k.evaluation import evaluate, evaluate_detector
+from yolo9k.evaluation.evaluate import label_numbers
+from yolo9k.samples import BoxLabels, Detections
+from yolo9k.wordtree import WordTree
+
+
+def test_scores_by_hand(detector, annotations):
+    scores, detections = evaluate_detector(detector, annotations)
+    # cat: hit, false, hit of two truths: (1 + 2/3) / 2; of 11 points 6 have 1, 5 have 2/3
+    # dog: nothing is found; eel: has no truth and no score
+    cat = (1 + 2 / 3) / 2
+    assert [row.name for row in scores.classes] == ["cat", "dog"]
+    assert scores.classes[0].ap50 == pytest.approx(cat)
+    assert scores.map50 == pytest.approx(cat / 2)
+    assert scores.voc_area == pytest.approx(cat / 2)
+    assert scores.voc07 == pytest.approx((6 + 5 * 2 / 3) / 11 / 2)
+    assert scores.map50_95 == pytest.approx(cat / 2)  # the boxes fit exactly
+    assert scores.coco is None
+    assert len(detections) == 2
+
+
+def test_the_table_counts_boxes_that_count(detector, annotations):
+    scores, _ = evaluate_detector(detector, annotations)
+    cat, dog = scores.classes
+    assert (cat.images, cat.boxes) == (2, 2)
+    assert (dog.images, dog.boxes) == (1, 1)
+    assert (scores.total.images, scores.total.boxes) == (2, 3)
+    # the best mean F1 is that of all detections: cat 2 of 3 right, both found
+    assert (cat.precision, cat.recall) == pytest.approx((2 / 3, 1))
+    assert scores.total.recall == pytest.approx(0.5)
+
+
+def test_settings_reach_the_detector(detector, annotations):
+    evaluate_detector(detector, annotations, conf=0.1, iou=0.3, max_detections=7, batch=2)
+    evaluate_detector(detector, annotations)
+    assert detector.calls == [
+        {"conf": 0.1, "iou": 0.3, "max_detections": 7, "batch": 2},
+        {"conf": 0.005, "iou": 0.45, "max_detections": 100, "batch": 16},
+    ]
+
+
+def test_coco_on_request(detector, annotations):
+    scores, _ = evaluate_detector(detector, annotations, coco=True)
+    # precision 1 at the 51 points up to .5, 2/3 at 50 more; the dog is missed
+    assert scores.coco["AP50"] == pytest.approx((51 + 50 * 2 / 3) / 101 / 2)
+    assert len(scores.coco) == 12
+
+
+def test_the_dictionary_is_json(detector, annotations):
+    scores, _ = evaluate_detector(detector, annotations, coco=True)
+    stored = json.loads(json.dumps(scores.to_dict()))
+    assert stored["map50"] == scores.map50
+    assert stored["classes"][1]["name"] == "dog"
+    assert {"truth": "dog", "predicted": "background", "count": 1} in stored["confusion"]
+    assert stored["confusion"][0] == {"truth": "cat", "predicted": "cat", "count": 2}
+
+
+def test_no_detections(annotations):
+    scores = evaluate([Detections.empty()] * 2, annotations.records, annotations.labels, coco=True)
+    assert (scores.map50, scores.voc07, scores.coco["AP"], scores.total.precision) == (0, 0, 0, 0)
+
+
+def test_no_truth_that_counts(detector, annotations):
+    records = [replace(record, boxes=BoxLabels.of([], [])) for record in annotations.records]
+    scores = evaluate(list(detector.found.values()), records, annotations.labels)
+    assert np.isnan(scores.map50)
+    assert scores.classes == ()
+    assert scores.total.boxes == 0
+
+
+def test_numbers_of_pictures_must_agree(annotations):
+    with pytest.raises(ValueError, match="zip"):
+        evaluate([], annotations.records, annotations.labels)
+
+
+def test_labels_in_another_order_are_matched_by_name(detector, annotations):
+    expected, _ = evaluate_detector(detector, annotations)
+    order = [1, 2, 0]  # the model's label of cat, dog, eel
+    shuffled = {
+        name: replace(found, label=np.array(order)[found.label]) for name, found in detector.found.items()
+    }
+    other = replace(detector, found=shuffled, labels=WordTree.flat(["eel", "cat", "dog"]))
+    scores, detections = evaluate_detector(other, annotations)
+    assert scores.map50 == expected.map50
+    assert detections[0].name(int(detections[0].label[0])) == "cat"
+
+
+def test_other_labels_are_an_error_that_names_them():
+    with pytest.raises(ConfigError, match=r"only the model has eel; only the data set has cow, dog$"):
+        label_numbers(WordTree.flat(["cat", "eel"]), WordTree.flat(["cat", "cow", "dog"]))

@@ -1,0 +1,70 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from yolo9k.errors import EnvironmentFault
+from yolo9k.evaluation import evaluate, evaluate_detector
+from yolo9k.evaluation.plots import FATES, confusion_matrix, precision_recall, worst_misses, write_plots
+from yolo9k.metrics import Confusion
+from yolo9k.samples import BoxLabels, Detections
+from yolo9k.wordtree import WordTree
+
+
+def test_writes_all_plots(tmp_path, detector, annotations):
+    scores, detections = evaluate_detector(detector, annotations)
+    paths = write_plots(tmp_path / "plots", scores, detections, annotations.records)
+    assert [path.name for path in paths] == [
+        "precision_recall.png",
+        "f1_confidence.png",
+        "confusion.png",
+        "predictions.jpg",
+        "worst_misses.jpg",
+    ]
+    for path in paths:
+        with Image.open(path) as image:
+            assert min(image.size) > 200
+
+
+def test_works_without_truths_and_detections(tmp_path, annotations):
+    records = [replace(annotations.records[0], boxes=BoxLabels.of([], []))]
+    scores = evaluate([Detections.empty()], records, annotations.labels)
+    paths = write_plots(tmp_path, scores, [Detections.empty()], records)
+    assert "worst_misses.jpg" not in [path.name for path in paths]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, detector, annotations):
+    scores, detections = evaluate_detector(detector, annotations)
+    (tmp_path / "plots").write_text("a file")
+    with pytest.raises(EnvironmentFault, match="cannot be written"):
+        write_plots(tmp_path / "plots", scores, detections, annotations.records)
+
+
+def test_fates_have_their_colours(detector, annotations):
+    scores, detections = evaluate_detector(detector, annotations)
+    sheet = worst_misses(scores, detections, annotations.records)
+    for fate in ("hit", "false positive", "missed"):
+        assert (sheet[40:] == FATES[fate]).all(axis=2).any(), fate
+
+
+def test_many_labels_name_only_the_best_and_the_worst(annotations):
+    names = [f"label {i}" for i in range(80)]
+    boxes = np.tile(np.array([[0, 0, 20, 20]], np.float32), (80, 1))
+    record = replace(annotations.records[0], boxes=BoxLabels.of(boxes, range(80)))
+    found = Detections(boxes[:40], np.full(40, 0.9, np.float32), np.arange(40))
+    scores = evaluate([found], [record], WordTree.flat(names))
+    axes = precision_recall(scores).axes[0]
+    assert len(axes.lines) == 81
+    assert len(axes.get_legend().get_texts()) == 7
+
+
+def test_of_many_labels_the_most_confused_are_shown():
+    count = 300
+    counts = np.diag(np.full(count + 1, 5))
+    counts[250, 7] = 3
+    confused = Confusion(np.arange(count), counts)
+    axes = confusion_matrix(confused, WordTree.flat([f"n{i}" for i in range(count)])).axes[0]
+    shown = [text.get_text() for text in axes.get_yticklabels()]
+    assert len(shown) == 101
+    assert {"n7", "n250", "background"} <= set(shown)

@@ -1,0 +1,23 @@
+"""Scores of detections against truths: PASCAL VOC's and COCO's average precision, curves, confusion."""
+
+from yolo9k.metrics.coco import coco_results, coco_statistics, coco_truth
+from yolo9k.metrics.confusion import Confusion, confusion
+from yolo9k.metrics.curves import Curves, curves
+from yolo9k.metrics.matching import Matches, match
+from yolo9k.metrics.voc import area, average_precision, eleven_point, mean
+
+__all__ = [
+    "Confusion",
+    "Curves",
+    "Matches",
+    "area",
+    "average_precision",
+    "coco_results",
+    "coco_statistics",
+    "coco_truth",
+    "confusion",
+    "curves",
+    "eleven_point",
+    "match",
+    "mean",
+]
