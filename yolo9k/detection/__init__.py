@@ -1,0 +1,1 @@
+"""From raw maps to boxes and back: codec, assignment, loss, postprocessing. Grid units live only here."""

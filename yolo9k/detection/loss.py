@@ -1,0 +1,115 @@
+"""The region loss: Darknet's deltas as an ordinary differentiable loss (`region_layer.c`; gradients are equal).
+
+Darknet writes the negative gradient of each number by hand; the scalar below is the function it belongs to:
+squared errors (halved) for centre, size and objectness, cross entropy for the label, all summed over boxes.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from yolo9k.boxes import cxcywh_to_xyxy, iou
+from yolo9k.config.schema import LossConfig
+from yolo9k.detection.assign import Assignment, Truths, assign, best_overlap
+from yolo9k.detection.codec import GridBoxes, decode, encode
+from yolo9k.samples import Batch
+from yolo9k.wordtree.scores import LabelScores
+
+WARMUP_SCALE = 0.01  # Darknet `region_layer.c`: how hard unmatched boxes are pulled to their anchors at first
+
+
+class Head(Protocol):
+    """What the loss asks of the anchor head."""
+
+    def geometry(self, features: Tensor) -> Tensor:
+        """Raw x, y, w, h, objectness of every box: (B, A, 5, H, W)."""
+
+    def class_logits(self, features: Tensor, positions: Tensor, nodes: Tensor | None = None) -> Tensor:
+        """Class logits at chosen boxes: (M, Q)."""
+
+
+class RegionLoss(nn.Module):
+    """Sums of the losses of a batch, by part: `box`, `objectness`, `classification`, and `warmup` while it lasts.
+
+    `anchors` (A, 2) in cells of `stride` pixels. Divide by the number of images of an update.
+    """
+
+    anchors: Tensor
+
+    def __init__(self, anchors: Tensor, stride: int, scores: LabelScores, options: LossConfig) -> None:
+        super().__init__()
+        self.register_buffer("anchors", anchors.float(), persistent=False)
+        self.stride, self.scores, self.options = stride, scores, options
+
+    def forward(self, head: Head, features: Tensor, batch: Batch, seen: int) -> dict[str, Tensor]:
+        """The losses of one batch; `seen` counts the images of the run, this update's included."""
+        geometry = head.geometry(features).float()
+        boxes = decode(geometry, self.anchors)
+        truths = Truths(batch.image_index, batch.xyxy / self.stride, batch.label, batch.ignore)
+        with torch.no_grad():
+            predicted_wh = None if self.options.bias_match else torch.stack([boxes.w, boxes.h], dim=-1)
+            shape = (geometry.shape[0], geometry.shape[1], geometry.shape[3], geometry.shape[4])
+            chosen = assign(truths, self.anchors, predicted_wh, shape)
+            matched = _mask(chosen, shape)
+            spared = (best_overlap(truths, boxes.xyxy()) > self.options.thresh).view(shape)
+        raw = geometry.permute(0, 1, 3, 4, 2).reshape(-1, 5)[chosen.flat]  # (N, 5)
+        grid_wh = torch.tensor([shape[3], shape[2]], device=raw.device, dtype=raw.dtype)
+        losses = {
+            "box": self._box(raw, truths, chosen, grid_wh),
+            "objectness": self._objectness(raw, boxes, truths, chosen, ~(matched | spared)),
+            "classification": self._classification(head, features, truths, chosen),
+        }
+        if seen < self.options.warmup_images:
+            losses["warmup"] = _warmup(geometry, ~matched)
+        return losses
+
+    def _box(self, raw: Tensor, truths: Truths, chosen: Assignment, grid_wh: Tensor) -> Tensor:
+        cxcywh = truths.cxcywh
+        target = encode(cxcywh, chosen.positions[:, [3, 2]], self.anchors[chosen.positions[:, 1]])
+        found = torch.cat([raw[:, :2].sigmoid(), raw[:, 2:4]], dim=1)
+        weight = self.options.coord_scale * (2 - (cxcywh[:, 2:] / grid_wh).prod(dim=1))  # small boxes weigh more
+        return (0.5 * weight * (found - target).square().sum(dim=1))[chosen.active].sum()
+
+    def _objectness(
+        self, raw: Tensor, boxes: GridBoxes, truths: Truths, chosen: Assignment, background: Tensor
+    ) -> Tensor:
+        nothing = 0.5 * self.options.noobject_scale * (boxes.objectness.square() * background).sum()
+        target = self._rescored(boxes, truths, chosen) if self.options.rescore else 1.0
+        error = 0.5 * self.options.object_scale * (raw[:, 4].sigmoid() - target).square()
+        return nothing + error[chosen.active].sum()
+
+    @torch.no_grad()
+    def _rescored(self, boxes: GridBoxes, truths: Truths, chosen: Assignment) -> Tensor:
+        """(N,) the IoU of each truth with the box predicted for it."""
+        fields = (boxes.cx, boxes.cy, boxes.w, boxes.h)
+        own = torch.stack([field.flatten()[chosen.flat] for field in fields], dim=1)
+        return iou(cxcywh_to_xyxy(own), truths.xyxy)
+
+    def _classification(self, head: Head, features: Tensor, truths: Truths, chosen: Assignment) -> Tensor:
+        logits = head.class_logits(features, chosen.positions)
+        if self.scores.kind == "logistic":
+            loss = self.scores.loss_logistic(logits, _labels_of_box(truths, chosen, logits.shape[1]))
+        else:
+            loss = self.scores.loss(logits, truths.label)
+        return self.options.class_scale * loss[chosen.active].sum()
+
+
+def _mask(chosen: Assignment, shape: tuple[int, int, int, int]) -> Tensor:
+    """(B, A, H, W) bool: boxes that answer for a truth."""
+    mask = torch.zeros(shape, dtype=torch.int64, device=chosen.flat.device).flatten()
+    return mask.scatter_reduce(0, chosen.flat, chosen.active.long(), "amax").bool().view(shape)
+
+
+def _labels_of_box(truths: Truths, chosen: Assignment, num_labels: int) -> Tensor:
+    """(N, K) of 0 and 1: the labels of all truths that fell into the same box."""
+    same_box = (chosen.flat[:, None] == chosen.flat[None]) & ~truths.ignore[None]  # (N, N)
+    one_hot = nn.functional.one_hot(truths.label, num_labels).float()
+    return (same_box.float() @ one_hot).clamp(max=1)
+
+
+def _warmup(geometry: Tensor, unmatched: Tensor) -> Tensor:
+    """Pulls boxes without a truth to their anchor at the centre of the cell."""
+    x, y, w, h, _ = geometry.unbind(2)
+    error = (x.sigmoid() - 0.5).square() + (y.sigmoid() - 0.5).square() + w.square() + h.square()
+    return 0.5 * WARMUP_SCALE * (error * unmatched).sum()

@@ -1,0 +1,1 @@
+"""Networks: layers, backbones, the anchor head and their assembly."""

@@ -1,0 +1,50 @@
+"""The anchor head: one 1x1 convolution that can be asked for parts of its output."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+GEOMETRY = 5  # x, y, w, h, objectness
+
+
+class AnchorHead(nn.Module):
+    """A 1x1 convolution with Darknet's channel order: anchor-major, then x, y, w, h, objectness, K labels.
+
+    The three questions agree where they overlap; what is not asked for is not computed.
+    """
+
+    def __init__(self, in_channels: int, num_anchors: int, num_labels: int) -> None:
+        super().__init__()
+        self.num_anchors, self.num_labels = num_anchors, num_labels
+        self.conv = nn.Conv2d(in_channels, num_anchors * (GEOMETRY + num_labels), 1)
+
+    def _rows(self) -> tuple[Tensor, Tensor]:
+        """The weights as (A, 5 + K, C) and the biases as (A, 5 + K)."""
+        assert self.conv.bias is not None
+        shape = self.num_anchors, GEOMETRY + self.num_labels
+        return self.conv.weight.view(*shape, -1), self.conv.bias.view(shape)
+
+    def geometry(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) to the raw x, y, w, h, objectness of every box: (B, A, 5, H, W)."""
+        weight, bias = self._rows()
+        chosen = weight[:, :GEOMETRY].flatten(0, 1)[..., None, None]
+        raw = F.conv2d(features, chosen, bias[:, :GEOMETRY].flatten())
+        return raw.unflatten(1, (self.num_anchors, GEOMETRY))
+
+    def class_logits(self, features: Tensor, positions: Tensor, nodes: Tensor | None = None) -> Tensor:
+        """Logits of chosen labels at chosen boxes.
+
+        `positions` (M, 4): image, anchor, row, column; `nodes` (Q,) label numbers, none for all K.
+        Gives (M, Q).
+        """
+        weight, bias = self._rows()
+        image, anchor, row, column = positions.unbind(1)
+        rows = slice(GEOMETRY, None) if nodes is None else nodes + GEOMETRY
+        chosen = features.permute(0, 2, 3, 1)[image, row, column]  # (M, C)
+        every_anchor = F.linear(chosen, weight[:, rows].flatten(0, 1), bias[:, rows].flatten())
+        by_anchor = every_anchor.unflatten(1, (self.num_anchors, -1))
+        return by_anchor[torch.arange(len(positions), device=positions.device), anchor]
+
+    def dense(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) to everything: (B, A * (5 + K), H, W)."""
+        return self.conv(features)

@@ -1,0 +1,96 @@
+"""The layers that YOLOv2 is made of, as Darknet computes them."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEAKY_SLOPE = 0.1  # Darknet `activations.h`
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution, batch norm, leaky ReLU; odd kernels keep the size at stride 1.
+
+    (B, in_channels, H, W) to (B, out_channels, H, W). No bias: batch norm has one.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, *, momentum: float = 0.1, eps: float = 1e-5
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels, momentum=momentum, eps=eps)
+        self.activation = nn.LeakyReLU(LEAKY_SLOPE, inplace=True)
+
+
+class MaxPool(nn.Module):
+    """Darknet's max pooling (`maxpool_layer.c`): `padding` counts both sides together, the left gets the smaller half.
+
+    The default padding of size - 1 makes stride 2 round odd sizes up and stride 1 keep the size.
+    """
+
+    def __init__(self, size: int, stride: int, padding: int | None = None) -> None:
+        super().__init__()
+        self.size, self.stride = size, stride
+        self.padding = size - 1 if padding is None else padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, (H + padding - size) // stride + 1, likewise W)."""
+        h, w = x.shape[-2:]
+        before = self.padding // 2
+        bottom, right = (self._after(length, before) for length in (h, w))
+        if before or bottom > 0 or right > 0:
+            x = F.pad(x, (before, right, before, bottom), value=float("-inf"))
+        return F.max_pool2d(x, self.size, self.stride)
+
+    def _after(self, length: int, before: int) -> int:
+        """How much must be added (or cut) at the far end, so that nothing is padded that no window reads."""
+        outputs = (length + self.padding - self.size) // self.stride + 1
+        return (outputs - 1) * self.stride + self.size - length - before
+
+
+class Reorg(nn.Module):
+    """Darknet's reorg (`blas.c: reorg_cpu`): space to depth in its own order, which is not `pixel_unshuffle`'s."""
+
+    def __init__(self, stride: int = 2) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C * s * s, H / s, W / s); s * s must divide C, and s both H and W."""
+        b, c, h, w = x.shape
+        s = self.stride
+        # Darknet reads the memory of (C, H, W) as (C / s², H * s, W * s): hence the first reshape of plain layout.
+        x = x.reshape(b, c // (s * s), h, s, w, s).permute(0, 3, 5, 1, 2, 4)
+        return x.reshape(b, c * s * s, h // s, w // s)
+
+
+def initialise(module: nn.Module) -> None:
+    """Darknet's start: convolutions normal with variance 2 / fan-in, no biases, norms 1 and 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def scaled(channels: int, width: float) -> int:
+    """Channels times a width multiplier, a multiple of 8 and at least 8; exact at width 1."""
+    return channels if width == 1 else max(8, round(channels * width / 8) * 8)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def count_operations(module: nn.Module, size_wh: tuple[int, int]) -> int:
+    """Operations of one forward pass of a (1, 3, H, W) picture; a multiply-add counts as two, as in the papers."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    training = module.training
+    parameter = next(module.parameters())
+    image = torch.zeros(1, 3, size_wh[1], size_wh[0], device=parameter.device, dtype=parameter.dtype)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module.eval()(image)
+    module.train(training)
+    return int(counter.get_total_flops())
