@@ -1,0 +1,64 @@
+"""The steps of the demo that are its own; the others are those that every user takes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from yolo9k.anchors import Anchors, cluster
+from yolo9k.config import Config, DatasetConfig, load_config
+from yolo9k.config.schema import STRIDE
+from yolo9k.datasets.box_sizes import letterboxed_sizes
+from yolo9k.datasets.records import Record
+from yolo9k.datasets.toy import write_toy
+from yolo9k.drawing import colour, draw_boxes, mosaic, save_image
+from yolo9k.images import read_image
+from yolo9k.progress import Track, silent
+
+if TYPE_CHECKING:
+    from yolo9k.inference.detector import Detector
+
+SHOWN = 8  # pictures of the mosaic, of which each is written by itself, too
+
+
+def make_dataset(folder: Path, seed: int = 0, track: Track = silent) -> DatasetConfig:
+    """Draw the demo's pictures into `folder`: 600 to train on, 100 to look at, 150 to score."""
+    return write_toy(folder, seed=seed, track=track)
+
+
+def configure(
+    dataset: DatasetConfig, records: Sequence[Record], overrides: Sequence[str] = (), seed: int = 0
+) -> tuple[Config, Anchors]:
+    """The demo's config for a data set, with anchors clustered from its training records.
+
+    `overrides` as in `load_config`. Raises `ConfigError`, `DataError`.
+    """
+    config = load_config("demo", [*overrides, f"train.seed={seed}"])
+    sizes_wh = letterboxed_sizes(records, config.data.size, STRIDE)
+    anchors = cluster(sizes_wh, config.model.num_anchors, seed)
+    model = config.model.model_copy(update={"anchors": tuple(map(tuple, anchors.rounded()))})
+    data = config.data.model_copy(update={"dataset": dataset})
+    return config.model_copy(update={"model": model, "data": data}), anchors
+
+
+def detect_some(detector: "Detector", records: Sequence[Record], folder: Path) -> list[Path]:
+    """Detect on a few of the pictures and write them with their boxes; first comes a mosaic of all.
+
+    Raises `EnvironmentFault` where the folder cannot be written.
+    """
+    chosen = [records[i] for i in np.linspace(0, len(records) - 1, min(SHOWN, len(records))).astype(int)]
+    drawn = [_with_detections(detector, record.path) for record in chosen]
+    paths = [folder / record.path.with_suffix(".png").name for record in chosen]
+    overview = folder / "detections.png"
+    save_image(overview, mosaic(drawn, columns=4, cell_wh=(320, 320)))
+    for path, picture in zip(paths, drawn, strict=True):
+        save_image(path, picture)
+    return [overview, *paths]
+
+
+def _with_detections(detector: "Detector", path: Path) -> np.ndarray:
+    image = read_image(path)
+    found = detector(image)
+    texts = [f"{name} {score:.2f}" for _, score, name in found]
+    return draw_boxes(image, found.xyxy, texts, [colour(int(label)) for label in found.label])
