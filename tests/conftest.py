@@ -17,6 +17,8 @@ def shared() -> Callable[..., Path]:
     def find(*parts: str) -> Path:
         path = base.joinpath(*parts)
         if not path.exists():
+            if os.environ.get("YOLO9K_REQUIRE_SHARED"):
+                pytest.fail(f"reference data {path} are required here and missing")
             pytest.skip(f"reference data {'/'.join(parts)} are not here (set YOLO9K_SHARED)")
         return path
 

@@ -127,7 +127,5 @@ def test_blood_cells_reach_the_target(shared):
 def test_coco_mini_reaches_the_target(shared):
     content = json.loads(shared("data", "coco-mini", "annotations", "instances_train2017.json").read_text())
     pictures = {picture["id"]: (picture["width"], picture["height"]) for picture in content["images"]}
-    sizes = [
-        scaled(a["bbox"][2:], pictures[a["image_id"]]) for a in content["annotations"] if not a["iscrowd"]
-    ]
+    sizes = [scaled(a["bbox"][2:], pictures[a["image_id"]]) for a in content["annotations"] if not a["iscrowd"]]
     assert cluster(np.array(sizes), 5).average_iou >= 0.550

@@ -88,9 +88,7 @@ def test_mosaic_is_a_grid():
 
 def test_mosaic_with_captions_is_higher_and_needs_a_picture():
     plain = mosaic([grey()], cell_wh=(60, 40))
-    assert (
-        mosaic([grey()], cell_wh=(60, 40), captions=["a caption that is too long"]).shape[0] > plain.shape[0]
-    )
+    assert mosaic([grey()], cell_wh=(60, 40), captions=["a caption that is too long"]).shape[0] > plain.shape[0]
     with pytest.raises(ValueError, match="at least one"):
         mosaic([])
 

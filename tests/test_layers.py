@@ -68,9 +68,7 @@ def parts_imported(path):
     return {name[1] for name in names if name[0] == "yolo9k" and len(name) > 1} & set(LAYERS)
 
 
-SOURCES = sorted(
-    path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name != "__init__.py"
-)
+SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name != "__init__.py")
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -83,19 +81,13 @@ def test_imports_point_down(path):
 
 def test_only_commands_print():
     for path in SOURCES:
-        calls = (
-            node
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            if isinstance(node, ast.Call)
-        )
+        calls = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
         names = {node.func.id for node in calls if isinstance(node.func, ast.Name)}
         assert part_of(path) == "cli" or "print" not in names, path
 
 
 def test_one_module_knows_albumentations():
-    users = [
-        path for path in SOURCES if part_of(path) != "cli" and "albumentations" in imported_modules(path)
-    ]
+    users = [path for path in SOURCES if part_of(path) != "cli" and "albumentations" in imported_modules(path)]
     assert len(users) <= 1, users
 
 

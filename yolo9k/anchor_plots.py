@@ -44,9 +44,7 @@ def save_plot(
 def _colours(count: int) -> list[Any]:
     from matplotlib import colormaps
 
-    return [
-        colormaps["tab10" if count <= 10 else "tab20"](i % (10 if count <= 10 else 20)) for i in range(count)
-    ]
+    return [colormaps["tab10" if count <= 10 else "tab20"](i % (10 if count <= 10 else 20)) for i in range(count)]
 
 
 def _draw_sizes(axes: Any, sizes_wh: np.ndarray, anchors: Anchors, colours: list[Any]) -> None:

@@ -129,9 +129,7 @@ def suspicions(anchors_wh: np.ndarray, grid_wh: tuple[float, float]) -> list[str
     for i, j in combinations(range(len(anchors_wh)), 2):
         overlap = shape_iou(anchors_wh[i], anchors_wh[j])
         if overlap > TWIN_IOU:
-            found.append(
-                f"anchors {i + 1} and {j + 1} are nearly equal (IoU {overlap:.2f}): fewer may do as well"
-            )
+            found.append(f"anchors {i + 1} and {j + 1} are nearly equal (IoU {overlap:.2f}): fewer may do as well")
     return found
 
 
@@ -145,9 +143,7 @@ def _checked(sizes_wh: np.ndarray, k: int) -> np.ndarray:
         raise DataError(f"box size {w:g} x {h:g}: sizes to cluster must be positive")
     different = len(np.unique(sizes[:, 0] + 1j * sizes[:, 1]))  # many times faster than by rows
     if different < k:
-        raise DataError(
-            f"{len(sizes)} boxes of {different} different sizes do not make {k} anchors: ask for fewer"
-        )
+        raise DataError(f"{len(sizes)} boxes of {different} different sizes do not make {k} anchors: ask for fewer")
     return sizes
 
 

@@ -16,8 +16,8 @@ Array = TypeVar("Array", np.ndarray, torch.Tensor)
 def _stack(like: Array, *columns: Array) -> Array:
     """Join columns of shape (...) to (..., len(columns)), in the library that `like` belongs to."""
     if isinstance(like, torch.Tensor):
-        return torch.stack(columns, dim=-1)  # type: ignore[arg-type]
-    return np.stack(columns, axis=-1)  # type: ignore[return-value]
+        return torch.stack(columns, dim=-1)
+    return np.stack(columns, axis=-1)
 
 
 def xywh_to_xyxy(xywh: Array) -> Array:
@@ -47,8 +47,8 @@ def xyxy_to_cxcywh(xyxy: Array) -> Array:
 def area(xyxy: Array) -> Array:
     """Areas of shape (...); a box whose corners are crossed has area 0."""
     size = xyxy[..., 2:] - xyxy[..., :2]
-    size = size.clip(min=0) if isinstance(size, torch.Tensor) else size.clip(0)
-    return size[..., 0] * size[..., 1]
+    positive = size * (size > 0)
+    return positive[..., 0] * positive[..., 1]
 
 
 def clip(xyxy: Array, size_wh: tuple[float, float]) -> Array:
@@ -63,10 +63,10 @@ def intersection(a_xyxy: Array, b_xyxy: Array) -> Array:
     maximum, minimum = (torch.maximum, torch.minimum) if isinstance(a_xyxy, torch.Tensor) else (np.maximum, np.minimum)
     corners = _stack(
         a_xyxy,
-        maximum(a_xyxy[..., 0], b_xyxy[..., 0]),  # type: ignore[arg-type]
-        maximum(a_xyxy[..., 1], b_xyxy[..., 1]),  # type: ignore[arg-type]
-        minimum(a_xyxy[..., 2], b_xyxy[..., 2]),  # type: ignore[arg-type]
-        minimum(a_xyxy[..., 3], b_xyxy[..., 3]),  # type: ignore[arg-type]
+        maximum(a_xyxy[..., 0], b_xyxy[..., 0]),
+        maximum(a_xyxy[..., 1], b_xyxy[..., 1]),
+        minimum(a_xyxy[..., 2], b_xyxy[..., 2]),
+        minimum(a_xyxy[..., 3], b_xyxy[..., 3]),
     )
     return area(corners)
 
@@ -85,5 +85,5 @@ def iou(a_xyxy: Array, b_xyxy: Array) -> Array:
 def shape_iou(a_wh: Array, b_wh: Array) -> Array:
     """IoU of boxes that share their centre, from sizes alone: (..., 2) and (..., 2) to (...)."""
     minimum = torch.minimum if isinstance(a_wh, torch.Tensor) else np.minimum
-    shared = minimum(a_wh[..., 0], b_wh[..., 0]) * minimum(a_wh[..., 1], b_wh[..., 1])  # type: ignore[arg-type]
+    shared = minimum(a_wh[..., 0], b_wh[..., 0]) * minimum(a_wh[..., 1], b_wh[..., 1])
     return shared / (a_wh[..., 0] * a_wh[..., 1] + b_wh[..., 0] * b_wh[..., 1] - shared)

@@ -89,16 +89,12 @@ def _outline(draw: ImageDraw.ImageDraw, box: Rectangle, paint: Colour, line: int
             draw.line([*ends[0], *ends[1]], fill=paint, width=line)
 
 
-def _draw_labels(
-    draw: ImageDraw.ImageDraw, items: Sequence[tuple[Rectangle, str, Colour]], line: int
-) -> None:
+def _draw_labels(draw: ImageDraw.ImageDraw, items: Sequence[tuple[Rectangle, str, Colour]], line: int) -> None:
     """Labels at their boxes; each takes the place at its box that hides least of earlier labels."""
     taken: list[Rectangle] = []
     for box, text, paint in items:
         font = _font(draw, text)
-        place = min(
-            _places(box, _label_wh(draw, text, font), draw.im.size, line), key=lambda p: _hidden(p, taken)
-        )
+        place = min(_places(box, _label_wh(draw, text, font), draw.im.size, line), key=lambda p: _hidden(p, taken))
         taken.append(place)
         draw.rectangle(place, fill=paint)
         middle = (place[0] + place[2]) / 2, (place[1] + place[3]) / 2
@@ -119,9 +115,7 @@ def _label_wh(draw: ImageDraw.ImageDraw, text: str, font: Font) -> tuple[float, 
     return draw.textlength(text, font=font) + 0.5 * size, 1.25 * size
 
 
-def _places(
-    box: Rectangle, label_wh: tuple[float, float], size_wh: tuple[int, int], line: int
-) -> list[Rectangle]:
+def _places(box: Rectangle, label_wh: tuple[float, float], size_wh: tuple[int, int], line: int) -> list[Rectangle]:
     """Where a label may stand, best first: above the box, inside its top, below it, inside its bottom."""
     (x1, y1, x2, y2), (w, h) = box, label_wh
     corners = [(x1, y1 - h), (x2 - w + line, y1 - h), (x1, y1), (x1, y2), (x1, y2 - h)]
@@ -205,9 +199,7 @@ def save_image(path: str | Path, image: np.ndarray) -> None:
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(
-            f"{path}: pictures are written as {', '.join(SUFFIXES)}, not {path.suffix or 'no suffix'!r}"
-        )
+        raise ConfigError(f"{path}: pictures are written as {', '.join(SUFFIXES)}, not {path.suffix or 'no suffix'!r}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path, quality=92)  # of JPEG; lossless formats do not look at it

@@ -60,17 +60,14 @@ def fetch(remote: Remote, target: Path, track: Track = silent, wait_s: float = 1
         part.replace(target)
         return target
     raise WeightsError(
-        f"{target.name} could not be fetched from {', nor from '.join(reasons)}; "
-        f"get it by hand and put it at {target}"
+        f"{target.name} could not be fetched from {', nor from '.join(reasons)}; get it by hand and put it at {target}"
     )
 
 
 def _check_present(remote: Remote, target: Path) -> None:
     size = target.stat().st_size
     if remote.size is not None and size != remote.size:
-        raise WeightsError(
-            f"{target}: {size} bytes, but {remote.size} are right; remove it to fetch it again"
-        )
+        raise WeightsError(f"{target}: {size} bytes, but {remote.size} are right; remove it to fetch it again")
 
 
 def _fetch_patiently(url: str, part: Path, remote: Remote, track: Track, wait_s: float) -> None:
@@ -114,9 +111,7 @@ def _go_on(url: str, part: Path, size: int | None, track: Track) -> None:
         raise _Broken(f"{getattr(error, 'reason', None) or error}", again=True) from error
 
 
-def _receive(
-    response: http.client.HTTPResponse, part: Path, have: int, size: int | None, track: Track
-) -> None:
+def _receive(response: http.client.HTTPResponse, part: Path, have: int, size: int | None, track: Track) -> None:
     if response.headers.get_content_type() == "text/html":
         raise _Broken("a web page came instead of the file")
     if response.status != 206:

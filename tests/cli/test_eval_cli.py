@@ -17,9 +17,7 @@ from yolo9k.wordtree import WordTree
 
 ANNOTATIONS = {
     "images": [{"id": 5, "file_name": "a.png", "width": 80, "height": 60}],
-    "annotations": [
-        {"id": 1, "image_id": 5, "category_id": 3, "bbox": [10, 10, 30, 30], "area": 800, "iscrowd": 0}
-    ],
+    "annotations": [{"id": 1, "image_id": 5, "category_id": 3, "bbox": [10, 10, 30, 30], "area": 800, "iscrowd": 0}],
     "categories": [{"id": 3, "name": "cat"}, {"id": 9, "name": "dog"}],
 }
 
@@ -48,9 +46,7 @@ def dataset(tmp_path):
     Image.new("RGB", (80, 60)).save(tmp_path / "a.png")
     (tmp_path / "val.json").write_text(json.dumps(ANNOTATIONS))
     config = tmp_path / "tiny.yaml"
-    config.write_text(
-        f"kind: coco\nroot: {tmp_path}\nsplits: {{val: [{{annotations: val.json, images: .}}]}}\n"
-    )
+    config.write_text(f"kind: coco\nroot: {tmp_path}\nsplits: {{val: [{{annotations: val.json, images: .}}]}}\n")
     return config
 
 
@@ -118,15 +114,11 @@ def test_json_alone_goes_to_standard_output(run, dataset):
 
 def test_results_have_cocos_numbers(run, dataset, tmp_path):
     target = tmp_path / "out" / "results.json"
-    result = run(
-        "--weights", "x.pt", "--dataset", dataset, "--results", target, "--plots", tmp_path / "plots"
-    )
+    result = run("--weights", "x.pt", "--dataset", dataset, "--results", target, "--plots", tmp_path / "plots")
     assert result.exit_code == 0, result.output
     (entry,) = json.loads(target.read_text())
     assert (entry["image_id"], entry["category_id"], entry["bbox"]) == (5, 3, [10, 10, 30, 30])
-    assert [path.name for path in target.parent.iterdir()] == [
-        "results.json"
-    ]  # its truth is the data set's file
+    assert [path.name for path in target.parent.iterdir()] == ["results.json"]  # its truth is the data set's file
     assert (tmp_path / "plots" / "confusion.png").is_file()
 
 
@@ -136,9 +128,7 @@ def test_other_kinds_write_the_truth_beside_the_results(run, tmp_path):
     Image.new("RGB", (80, 60)).save(tmp_path / "yolo" / "images" / "a.png")
     (tmp_path / "yolo" / "labels" / "a.txt").write_text("0 .3125 .41666667 .375 .5\n")
     config = tmp_path / "yolo.yaml"
-    config.write_text(
-        f"kind: yolo\nroot: {tmp_path / 'yolo'}\nsplits: {{val: [images]}}\nlabels: [cat, dog]\n"
-    )
+    config.write_text(f"kind: yolo\nroot: {tmp_path / 'yolo'}\nsplits: {{val: [images]}}\nlabels: [cat, dog]\n")
     target = tmp_path / "results.json"
     result = run("--weights", "x.pt", "--dataset", config, "--results", target)
     assert result.exit_code == 0, result.output

@@ -74,9 +74,7 @@ def test_a_picture_that_is_cut_off(data, tmp_path):
 
 def test_a_size_that_differs_from_the_annotation(tmp_path):
     picture(tmp_path / "a.png", 0, (20, 40))
-    (tmp_path / "a.xml").write_text(
-        "<annotation><size><width>40</width><height>20</height></size></annotation>"
-    )
+    (tmp_path / "a.xml").write_text("<annotation><size><width>40</width><height>20</height></size></annotation>")
     config = DatasetConfig(kind="voc", root=str(tmp_path), splits={"train": ("all",)}, labels=("cat",))
     (defect,) = check_dataset(config).defects
     assert defect.kind == "wrong size"
@@ -95,9 +93,7 @@ def test_bad_boxes_files_and_twins(data, tmp_path):
 
 
 def test_boxes_that_are_nearly_equal_are_remarks():
-    boxes = BoxLabels.of(
-        [[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 10], [0, 0, 10, 10]], [0, 0, 1, 0], [0, 0, 0, 1]
-    )
+    boxes = BoxLabels.of([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 10], [0, 0, 10, 10]], [0, 0, 1, 0], [0, 0, 0, 1])
     (found,) = find_duplicate_boxes(Record(Path("a.jpg"), (20, 20), boxes, "a"), ("cat", "dog"))
     assert found.kind == "near-duplicate box"
     assert found.message == "cat [0.0, 0.0, 10.0, 10.0] and [0.0, 0.0, 10.0, 9.0], IoU 0.90"

@@ -17,9 +17,7 @@ def annotation(image_id=1, category_id=3, bbox=(10, 5, 20, 30), **more):
     return {"id": 9, "image_id": image_id, "category_id": category_id, "bbox": list(bbox), **more}
 
 
-def write(
-    root: Path, annotations, images=None, categories=CATEGORIES, name="annotations/instances_train.json"
-):
+def write(root: Path, annotations, images=None, categories=CATEGORIES, name="annotations/instances_train.json"):
     images = images or [{"id": 1, "file_name": "a.jpg", "width": 100, "height": 50}]
     (root / "train").mkdir(exist_ok=True)
     for image in images:

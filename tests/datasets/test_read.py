@@ -50,9 +50,7 @@ def test_unknown_split(tmp_path):
 def test_missing_root_says_where_and_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("YOLO9K_DATA", str(tmp_path))
     config = load_dataset_config("voc")
-    with pytest.raises(
-        DataError, match=r"VOCdevkit: no such folder .*\$YOLO9K_DATA.*yolo9k data download voc"
-    ):
+    with pytest.raises(DataError, match=r"VOCdevkit: no such folder .*\$YOLO9K_DATA.*yolo9k data download voc"):
         dataset_root(config)
 
 

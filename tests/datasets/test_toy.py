@@ -58,13 +58,9 @@ def test_scenes_are_varied_and_in_range():
 
 
 def test_a_box_is_tight_around_what_is_drawn(monkeypatch):
-    monkeypatch.setattr(
-        "yolo9k.datasets.toy._background", lambda rng, side, colour: np.zeros((side, side, 3))
-    )
+    monkeypatch.setattr("yolo9k.datasets.toy._background", lambda rng, side, colour: np.zeros((side, side, 3)))
     monkeypatch.setattr("yolo9k.datasets.toy._with_clutter", lambda rng, image: image.astype(np.float32))
-    monkeypatch.setattr(
-        "yolo9k.datasets.toy.FILLS", {"white": lambda rng, side, colour: np.full((side, side, 3), 255)}
-    )
+    monkeypatch.setattr("yolo9k.datasets.toy.FILLS", {"white": lambda rng, side, colour: np.full((side, side, 3), 255)})
     monkeypatch.setattr("yolo9k.datasets.toy.MOST_OBJECTS", 1)
     scene = draw_scene(np.random.default_rng(0), 128)
     rows, columns = np.nonzero(scene.image.min(axis=2) > 127)

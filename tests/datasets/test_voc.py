@@ -13,8 +13,7 @@ SIZE = "<size><width>100</width><height>50</height><depth>3</depth></size>"
 
 def item(name="cat", corners=(11, 11, 21, 31), extra=""):
     sides = "".join(
-        f"<{side}>{value}</{side}>"
-        for side, value in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
+        f"<{side}>{value}</{side}>" for side, value in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
     )
     return f"<object><name>{name}</name>{extra}<bndbox>{sides}</bndbox></object>"
 

@@ -102,9 +102,7 @@ def test_names_from_data_yaml(tmp_path, names):
     (tmp_path / "data.yaml").write_text(f"train: ../train/images\nval: valid/images\nnames: {names}\n")
     assert read(tmp_path, labels=()).labels.names == ("cat", "dog")
     found = DataYaml.open(tmp_path / "data.yaml")
-    assert found.splits == {
-        "train": (tmp_path / "train/images",)
-    }  # Roboflow's ../ leads nowhere; no valid here
+    assert found.splits == {"train": (tmp_path / "train/images",)}  # Roboflow's ../ leads nowhere; no valid here
 
 
 def test_names_from_classes_txt_or_none(tmp_path):

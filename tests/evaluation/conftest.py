@@ -32,9 +32,7 @@ class FixedDetector:
 
 def found(rows: list[tuple[list[float], float, int]]) -> Detections:
     boxes, scores, labels = zip(*rows, strict=True)
-    return Detections(
-        np.array(boxes, np.float32), np.array(scores, np.float32), np.array(labels), LABELS.names
-    )
+    return Detections(np.array(boxes, np.float32), np.array(scores, np.float32), np.array(labels), LABELS.names)
 
 
 @pytest.fixture

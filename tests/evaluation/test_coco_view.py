@@ -42,9 +42,7 @@ def content():
 
 def test_official_truth_keeps_areas_of_what_was_read(tmp_path, content):
     (tmp_path / "a.json").write_text(json.dumps(content))
-    config = DatasetConfig(
-        kind="coco", root=str(tmp_path), splits={"val": ("a.json",), "both": ("a.json", "b")}
-    )
+    config = DatasetConfig(kind="coco", root=str(tmp_path), splits={"val": ("a.json",), "both": ("a.json", "b")})
     record = Record(tmp_path / "3.jpg", (9, 9), BoxLabels.of([], []), 3)
     read = Annotations((record,), WordTree.flat(["cat"]), category_ids=(1,))
     truth = official_truth(config, "val", read)

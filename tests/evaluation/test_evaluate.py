@@ -83,9 +83,7 @@ def test_numbers_of_pictures_must_agree(annotations):
 def test_labels_in_another_order_are_matched_by_name(detector, annotations):
     expected, _ = evaluate_detector(detector, annotations)
     order = [1, 2, 0]  # the model's label of cat, dog, eel
-    shuffled = {
-        name: replace(found, label=np.array(order)[found.label]) for name, found in detector.found.items()
-    }
+    shuffled = {name: replace(found, label=np.array(order)[found.label]) for name, found in detector.found.items()}
     other = replace(detector, found=shuffled, labels=WordTree.flat(["eel", "cat", "dog"]))
     scores, detections = evaluate_detector(other, annotations)
     assert scores.map50 == expected.map50

@@ -36,9 +36,7 @@ def test_mean_of_the_envelope_is_the_area():
     rng = np.random.default_rng(0)
     xy = rng.random((400, 2)) * 1000
     boxes = np.concatenate([xy, xy + 30], axis=1).astype(np.float32)
-    found = Detections(
-        boxes + rng.normal(0, 6, boxes.shape).astype(np.float32), rng.random(400), np.zeros(400, int)
-    )
+    found = Detections(boxes + rng.normal(0, 6, boxes.shape).astype(np.float32), rng.random(400), np.zeros(400, int))
     matches = match([found], [BoxLabels.of(boxes, [0] * 400)], 1, [0.5])
     assert curves(matches).envelope.mean() == pytest.approx(average_precision(matches, area)[0, 0], abs=2e-3)
 

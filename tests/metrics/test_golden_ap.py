@@ -68,9 +68,7 @@ def read_case(path):
     truths, found = [], []
     for image in case["images"]:
         t, d = image["truths"], image["detections"]
-        truths.append(
-            BoxLabels.of([x["bbox"] for x in t], [x["class"] for x in t], [x["difficult"] for x in t])
-        )
+        truths.append(BoxLabels.of([x["bbox"] for x in t], [x["class"] for x in t], [x["difficult"] for x in t]))
         found.append(
             Detections(
                 np.array([x["bbox"] for x in d], np.float32).reshape(-1, 4),

@@ -23,9 +23,7 @@ def anchors(
     stride: Annotated[int, typer.Option(min=1, help="Pixels of one grid cell.")] = 32,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same anchors.")] = 0,
     sweep: Annotated[str, typer.Option(help="Also cluster for these numbers of anchors, e.g. 1-15.")] = "",
-    plot: Annotated[
-        Path | None, typer.Option(help="Draw boxes, anchors and the sweep into this file.")
-    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw boxes, anchors and the sweep into this file.")] = None,
     write: Annotated[Path | None, typer.Option(help="Set model.anchors in this config file.")] = None,
     json: Annotated[str, typer.Option(help="Write the numbers to this file; - is standard output.")] = "",
 ) -> None:
@@ -86,9 +84,7 @@ def _size_warnings(config: Path, size_wh: tuple[int, int]) -> list[str]:
     from yolo9k.config import load_config
 
     if not config.is_file():
-        raise ConfigError(
-            f"--write {config}: no such file; copy one with yolo9k config show voc --raw > {config}"
-        )
+        raise ConfigError(f"--write {config}: no such file; copy one with yolo9k config show voc --raw > {config}")
     own = load_config(config).data.size
     if own == size_wh:
         return []
@@ -125,9 +121,7 @@ def _curve_table(curve: Sequence["Anchors"]) -> Table:
     return table("Number of anchors", ["k", "average IoU", "above IoU .5"], rows)
 
 
-def _as_json(
-    found: "Anchors", curve: Sequence["Anchors"], size_wh: tuple[int, int], stride: int
-) -> dict[str, Any]:
+def _as_json(found: "Anchors", curve: Sequence["Anchors"], size_wh: tuple[int, int], stride: int) -> dict[str, Any]:
     return {
         "size_wh": list(size_wh),
         "stride": stride,

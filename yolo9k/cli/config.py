@@ -52,9 +52,7 @@ def show_config(
 
     path, is_dataset = _locate(name) if name else (None, False)
     if overrides and (raw or is_dataset):
-        raise ConfigError(
-            "--set changes the values of a training config: it goes with neither --raw nor a data set"
-        )
+        raise ConfigError("--set changes the values of a training config: it goes with neither --raw nor a data set")
     if raw and path:
         text = path.read_text(encoding="utf-8")
     elif is_dataset and path:
@@ -66,9 +64,7 @@ def show_config(
 
 @app.command("check")
 def check_config(
-    name: Annotated[
-        str, typer.Argument(help="The path of a config or data set, or a name of the catalogue.")
-    ],
+    name: Annotated[str, typer.Argument(help="The path of a config or data set, or a name of the catalogue.")],
 ) -> None:
     """Check a config: every key, type and range, and that its data set is known.
 

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +27,7 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
 
     def shown() -> Iterable[Item]:
         with Progress(*columns, console=err, transient=True) as progress:
-            length = total if total is not None or not hasattr(items, "__len__") else len(items)
+            length = total if total is not None or not isinstance(items, Sized) else len(items)
             yield from progress.track(items, description=description, total=length)
 
     return shown()

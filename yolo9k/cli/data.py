@@ -20,9 +20,7 @@ app.add_typer(make, name="make")
 
 SHOWN_DEFECTS = 20  # of each sort; --json has them all
 
-JsonOption = Annotated[
-    str, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")
-]
+JsonOption = Annotated[str, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")]
 
 
 @app.command()
@@ -58,9 +56,7 @@ def check(
 @make.command("config")
 def make_config(
     folder: Annotated[Path, typer.Argument(help="A folder with pictures and their boxes.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Default: FOLDER's name.yaml.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: FOLDER's name.yaml.")] = None,
     kind: Annotated[str | None, typer.Option(help="voc, coco or yolo; recognised if not given.")] = None,
     holdout: Annotated[float, typer.Option(min=0, max=0.9, help="Share of train for a missing val.")] = 0.2,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
@@ -112,9 +108,7 @@ def list_datasets(json: JsonOption = "") -> None:
 @app.command()
 def download(
     name: Annotated[str, typer.Argument(help="voc or coco.")],
-    root: Annotated[
-        Path | None, typer.Option(help="Where to put it; default: $YOLO9K_DATA, else data.")
-    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Where to put it; default: $YOLO9K_DATA, else data.")] = None,
     keep_archives: Annotated[bool, typer.Option("--keep-archives", help="Leave the packed files.")] = False,
 ) -> None:
     """Fetch a public data set from its official address; a second call goes on where the first one broke off.
@@ -197,8 +191,7 @@ def _show_report(report: "Report", say: Console) -> None:
     ]
     say.print(table("Splits", columns, rows))
     sizes = [
-        (s.name, *map(_spread, (s.picture_width, s.picture_height, s.box_width, s.box_height)))
-        for s in report.splits
+        (s.name, *map(_spread, (s.picture_width, s.picture_height, s.box_width, s.box_height))) for s in report.splits
     ]
     columns = ["split", "picture width", "picture height", "box width", "box height"]
     say.print(table("Sizes in pixels: smallest / median / largest", columns, sizes))

@@ -17,9 +17,7 @@ def demo(
     folder: Annotated[Path, typer.Option("--out", help="Everything is written below this folder.")] = Path(
         "demo-output"
     ),
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps of training; the config's if left out.")
-    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of training; the config's if left out.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the pictures, the anchors and the training.")] = 0,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Change a value of configs/demo.yaml: KEY=VALUE.")
@@ -49,9 +47,7 @@ def demo(
     out.print(f"{len(anchors)} anchors in grid cells: {anchors.rounded()}", markup=False)
     out.print(f"average IoU with the boxes {anchors.average_iou:.3f}")
 
-    _chapter(
-        3, f"Training {config.model.name} at width {config.model.width:g} for {config.train.steps} steps"
-    )
+    _chapter(3, f"Training {config.model.name} at width {config.model.width:g} for {config.train.steps} steps")
     run = train(config, folder / "run")
 
     _chapter(4, "Scoring on the test pictures")
@@ -66,9 +62,7 @@ def demo(
     out.print(f"pictures with detections  {pictures[0]} and beside it", markup=False)
     out.print(f"plots                     {', '.join(str(path) for path in plots)}", markup=False)
     out.print(f"the trained detector      {run}")
-    out.print(
-        f"done in {(time.monotonic() - start) / 60:.1f} minutes; try: yolo9k detect --weights {run} IMAGE"
-    )
+    out.print(f"done in {(time.monotonic() - start) / 60:.1f} minutes; try: yolo9k detect --weights {run} IMAGE")
     if json:
         write_json(json, scores.to_dict())
 

@@ -117,9 +117,7 @@ def _coco_masks() -> Check:
     except (ImportError, ValueError) as error:
         advice = f"{REINSTALL} --no-cache-dir pycocotools numpy"
         return Check("coco metric", "broken", str(error).splitlines()[0], advice)
-    return Check(
-        "coco metric", "ok" if overlap[0, 0] == 0.5 else "broken", "pycocotools and numpy fit together"
-    )
+    return Check("coco metric", "ok" if overlap[0, 0] == 0.5 else "broken", "pycocotools and numpy fit together")
 
 
 def _devices() -> Check:
@@ -203,9 +201,7 @@ def _cache_folder() -> Check:
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     if os.access(nearest, os.W_OK):
         return Check("cache folder", "ok", str(folder))
-    return Check(
-        "cache folder", "warning", f"{folder} cannot be written", "set XDG_CACHE_HOME to a folder that can"
-    )
+    return Check("cache folder", "warning", f"{folder} cannot be written", "set XDG_CACHE_HOME to a folder that can")
 
 
 CHECKS: dict[str, Callable[[], Check]] = {

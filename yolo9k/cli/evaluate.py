@@ -25,9 +25,7 @@ def evaluate(
         typer.Option(help="A catalogue name, a config or a folder; the one it was trained on if left out."),
     ] = "",
     split: Annotated[str, typer.Option(help="The split to score, e.g. test; val if left out.")] = "",
-    conf: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Smallest confidence; .005 if left out.")
-    ] = None,
+    conf: Annotated[float | None, typer.Option(min=0, max=1, help="Smallest confidence; .005 if left out.")] = None,
     iou: Annotated[float | None, typer.Option(min=0, max=1, help="Overlap of NMS; .45 if left out.")] = None,
     max_detections: Annotated[
         int | None, typer.Option("--max", min=1, help="Most detections a picture; 100 if left out.")
@@ -61,9 +59,7 @@ def evaluate(
         err.print(f"warning: {number} defects in the labels, see yolo9k data check", style="yellow")
     truth = official_truth(data, settings.split, annotations) if coco or results else None
     thresholds = settings.model_dump(include={"conf", "iou", "max_detections", "batch"})
-    scores, found = evaluate_detector(
-        detector, annotations, **thresholds, coco=coco, coco_truth=truth, track=track
-    )
+    scores, found = evaluate_detector(detector, annotations, **thresholds, coco=coco, coco_truth=truth, track=track)
 
     say = err if "-" in (json, results) else out
     title = f"{data.name or data.root}, {settings.split}"
@@ -87,9 +83,7 @@ def _print(say: Console, title: str, scores: "Evaluation", settings: "EvalConfig
         say.print(line)
 
 
-def _write_results(
-    path: str, found: Sequence["Detections"], annotations: "Annotations", *, with_truth: bool
-) -> None:
+def _write_results(path: str, found: Sequence["Detections"], annotations: "Annotations", *, with_truth: bool) -> None:
     """The detections as a COCO results file, and on request the truth beside it."""
     from yolo9k.evaluation.coco import category_ids_of, image_ids_of, truth_of
     from yolo9k.metrics import coco_results

@@ -28,6 +28,14 @@ def load_config(name: str | Path | None, overrides: Iterable[str] = ()) -> Confi
     return _validate(Config, values, str(name) if name is not None else "options")
 
 
+def with_overrides(config: Config, overrides: Iterable[str]) -> Config:
+    """The config changed by `key=value` overrides. Raises `ConfigError`."""
+    values: dict[str, Any] = config.model_dump(mode="json")
+    for override in overrides:
+        values = _merge(values, _parse_override(override))
+    return _validate(Config, values, "options")
+
+
 def load_dataset_config(source: str | Path | DatasetConfig) -> DatasetConfig:
     """A data set config by path or catalogue name; one that is already resolved is given back.
 

@@ -77,6 +77,7 @@ class AugmentConfig(Section):
     `recipe`: `place` puts the picture, scaled by U(`scale`) with its aspect jittered, on a grey canvas (Darknet
     2017); `fixed` does so at scale 1 (the reference commit); `crop` cuts out a part and stretches it (at
     publication); `none` letterboxes. `hue` is a shift, `saturation` and `exposure` are factors.
+    `min_visible`: a box of which less is left is neither learned nor counted as background.
     `transforms`: albumentations transforms by name, e.g. `{GaussianBlur: {p: .1}}`, applied before the recipe.
     """
 
@@ -88,6 +89,7 @@ class AugmentConfig(Section):
     exposure: Positive = 1.5
     flip: Fraction = 0.5
     flip_vertical: Fraction = 0.0
+    min_visible: Fraction = 0.2
     transforms: tuple[dict[str, dict[str, object]], ...] = ()
 
     @model_validator(mode="after")
@@ -148,7 +150,6 @@ class DataConfig(Section):
     augment: AugmentConfig = AugmentConfig()
     on_error: Literal["stop", "skip"] = "stop"
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
-    cache: bool = False
 
     @field_validator("size", mode="before")
     @classmethod

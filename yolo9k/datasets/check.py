@@ -159,9 +159,7 @@ def _look(record: Record) -> Look:
     return Look(digest, Defect("wrong size", str(path), message))
 
 
-def find_duplicate_pictures(
-    splits: Mapping[str, Sequence[Record]], digests: Mapping[Path, str]
-) -> Iterator[Defect]:
+def find_duplicate_pictures(splits: Mapping[str, Sequence[Record]], digests: Mapping[Path, str]) -> Iterator[Defect]:
     """The same file, or files of the same content, twice in a split or in two splits."""
     first: dict[str, tuple[str, Path]] = {}
     for split, records in splits.items():

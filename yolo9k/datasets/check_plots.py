@@ -59,9 +59,7 @@ def class_histogram(report: Report) -> "Figure":
 
 def _annotate_bars(axes: Any, totals: np.ndarray) -> None:
     for row, total in enumerate(totals):
-        axes.annotate(
-            f"{total:,.0f}", (total, row), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8
-        )
+        axes.annotate(f"{total:,.0f}", (total, row), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8)
 
 
 def box_size_histogram(records: Sequence[Record]) -> "Figure":
@@ -73,9 +71,7 @@ def box_size_histogram(records: Sequence[Record]) -> "Figure":
     figure = Figure(figsize=(6.4, 5.4), layout="constrained")
     axes = figure.subplots()
     if len(sizes):
-        *_, image = axes.hist2d(
-            sizes[:, 0], sizes[:, 1], bins=50, range=((0, 1), (0, 1)), norm=LogNorm(), cmin=1
-        )
+        *_, image = axes.hist2d(sizes[:, 0], sizes[:, 1], bins=50, range=((0, 1), (0, 1)), norm=LogNorm(), cmin=1)
         figure.colorbar(image, label="boxes")
     axes.set(xlabel="box width / picture width", ylabel="box height / picture height", aspect="equal")
     axes.set_title(f"Sizes of {len(sizes):,} boxes")

@@ -38,9 +38,7 @@ def _voc(path: str, size: int, md5: str, holds: str) -> Archive:
 
 def _coco(path: str, size: int, md5: str, holds: str) -> Archive:
     # the bucket behind this name has no certificate for it, hence no https; the hash guards the content
-    return Archive(
-        Remote((f"http://images.cocodataset.org/{path}",), size, {"md5": md5}), "coco", f"coco/{holds}"
-    )
+    return Archive(Remote((f"http://images.cocodataset.org/{path}",), size, {"md5": md5}), "coco", f"coco/{holds}")
 
 
 ARCHIVES: dict[str, tuple[Archive, ...]] = {
@@ -122,9 +120,7 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
             if entry.isfile():
                 yield _Member(entry.name, entry.size, lambda entry=entry: tar.extractfile(entry))  # type: ignore[misc]
             elif not entry.isdir():
-                raise WeightsError(
-                    f"{archive}: {entry.name} is neither a file nor a folder; it is not unpacked"
-                )
+                raise WeightsError(f"{archive}: {entry.name} is neither a file nor a folder; it is not unpacked")
 
 
 def _zip_members(archive: Path) -> Iterator[_Member]:

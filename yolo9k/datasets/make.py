@@ -136,9 +136,7 @@ def _find_voc(folder: Path) -> Splits:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(
-        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))
-    )
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
 
 
 def _voc_entries(place: Path, root: Path) -> Iterator[tuple[str, str]]:
@@ -162,9 +160,7 @@ def _voc_entries(place: Path, root: Path) -> Iterator[tuple[str, str]]:
 
 def _find_coco(folder: Path) -> Splits:
     files = [path for depth in ("", "*/", "*/*/") for path in sorted(folder.glob(f"{depth}*.json"))]
-    instances = [
-        path for path in files if path.name.startswith("instances_")
-    ]  # beside captions and keypoints
+    instances = [path for path in files if path.name.startswith("instances_")]  # beside captions and keypoints
     found = [(path, file) for path in instances or files if (file := _open_coco(path)) is not None]
     return _grouped([(_coco_split(path, folder), _coco_entry(file, folder)) for path, file in found])
 

@@ -71,9 +71,7 @@ def read_annotations(
         raise DataError(
             f"{selection.root}: no picture can be used in the split {split!r}: {_why_empty(config, findings)}"
         )
-    return Annotations(
-        tuple(read.records), WordTree.flat(read.labels), tuple(findings.defects), read.category_ids
-    )
+    return Annotations(tuple(read.records), WordTree.flat(read.labels), tuple(findings.defects), read.category_ids)
 
 
 def _why_empty(config: DatasetConfig, findings: Findings) -> str:
@@ -87,9 +85,7 @@ def _select(config: DatasetConfig, split: str) -> Selection:
     if split not in split_names(config):
         hint = "; `holdout: 0.2` in its config makes a val split of train" if split == "val" else ""
         name = config.name or config.root
-        raise ConfigError(
-            f"data set {name}: no split {split!r}; it has {', '.join(split_names(config))}{hint}"
-        )
+        raise ConfigError(f"data set {name}: no split {split!r}; it has {', '.join(split_names(config))}{hint}")
     share = config.holdout
     if split == "val" and share:
         entries, keep = config.splits["train"], lambda name: is_held_out(name, share)

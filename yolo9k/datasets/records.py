@@ -130,13 +130,7 @@ class Findings:
 def check_box(box: RawBox, size_wh: tuple[int, int]) -> tuple[Corners | None, Defect | None]:
     """The box cut to its picture, none where it cannot be used; and what is wrong with it, if anything."""
     (x1, y1, x2, y2), (w, h) = box.xyxy, size_wh
-    if (
-        0 <= x1 < x2 - SMALLEST_PX
-        and 0 <= y1 < y2 - SMALLEST_PX
-        and x2 <= w
-        and y2 <= h
-        and box.label is not None
-    ):
+    if 0 <= x1 < x2 - SMALLEST_PX and 0 <= y1 < y2 - SMALLEST_PX and x2 <= w and y2 <= h and box.label is not None:
         return box.xyxy, None  # nearly all boxes: nothing else needs a look
     if box.label is None:
         return None, Defect("unknown class", box.place, f"{box.name!r} is none of the labels")

@@ -52,9 +52,7 @@ class VocFolder:
             raise DataError(f"{root}: no such folder")
         annotations = find_annotations(root)
         if not annotations:
-            raise DataError(
-                f"{root}: holds no annotation (*.xml), here or in {', '.join(ANNOTATION_FOLDERS)}"
-            )
+            raise DataError(f"{root}: holds no annotation (*.xml), here or in {', '.join(ANNOTATION_FOLDERS)}")
         place = next(iter(annotations.values())).parent
         pictures: dict[str, Path] = {}
         for folder in (root, place, *(root / name for name in reversed(PICTURE_FOLDERS))):
@@ -127,9 +125,7 @@ def _stems(selection: Selection, entries: Sequence[Entry]) -> list[tuple[VocFold
     chosen = []
     for entry in entries:
         if not isinstance(entry, str):
-            raise DataError(
-                f"{selection.root}: a split of kind voc is text (SPLIT or FOLDER/SPLIT), not {entry}"
-            )
+            raise DataError(f"{selection.root}: a split of kind voc is text (SPLIT or FOLDER/SPLIT), not {entry}")
         name, _, split = entry.rpartition("/")
         if name not in folders:
             folders[name] = VocFolder.open(selection.root / name)
@@ -140,9 +136,7 @@ def _stems(selection: Selection, entries: Sequence[Entry]) -> list[tuple[VocFold
 
 def _annotation(folder: VocFolder, stem: str) -> Path:
     if stem not in folder.annotations:
-        raise BadFile(
-            "missing annotation", folder.root, f"{stem!r} is listed in a split and has no {stem}.xml"
-        )
+        raise BadFile("missing annotation", folder.root, f"{stem!r} is listed in a split and has no {stem}.xml")
     return folder.annotations[stem]
 
 
@@ -163,10 +157,7 @@ def _parse(path: Path) -> Element:
 def _read_record(folder: VocFolder, stem: str, numbers: Mapping[str, int], findings: Findings) -> Record:
     path = _annotation(folder, stem)
     root = _parse(path)
-    boxes = [
-        _read_object(item, f"{path}: object {i}", numbers)
-        for i, item in enumerate(root.iterfind("object"), 1)
-    ]
+    boxes = [_read_object(item, f"{path}: object {i}", numbers) for i, item in enumerate(root.iterfind("object"), 1)]
     picture = _picture(folder, stem, path, root)
     size_wh = _size_wh(root, path) or picture_size_wh(picture)
     return Record(picture, size_wh, findings.check(boxes, size_wh), stem)

@@ -47,9 +47,7 @@ class DataYaml:
         if not isinstance(content, dict):
             raise DataError(f"{path}: a mapping with 'names' is needed")
         splits = {split: _places(path, content, keys) for split, keys in SPLIT_KEYS.items()}
-        return cls(
-            _names(path, content.get("names")), {name: found for name, found in splits.items() if found}
-        )
+        return cls(_names(path, content.get("names")), {name: found for name, found in splits.items() if found})
 
 
 def _names(path: Path, names: Any) -> tuple[str, ...]:
@@ -80,12 +78,8 @@ def yolo_names(root: Path) -> tuple[str, ...]:
             return DataYaml.open(root / name).names
     for place in (root, root / "labels"):
         if (place / "classes.txt").is_file():
-            return tuple(
-                line.strip() for line in read_text(place / "classes.txt").splitlines() if line.strip()
-            )
-    raise DataError(
-        f"{root}: no labels: name them in the config, or in data.yaml (names) or classes.txt there"
-    )
+            return tuple(line.strip() for line in read_text(place / "classes.txt").splitlines() if line.strip())
+    raise DataError(f"{root}: no labels: name them in the config, or in data.yaml (names) or classes.txt there")
 
 
 def read_yolo(selection: Selection, findings: Findings, track: Track = silent) -> Read:

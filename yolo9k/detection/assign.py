@@ -36,7 +36,9 @@ class Assignment:
     active: Tensor
 
 
-def assign(truths: Truths, anchors: Tensor, predicted_wh: Tensor | None, map_shape: tuple[int, int, int, int]) -> Assignment:
+def assign(
+    truths: Truths, anchors: Tensor, predicted_wh: Tensor | None, map_shape: tuple[int, int, int, int]
+) -> Assignment:
     """Each truth goes to the cell of its centre and the anchor whose shape overlaps it most; the first wins a tie.
 
     `anchors` (A, 2) cells; `predicted_wh` (B, A, H, W, 2): where given, predicted shapes are compared instead

@@ -199,9 +199,7 @@ def evaluate_detector(
     return scores, detections
 
 
-def _detect(
-    detector: "Detector", annotations: Annotations, track: Track, **settings: Any
-) -> Iterator[Detections]:
+def _detect(detector: "Detector", annotations: Annotations, track: Track, **settings: Any) -> Iterator[Detections]:
     """The detections of every record, in the data set's labels."""
     numbers = label_numbers(detector.labels, annotations.labels)
     paths = [record.path for record in annotations.records]

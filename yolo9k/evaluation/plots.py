@@ -127,9 +127,7 @@ def confusion_matrix(confusion: Confusion, labels: WordTree) -> "Figure":
     if len(shown) <= CELLS_WITH_NUMBERS:
         for (row, column), count in np.ndenumerate(counts):
             paint = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(
-                column, row, str(count) if count else "", ha="center", va="center", color=paint, fontsize=8
-            )
+            axes.text(column, row, str(count) if count else "", ha="center", va="center", color=paint, fontsize=8)
     return figure
 
 
@@ -147,14 +145,9 @@ def predictions(detections: Sequence[Detections], records: Sequence[Record], lab
     for i in chosen:
         image, name = read_image(records[i].path), records[i].path.name
         boxes, found = records[i].boxes, _confident(detections[i])
-        texts = [
-            f"{labels.names[label]} {score:.2f}"
-            for label, score in zip(found.label, found.score, strict=True)
-        ]
+        texts = [f"{labels.names[label]} {score:.2f}" for label, score in zip(found.label, found.score, strict=True)]
         cells += [
-            _drawn(
-                image, boxes.xyxy, [labels.names[n] for n in boxes.label], _colours(boxes.label), boxes.ignore
-            ),
+            _drawn(image, boxes.xyxy, [labels.names[n] for n in boxes.label], _colours(boxes.label), boxes.ignore),
             _drawn(image, found.xyxy, texts, _colours(found.label)),
         ]
         captions += [f"{name}: labels", f"{name}: predictions"]
@@ -181,9 +174,7 @@ def _drawn(
     return draw_boxes(small, boxes, texts, colours, ignore=ignore)
 
 
-def worst_misses(
-    scores: Evaluation, detections: Sequence[Detections], records: Sequence[Record]
-) -> np.ndarray | None:
+def worst_misses(scores: Evaluation, detections: Sequence[Detections], records: Sequence[Record]) -> np.ndarray | None:
     """The pictures with most misses and false positives at confidence >= .25; none where all is well."""
     fates = _fates(scores, records)
     errors = np.array([false.sum() + missed.sum() for _, false, missed in fates])
@@ -191,9 +182,7 @@ def worst_misses(
     if not worst:
         return None
     cells = [_marked(records[i], detections[i], fates[i], scores.labels) for i in worst]
-    captions = [
-        f"{records[i].path.name}: {fates[i][1].sum()} false, {fates[i][2].sum()} missed" for i in worst
-    ]
+    captions = [f"{records[i].path.name}: {fates[i][1].sum()} false, {fates[i][2].sum()} missed" for i in worst]
     sheet = mosaic(cells, columns=min(3, len(cells)), cell_wh=CELL_WH, captions=captions)
     return np.concatenate([legend(list(FATES), list(FATES.values()), sheet.shape[1]), sheet])
 

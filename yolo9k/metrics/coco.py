@@ -33,15 +33,11 @@ def coco_truth(
             "iscrowd": int(ignore),
         }
         for image_id, boxes in zip(image_ids, truths, strict=True)
-        for box, label, ignore in zip(
-            xyxy_to_xywh(boxes.xyxy.astype(float)), boxes.label, boxes.ignore, strict=True
-        )
+        for box, label, ignore in zip(xyxy_to_xywh(boxes.xyxy.astype(float)), boxes.label, boxes.ignore, strict=True)
     ]
     # pycocotools takes 0 for "no match", so numbers start at 1
     numbered = [{"id": number, **entry} for number, entry in enumerate(annotations, start=1)]
-    images = [
-        {"id": i, "width": int(w), "height": int(h)} for i, (w, h) in zip(image_ids, sizes_wh, strict=True)
-    ]
+    images = [{"id": i, "width": int(w), "height": int(h)} for i, (w, h) in zip(image_ids, sizes_wh, strict=True)]
     categories = [{"id": int(i), "name": name} for i, name in zip(category_ids, names, strict=True)]
     return {"info": {}, "images": images, "annotations": numbered, "categories": categories}
 

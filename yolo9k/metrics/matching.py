@@ -63,9 +63,7 @@ def match(
     first = np.cumsum([0, *(len(boxes) for boxes in truths)])
     pairs = [_closest(found, boxes, margin) for found, boxes in zip(detections, truths, strict=True)]
     score = _join([found.score for found in detections], float)
-    truth = _join(
-        [np.where(at < 0, -1, at + start) for (at, _), start in zip(pairs, first, strict=False)], int
-    )
+    truth = _join([np.where(at < 0, -1, at + start) for (at, _), start in zip(pairs, first, strict=False)], int)
     ignore = _join([boxes.ignore for boxes in truths], bool)
     reached = _join([overlap for _, overlap in pairs], float) >= np.asarray(thresholds)[:, None]
     ignored = reached & np.append(ignore, False)[truth]

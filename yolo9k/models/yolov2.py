@@ -64,9 +64,7 @@ class DetectionNetwork(nn.Module):
     stride = 32
     anchors: Tensor
 
-    def __init__(
-        self, backbone: Backbone, neck: PassthroughNeck | TinyNeck, anchors: Tensor, num_labels: int
-    ) -> None:
+    def __init__(self, backbone: Backbone, neck: PassthroughNeck | TinyNeck, anchors: Tensor, num_labels: int) -> None:
         super().__init__()
         self.backbone, self.neck = backbone, neck
         self.head = AnchorHead(neck.channels, len(anchors), num_labels)

@@ -1,0 +1,104 @@
+"""How much of the bare network's speed training keeps: reading, augmenting, loss and logging are the rest."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from yolo9k.config import Config
+from yolo9k.datasets.pictures import batches, make_batch
+from yolo9k.hardware import autocast, choose_workers
+from yolo9k.progress import Track, silent
+from yolo9k.samples import Batch
+from yolo9k.training.loop import Run
+from yolo9k.training.watch import Watcher
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Pictures a second (medians over the rounds) and shares."""
+
+    device: str
+    precision: str
+    size: str
+    bare: float
+    training: float
+    ratio: float
+    loss_share: float
+
+
+def measure(config: Config, *, steps: int, rounds: int, track: Track = silent) -> Speed:
+    """Train `steps` steps with real loading, then as many of the bare network on one batch; `rounds` times.
+
+    The bare step is forward, a sum in place of the loss, backward and the optimiser. Accumulation is left out.
+    """
+    train = config.train.model_copy(update={"accumulate": 1})
+    data = config.data.model_copy(update={"sizes": ()})
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(config.model_copy(update={"train": train, "data": data}), Path(folder), Watcher(), track)
+        batch = make_batch(run.pictures, run.sampler(0, 1).step(0)).to(run.device)
+        _bare_step(run, batch)
+        bare, real, shares = [], [], []
+        for number in track(range(rounds), "Measuring"):
+            real.append(_time_training(run, number * steps, steps))
+            bare.append(_time(run, lambda: _bare_step(run, batch), steps))
+            shares.append(_time(run, lambda: _loss_alone(run, batch), steps) / bare[-1])
+    size = run.config.train.batch
+    ratios = [b / r for b, r in zip(bare, real, strict=True)]
+    w, h = run.config.data.size
+    return Speed(
+        device=str(run.device), precision=run.precision, size=f"{w}x{h}, batch {size}",
+        bare=size / statistics.median(bare), training=size / statistics.median(real),
+        ratio=statistics.median(ratios), loss_share=statistics.median(shares),
+    )  # fmt: skip
+
+
+def _time(run: Run, action: Callable[[], object], times: int) -> float:
+    """Seconds of one call."""
+    _wait(run)
+    start = time.monotonic()
+    for _ in range(times):
+        action()
+    _wait(run)
+    return (time.monotonic() - start) / times
+
+
+def _time_training(run: Run, first: int, steps: int) -> float:
+    """Seconds of one step with reading and everything; the workers' start is left out, their reading ahead not kept."""
+    ahead = 4
+    sampler = run.sampler(first, first + steps + ahead)
+    source = batches(run.pictures, sampler, choose_workers(run.config.data.workers))
+    for _ in range(ahead):
+        run.stepper(first, [next(source)], 1e-6)
+    return _time(run, lambda: run.stepper(first, [next(source)], 1e-6), steps)
+
+
+def _bare_step(run: Run, batch: Batch) -> None:
+    pictures = batch.normalised().contiguous(memory_format=run.stepper.memory_format)
+    with autocast(run.device, run.precision):
+        raw = run.network(pictures)
+    raw.float().square().mean().backward()
+    for group in run.stepper.optimizer.param_groups:
+        group["lr"] = 1e-6
+    run.stepper.optimizer.step()
+    run.stepper.optimizer.zero_grad(set_to_none=True)
+
+
+def _loss_alone(run: Run, batch: Batch) -> None:
+    """The loss on given features, forward and backward."""
+    w, h = batch.size_wh
+    stride = run.network.stride
+    shape = (len(batch), run.network.neck.channels, h // stride, w // stride)
+    features = torch.zeros(shape, device=run.device).requires_grad_()
+    parts = run.stepper.step.loss(run.network.head, features, batch, seen=10**9)
+    torch.stack(list(parts.values())).sum().backward()
+    run.stepper.optimizer.zero_grad(set_to_none=True)
+
+
+def _wait(run: Run) -> None:
+    if run.device.type == "cuda":
+        torch.cuda.synchronize(run.device)

@@ -1,0 +1,50 @@
+"""The only place that turns a `Config` into objects."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from yolo9k.anchors import cluster
+from yolo9k.config.schema import STRIDE, Config, ModelConfig
+from yolo9k.datasets.box_sizes import letterboxed_sizes
+from yolo9k.detection.loss import RegionLoss
+from yolo9k.models.yolov2 import DetectionNetwork, yolov2, yolov2_tiny
+from yolo9k.wordtree import WordTree
+from yolo9k.wordtree.scores import LabelScores
+
+if TYPE_CHECKING:
+    from yolo9k.datasets.records import Record
+
+
+def build_network(config: ModelConfig, labels: WordTree) -> DetectionNetwork:
+    """The network with fresh weights; its anchors must be numbers by now."""
+    anchors = torch.tensor(config.anchors)
+    norm = config.norm.model_dump()
+    if config.name == "yolov2":
+        return yolov2(anchors, len(labels), width=config.width, passthrough=config.passthrough, **norm)
+    last = 1024 if config.name == "yolov2-tiny-voc" else 512
+    return yolov2_tiny(anchors, len(labels), width=config.width, last=last, **norm)
+
+
+def build_scores(config: ModelConfig, labels: WordTree) -> LabelScores:
+    """How class logits become probabilities and losses."""
+    return LabelScores(labels, config.classes)
+
+
+def build_loss(config: Config, network: DetectionNetwork, labels: WordTree) -> RegionLoss:
+    """The region loss over the network's anchors."""
+    return RegionLoss(network.anchors, network.stride, build_scores(config.model, labels), config.loss)
+
+
+def with_anchors(config: Config, records: Sequence["Record"]) -> Config:
+    """The config with `anchors: auto` replaced by anchors clustered from these records, else as it is.
+
+    Raises `DataError` where there are too few boxes.
+    """
+    if config.model.anchors != "auto":
+        return config
+    sizes_wh = letterboxed_sizes(records, config.data.size, STRIDE)
+    anchors = cluster(sizes_wh, config.model.num_anchors, config.train.seed)
+    model = config.model.model_copy(update={"anchors": tuple(map(tuple, anchors.rounded()))})
+    return config.model_copy(update={"model": model})

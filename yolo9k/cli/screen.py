@@ -1,0 +1,76 @@
+"""What a person sees of a training run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from yolo9k.cli.console import err, out
+from yolo9k.evaluation import Evaluation
+from yolo9k.training.watch import Plan, Watcher
+
+
+class Screen(Watcher):
+    """Shows a run: a bar with what a person watches, a line for each evaluation; lines only where no person looks."""
+
+    def __init__(self) -> None:
+        self.progress: Progress | None = None
+        self.status, self.size = "", (0, 0)
+
+    def started(self, plan: Plan) -> None:
+        """Say what is going to happen, and open the bar."""
+        model, data = plan.config.model, plan.config.data
+        err.print(
+            f"{model.name}: {plan.parameters:,} parameters, {len(plan.labels)} labels; {plan.pictures} pictures with "
+            f"{plan.boxes} boxes; {plan.device}, {plan.precision}, {plan.workers} reading processes"
+        )
+        sizes = ", ".join(f"{w}x{h}" for w, h in data.training_sizes)
+        anchors = "; ".join(f"{w:g},{h:g}" for w, h in plan.anchors)
+        err.print(f"anchors in cells: {anchors}; sizes: {sizes}")
+        for note in plan.notes:
+            err.print(note, markup=False)
+        err.print(f"writing to {plan.folder}; steps {plan.first_step} to {plan.total_steps}", markup=False)
+        if err.is_terminal:
+            columns = (
+                TextColumn("{task.fields[epoch]}"), BarColumn(bar_width=None), MofNCompleteColumn(),
+                TimeRemainingColumn(), TextColumn("{task.fields[status]}"),
+            )  # fmt: skip
+            self.progress = Progress(*columns, console=err)
+            self.progress.add_task("", total=plan.total_steps, completed=plan.first_step, epoch="", status="")
+            self.progress.start()
+
+    def stepped(self, step: int, size_wh: tuple[int, int]) -> None:
+        """Move the bar."""
+        self.size = size_wh
+        if self.progress:
+            self.progress.update(self.progress.task_ids[0], completed=step + 1)
+
+    def logged(self, entry: Mapping[str, float]) -> None:
+        """Show losses, rate and speed."""
+        parts = {name.removeprefix("loss/"): value for name, value in entry.items() if name.startswith("loss/")}
+        losses = " ".join(f"{name[:5]} {value:.2f}" for name, value in parts.items())
+        status = (
+            f"loss {entry['loss']:.2f} ({losses}) {self.size[0]}x{self.size[1]} "
+            f"lr {entry['lr']:.2g} {entry['images_per_second']:.1f} img/s"
+        )
+        if self.progress:
+            epoch = f"epoch {entry['epoch']:.1f}"
+            self.progress.update(self.progress.task_ids[0], status=status, epoch=epoch)
+        else:
+            err.print(f"step {entry['step']} epoch {entry['epoch']:.2f} {status}", markup=False)
+
+    def evaluated(self, scores: Evaluation, *, best: bool) -> None:
+        """One line for each evaluation."""
+        total = scores.total
+        err.print(
+            f"validation: mAP50 {scores.map50:.4f} mAP50-95 {scores.map50_95:.4f} "
+            f"P {total.precision:.3f} R {total.recall:.3f}{' (best)' if best else ''}"
+        )
+
+    def finished(self, folder: Path, best: float | None) -> None:
+        """Say where everything is and what comes next."""
+        if self.progress:
+            self.progress.stop()
+        score = "" if best is None else f", best validation score {best:.4f}"
+        out.print(f"done{score}; the run is in {folder}", markup=False)
+        out.print(f"next: yolo9k eval --weights {folder} --split test; yolo9k detect IMAGE --weights {folder}")

@@ -1,0 +1,130 @@
+"""`yolo9k train`: the short forms of config keys."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from yolo9k.cli.console import out, table, track
+from yolo9k.errors import ConfigError
+
+if TYPE_CHECKING:
+    from yolo9k.training.trial import Trial
+
+
+def train(
+    config: Annotated[str, typer.Option(help="A config file or a name of `yolo9k config list`.")] = "",
+    dataset: Annotated[str, typer.Option(help="Data set: a name, a config or a folder. Short for data.dataset.")] = "",
+    resume: Annotated[Path | None, typer.Option(help="Go on with this run folder exactly where it stopped.")] = None,
+    weights: Annotated[str, typer.Option(help="Start from the weights of a run or checkpoint.")] = "",
+    name: Annotated[str, typer.Option(help="Of the run folder; the config's and the data set's if left out.")] = "",
+    runs: Annotated[Path, typer.Option(help="Where run folders lie.")] = Path("runs"),
+    epochs: Annotated[float | None, typer.Option(help="Short for train.epochs.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Short for train.steps.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Short for train.batch.")] = None,
+    size: Annotated[
+        str,
+        typer.Option(help="One size for training and evaluation, N or WIDTHxHEIGHT. Short for data.size, data.sizes."),
+    ] = "",
+    lr: Annotated[float | None, typer.Option(help="Short for train.lr.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps. Short for train.device.")] = "",
+    precision: Annotated[str, typer.Option(help="auto, float32, bf16, fp16. Short for train.precision.")] = "",
+    seed: Annotated[int | None, typer.Option(help="Short for train.seed.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Reading processes. Short for data.workers.")] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(help="Stop after so many epochs without a better score. Short for train.patience."),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Any config key: KEY=VALUE; repeat for more.")
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Build all, run one step at the largest size, and say what a run takes."),
+    ] = False,
+) -> None:
+    """Train a detector.
+
+    Example: yolo9k train --config voc.yaml --batch 32 --size 416
+    Example: yolo9k train --config small.yaml --dataset my-pictures/ --name cells
+    Example: yolo9k train --resume runs/cells
+    """
+    short = {
+        "train.epochs": epochs, "train.steps": steps, "train.batch": batch, "train.lr": lr,
+        "train.device": device or None, "train.precision": precision or None, "train.seed": seed,
+        "data.workers": workers, "train.patience": patience,
+    }  # fmt: skip
+    if resume is not None:
+        _resume(resume, _changes(short, size, overrides or []), bool(config or dataset or weights or dry_run))
+        return
+    from yolo9k.cli.screen import Screen
+    from yolo9k.config import load_config
+    from yolo9k.training import loop
+    from yolo9k.training.run_folder import new_run_folder
+
+    changes = _changes(short, size, overrides or [])
+    loaded = load_config(config or None, changes)
+    loaded = _with_dataset(loaded, dataset)
+    if dry_run:
+        from yolo9k.training.trial import try_out
+
+        _print_trial(try_out(loaded, track=track))
+        return
+    folder = new_run_folder(runs, name or _run_name(config, loaded))
+    loop.train(loaded, folder, weights=weights or None, watcher=Screen(), track=track)
+
+
+def _changes(short: Mapping[str, Any], size: str, overrides: list[str]) -> list[str]:
+    """Options as `key=value`; the length that is given replaces the config's, whichever way that counted."""
+    changes = [f"{key}={value}" for key, value in short.items() if value is not None]
+    if short["train.epochs"] is not None and short["train.steps"] is None:
+        changes.append("train.steps=null")
+    if short["train.steps"] is not None and short["train.epochs"] is None:
+        changes.append("train.epochs=null")
+    if size:
+        changes += [f"data.size={size}", "data.sizes=[]"]
+    return [*changes, *overrides]
+
+
+def _with_dataset(config: Any, dataset: str) -> Any:
+    from yolo9k.config import DatasetConfig
+    from yolo9k.datasets.make import open_dataset
+
+    source = dataset or config.data.dataset
+    if isinstance(source, DatasetConfig):
+        return config
+    if not source:
+        raise ConfigError("data.dataset: is missing; name a data set with --dataset (a name, a config or a folder)")
+    data = config.data.model_copy(update={"dataset": open_dataset(source, track)})
+    return config.model_copy(update={"data": data})
+
+
+def _run_name(config: str, loaded: Any) -> str:
+    parts = [Path(config).stem if config else loaded.model.name, loaded.data.dataset.name]
+    return "-".join(dict.fromkeys(part for part in parts if part))
+
+
+def _resume(folder: Path, changes: list[str], starts_anew: bool) -> None:
+    from yolo9k.cli.screen import Screen
+    from yolo9k.training import loop
+
+    if starts_anew:
+        raise ConfigError("--resume goes on with a run as it was: leave out --config, --dataset, --weights, --dry-run")
+    loop.resume(folder, overrides=changes, watcher=Screen(), track=track)
+
+
+def _print_trial(trial: "Trial") -> None:
+    rows = [
+        ("parameters", f"{trial.parameters:,}"),
+        (
+            "operations of a picture",
+            f"{trial.operations / 1e9:.2f} billion at {trial.size_wh[0]}x{trial.size_wh[1]}",
+        ),
+        ("device, numbers", f"{trial.device}, {trial.precision}"),
+        ("one step of this batch", f"{trial.step_seconds:.2f} s ({trial.images_per_second:.1f} pictures/s)"),
+        ("memory", f"{trial.memory_bytes / 2**30:.2f} GiB{trial.memory_note}"),
+        ("steps", f"{trial.total_steps:,} ({trial.epochs:.1f} epochs)"),
+        ("estimated time", f"{trial.estimated_seconds / 3600:.1f} h without evaluation"),
+    ]
+    out.print(table("Dry run at the largest size; nothing was written", ["", ""], rows))

@@ -1,0 +1,54 @@
+"""Any albumentations transform, by name and arguments from a config. No other module knows albumentations."""
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from yolo9k.boxes import clip
+from yolo9k.errors import ConfigError
+from yolo9k.samples import BoxLabels, Sample
+
+Change = Callable[[Sample, np.random.Generator], Sample]
+
+
+def transforms(entries: Sequence[dict[str, dict[str, Any]]]) -> Change | None:
+    """What `data.augment.transforms` names, as one function of a sample and a generator; none for no entries.
+
+    Raises `ConfigError` for a name or an argument that albumentations does not have.
+    """
+    if not entries:
+        return None
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network at import otherwise
+    import albumentations
+
+    chain = [_build(albumentations, *entry.copy().popitem()) for entry in entries]
+    boxes = albumentations.BboxParams(format="pascal_voc", label_fields=["number"], min_area=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that a chain of colour changes alone moves no boxes
+        compose = albumentations.Compose(chain, bbox_params=boxes)
+
+    def change(sample: Sample, rng: np.random.Generator) -> Sample:
+        compose.set_random_seed(int(rng.integers(2**31)))
+        # It refuses a box that leaves the picture by a rounding error.
+        xyxy = clip(sample.boxes.xyxy, sample.size_wh)
+        changed = compose(image=sample.image, bboxes=xyxy, number=np.arange(len(xyxy)))
+        kept = np.asarray(changed["number"], dtype=np.int64)
+        moved = np.asarray(changed["bboxes"], dtype=np.float32).reshape(-1, 4)
+        labels = BoxLabels(moved, sample.boxes.label[kept], sample.boxes.ignore[kept])
+        return Sample(changed["image"], labels, sample.name, sample.image_label)
+
+    return change
+
+
+def _build(albumentations: Any, name: str, arguments: dict[str, Any]) -> Any:
+    kind = getattr(albumentations, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, albumentations.BasicTransform)):
+        raise ConfigError(f"data.augment.transforms: {name!r} is no transform of albumentations")
+    try:
+        return kind(**arguments)
+    except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"data.augment.transforms.{name}: {reason}") from error

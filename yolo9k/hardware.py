@@ -1,0 +1,82 @@
+"""What this machine does best: device, number format, memory layout, number of worker processes."""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+
+from yolo9k.errors import EnvironmentFault
+
+Precision = Literal["float32", "bf16", "fp16"]
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+MOST_WORKERS = 8
+
+
+def choose_device(wish: str) -> torch.device:
+    """The device that `wish` names; `auto` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises `EnvironmentFault` where it is not there.
+    """
+    if wish == "auto":
+        wish = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if wish.isdigit():
+        wish = f"cuda:{wish}"
+    try:
+        device = torch.device(wish)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise EnvironmentFault(f"device {wish!r} is not here; {_devices()}") from error
+    return device
+
+
+def _devices() -> str:
+    found = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    return "there are " + ", ".join(found + (["mps"] if torch.backends.mps.is_available() else []))
+
+
+def choose_precision(wish: str, device: torch.device) -> Precision:
+    """The number format of the network; `auto`: bf16 where the hardware multiplies it natively, else float32.
+
+    CUDA devices without native bf16 get fp16. Raises `EnvironmentFault` for fp16 on a CPU.
+    """
+    if wish == "fp16" and device.type == "cpu":
+        raise EnvironmentFault("train.precision: fp16 needs a GPU; a CPU takes float32 or bf16")
+    if wish != "auto":
+        return wish  # type: ignore[return-value]  # the schema has checked it
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    return "bf16" if device.type == "cpu" and _cpu_multiplies_bf16() else "float32"
+
+
+def _cpu_multiplies_bf16() -> bool:
+    abilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
+
+
+def choose_memory_format(wish: Literal["auto"] | bool, device: torch.device) -> torch.memory_format:
+    """Channels last where convolutions are fastest so (all but MPS), unless the config says otherwise."""
+    last = device.type != "mps" if wish == "auto" else wish
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def choose_workers(wish: Literal["auto"] | int) -> int:
+    """Processes that read and augment: one a core, at most 8."""
+    return min(available_cores(), MOST_WORKERS) if wish == "auto" else wish
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
+    """Mixed precision for a forward pass; nothing for float32."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=DTYPES[precision])
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that memory, of a GPU or of the machine, ran out."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,5 @@
+"""Running a trained detector on pictures."""
+
+from yolo9k.inference.detector import Detector
+
+__all__ = ["Detector"]

@@ -1,0 +1,162 @@
+"""`Detector`: a trained network that takes pictures and gives detections in pixels of the picture."""
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from yolo9k import checkpoint
+from yolo9k.boxes import clip
+from yolo9k.build import build_network, build_scores
+from yolo9k.config import Config
+from yolo9k.detection.postprocess import Candidates, candidates, suppress
+from yolo9k.errors import ConfigError, EnvironmentFault, WeightsError
+from yolo9k.hardware import autocast, choose_device, choose_memory_format, choose_precision, out_of_memory
+from yolo9k.images import letterbox_placement, place
+from yolo9k.inference.sources import read_ahead
+from yolo9k.models.layers import ConvBlock
+from yolo9k.models.yolov2 import DetectionNetwork
+from yolo9k.samples import Detections
+from yolo9k.wordtree import WordTree
+
+Picture = np.ndarray | str | Path
+
+CONF, IOU, MOST = 0.25, 0.45, 300  # what a person wants to see; evaluation has thresholds of its own
+
+
+class Detector:
+    """A network ready to detect: `detector(image) -> Detections`.
+
+    The network is used as it is given (set to evaluation mode); `Detector.load` reads one from a file and
+    folds its batch norms into the convolutions.
+    """
+
+    def __init__(
+        self,
+        network: DetectionNetwork,
+        labels: WordTree,
+        config: Config,
+        *,
+        size_wh: tuple[int, int] | None = None,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+    ) -> None:
+        self.device = choose_device(str(device))
+        self.precision = choose_precision(precision, self.device)
+        self.memory_format = choose_memory_format("auto", self.device)
+        self.network = network.to(self.device, memory_format=self.memory_format).eval()  # type: ignore[call-overload]
+        self.scores = build_scores(config.model, labels).to(self.device)
+        self.labels, self.config = labels, config
+        self.size_wh = size_wh or config.data.size
+
+    @classmethod
+    def load(
+        cls,
+        weights: str | Path,
+        *,
+        device: str = "auto",
+        size_wh: tuple[int, int] | None = None,
+        precision: str = "auto",
+    ) -> "Detector":
+        """A detector from a run folder or a checkpoint file; `size_wh` of the network's input, multiples of 32.
+
+        Raises `WeightsError` for a file that is missing or wrong, `EnvironmentFault` for a device that is not here.
+        """
+        path = checkpoint.find(weights)
+        stored = checkpoint.load(path)
+        network = build_network(stored.config.model, stored.labels)
+        try:
+            network.load_state_dict(dict(stored.weights))
+        except RuntimeError as error:
+            raise WeightsError(f"{path}: the weights do not fit the model that the file describes") from error
+        folded = fold_norms(network.eval())
+        return cls(folded, stored.labels, stored.config, size_wh=size_wh, device=device, precision=precision)
+
+    def __call__(
+        self,
+        image: Picture,
+        *,
+        conf: float = CONF,
+        iou: float = IOU,
+        max_detections: int = MOST,
+        classes: Sequence[str] = (),
+        agnostic: bool = False,
+    ) -> Detections:
+        """Detect in one picture: a path, or uint8 (H, W, 3) RGB.
+
+        `conf`: smallest score; `iou`: overlap above which the worse box goes; `classes`: only these labels;
+        `agnostic`: boxes of different labels suppress each other, too. Raises `DataError` for a bad picture.
+        """
+        options = {"conf": conf, "iou": iou, "max_detections": max_detections}
+        return next(iter(self.stream([image], batch=1, classes=classes, agnostic=agnostic, **options)))  # type: ignore[arg-type]
+
+    def stream(
+        self,
+        pictures: Iterable[Picture],
+        *,
+        batch: int = 8,
+        conf: float = CONF,
+        iou: float = IOU,
+        max_detections: int = MOST,
+        classes: Sequence[str] = (),
+        agnostic: bool = False,
+    ) -> Iterator[Detections]:
+        """Detect in many pictures, in their order, `batch` at a time; the next ones are read meanwhile."""
+        chosen = [self.labels.find(name) for name in classes]
+        prepared = read_ahead(pictures, self._prepare, ahead=2 * batch)
+        while part := list(islice(prepared, batch)):
+            found = self._detect(torch.stack([tensor for tensor, _ in part]), conf)
+            if chosen:
+                found = found[torch.isin(found.label, torch.tensor(chosen, device=self.device))]
+            found = suppress(found, iou, agnostic=agnostic, max_detections=max_detections)
+            yield from self._in_pictures(found, [size for _, size in part])
+
+    def _prepare(self, image: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:
+        """A picture letterboxed to the network's size, (3, H, W) uint8, and its own size."""
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ConfigError(f"a picture is uint8 (H, W, 3) RGB, not {image.dtype} {image.shape}")
+        picture_wh = (image.shape[1], image.shape[0])
+        canvas = place(image, letterbox_placement(picture_wh, self.size_wh), self.size_wh)
+        return torch.from_numpy(canvas).permute(2, 0, 1), picture_wh
+
+    @torch.inference_mode()
+    def _detect(self, images: torch.Tensor, conf: float) -> Candidates:
+        normalised = images.to(self.device).float().div_(255).contiguous(memory_format=self.memory_format)
+        network = self.network
+        try:
+            with autocast(self.device, self.precision):
+                features = network.features(normalised)
+            # The head runs in float32: small beside the rest, and scores do not jump in steps of bf16.
+            return candidates(network.head, features.float(), network.anchors, network.stride, self.scores, conf)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            w, h = self.size_wh
+            raise EnvironmentFault(
+                f"out of memory on {self.device} with {len(images)} pictures of {w}x{h}; use a smaller batch or size"
+            ) from error
+
+    def _in_pictures(self, found: Candidates, sizes_wh: Sequence[tuple[int, int]]) -> Iterator[Detections]:
+        """Rows of a batch as detections of each picture, in its own pixels."""
+        index = found.image_index.cpu().numpy()
+        xyxy, score = (t.float().cpu().numpy() for t in (found.xyxy, found.score))
+        label = found.label.cpu().numpy()
+        for number, picture_wh in enumerate(sizes_wh):
+            own = index == number
+            placement = letterbox_placement(picture_wh, self.size_wh)
+            boxes = clip(placement.to_picture(xyxy[own]), picture_wh)
+            yield Detections(boxes, score[own], label[own], self.labels.names)
+
+
+def fold_norms(network: DetectionNetwork) -> DetectionNetwork:
+    """A copy whose convolutions have taken in their batch norms: the same function, faster."""
+    folded = copy.deepcopy(network)
+    for block in [m for m in folded.modules() if isinstance(m, ConvBlock)]:
+        block.conv = fuse_conv_bn_eval(block.conv, block.norm)
+        block.norm = nn.Identity()  # type: ignore[assignment]
+    return folded

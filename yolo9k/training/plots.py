@@ -1,0 +1,40 @@
+"""The curves of a run: losses, learning rate and scores over the steps."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+PARTS = ("loss", "loss/box", "loss/objectness", "loss/classification", "loss/warmup")
+SCORES = ("val/mAP50", "val/mAP50-95", "val/P", "val/R")
+
+
+def plot_run(folder: Path) -> Path | None:
+    """Draw `metrics.jsonl` of a run into `plots/curves.png`; nothing where there is nothing to draw."""
+    from matplotlib.figure import Figure
+
+    source = folder / "metrics.jsonl"
+    if not source.exists():
+        return None
+    entries = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    losses, rate, scores = figure.subplots(1, 3)
+    _draw(losses, entries, PARTS, "loss per picture")
+    losses.set_yscale("log")
+    _draw(rate, entries, ("lr",), "learning rate")
+    _draw(scores, entries, SCORES, "validation scores")
+    scores.set_ylim(0, 1)
+    target = folder / "plots" / "curves.png"
+    target.parent.mkdir(exist_ok=True)
+    figure.savefig(target, dpi=120)
+    return target
+
+
+def _draw(axes: Any, entries: list[dict[str, float]], names: tuple[str, ...], title: str) -> None:
+    for name in names:
+        points = [(entry["step"], entry[name]) for entry in entries if name in entry]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=name.rsplit("/", 1)[-1], linewidth=1.2)
+    axes.set(title=title, xlabel="step")
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend(fontsize=8)

@@ -1,0 +1,75 @@
+"""One training step: forward, loss, backward, a guarded update."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from yolo9k.config.schema import TrainConfig
+from yolo9k.detection.loss import RegionLoss
+from yolo9k.hardware import Precision, autocast
+from yolo9k.models.yolov2 import DetectionNetwork
+from yolo9k.samples import Batch
+from yolo9k.training.optimizer import FiniteGuard, build_optimizer, clip_gradients, set_learning_rate
+
+
+class TrainingStep(nn.Module):
+    """Network and loss as one module: a batch to its losses, each divided by `images`, those of the whole update."""
+
+    def __init__(
+        self,
+        network: DetectionNetwork,
+        loss: RegionLoss,
+        *,
+        device: torch.device,
+        precision: Precision,
+        images: int,
+    ) -> None:
+        super().__init__()
+        self.network, self.loss, self.images = network, loss, images
+        self.device, self.precision = device, precision
+        self.features: Callable[[Tensor], Tensor] = network.features
+
+    def forward(self, batch: Batch, pictures: Tensor, seen: int) -> dict[str, Tensor]:
+        """The losses of a batch on the device, `pictures` its normalised images; `seen` as in `RegionLoss`."""
+        with autocast(self.device, self.precision):
+            features = self.features(pictures)
+        losses = self.loss(self.network.head, features.float(), batch, seen)
+        return {name: value / self.images for name, value in losses.items()}
+
+
+class Stepper:
+    """Owns the optimiser and runs whole updates."""
+
+    def __init__(self, step: TrainingStep, config: TrainConfig, memory_format: torch.memory_format) -> None:
+        self.step, self.config, self.memory_format = step, config, memory_format
+        self.optimizer = build_optimizer(step.network, config)
+        self.guard = FiniteGuard(step.network, self.optimizer, step.device)
+        self.scaler = torch.amp.GradScaler(step.device.type, enabled=step.precision == "fp16")
+
+    def __call__(self, number: int, parts: Sequence[Batch], rate: float) -> dict[str, Tensor]:
+        """Update number `number` (from 0) with the batch's parts; gives the losses, and `gradient_norm`.
+
+        Nothing here waits for the device.
+        """
+        set_learning_rate(self.optimizer, rate)
+        self.guard.begin()
+        seen = (number + 1) * self.config.batch
+        total: dict[str, Tensor] = {}
+        for part in parts:
+            for name, value in self._backward(part, seen).items():
+                total[name] = total[name] + value if name in total else value
+        self.scaler.unscale_(self.optimizer) if self.scaler.is_enabled() else None
+        norm = clip_gradients(self.step.network.parameters(), self.config.clip_grad)
+        loss = torch.stack(list(total.values())).sum()
+        self.guard.update(number, loss, norm, overflow_is_normal=self.scaler.is_enabled())
+        self.scaler.update() if self.scaler.is_enabled() else None
+        self.optimizer.zero_grad(set_to_none=True)
+        return {**total, "gradient_norm": norm}
+
+    def _backward(self, part: Batch, seen: int) -> dict[str, Tensor]:
+        batch = part.to(self.step.device)
+        pictures = batch.normalised().contiguous(memory_format=self.memory_format)
+        losses = self.step(batch, pictures, seen)
+        self.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
+        return {name: value.detach() for name, value in losses.items()}

@@ -1,0 +1,81 @@
+"""`--dry-run`: everything built, one step at the largest size, and what a run would take."""
+
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from yolo9k.config import Config
+from yolo9k.datasets.pictures import at_size, make_batch
+from yolo9k.models.layers import count_operations, count_parameters
+from yolo9k.progress import Track, silent
+from yolo9k.training.loop import Run
+from yolo9k.training.watch import Watcher
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one step told; `memory_bytes` is the peak of the device, or of this process on a CPU."""
+
+    parameters: int
+    operations: int
+    size_wh: tuple[int, int]
+    device: str
+    precision: str
+    step_seconds: float
+    images_per_second: float
+    memory_bytes: int
+    memory_note: str
+    total_steps: int
+    epochs: float
+    estimated_seconds: float
+
+
+def try_out(config: Config, *, track: Track = silent) -> Trial:
+    """Build a run, make two steps at its largest size (the second is timed), and write nothing.
+
+    Raises what training raises. The estimate takes the mean of the sizes, by their area.
+    """
+    run = Run(config, Path("dry-run"), Watcher(), track)
+    size = max(run.config.data.training_sizes, key=_area)
+    requests = at_size(run.sampler(0, 1).step(0), size)
+    part = run.config.train.batch // run.config.train.accumulate
+    batches = [make_batch(run.pictures, requests[i : i + part]) for i in range(0, len(requests), part)]
+    seconds = 0.0
+    for number in range(2):
+        start = time.monotonic()
+        run.stepper(number, batches, 0.0)
+        if run.device.type == "cuda":
+            torch.cuda.synchronize(run.device)
+        seconds = time.monotonic() - start
+    sizes = run.config.data.training_sizes
+    mean_share = sum(map(_area, sizes)) / len(sizes) / _area(size)
+    memory, note = _peak_memory(run.device)
+    return Trial(
+        parameters=count_parameters(run.network),
+        operations=count_operations(run.network, run.config.data.size),
+        size_wh=run.config.data.size,
+        device=str(run.device),
+        precision=run.precision,
+        step_seconds=seconds,
+        images_per_second=run.config.train.batch / seconds,
+        memory_bytes=memory,
+        memory_note=note,
+        total_steps=run.total_steps,
+        epochs=run.total_steps / run.steps_per_epoch,
+        estimated_seconds=run.total_steps * seconds * mean_share,
+    )
+
+
+def _area(size_wh: tuple[int, int]) -> int:
+    return size_wh[0] * size_wh[1]
+
+
+def _peak_memory(device: torch.device) -> tuple[int, str]:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device), " on the GPU"
+    unit = 1 if sys.platform == "darwin" else 1024  # what getrusage counts in
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, " of this process"

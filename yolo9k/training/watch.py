@@ -1,0 +1,49 @@
+"""How a run tells whoever started it what happens, without printing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from yolo9k.config import Config
+    from yolo9k.evaluation import Evaluation
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is going to do, once everything is built."""
+
+    config: "Config"
+    folder: Path
+    device: str
+    precision: str
+    parameters: int
+    pictures: int
+    boxes: int
+    labels: Sequence[str]
+    anchors: Sequence[tuple[float, float]]
+    first_step: int
+    total_steps: int
+    steps_per_epoch: float
+    workers: int
+    notes: Sequence[str] = ()
+
+
+class Watcher:
+    """Does nothing; the command's own shows these events to a person."""
+
+    def started(self, plan: Plan) -> None:
+        """Everything is built; the first step comes next."""
+
+    def stepped(self, step: int, size_wh: tuple[int, int]) -> None:
+        """Step `step` was sent to the device."""
+
+    def logged(self, entry: Mapping[str, float]) -> None:
+        """Losses and rates over the last few steps."""
+
+    def evaluated(self, scores: "Evaluation", *, best: bool) -> None:
+        """The validation split was scored."""
+
+    def finished(self, folder: Path, best: float | None) -> None:
+        """The run is over and saved."""
