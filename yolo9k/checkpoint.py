@@ -6,9 +6,11 @@ beside the weights. Only tensors and plain values are read (`weights_only=True`)
 
 import os
 import pickle
-import tempfile
+import struct
+import warnings
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,15 @@ import torch
 from torch import Tensor
 
 from yolo9k.config import Config
-from yolo9k.errors import EnvironmentFault, WeightsError
+from yolo9k.errors import DataError, EnvironmentFault, WeightsError
 from yolo9k.wordtree import WordTree
 
 FORMAT, VERSION = "yolo9k", 1
 BEST, LAST = "best.pt", "last.pt"
+UNREADABLE = (  # what torch raises for bytes that are no checkpoint: its pickle reader lets much through
+    OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, struct.error,
+    ValueError, TypeError, LookupError, AttributeError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,29 +56,31 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "weights": {name: value.detach().cpu().contiguous() for name, value in checkpoint.weights.items()},
         "training": checkpoint.training,
     }
-    temporary = None
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
-            temporary = Path(file.name)
+        with temporary.open("wb") as file:
             torch.save(stored, file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise EnvironmentFault(f"{path}: checkpoint cannot be written: {reason}") from error
+    finally:
+        with suppress(OSError):  # there only after a failure
+            temporary.unlink()
 
 
 def load(path: Path) -> Checkpoint:
     """Read a checkpoint on the CPU. Raises `WeightsError` naming the file and what is wrong with it."""
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=_can_map(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # what torch thinks of foreign files: the error below says it
+            stored = torch.load(path, map_location="cpu", weights_only=True, mmap=_can_map(path))
     except FileNotFoundError as error:
         raise WeightsError(f"{path}: no such checkpoint") from error
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError) as error:
+    except UNREADABLE as error:
         raise WeightsError(f"{path}: not a checkpoint that can be read") from error
     if not isinstance(stored, dict) or stored.get("format") != FORMAT:
         raise WeightsError(f"{path}: a PyTorch file, but no checkpoint of {FORMAT}")
@@ -81,9 +89,9 @@ def load(path: Path) -> Checkpoint:
     try:
         config = Config.model_validate(stored["config"])
         labels = WordTree.from_dict(stored["labels"])
-        return Checkpoint(config, labels, stored["weights"], stored["training"])
-    except (KeyError, ValueError, TypeError) as error:
-        raise WeightsError(f"{path}: checkpoint is incomplete: {str(error).splitlines()[0]}") from error
+        return Checkpoint(config, labels, dict(stored["weights"]), stored["training"])
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, DataError) as error:
+        raise WeightsError(f"{path}: checkpoint is incomplete: {' '.join(str(error).split())}") from error
 
 
 def _can_map(path: Path) -> bool:

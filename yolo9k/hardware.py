@@ -1,7 +1,8 @@
 """What this machine does best: device, number format, memory layout, number of worker processes."""
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
@@ -77,6 +78,18 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return torch.autocast(device.type, dtype=DTYPES[precision])
 
 
-def out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory, of a GPU or of the machine, ran out."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    signs = "can't allocate memory", "out of memory", "is killed by signal"  # CPU, MPS, a reading process
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in str(error) for sign in signs)
+
+
+@contextmanager
+def explain_out_of_memory(device: torch.device, remedy: str) -> Iterator[None]:
+    """Around heavy work: memory that runs out becomes an `EnvironmentFault` that says what to do."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise EnvironmentFault(f"out of memory on {device}; {remedy}") from error

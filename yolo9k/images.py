@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from yolo9k.errors import DataError
 
 GREY = 128  # Darknet fills its canvas with .5
+SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
 cv2.setNumThreads(0)  # workers are the parallelism; OpenCV's own threads would fight them for the cores
@@ -60,8 +61,8 @@ def read_size_wh(path: str | Path) -> tuple[int, int]:
 def to_rgb(image: Image.Image) -> np.ndarray:
     """A Pillow image of any mode as uint8 (H, W, 3) RGB, EXIF orientation applied."""
     turned = ImageOps.exif_transpose(image)
-    if turned.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-        return np.repeat(_eight_bits(np.asarray(turned))[..., None], 3, axis=2)
+    if turned.mode in (*SIXTEEN_BITS, "I", "F"):
+        return np.repeat(_eight_bits(turned)[..., None], 3, axis=2)
     if turned.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in turned.info:
         rgba = turned.convert("RGBA")
         canvas = Image.new("RGBA", rgba.size, (GREY, GREY, GREY, 255))
@@ -69,14 +70,14 @@ def to_rgb(image: Image.Image) -> np.ndarray:
     return np.asarray(turned.convert("RGB"))
 
 
-def _eight_bits(grey: np.ndarray) -> np.ndarray:
-    """Deep grey values to uint8: 16-bit ones by their upper byte, others by their own range."""
-    grey = grey.astype(np.float64)
-    top = grey.max(initial=0.0)
-    scale = 255 / 65535 if 255 < top <= 65535 else (1.0 if top > 1 else 255.0)
-    if top > 65535:
-        scale = 255 / top
-    return np.clip(np.rint(grey * scale), 0, 255).astype(np.uint8)
+def _eight_bits(image: Image.Image) -> np.ndarray:
+    """Deep grey values to uint8: 16-bit ones by their upper byte, others (whose range is not told) by their largest."""
+    grey = np.asarray(image)
+    if image.mode in SIXTEEN_BITS:
+        return (grey >> 8).astype(np.uint8)
+    top = grey.max(initial=0)
+    full = next((full for full in (1, 255, 65535) if top <= full), top)
+    return np.clip(np.rint(grey * (255 / full)), 0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,15 @@ def place(image: np.ndarray, placement: Placement, canvas_wh: tuple[int, int]) -
     Shrinking averages over areas, enlarging interpolates; target edges are rounded to whole pixels.
     """
     h, w = image.shape[:2]
-    left, right = _visible(w, placement.scale_xy[0], placement.offset_xy[0], canvas_wh[0])
-    top, bottom = _visible(h, placement.scale_xy[1], placement.offset_xy[1], canvas_wh[1])
+    across = _visible(w, placement.scale_xy[0], placement.offset_xy[0], canvas_wh[0])
+    down = _visible(h, placement.scale_xy[1], placement.offset_xy[1], canvas_wh[1])
     canvas = np.full((canvas_wh[1], canvas_wh[0], 3), GREY, np.uint8)
-    if right.canvas <= left.canvas or bottom.canvas <= top.canvas:
+    if not across.length or not down.length:
         return canvas
-    source = image[top.picture : bottom.picture, left.picture : right.picture]
-    target_wh = (right.canvas - left.canvas, bottom.canvas - top.canvas)
-    canvas[top.canvas : bottom.canvas, left.canvas : right.canvas] = resize(source, target_wh)
+    shown = resize(image[down.source, across.source], (across.length, down.length))
+    cut = shown[down.cut(canvas_wh[1]), across.cut(canvas_wh[0])]
+    top, left = max(down.start, 0), max(across.start, 0)
+    canvas[top : top + cut.shape[0], left : left + cut.shape[1]] = cut
     return canvas
 
 
@@ -132,15 +134,23 @@ def resize(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Edge:
-    picture: int
-    canvas: int
+class _Span:
+    """The pixels of one axis that show: `source` of the picture cover `length` pixels of the canvas from `start` on.
+
+    Pixels are whole: an enlarged one may reach over the border of the canvas.
+    """
+
+    source: slice
+    start: int
+    length: int
+
+    def cut(self, canvas: int) -> slice:
+        """The part of the `length` pixels that lies on the canvas."""
+        return slice(max(-self.start, 0), max(canvas - self.start, 0))
 
 
-def _visible(length: int, scale: float, offset: float, canvas: int) -> tuple[_Edge, _Edge]:
-    """The part of one axis that shows: its first and last edge, in pixels of the picture and of the canvas."""
-    first = min(max(int((0 - offset) / scale), 0), length)
-    last = min(max(int(np.ceil((canvas - offset) / scale)), 0), length)
-    start = min(max(round(first * scale + offset), 0), canvas)
-    stop = min(max(round(last * scale + offset), 0), canvas)
-    return _Edge(first, start), _Edge(max(last, first + 1) if first < length else last, stop)
+def _visible(length: int, scale: float, offset: float, canvas: int) -> _Span:
+    first = min(max(int(np.floor(-offset / scale)), 0), length)
+    last = min(max(int(np.ceil((canvas - offset) / scale)), first), length)
+    start, stop = (round(edge * scale + offset) for edge in (first, last))
+    return _Span(slice(first, last), start, stop - start if last > first else 0)

@@ -1,0 +1,157 @@
+import os
+import pickle
+import stat
+
+import pytest
+import torch
+
+from yolo9k import checkpoint
+from yolo9k.checkpoint import Checkpoint, find, load, save
+from yolo9k.config import load_config
+from yolo9k.errors import EnvironmentFault, WeightsError
+from yolo9k.wordtree import WordTree
+
+
+@pytest.fixture
+def stored() -> Checkpoint:
+    config = load_config(None, ["model.anchors=[[1, 2], [3, 4]]", "data.size=96x64", "data.dataset=voc"])
+    labels = WordTree(("a", "b"), ("cat", "dog"), (-1, 0), {"puss": 0})
+    weights = {"x": torch.arange(4.0).view(2, 2).t(), "n": torch.tensor(3)}
+    return Checkpoint(config, labels, weights, {"step": 7, "optimizer": {"lr": 0.1, "m": torch.ones(2)}})
+
+
+def names(folder):
+    return [path.name for path in folder.iterdir()]
+
+
+def test_written_and_read(tmp_path, stored):
+    path = tmp_path / "new" / "a.pt"
+    save(stored, path)
+    found = load(path)
+    assert (found.config, found.labels) == (stored.config, stored.labels)
+    assert {name: value.tolist() for name, value in found.weights.items()} == {"x": [[0, 2], [1, 3]], "n": 3}
+    assert found.training["step"] == 7
+    assert found.training["optimizer"]["m"].tolist() == [1, 1]
+    assert names(path.parent) == ["a.pt"]
+
+
+def test_others_may_read_it_as_any_other_file(tmp_path, stored):
+    save(stored, tmp_path / "a.pt")
+    (tmp_path / "b").touch()
+    assert stat.S_IMODE((tmp_path / "a.pt").stat().st_mode) == stat.S_IMODE((tmp_path / "b").stat().st_mode)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("enforce fail\nat x")])
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, stored, monkeypatch, error):
+    path = tmp_path / "a.pt"
+    save(stored, path)
+    before = path.read_bytes()
+
+    def break_off(_stored, file):
+        file.write(b"half")
+        raise error
+
+    monkeypatch.setattr(checkpoint.torch, "save", break_off)
+    with pytest.raises(EnvironmentFault, match=r"a\.pt: checkpoint cannot be written: (No space|enforce fail$)"):
+        save(stored, path)
+    assert path.read_bytes() == before
+    assert names(tmp_path) == ["a.pt"]
+
+
+def test_ctrl_c_leaves_no_half_file(tmp_path, stored, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint.torch, "save", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save(stored, tmp_path / "a.pt")
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made(tmp_path, stored):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentFault, match="checkpoint cannot be written: "):
+        save(stored, tmp_path / "file" / "a.pt")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"hello world", b"<!DOCTYPE html><html></html>", b'{"a": 1}', b"\x80\x02", b"0", b"PK\x03\x04 not a zip"],
+)
+def test_files_that_are_no_checkpoint(tmp_path, content):
+    path = tmp_path / "a.pt"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"a\.pt: not a checkpoint that can be read$"):
+        load(path)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.99])
+def test_a_checkpoint_that_is_cut_off(tmp_path, stored, share):
+    path = tmp_path / "a.pt"
+    save(stored, path)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(WeightsError, match="not a checkpoint that can be read"):
+        load(path)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(WeightsError, match=r"a\.pt: no such checkpoint$"):
+        load(tmp_path / "a.pt")
+
+
+class Evil:
+    """Unpickled without care, it makes a file."""
+
+    def __init__(self, target):
+        self.target = str(target)
+
+    def __reduce__(self):
+        return os.mkdir, (self.target,)
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+def test_code_in_a_file_does_not_run(tmp_path, write):
+    path, trace = tmp_path / "a.pt", tmp_path / "trace"
+    write({"format": "yolo9k", "version": 1, "weights": Evil(trace)}, path)
+    with pytest.raises(WeightsError, match="not a checkpoint that can be read"):
+        load(path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "other"}, "a PyTorch file, but no checkpoint of yolo9k"),
+        ({"version": 99}, "checkpoint version 99, this program reads 1"),
+        ({"config": {"model": {"nmae": 1}}}, r"checkpoint is incomplete: .*model\.nmae"),
+        ({"labels": {"ids": []}}, "checkpoint is incomplete: 'names'"),
+        ({"labels": {"ids": ["a", "a"], "names": ["a", "a"], "parents": [-1, -1]}}, "'a' was already label 0"),
+        ({"labels": 3}, "checkpoint is incomplete"),
+        ({"weights": None}, "checkpoint is incomplete"),
+    ],
+)
+def test_checkpoints_with_a_wrong_part(tmp_path, stored, change, message):
+    path = tmp_path / "a.pt"
+    save(stored, path)
+    torch.save(torch.load(path, weights_only=True) | change, path)
+    with pytest.raises(WeightsError, match=r"a\.pt: .*" + message) as error:
+        load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_other_pytorch_files(tmp_path):
+    torch.save(torch.ones(2), tmp_path / "a.pt")
+    with pytest.raises(WeightsError, match="no checkpoint of yolo9k"):
+        load(tmp_path / "a.pt")
+
+
+def test_what_weights_means(tmp_path):
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    with pytest.raises(WeightsError, match=r"run: a folder without checkpoints/best\.pt or checkpoints/last\.pt"):
+        find(tmp_path / "run")
+    (folder / "last.pt").touch()
+    assert find(str(tmp_path / "run")) == folder / "last.pt"
+    (folder / "best.pt").touch()
+    assert find(tmp_path / "run") == folder / "best.pt"
+    assert find(folder / "last.pt") == folder / "last.pt"

@@ -1,0 +1,83 @@
+import pytest
+import torch
+
+from yolo9k import hardware
+from yolo9k.errors import EnvironmentFault
+
+CPU, MPS = torch.device("cpu"), torch.device("mps")
+
+
+@pytest.mark.parametrize("wish", ["cuda:99", "99", "gpu", "", "-1"])
+def test_a_device_that_is_not_here(wish):
+    with pytest.raises(EnvironmentFault, match="is not here; there are cpu"):
+        hardware.choose_device(wish)
+
+
+def test_auto_takes_the_best_there_is(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert hardware.choose_device("auto") == CPU
+    assert hardware.choose_device("cpu") == CPU
+
+
+@pytest.mark.parametrize(("able", "expected"), [(True, "bf16"), (False, "float32")])
+def test_precision_of_a_cpu(monkeypatch, able, expected):
+    monkeypatch.setattr(hardware, "_cpu_multiplies_bf16", lambda: able)
+    assert hardware.choose_precision("auto", CPU) == expected
+    assert hardware.choose_precision("float32", CPU) == "float32"
+    assert hardware.choose_precision("bf16", CPU) == "bf16"
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((9, 0), "bf16"), ((8, 0), "bf16"), ((7, 5), "fp16")])
+def test_precision_of_a_gpu(monkeypatch, capability, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert hardware.choose_precision("auto", torch.device("cuda")) == expected
+
+
+def test_other_precisions():
+    assert hardware.choose_precision("auto", MPS) == "float32"
+    with pytest.raises(EnvironmentFault, match="fp16 needs a GPU"):
+        hardware.choose_precision("fp16", CPU)
+
+
+def test_memory_format():
+    assert hardware.choose_memory_format("auto", CPU) == torch.channels_last
+    assert hardware.choose_memory_format("auto", MPS) == torch.contiguous_format
+    assert hardware.choose_memory_format(False, CPU) == torch.contiguous_format
+    assert hardware.choose_memory_format(True, MPS) == torch.channels_last
+
+
+def test_workers(monkeypatch):
+    assert hardware.choose_workers(3) == 3
+    assert hardware.choose_workers(0) == 0
+    monkeypatch.setattr(hardware, "available_cores", lambda: 64)
+    assert hardware.choose_workers("auto") == hardware.MOST_WORKERS
+    monkeypatch.setattr(hardware, "available_cores", lambda: 2)
+    assert hardware.choose_workers("auto") == 2
+
+
+def test_autocast():
+    a = torch.ones(2, 2)
+    with hardware.autocast(CPU, "bf16"):
+        assert (a @ a).dtype == torch.bfloat16
+    with hardware.autocast(CPU, "float32"):
+        assert (a @ a).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
+        (RuntimeError("shapes cannot be multiplied"), False),
+    ],
+)
+def test_out_of_memory(error, expected):
+    assert hardware.out_of_memory(error) == expected
+
+
+def test_memory_really_runs_out():
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**60)
+    assert hardware.out_of_memory(error.value)

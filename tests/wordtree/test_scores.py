@@ -1,0 +1,92 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from yolo9k.wordtree import WordTree
+from yolo9k.wordtree.scores import LabelScores
+
+# roots a, b; below a: c, d, e; below b: f alone
+TREE = WordTree(tuple("abcdef"), tuple("abcdef"), (-1, -1, 0, 0, 0, 1))
+# softmax of the roots is (3/4, 1/4), of a's children (1/6, 2/6, 3/6), of b's only child 1
+LOGITS = torch.tensor([[math.log(3), 0.0, 0.0, math.log(2), math.log(3), 42.0]])
+
+
+def random_logits(rows, columns, seed=0):
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)) * 5
+
+
+def test_conditional_probabilities_by_hand():
+    found = LabelScores(TREE).conditional(LOGITS).exp()
+    assert found[0].tolist() == pytest.approx([3 / 4, 1 / 4, 1 / 6, 2 / 6, 3 / 6, 1])
+
+
+def test_absolute_probabilities_by_hand():
+    found = LabelScores(TREE).absolute(LOGITS).exp()
+    assert found[0].tolist() == pytest.approx([3 / 4, 1 / 4, 1 / 8, 1 / 4, 3 / 8, 1 / 4])
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [(0, -math.log(3 / 4)), (3, -math.log(3 / 4) - math.log(1 / 3)), (5, -math.log(1 / 4))],
+)
+def test_loss_sums_over_the_path(label, expected):
+    assert LabelScores(TREE).loss(LOGITS, torch.tensor([label])).item() == pytest.approx(expected)
+
+
+def test_what_is_below_the_label_gets_no_gradient():
+    logits = random_logits(1, 6).requires_grad_()
+    LabelScores(TREE).loss(logits, torch.tensor([0])).sum().backward()
+    assert (logits.grad[0, :2] != 0).all()
+    assert (logits.grad[0, 2:] == 0).all()
+
+
+def test_gradient_is_probability_minus_truth_on_the_path():
+    logits = random_logits(1, 6).requires_grad_()
+    scores = LabelScores(TREE)
+    scores.loss(logits, torch.tensor([3])).sum().backward()
+    truth = torch.tensor([1.0, 0, 0, 1, 0, 0])
+    touched = torch.tensor([1.0, 1, 1, 1, 1, 0])
+    expected = (scores.conditional(logits.detach()).exp() - truth) * touched
+    assert torch.allclose(logits.grad, expected, atol=1e-6)
+
+
+def test_flat_equals_log_softmax():
+    logits, labels = random_logits(7, 5), torch.tensor([0, 1, 2, 3, 4, 0, 1])
+    scores = LabelScores(WordTree.flat(list("abcde")))
+    assert torch.equal(scores.conditional(logits), F.log_softmax(logits, 1))
+    assert torch.equal(scores.absolute(logits), F.log_softmax(logits, 1))
+    assert torch.allclose(scores.loss(logits, labels), F.cross_entropy(logits, labels, reduction="none"))
+
+
+def test_a_flat_group_inside_the_tree_path_is_the_same_softmax():
+    scores = LabelScores(WordTree.flat(list("abcde")))
+    logits = random_logits(7, 5)
+    expected = scores.conditional(logits)
+    scores.flat = False
+    assert torch.allclose(scores.conditional(logits), expected, atol=1e-6)
+
+
+def test_one_label_is_certain():
+    scores = LabelScores(WordTree.flat(["a"]))
+    assert scores.absolute(torch.tensor([[-50.0]])).item() == 0
+    assert scores.loss(torch.tensor([[-50.0]]), torch.tensor([0])).item() == 0
+
+
+@pytest.mark.parametrize("tree", [TREE, WordTree.flat(list("abcdef"))])
+def test_large_logits_and_no_rows(tree):
+    scores = LabelScores(tree)
+    far = torch.tensor([[1e4, -1e4, 3e4, 0, 1e4, -3e4]])
+    assert scores.absolute(far).isfinite().all()
+    assert scores.absolute(far.to(torch.bfloat16)).dtype == torch.float32
+    assert scores.absolute(torch.zeros(0, 6)).shape == (0, 6)
+    assert scores.loss(torch.zeros(0, 6), torch.zeros(0, dtype=torch.int64)).shape == (0,)
+
+
+def test_logistic_labels_stand_alone():
+    scores = LabelScores(WordTree.flat(["a", "b"]), "logistic")
+    logits = torch.tensor([[0.0, math.log(3)]])
+    assert scores.absolute(logits).exp()[0].tolist() == pytest.approx([1 / 2, 3 / 4])
+    loss = scores.loss_logistic(logits, torch.tensor([[1.0, 0.0]]))
+    assert loss.item() == pytest.approx(math.log(2) + math.log(4))
