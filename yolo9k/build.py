@@ -1,5 +1,7 @@
 """The only place that turns a `Config` into objects."""
 
+import math
+import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -35,6 +37,23 @@ def build_scores(config: ModelConfig, labels: WordTree) -> LabelScores:
 def build_loss(config: Config, network: DetectionNetwork, labels: WordTree) -> RegionLoss:
     """The region loss over the network's anchors."""
     return RegionLoss(network.anchors, network.stride, build_scores(config.model, labels), config.loss)
+
+
+def with_aspect(config: Config, records: Sequence["Record"]) -> Config:
+    """The config with `fit_aspect` carried out: its sizes have the pictures' median aspect; else as it is."""
+    if not config.data.fit_aspect:
+        return config
+    aspect = statistics.median(w / h for w, h in (record.size_wh for record in records))
+    sizes = tuple(dict.fromkeys(_fitted(size, aspect) for size in config.data.sizes))
+    changes = {"size": _fitted(config.data.size, aspect), "sizes": sizes, "fit_aspect": False}
+    return config.model_copy(update={"data": config.data.model_copy(update=changes)})
+
+
+def _fitted(size_wh: tuple[int, int], aspect: float) -> tuple[int, int]:
+    """Multiples of the stride near the area of `size_wh`, width over height near `aspect`."""
+    side = math.sqrt(size_wh[0] * size_wh[1])
+    w, h = (max(1, round(length / STRIDE)) * STRIDE for length in (side * aspect**0.5, side / aspect**0.5))
+    return w, h
 
 
 def with_anchors(config: Config, records: Sequence["Record"]) -> Config:

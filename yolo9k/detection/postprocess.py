@@ -10,7 +10,8 @@ from yolo9k.detection.codec import decode
 from yolo9k.detection.loss import Head
 from yolo9k.wordtree.scores import LabelScores
 
-MOST_CANDIDATES = 30_000  # (box, label) pairs of a batch that enter suppression, the best ones
+MOST_CANDIDATES = 10_000  # (box, label) pairs of an image that enter suppression, the best ones
+FAR = 1e6  # pixels; boxes of an untrained network may be larger than numbers are
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,26 @@ def suppress(found: Candidates, iou: float, *, agnostic: bool, max_detections: i
 
     A box goes when its IoU with a better one is above `iou`. At most `max_detections` of an image are kept.
     """
-    if len(found.score) > MOST_CANDIDATES:
-        found = found[found.score.topk(MOST_CANDIDATES).indices]
+    found = found[found.score.argsort(descending=True, stable=True)]
+    found = found[_rank_in_image(found.image_index) < MOST_CANDIDATES]
     groups = found.image_index
     if not agnostic and len(found.label):
         groups = groups * (found.label.max() + 1) + found.label
-    kept = found[torchvision.ops.batched_nms(found.xyxy.float(), found.score.float(), groups, iou)]
+    kept = found[_keep(found.xyxy, found.score, groups, iou)]
     return kept[_rank_in_image(kept.image_index) < max_detections]
+
+
+def _keep(xyxy: Tensor, score: Tensor, groups: Tensor, iou: float) -> Tensor:
+    """Rows that survive inside their group, best first.
+
+    torchvision keeps groups apart by shifting each by the largest coordinate: that wants corners of at least 0, and
+    more digits than float32 has for thousands of labels. MPS has no float64, so it leaves this to the CPU.
+    """
+    device = torch.device("cpu") if xyxy.device.type == "mps" else xyxy.device
+    wide = xyxy.to(device).double().clamp(-FAR, FAR)
+    smallest = wide.min() if len(wide) else 0
+    kept = torchvision.ops.batched_nms(wide - smallest, score.to(device).double(), groups.to(device), iou)
+    return kept.to(xyxy.device)
 
 
 def _rank_in_image(image_index: Tensor) -> Tensor:

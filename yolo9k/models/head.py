@@ -1,10 +1,13 @@
 """The anchor head: one 1x1 convolution that can be asked for parts of its output."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 GEOMETRY = 5  # x, y, w, h, objectness
+FIRST_OBJECTNESS = 0.1
 
 
 class AnchorHead(nn.Module):
@@ -17,6 +20,17 @@ class AnchorHead(nn.Module):
         super().__init__()
         self.num_anchors, self.num_labels = num_anchors, num_labels
         self.conv = nn.Conv2d(in_channels, num_anchors * (GEOMETRY + num_labels), 1)
+
+    def initialise(self) -> None:
+        """Small weights, and objectness of .1: a new head begins near its anchors and expects little.
+
+        Darknet begins with the variance of every other layer, and spends its first epochs on undoing that.
+        """
+        assert self.conv.bias is not None
+        nn.init.normal_(self.conv.weight, std=0.01)
+        nn.init.zeros_(self.conv.bias)
+        with torch.no_grad():
+            self._rows()[1][:, GEOMETRY - 1] = math.log(FIRST_OBJECTNESS / (1 - FIRST_OBJECTNESS))
 
     def _rows(self) -> tuple[Tensor, Tensor]:
         """The weights as (A, 5 + K, C) and the biases as (A, 5 + K)."""

@@ -25,7 +25,7 @@ class PassthroughNeck(nn.Module):
         self.deepen = nn.Sequential(
             ConvBlock(coarse, out_channels, 3, **norm), ConvBlock(out_channels, out_channels, 3, **norm)
         )
-        squeezed = max(8, out_channels // 16)  # 64 of 1024
+        squeezed = max(8, out_channels // 128 * 8)  # 64 of 1024; reorg needs a multiple of 4
         self.passthrough: nn.Module | None = None
         joined = out_channels
         if passthrough == "darknet":
@@ -70,6 +70,7 @@ class DetectionNetwork(nn.Module):
         self.head = AnchorHead(neck.channels, len(anchors), num_labels)
         self.register_buffer("anchors", anchors.float(), persistent=False)
         initialise(self)
+        self.head.initialise()
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to the head's input (B, C, H / 32, W / 32)."""

@@ -1,0 +1,163 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from yolo9k.config.schema import LossConfig
+from yolo9k.detection.loss import RegionLoss
+from yolo9k.samples import Batch
+from yolo9k.wordtree import WordTree
+from yolo9k.wordtree.scores import LabelScores
+
+PLAIN = LossConfig(rescore=False, warmup_images=0)
+STRIDE = 10
+FLAT = WordTree.flat(["a", "b", "c"])
+
+
+class RawMap(nn.Module):
+    """A head whose output is given: features are (B, A, 5 + K, H, W)."""
+
+    def geometry(self, features):
+        return features[:, :, :5]
+
+    def class_logits(self, features, positions, nodes=None):
+        image, anchor, row, column = positions.unbind(1)
+        return features[image, anchor, :, row, column][:, 5:]
+
+
+def batch(boxes, images=1, ignore=None):
+    """Boxes as rows of (image, left, top, right, bottom, label) in pixels."""
+    table = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 6)
+    none = torch.zeros(0, dtype=torch.int64)
+    ignored = torch.zeros(len(table), dtype=torch.bool) if ignore is None else torch.tensor(ignore)
+    return Batch(
+        torch.zeros(images, 3, 20, 20), table[:, 0].long(), table[:, 1:5], table[:, 5].long(), ignored, none, none
+    )
+
+
+def region_loss(features, labelled, options=PLAIN, seen=1, anchors=((1.0, 1.0),), kind="softmax", tree=FLAT):
+    loss = RegionLoss(torch.tensor(anchors), STRIDE, LabelScores(tree, kind), options)
+    return loss(RawMap(), features, labelled, seen)
+
+
+def zeros(images=1, anchors=1, labels=3):
+    return torch.zeros(images, anchors, 5 + labels, 2, 2, requires_grad=True)
+
+
+def test_two_by_two_grid_by_hand():
+    # All raw values 0: every box is centred in its cell, one cell wide and high, objectness 1/2, labels 1/3.
+    # The truth [12, 4, 18, 8] px is centred at (1.5, .6) cells: row 0, column 1, .6 wide and .4 high.
+    # weight = 2 - (.6 / 2) * (.4 / 2) = 1.94; errors: x 0, y .6 - .5, w log .6, h log .4
+    losses = region_loss(zeros(), batch([(0, 12, 4, 18, 8, 2)]))
+    box = 0.5 * 1.94 * (0.1**2 + math.log(0.6) ** 2 + math.log(0.4) ** 2)
+    objectness = 0.5 * 5 * 0.5**2 + 3 * 0.5 * 0.5**2
+    assert set(losses) == {"box", "objectness", "classification"}
+    assert losses["box"].item() == pytest.approx(box, rel=1e-5)
+    assert losses["objectness"].item() == pytest.approx(objectness)
+    assert losses["classification"].item() == pytest.approx(math.log(3))
+
+
+def test_scales_multiply_their_parts():
+    scales = {"object_scale": 2, "noobject_scale": 3, "class_scale": 4, "coord_scale": 5}
+    options = LossConfig(**scales, rescore=False, warmup_images=0)
+    one, other = (region_loss(zeros(), batch([(0, 12, 4, 18, 8, 2)]), o) for o in (PLAIN, options))
+    assert other["box"].item() == pytest.approx(5 * one["box"].item())
+    assert other["classification"].item() == pytest.approx(4 * one["classification"].item())
+    assert other["objectness"].item() == pytest.approx(2 * 0.125 + 3 * 3 * 0.125)
+
+
+def test_rescore_aims_at_the_overlap():
+    # Predicted [10, 0, 20, 10], truth [10, 0, 20, 5]: IoU .5 = objectness, so only the other three boxes err.
+    losses = region_loss(zeros(), batch([(0, 10, 0, 20, 5, 0)]), LossConfig(warmup_images=0))
+    assert losses["objectness"].item() == pytest.approx(3 * 0.125)
+
+
+def test_a_box_that_overlaps_enough_is_spared():
+    # Anchor 0 fits exactly and answers; anchor 1 overlaps by .8 > .6 and is not pushed down.
+    anchors = ((1.0, 1.0), (1.0, 0.8))
+    losses = region_loss(zeros(anchors=2), batch([(0, 0, 0, 10, 10, 0)]), anchors=anchors)
+    assert losses["objectness"].item() == pytest.approx(5 * 0.125 + 6 * 0.125)
+    strict = LossConfig(rescore=False, warmup_images=0, thresh=0.9)
+    losses = region_loss(zeros(anchors=2), batch([(0, 0, 0, 10, 10, 0)]), strict, anchors=anchors)
+    assert losses["objectness"].item() == pytest.approx(5 * 0.125 + 7 * 0.125)
+
+
+def test_an_ignored_truth_is_neither_matched_nor_punished():
+    features = zeros()
+    losses = region_loss(features, batch([(0, 10, 0, 20, 10, 1)], ignore=[True]))
+    assert losses["box"].item() == losses["classification"].item() == 0
+    assert losses["objectness"].item() == pytest.approx(3 * 0.125)
+    sum(losses.values()).backward()
+    assert (features.grad[0, 0, :, 0, 1] == 0).all()
+
+
+def test_a_later_truth_takes_the_box():
+    first, later = (0, 2, 2, 8, 8, 0), (0, 1, 3, 6, 9, 2)
+    both, alone = (region_loss(zeros(), batch(boxes)) for boxes in ([first, later], [later]))
+    for part in both:
+        assert both[part].item() == pytest.approx(alone[part].item())
+
+
+def test_logistic_labels_of_both_truths_stay():
+    first, later = (0, 2, 2, 8, 8, 0), (0, 1, 3, 6, 9, 2)
+    features = zeros()
+    losses = region_loss(features, batch([first, later, first]), kind="logistic")
+    losses["classification"].backward()
+    assert losses["classification"].item() == pytest.approx(3 * math.log(2))
+    assert features.grad[0, 0, 5:, 0, 0].tolist() == [-0.5, 0.5, -0.5]
+    assert features.grad[0, 0, 5:].abs().sum() == 1.5
+
+
+def test_an_ignored_truth_adds_no_logistic_label():
+    features = zeros()
+    boxes = batch([(0, 2, 2, 8, 8, 0), (0, 1, 3, 6, 9, 2)], ignore=[False, True])
+    region_loss(features, boxes, kind="logistic")["classification"].backward()
+    assert features.grad[0, 0, 5:, 0, 0].tolist() == [-0.5, 0.5, 0.5]
+
+
+def test_a_truth_at_the_far_border():
+    losses = region_loss(zeros(), batch([(0, 19, 19, 21, 21, 0)]))  # its centre is the corner
+    box = 0.5 * (2 - 0.1 * 0.1) * (2 * 0.5**2 + 2 * math.log(0.2) ** 2)
+    assert losses["box"].item() == pytest.approx(box, rel=1e-5)
+
+
+def test_pictures_without_boxes_are_background():
+    losses = region_loss(zeros(images=2), batch([], images=2))
+    assert losses["objectness"].item() == pytest.approx(8 * 0.125)
+    assert losses["box"].item() == losses["classification"].item() == 0
+    sum(losses.values()).backward()
+
+
+def test_warmup_pulls_what_is_not_matched():
+    features = torch.full((1, 1, 8, 2, 2), 0.5, requires_grad=True)
+    options = LossConfig(rescore=False, warmup_images=10)
+    losses = region_loss(features, batch([(0, 12, 4, 18, 8, 2)]), options, seen=9)
+    centre = 1 / (1 + math.exp(-0.5)) - 0.5
+    assert losses["warmup"].item() == pytest.approx(3 * 0.005 * (2 * centre**2 + 2 * 0.5**2))
+    assert "warmup" not in region_loss(features, batch([]), options, seen=10)
+
+
+def test_a_tree_learns_along_the_path():
+    tree = WordTree(("r", "s", "x", "y"), ("r", "s", "x", "y"), (-1, -1, 0, 0))
+    features = zeros(labels=4)
+    losses = region_loss(features, batch([(0, 0, 0, 10, 10, 3)]), tree=tree)
+    assert losses["classification"].item() == pytest.approx(2 * math.log(2))
+    losses["classification"].backward()
+    assert features.grad[0, 0, 5:, 0, 0].tolist() == pytest.approx([-0.5, 0.5, 0.5, -0.5])
+
+
+def test_images_of_a_batch_do_not_meet():
+    torch.manual_seed(0)
+    features = torch.randn(2, 1, 8, 2, 2)
+    boxes = [(0, 1, 1, 9, 9, 0), (1, 8, 8, 19, 19, 1)]
+    joint = region_loss(features, batch(boxes, images=2), LossConfig())
+    first = region_loss(features[:1], batch(boxes[:1]), LossConfig())
+    second = region_loss(features[1:], batch([(0, *boxes[1][1:])]), LossConfig())
+    for part in joint:
+        assert joint[part].item() == pytest.approx((first[part] + second[part]).item(), rel=1e-5)
+
+
+def test_half_precision_is_scored_in_float32():
+    features = zeros().detach().to(torch.bfloat16)
+    assert region_loss(features, batch([(0, 12, 4, 18, 8, 2)]))["box"].dtype == torch.float32

@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from yolo9k.models.darknet19 import Classifier, Darknet19, TinyTrunk
+from yolo9k.models.layers import ConvBlock, MaxPool, count_operations, count_parameters
+
+
+@pytest.fixture(scope="module")
+def darknet19() -> Classifier:
+    return Classifier(Darknet19(), 1000)
+
+
+def test_classifier_has_the_published_numbers(darknet19):
+    assert count_parameters(darknet19) == 20_842_376
+    assert count_operations(darknet19, (224, 224)) / 1e9 == pytest.approx(5.58, abs=0.01)
+
+
+def test_nineteen_convolutions_and_five_pools(darknet19):
+    kinds = [type(module) for module in darknet19.modules()]
+    assert kinds.count(ConvBlock) + 1 == 19
+    assert kinds.count(MaxPool) == 5
+
+
+@pytest.mark.parametrize("backbone", [Darknet19, TinyTrunk])
+def test_features_of_a_picture_that_is_not_square(backbone):
+    network = backbone(0.1, momentum=0.5)
+    fine, coarse = network(torch.zeros(2, 3, 64, 96))
+    assert fine.shape == (2, network.channels[0], 4, 6)
+    assert coarse.shape == (2, network.channels[1], 2, 3)
+    assert {m.momentum for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {0.5}
+
+
+def test_logits_average_over_the_picture():
+    network = Classifier(TinyTrunk(0.1), 7).eval()
+    with torch.no_grad():
+        images = torch.rand(2, 3, 96, 64)
+        expected = network.last(network.backbone(images)[1]).mean((2, 3))
+        assert torch.allclose(network(images), expected, atol=1e-6)
+    assert expected.shape == (2, 7)
+
+
+def test_counting_operations_leaves_the_mode(darknet19):
+    network = Classifier(TinyTrunk(0.1), 7).train()
+    count_operations(network, (64, 32))
+    assert network.training

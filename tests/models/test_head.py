@@ -1,0 +1,71 @@
+import pytest
+import torch
+
+from yolo9k.models.head import AnchorHead
+
+B, A, K, H, W, C = 2, 3, 4, 2, 5, 6
+
+
+@pytest.fixture
+def head() -> AnchorHead:
+    torch.manual_seed(0)
+    return AnchorHead(C, A, K)
+
+
+@pytest.fixture
+def features() -> torch.Tensor:
+    return torch.randn(B, C, H, W, generator=torch.Generator().manual_seed(1))
+
+
+def everywhere():
+    grid = torch.meshgrid(*map(torch.arange, (B, A, H, W)), indexing="ij")
+    return torch.stack([axis.flatten() for axis in grid], dim=1)
+
+
+def test_dense_is_anchor_major(head, features):
+    dense = head.dense(features).view(B, A, 5 + K, H, W)
+    weight, bias = head.conv.weight[:, :, 0, 0], head.conv.bias
+    row = 2 * (5 + K) + 5 + 1  # anchor 2, label 1
+    assert dense[1, 2, 5 + 1, 0, 3].item() == pytest.approx((weight[row] @ features[1, :, 0, 3] + bias[row]).item())
+
+
+def test_the_three_questions_agree(head, features):
+    dense = head.dense(features).view(B, A, 5 + K, H, W)
+    assert torch.allclose(head.geometry(features), dense[:, :, :5], atol=1e-6)
+    logits = head.class_logits(features, everywhere())
+    expected = dense[:, :, 5:].permute(0, 1, 3, 4, 2).reshape(-1, K)
+    assert torch.allclose(logits, expected, atol=1e-6)
+
+
+def test_chosen_labels_at_chosen_boxes(head, features):
+    dense = head.dense(features).view(B, A, 5 + K, H, W)
+    positions = torch.tensor([[1, 2, 0, 4], [0, 0, 1, 0], [1, 2, 0, 4]])
+    logits = head.class_logits(features, positions, torch.tensor([3, 0]))
+    expected = [dense[b, a, [5 + 3, 5], row, column] for b, a, row, column in positions.tolist()]
+    assert torch.allclose(logits, torch.stack(expected), atol=1e-6)
+
+
+def gradients(head, features, ask):
+    features = features.clone().requires_grad_()
+    head.zero_grad()
+    ask(features).square().sum().backward()
+    return features.grad, head.conv.weight.grad.clone(), head.conv.bias.grad.clone()
+
+
+def test_gradients_agree(head, features):
+    def in_parts(x):
+        return torch.cat([head.geometry(x).flatten(), head.class_logits(x, everywhere()).flatten()])
+
+    for one, other in zip(gradients(head, features, head.dense), gradients(head, features, in_parts), strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_no_positions(head, features):
+    assert head.class_logits(features, torch.zeros(0, 4, dtype=torch.int64)).shape == (0, K)
+
+
+def test_a_new_head_expects_little(head):
+    head.initialise()
+    geometry = head.geometry(torch.zeros(1, C, 1, 1))
+    assert geometry[0, :, 4].sigmoid().flatten().tolist() == pytest.approx([0.1] * A)
+    assert (geometry[0, :, :4] == 0).all()

@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from yolo9k.build import build_loss, build_network, build_scores, with_anchors, with_aspect
+from yolo9k.config import load_config
+from yolo9k.datasets.records import Record
+from yolo9k.errors import DataError
+from yolo9k.samples import BoxLabels
+from yolo9k.wordtree import WordTree
+
+LABELS = WordTree.flat(["a", "b", "c"])
+SMALL = ["model.width=0.1", "model.anchors=[[1, 2], [3, 4]]"]
+
+
+def record(xyxy, size_wh=(416, 416)):
+    return Record(Path("a.png"), size_wh, BoxLabels.of(xyxy, [0] * len(xyxy)), "a")
+
+
+@pytest.mark.parametrize("name", ["yolov2", "yolov2-tiny", "yolov2-tiny-voc"])
+def test_networks_by_name(name):
+    config = load_config(None, [*SMALL, f"model.name={name}", "model.norm.momentum=0.5", "model.norm.eps=0.25"])
+    network = build_network(config.model, LABELS)
+    assert network(torch.zeros(1, 3, 32, 64)).shape == (1, 2 * 8, 1, 2)
+    norms = {(m.momentum, m.eps) for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)}
+    assert norms == {(0.5, 0.25)}
+
+
+def test_the_two_tiny_networks_differ():
+    sizes = []
+    for name in ("yolov2-tiny", "yolov2-tiny-voc"):
+        config = load_config(None, ["model.anchors=[[1, 2]]", f"model.name={name}"])
+        with torch.device("meta"):
+            sizes.append(build_network(config.model, LABELS).neck.channels)
+    assert sizes == [512, 1024]
+
+
+def test_the_loss_knows_anchors_stride_and_labels():
+    config = load_config(None, [*SMALL, "loss.thresh=0.5", "model.classes=logistic"])
+    network = build_network(config.model, LABELS)
+    loss = build_loss(config, network, LABELS)
+    assert loss.anchors.tolist() == [[1, 2], [3, 4]]
+    assert (loss.stride, loss.options.thresh, loss.scores.kind) == (32, 0.5, "logistic")
+    assert build_scores(load_config(None).model, LABELS).kind == "softmax"
+
+
+def test_anchors_are_clustered_where_asked():
+    boxes = [[0, 0, 32, 64], [0, 0, 320, 160], [10, 10, 42, 74]]
+    config = load_config(None, ["model.num_anchors=2"])
+    anchors = with_anchors(config, [record(boxes)]).model.anchors
+    assert sorted(anchors) == [(1, 2), (10, 5)]
+    given = load_config(None, SMALL)
+    assert with_anchors(given, []) is given
+
+
+def test_too_few_boxes_for_anchors():
+    with pytest.raises(DataError):
+        with_anchors(load_config(None), [record([])])
+
+
+def test_sizes_of_the_pictures_aspect():
+    config = load_config(None, ["data={size: 416, sizes: [320, 352, 608], fit_aspect: true}"])
+    fitted = with_aspect(config, [record([], (640, 480)), record([], (640, 480)), record([], (100, 900))]).data
+    assert fitted.size == (480, 352)  # 416 * sqrt(4 / 3) = 480.4, 416 / sqrt(4 / 3) = 360.3
+    assert fitted.sizes == ((384, 288), (416, 320), (704, 512))
+    assert not fitted.fit_aspect
+    plain = load_config(None)
+    assert with_aspect(plain, []) is plain
