@@ -134,3 +134,26 @@ def test_download_says_what_comes_next(tmp_path, monkeypatch):
     monkeypatch.setattr("yolo9k.datasets.download.download", lambda *_args: [tmp_path / "VOCdevkit"])
     text = output("download", "voc", "--root", tmp_path)
     assert f"Next: YOLO9K_DATA={tmp_path} yolo9k data check voc" in text
+
+
+def test_augmented_pictures_of_a_folder(folder, tmp_path):
+    text = output("check", folder, "--augmented", 3, "--plots", tmp_path / "plots")
+    assert f"wrote {tmp_path / 'plots' / 'augmented.png'}" in text
+    with Image.open(tmp_path / "plots" / "augmented.png") as picture:
+        assert min(picture.size) > 600
+
+
+def test_augmented_pictures_of_a_config(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    output("make", "config", folder, "-o", "pets.yaml")
+    Path("train.yaml").write_text("data: {dataset: pets.yaml, size: 64x32, augment: {recipe: none}}\n")
+    assert "wrote plots/augmented.png" in output("check", "--augmented", 1, "--config", "train.yaml")
+    with Image.open("plots/augmented.png") as picture:
+        assert picture.getpixel((180, 40)) == (255, 255, 255)  # 64x32 leaves its cell white above
+
+
+def test_a_data_set_must_be_named():
+    for arguments in (("check",), ("check", "--augmented", 1)):
+        error = run(*arguments).exception
+        assert isinstance(error, ConfigError)
+        assert "no data set is named" in str(error)

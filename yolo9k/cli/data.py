@@ -25,21 +25,28 @@ JsonOption = Annotated[str, typer.Option("--json", metavar="FILE", help="Write t
 
 @app.command()
 def check(
-    dataset: Annotated[str, typer.Argument(help="A catalogue name, a config file, or a folder.")],
+    dataset: Annotated[
+        str, typer.Argument(help="A catalogue name, a config file, or a folder; with --augmented the config's.")
+    ] = "",
     split: Annotated[list[str] | None, typer.Option(help="Only this split; may be repeated.")] = None,
     json: JsonOption = "",
     plots: Annotated[Path | None, typer.Option(help="Write plots and a mosaic into this folder.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when there are defects.")] = False,
+    augmented: Annotated[
+        int, typer.Option(min=0, help="Only draw this many training pictures as the network will see them.")
+    ] = 0,
+    config: Annotated[str, typer.Option(help="With --augmented: the training config, a path or a name.")] = "",
 ) -> None:
     """Read every annotation, open every picture, and report counts, sizes and defects.
 
-    Example: yolo9k data check bccd.yaml --plots plots
+    Examples: yolo9k data check bccd.yaml --plots plots; yolo9k data check --augmented 16 --config voc.yaml
     """
+    if augmented:
+        return _draw_augmented(dataset, config, augmented, plots or Path("plots"))
     from yolo9k.datasets.check import check_dataset
-    from yolo9k.datasets.make import open_dataset
 
     say = _speaker(json)
-    report = check_dataset(open_dataset(dataset, track), split or (), track)
+    report = check_dataset(_open(dataset), split or (), track)
     _show_report(report, say)
     if json:
         write_json(json, report.to_dict())
@@ -51,6 +58,29 @@ def check(
     if strict and report.defects:
         first = report.defects[0]
         raise DataError(f"{dataset}: {len(report.defects)} defects, first {first.place}: {first.message}")
+
+
+def _open(dataset: str, otherwise: "str | DatasetConfig" = "") -> "DatasetConfig":
+    """The data set that is named; `otherwise` where none is."""
+    from yolo9k.config import load_dataset_config
+    from yolo9k.datasets.make import open_dataset
+
+    return open_dataset(dataset, track) if dataset else load_dataset_config(otherwise)
+
+
+def _draw_augmented(dataset: str, config_name: str, number: int, folder: Path) -> None:
+    """Write `augmented.png`: the first pictures that training with this config sees."""
+    from yolo9k.build import with_aspect
+    from yolo9k.config import load_config
+    from yolo9k.datasets.augmented import augmented_mosaic
+    from yolo9k.datasets.read import read_annotations
+    from yolo9k.drawing import save_image
+
+    config = load_config(config_name or None)
+    annotations = read_annotations(_open(dataset, config.data.dataset), "train", config.data.on_error, track)
+    target = folder / "augmented.png"
+    save_image(target, augmented_mosaic(annotations, with_aspect(config, annotations.records), number))
+    _say(out, f"wrote {target}")
 
 
 @make.command("config")

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from yolo9k.boxes import clip
 from yolo9k.errors import ConfigError
 from yolo9k.samples import BoxLabels, Sample
 
@@ -25,16 +24,18 @@ def transforms(entries: Sequence[dict[str, dict[str, Any]]]) -> Change | None:
     import albumentations
 
     chain = [_build(albumentations, *entry.copy().popitem()) for entry in entries]
-    boxes = albumentations.BboxParams(format="pascal_voc", label_fields=["number"], min_area=1)
+    # It refuses a box that leaves the picture by a rounding error, or that has no area inside.
+    boxes = albumentations.BboxParams(
+        format="pascal_voc", label_fields=["number"], min_area=1, clip=True, filter_invalid_bboxes=True
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that a chain of colour changes alone moves no boxes
         compose = albumentations.Compose(chain, bbox_params=boxes)
 
     def change(sample: Sample, rng: np.random.Generator) -> Sample:
         compose.set_random_seed(int(rng.integers(2**31)))
-        # It refuses a box that leaves the picture by a rounding error.
-        xyxy = clip(sample.boxes.xyxy, sample.size_wh)
-        changed = compose(image=sample.image, bboxes=xyxy, number=np.arange(len(xyxy)))
+        changed = compose(image=sample.image, bboxes=sample.boxes.xyxy, number=np.arange(len(sample.boxes)))
+        _check_picture(changed["image"])
         kept = np.asarray(changed["number"], dtype=np.int64)
         moved = np.asarray(changed["bboxes"], dtype=np.float32).reshape(-1, 4)
         labels = BoxLabels(moved, sample.boxes.label[kept], sample.boxes.ignore[kept])
@@ -48,7 +49,15 @@ def _build(albumentations: Any, name: str, arguments: dict[str, Any]) -> Any:
     if not (isinstance(kind, type) and issubclass(kind, albumentations.BasicTransform)):
         raise ConfigError(f"data.augment.transforms: {name!r} is no transform of albumentations")
     try:
-        return kind(**arguments)
-    except (TypeError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # it only warns of an argument that it does not have
+            return kind(**arguments)
+    except (TypeError, ValueError, NotImplementedError, UserWarning) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"data.augment.transforms.{name}: {reason}") from error
+        raise ConfigError(f"data.augment.transforms.{name}: {reason or 'cannot be used'}") from error
+
+
+def _check_picture(image: Any) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
+        found = f"{image.dtype} {tuple(image.shape)}"
+        raise ConfigError(f"data.augment.transforms: the picture must stay uint8 (H, W, 3), it became {found}")

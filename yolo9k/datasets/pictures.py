@@ -14,7 +14,7 @@ from yolo9k.datasets.augment import Change, transforms
 from yolo9k.datasets.recipes import apply_recipe
 from yolo9k.datasets.records import OnError, Record
 from yolo9k.datasets.sampler import Request, StepSampler, picture_generator
-from yolo9k.errors import DataError
+from yolo9k.errors import DataError, Yolo9kError
 from yolo9k.images import read_image
 from yolo9k.samples import Batch, Sample
 
@@ -25,7 +25,7 @@ MOST_TRIES = 100  # neighbours tried in place of a picture that cannot be read
 class Failure:
     """An error on its way from a worker process to the loop, where it is raised with its message whole."""
 
-    error: DataError
+    error: Yolo9kError
 
 
 class TrainingPictures(Dataset):
@@ -49,9 +49,12 @@ class TrainingPictures(Dataset):
 
     def __getitem__(self, request: Request) -> Sample | Failure:
         try:
-            sample = self._read(request.index)
-        except DataError as error:
+            return self._make(request)
+        except Yolo9kError as error:
             return Failure(error)
+
+    def _make(self, request: Request) -> Sample:
+        sample = self._read(request.index)
         rng = picture_generator(self.seed, request.step, request.position)
         if self.augment.transforms:
             self._change = self._change or transforms(self.augment.transforms)
@@ -81,7 +84,7 @@ def batches(
 ) -> Iterator[Batch]:
     """The batches of all requests of the sampler, read ahead by `workers` processes (0: in this one).
 
-    Raises `DataError` for a picture that cannot be read.
+    Raises `DataError` for a picture that cannot be read, `ConfigError` for a transform that does not fit.
     """
     loader = DataLoader(
         pictures,
@@ -101,7 +104,7 @@ def batches(
 def make_batch(pictures: TrainingPictures, requests: Sequence[Request]) -> Batch:
     """The batch of these requests, made here and now: the same as the workers made.
 
-    Raises `DataError` for a picture that cannot be read.
+    Raises `DataError` for a picture that cannot be read, `ConfigError` for a transform that does not fit.
     """
     batch = collate([pictures[request] for request in requests])
     if isinstance(batch, Failure):

@@ -94,6 +94,8 @@ def distort(image: np.ndarray, hue: float, saturation: float, exposure: float) -
 
     Darknet lets the saturation exceed 1 before it goes back to RGB; here it is cut at once.
     """
+    if (hue, saturation, exposure) == (0, 1, 1):
+        return image  # the way to HSV and back is not free of loss
     ramp = np.arange(256, dtype=np.float32)
     tables = (
         (ramp + round(hue * 256)) % 256,  # full-range hue: 256 steps are the circle

@@ -1,9 +1,11 @@
 """A toy data set for detection: drawn shapes on textured backgrounds, written as real files (kind `yolo`).
 
-Small enough to train on in minutes, hard enough to mean something: sizes from 8 to 45 % of the side,
-rotation, overlap, low contrast, and clutter of lines, specks and letters. A picture depends on the seed, its
-split and its number only. What is drawn is a table of shapes and a table of fills, and an `Object` keeps both
-names, so that finer label sets can be made from the same pictures.
+Small enough to train on in minutes, hard enough to mean something: sizes from 12 to 45 % of the side, rotation,
+overlap, textures, and clutter of lines, specks and letters. Backgrounds and clutter are dull and shapes are bright,
+so that a network of random weights soon finds them; their kind shows in their outline only.
+
+A picture depends on the seed, its split and its number only. What is drawn is a table of shapes and a table of
+fills, and an `Object` keeps both names, so that finer label sets can be made from the same pictures.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,10 +22,10 @@ from yolo9k.progress import Track, silent
 
 SPLITS: Mapping[str, int] = {"train": 600, "val": 100, "test": 150}
 SIDE_PX = 256
-DIAMETERS = (0.08, 0.45)  # of a shape, as shares of the side
+DIAMETERS = (0.12, 0.45)  # of a shape, as shares of the side
 MOST_OBJECTS = 6
 MOST_HIDDEN = 0.25  # share of a shape that others may cover
-CONTRAST = 60.0  # least distance of a fill's colour to the background's, in RGB
+TINT = 12.0  # how far a dull colour's channels are from grey, at most
 LETTERS = "AEFGHKMNRSYZ"  # none that looks like a shape
 SUBPIXEL_BITS = 4
 
@@ -125,8 +127,7 @@ def _label_lines(scene: Scene) -> str:
 
 def draw_scene(rng: np.random.Generator, side_px: int = SIDE_PX) -> Scene:
     """A picture of 1 to `MOST_OBJECTS` shapes, drawn with random numbers from `rng` only."""
-    colour = rng.uniform(30, 225, 3)
-    image = _with_clutter(rng, _background(rng, side_px, colour))
+    image = _with_clutter(rng, _background(rng, side_px, _dull(rng)))
     masks: list[np.ndarray] = []
     drawn: list[tuple[str, str]] = []
     for _ in range(rng.integers(1, MOST_OBJECTS + 1)):
@@ -134,7 +135,7 @@ def draw_scene(rng: np.random.Generator, side_px: int = SIDE_PX) -> Scene:
         mask = _free_mask(rng, SHAPES[shape], side_px, masks)
         if mask is None:  # no room left
             continue
-        paint = FILLS[fill](rng, side_px, _contrasting(rng, colour)).astype(np.float32)
+        paint = FILLS[fill](rng, side_px, _bright(rng)).astype(np.float32)
         image += (paint - image) * (mask[..., None] / np.float32(255))
         masks.append(mask)
         drawn.append((shape, fill))
@@ -188,12 +189,14 @@ def _box(visible: np.ndarray) -> tuple[float, float, float, float]:
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
-def _contrasting(rng: np.random.Generator, background: np.ndarray) -> np.ndarray:
-    """A colour (3,) that differs from the background's."""
-    while True:
-        colour = rng.uniform(0, 255, 3)
-        if np.linalg.norm(colour - background) >= CONTRAST:
-            return colour
+def _dull(rng: np.random.Generator) -> np.ndarray:
+    """A nearly grey colour (3,)."""
+    return rng.uniform(50, 200) + rng.uniform(-TINT, TINT, 3)
+
+
+def _bright(rng: np.random.Generator) -> np.ndarray:
+    """A saturated colour (3,): of the channels one is high, one low, one anything."""
+    return rng.permutation([rng.uniform(190, 255), rng.uniform(0, 60), rng.uniform(0, 255)])
 
 
 def _smooth_noise(rng: np.random.Generator, side_px: int, cells: int) -> np.ndarray:
@@ -220,7 +223,7 @@ def _background(rng: np.random.Generator, side_px: int, colour: np.ndarray) -> n
     )
     texture = textures[rng.integers(len(textures))]()
     light = 25 * _smooth_noise(rng, side_px, 3)
-    return colour + light + texture * rng.uniform(-35, 35, 3)
+    return colour + light + texture * rng.uniform(-35, 35)
 
 
 def _with_clutter(rng: np.random.Generator, background: np.ndarray) -> np.ndarray:
@@ -232,12 +235,12 @@ def _with_clutter(rng: np.random.Generator, background: np.ndarray) -> np.ndarra
         return int(x), int(y)
 
     for _ in range(rng.integers(0, 5)):
-        cv2.line(image, point(), point(), rng.uniform(0, 255, 3).tolist(), int(rng.integers(1, 4)))
+        cv2.line(image, point(), point(), _dull(rng).tolist(), int(rng.integers(1, 4)))
     for _ in range(rng.integers(0, 40)):
-        cv2.circle(image, point(), int(rng.integers(1, 4)), rng.uniform(0, 255, 3).tolist(), -1)
+        cv2.circle(image, point(), int(rng.integers(1, 4)), _dull(rng).tolist(), -1)
     for _ in range(rng.integers(0, 5)):
         scale, letter = rng.uniform(0.4, 1.6) * side / 256, str(rng.choice(list(LETTERS)))
-        colour = rng.uniform(0, 255, 3).tolist()
+        colour = _dull(rng).tolist()
         cv2.putText(image, letter, point(), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, int(rng.integers(1, 4)))
     return image.astype(np.float32)
 

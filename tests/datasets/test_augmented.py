@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from yolo9k.config import load_config
+from yolo9k.datasets.augmented import CELL_WH, augmented_mosaic
+from yolo9k.datasets.records import Annotations, Record
+from yolo9k.drawing import colour
+from yolo9k.errors import DataError
+from yolo9k.samples import BoxLabels
+from yolo9k.wordtree import WordTree
+
+CALM = ["data.augment={recipe: none, hue: 0, saturation: 1, exposure: 1, flip: 0}", "train.batch=2"]
+
+
+@pytest.fixture
+def annotations(tmp_path):
+    records = []
+    for number in range(3):
+        path = tmp_path / f"{number}.png"
+        Image.new("RGB", (64, 32), (9, 9, 9)).save(path)
+        records.append(Record(path, (64, 32), BoxLabels.of([[8, 8, 40, 24]], [1], [number == 2]), number))
+    return Annotations(tuple(records), WordTree.flat(["cat", "dog"]))
+
+
+def painted(picture):
+    return (picture == colour(1)).all(-1).sum()
+
+
+def test_pictures_with_their_boxes(annotations):
+    picture = augmented_mosaic(annotations, load_config(None, [*CALM, "data.size=64x32"]), 4)
+    assert picture.shape[1] > 2 * CELL_WH[0]
+    assert picture.shape[0] > 2 * CELL_WH[1]
+    assert painted(picture) > 1000
+
+
+def test_ignored_boxes_are_dashed(annotations):
+    config = load_config(None, [*CALM, "data.size=64x32"])
+    plain, dashed = (
+        augmented_mosaic(Annotations(annotations.records[i : i + 1], annotations.labels), config, 1) for i in (0, 2)
+    )
+    assert 0 < painted(dashed) < painted(plain)
+
+
+def test_more_pictures_than_a_batch(annotations):
+    picture = augmented_mosaic(annotations, load_config(None, [*CALM, "data.size=32"]), 5)
+    assert picture.shape[1] > 3 * CELL_WH[0]  # 3 columns, 2 rows
+
+
+def test_a_bad_picture(annotations):
+    annotations.records[1].path.write_text("text")
+    with pytest.raises(DataError, match=r"1\.png: not a picture"):
+        augmented_mosaic(annotations, load_config(None, CALM), 3)
+    assert isinstance(augmented_mosaic(annotations, load_config(None, [*CALM, "data.on_error=skip"]), 3), np.ndarray)

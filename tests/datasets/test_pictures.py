@@ -1,0 +1,120 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from yolo9k.config.schema import AugmentConfig
+from yolo9k.datasets.pictures import TrainingPictures, at_size, batches, make_batch
+from yolo9k.datasets.records import Record
+from yolo9k.datasets.sampler import StepSampler
+from yolo9k.errors import ConfigError, DataError
+from yolo9k.samples import BoxLabels
+
+NOISY = AugmentConfig(transforms=({"GaussNoise": {"p": 1}}, {"RandomBrightnessContrast": {"p": 0.5}}))
+
+
+@pytest.fixture
+def records(tmp_path):
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(5):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).save(path)
+        boxes = BoxLabels.of([[5, 5, 25, 20]] * number, [number] * number)
+        made.append(Record(path, (40, 30), boxes, number))
+    return made
+
+
+def sampler(last=3, **changes):
+    given = {"num_pictures": 5, "batch": 4, "accumulate": 2, "sizes": ((64, 32), (32, 64)), "size_period": 1}
+    return StepSampler(**given | changes, seed=1, first=0, last=last)
+
+
+def same(one, other):
+    for field in dataclasses.fields(one):
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b, field.name
+
+
+def test_batches_have_the_size_of_their_step(records):
+    found = list(batches(TrainingPictures(records, AugmentConfig(), seed=1), sampler(), 0))
+    assert len(found) == 6
+    for batch, requests in zip(found, sampler(), strict=True):
+        assert batch.size_wh == requests[0].size_wh
+        assert batch.names == tuple(str(records[r.index].path) for r in requests)
+        assert batch.images.dtype == torch.uint8
+        assert (batch.xyxy >= 0).all()
+        assert (batch.xyxy <= torch.tensor(batch.size_wh * 2)).all()
+
+
+def test_workers_make_the_same_batches(records):
+    pictures = TrainingPictures(records, NOISY, seed=1)
+    here, there = (list(batches(pictures, sampler(), workers)) for workers in (0, 2))
+    assert len(here) == len(there) == 6
+    for one, other in zip(here, there, strict=True):
+        same(one, other)
+
+
+def test_workers_that_are_spawned(records, monkeypatch):
+    pictures = TrainingPictures(records, NOISY, seed=1)
+    expected = list(batches(pictures, sampler(last=1), 0))  # its transforms are built now, and must not travel
+    context = torch.multiprocessing.get_context("spawn")
+    loader = torch.utils.data.DataLoader
+    monkeypatch.setattr(
+        "yolo9k.datasets.pictures.DataLoader", lambda *a, **k: loader(*a, **k, multiprocessing_context=context)
+    )
+    found = list(batches(pictures, sampler(last=1), 1))
+    for one, other in zip(expected, found, strict=True):
+        same(one, other)
+
+
+def test_one_step_made_here_is_the_loaders(records):
+    pictures = TrainingPictures(records, NOISY, seed=1)
+    loaded = list(batches(pictures, sampler(accumulate=1), 0))
+    for step in (2, 0):  # in any order
+        same(make_batch(pictures, sampler().step(step)), loaded[step])
+
+
+def test_a_step_at_another_size(records):
+    requests = at_size(sampler().step(0), (96, 96))
+    assert make_batch(TrainingPictures(records, AugmentConfig(), seed=1), requests).size_wh == (96, 96)
+    assert {r.position for r in requests} == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_picture_stops(records, workers):
+    records[3].path.write_text("text")
+    pictures = TrainingPictures(records, AugmentConfig(), seed=1)
+    with pytest.raises(DataError, match=r"3\.png: not a picture that can be read$"):
+        list(batches(pictures, sampler(), workers))
+
+
+def test_a_bad_picture_is_skipped(records):
+    records[3].path.write_text("text")
+    pictures = TrainingPictures(records, AugmentConfig(), seed=1, on_error="skip")
+    found = list(batches(pictures, sampler(last=5), 0))
+    names = [name for batch in found for name in batch.names]
+    assert len(names) == 20
+    assert names.count(str(records[4].path)) == 8  # in its own place and in that of the bad one
+    assert str(records[3].path) not in names
+
+
+def test_nothing_but_bad_pictures(records):
+    for record in records:
+        record.path.unlink()
+    with pytest.raises(DataError, match="no such picture"):
+        list(batches(TrainingPictures(records, AugmentConfig(), 1, "skip"), sampler(), 0))
+
+
+def test_a_wrong_transform_is_reported_before_any_worker(records):
+    with pytest.raises(ConfigError, match="'Nothing' is no transform"):
+        TrainingPictures(records, AugmentConfig(transforms=({"Nothing": {}},)), seed=1)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_transform_that_does_not_fit_is_one_line(records, workers):
+    pictures = TrainingPictures(records, AugmentConfig(transforms=({"ToFloat": {"p": 1}},)), seed=1)
+    with pytest.raises(ConfigError, match=r"^data\.augment\.transforms: the picture must stay uint8.*float32 \(30"):
+        list(batches(pictures, sampler(), workers))

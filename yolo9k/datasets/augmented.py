@@ -1,0 +1,47 @@
+"""Training pictures as the network will really see them, for people to look at."""
+
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+
+from yolo9k.config import Config
+from yolo9k.datasets.pictures import TrainingPictures, make_batch
+from yolo9k.datasets.records import Annotations
+from yolo9k.datasets.sampler import Request, StepSampler
+from yolo9k.drawing import colour, draw_boxes, fit, mosaic
+
+CELL_WH = (360, 360)
+
+
+def augmented_mosaic(annotations: Annotations, config: Config, number: int) -> np.ndarray:
+    """The first `number` pictures that a run with this config learns from, boxes drawn, ignored ones dashed.
+
+    Gives (H, W, 3) uint8. Raises `ConfigError` for a transform that does not fit, `DataError` for a picture that
+    cannot be read.
+    """
+    data, train = config.data, config.train
+    pictures = TrainingPictures(annotations.records, data.augment, train.seed, data.on_error)
+    steps = range(-(-number // train.batch))
+    sampler = StepSampler(
+        len(pictures), train.batch, 1, data.training_sizes, data.size_period, train.seed, 0, len(steps)
+    )  # fmt: skip
+    requests = list(islice(chain.from_iterable(map(sampler.step, steps)), number))
+    cells = [_labelled(pictures, request, annotations.labels.names) for request in requests]
+    return mosaic([cell for cell, _ in cells], cell_wh=CELL_WH, captions=[caption for _, caption in cells])
+
+
+def _labelled(pictures: TrainingPictures, request: Request, names: tuple[str, ...]) -> tuple[np.ndarray, str]:
+    """One picture with its boxes, at the size of a cell, and what it is."""
+    batch = make_batch(pictures, [request])
+    image, xyxy = fit(batch.images[0].permute(1, 2, 0).numpy(), batch.xyxy.numpy(), CELL_WH)
+    labels = batch.label.tolist()
+    drawn = draw_boxes(
+        image,
+        xyxy,
+        [names[label] for label in labels],
+        [colour(label) for label in labels],
+        ignore=batch.ignore.numpy(),
+    )
+    w, h = batch.size_wh
+    return drawn, f"{Path(batch.names[0]).name}, {w}x{h}"
