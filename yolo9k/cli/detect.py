@@ -2,6 +2,7 @@
 
 import csv as csv_format
 from collections.abc import Iterator
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,6 +55,9 @@ def detect(
 
     chosen = weights or _newest_run()
     pictures = find_pictures(sources)
+    targets = [save / f"{name}.jpg" for name in _unique_names(pictures)]
+    if draw:
+        _spare_originals(pictures, targets)
     detector = Detector.load(chosen, device=device, size_wh=_size(size))
     names = [name.strip() for entry in classes or [] for name in entry.split(",") if name.strip()]
     options: dict[str, Any] = {
@@ -64,11 +68,10 @@ def detect(
     }
     stream = detector.stream(pictures, batch=batch, classes=names, **options)
     found: list[Detections] = []
-    targets = _unique_names(pictures)
-    for path, detections in zip(pictures, track(stream, "Detecting", len(pictures)), strict=True):
+    for path, target, detections in zip(pictures, targets, track(stream, "Detecting", len(pictures)), strict=True):
         found.append(detections)
         if draw:
-            _draw(path, detections, save / targets[len(found) - 1])
+            _draw(path, detections, target)
     _show(pictures, found, quiet=json == "-")
     if json:
         write_json(json, _as_json(pictures, found, detector, chosen))
@@ -97,12 +100,20 @@ def _size(size: str) -> tuple[int, int] | None:
 
 
 def _unique_names(pictures: list[Path]) -> list[str]:
-    """A file name for each drawn picture: its own, with its folder where two are alike."""
-    names = [path.with_suffix(".jpg").name for path in pictures]
-    return [
-        name if names.count(name) == 1 else f"{path.parent.name}-{path.name}.jpg"
-        for path, name in zip(pictures, names, strict=True)
-    ]
+    """What to call the files of each picture, without suffix: its own name, with a number where that is taken."""
+    taken: dict[str, None] = {}
+    for path in pictures:
+        numbered = (f"{path.stem}-{number}" for number in count(2))
+        taken[next(name for name in chain([path.stem], numbered) if name not in taken)] = None
+    return list(taken)
+
+
+def _spare_originals(pictures: list[Path], targets: list[Path]) -> None:
+    """Raises `ConfigError` where a drawn picture would take the place of one that was given."""
+    originals = {path.resolve() for path in pictures}
+    for target in targets:
+        if target.resolve() in originals:
+            raise ConfigError(f"--out {target.parent}: {target.name} is one of the pictures; name another folder")
 
 
 def _draw(path: Path, detections: "Detections", target: Path) -> None:
@@ -170,6 +181,6 @@ def _write_txt(folder: Path, pictures: list[Path], found: "list[Detections]") ->
                 " ".join([str(int(label)), *(f"{value:.6f}" for value in box), f"{score:.5f}"])
                 for label, box, score in zip(detections.label, relative, detections.score, strict=True)
             ]
-            (folder / name).with_suffix(".txt").write_text("".join(f"{line}\n" for line in lines))
+            (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
     except OSError as error:
         raise EnvironmentFault(f"{folder}: cannot be written: {error.strerror or error}") from error

@@ -11,11 +11,11 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from yolo9k import checkpoint
-from yolo9k.boxes import clip
+from yolo9k.boxes import area, clip
 from yolo9k.build import build_network, build_scores
-from yolo9k.config import Config
+from yolo9k.config import Config, with_overrides
 from yolo9k.detection.postprocess import Candidates, candidates, suppress
-from yolo9k.errors import ConfigError, EnvironmentFault, WeightsError
+from yolo9k.errors import ConfigError, DataError, EnvironmentFault, WeightsError
 from yolo9k.hardware import autocast, choose_device, choose_memory_format, choose_precision, out_of_memory
 from yolo9k.images import letterbox_placement, place
 from yolo9k.inference.sources import read_ahead
@@ -33,7 +33,8 @@ class Detector:
     """A network ready to detect: `detector(image) -> Detections`.
 
     The network is used as it is given (set to evaluation mode); `Detector.load` reads one from a file and
-    folds its batch norms into the convolutions.
+    folds its batch norms into the convolutions. `size_wh` of the network's input, if not the config's.
+    Raises `ConfigError` for a size that is no multiple of 32, `EnvironmentFault` for a device that is not here.
     """
 
     def __init__(
@@ -48,11 +49,12 @@ class Detector:
     ) -> None:
         self.device = choose_device(str(device))
         self.precision = choose_precision(precision, self.device)
-        self.memory_format = choose_memory_format("auto", self.device)
+        self.memory_format = choose_memory_format(config.train.channels_last, self.device)
         self.network = network.to(self.device, memory_format=self.memory_format).eval()  # type: ignore[call-overload]
         self.scores = build_scores(config.model, labels).to(self.device)
-        self.labels, self.config = labels, config
-        self.size_wh = size_wh or config.data.size
+        self.labels = labels
+        self.config = with_overrides(config, [f"data.size={size_wh[0]}x{size_wh[1]}"]) if size_wh else config
+        self.size_wh = self.config.data.size
 
     @classmethod
     def load(
@@ -65,7 +67,7 @@ class Detector:
     ) -> "Detector":
         """A detector from a run folder or a checkpoint file; `size_wh` of the network's input, multiples of 32.
 
-        Raises `WeightsError` for a file that is missing or wrong, `EnvironmentFault` for a device that is not here.
+        Raises `WeightsError` for a file that is missing or wrong, and what `Detector` raises.
         """
         path = checkpoint.find(weights)
         stored = checkpoint.load(path)
@@ -106,8 +108,11 @@ class Detector:
         classes: Sequence[str] = (),
         agnostic: bool = False,
     ) -> Iterator[Detections]:
-        """Detect in many pictures, in their order, `batch` at a time; the next ones are read meanwhile."""
-        chosen = [self.labels.find(name) for name in classes]
+        """Detect in many pictures, in their order, `batch` at a time; the next ones are read meanwhile.
+
+        Raises `ConfigError` for a class that the labels do not have, `DataError` for a bad picture.
+        """
+        chosen = self._numbers(classes)
         prepared = read_ahead(pictures, self._prepare, ahead=2 * batch)
         while part := list(islice(prepared, batch)):
             found = self._detect(torch.stack([tensor for tensor, _ in part]), conf)
@@ -115,6 +120,12 @@ class Detector:
                 found = found[torch.isin(found.label, torch.tensor(chosen, device=self.device))]
             found = suppress(found, iou, agnostic=agnostic, max_detections=max_detections)
             yield from self._in_pictures(found, [size for _, size in part])
+
+    def _numbers(self, classes: Sequence[str]) -> list[int]:
+        try:
+            return [self.labels.find(name) for name in classes]
+        except DataError as error:
+            raise ConfigError(f"classes: {error}") from error
 
     def _prepare(self, image: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:
         """A picture letterboxed to the network's size, (3, H, W) uint8, and its own size."""
@@ -142,7 +153,7 @@ class Detector:
             ) from error
 
     def _in_pictures(self, found: Candidates, sizes_wh: Sequence[tuple[int, int]]) -> Iterator[Detections]:
-        """Rows of a batch as detections of each picture, in its own pixels."""
+        """Rows of a batch as detections of each picture, in its own pixels; what lies in the grey only is left out."""
         index = found.image_index.cpu().numpy()
         xyxy, score = (t.float().cpu().numpy() for t in (found.xyxy, found.score))
         label = found.label.cpu().numpy()
@@ -150,7 +161,7 @@ class Detector:
             own = index == number
             placement = letterbox_placement(picture_wh, self.size_wh)
             boxes = clip(placement.to_picture(xyxy[own]), picture_wh)
-            yield Detections(boxes, score[own], label[own], self.labels.names)
+            yield Detections(boxes, score[own], label[own], self.labels.names)[area(boxes) > 0]
 
 
 def fold_norms(network: DetectionNetwork) -> DetectionNetwork:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import numpy as np
@@ -37,8 +37,9 @@ def _pictures_of(source: str) -> list[Path]:
         return inside
     if path.exists():
         return [path]
-    if any(sign in path.name for sign in "*?["):
-        matching = sorted(p for p in path.parent.glob(path.name) if is_picture(p))
+    if any(sign in str(path) for sign in "*?["):
+        start = Path(path.anchor)
+        matching = sorted(p for p in start.glob(str(path.relative_to(start))) if is_picture(p) and p.is_file())
         if not matching:
             raise DataError(f"{source}: no picture matches")
         return matching
@@ -53,7 +54,7 @@ def _as_path(source: str) -> Path:
         return Path(source).expanduser()
     if parts.netloc not in ("", "localhost"):
         raise DataError(f"{source}: a file: address of another machine; write file:///PATH")
-    return Path(url2pathname(unquote(parts.path)))
+    return Path(url2pathname(parts.path))
 
 
 def read_ahead(

@@ -1,0 +1,180 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from yolo9k import checkpoint
+from yolo9k.build import build_network
+from yolo9k.checkpoint import Checkpoint
+from yolo9k.cli.detect import detect
+from yolo9k.config import load_config
+from yolo9k.errors import ConfigError, DataError, EnvironmentFault, WeightsError
+from yolo9k.wordtree import WordTree
+
+LOW = ("--conf", "0.02")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A run whose tiny network knows nothing, and says so often."""
+    torch.manual_seed(0)
+    config = load_config(
+        None, ["model={name: yolov2-tiny, width: 0.1, anchors: [[1, 1], [2, 2]]}", "data.size=64", "data.dataset=voc"]
+    )
+    labels = WordTree.flat(["cat", "dog"])
+    path = tmp_path_factory.mktemp("work") / "runs" / "one" / "checkpoints" / "best.pt"
+    checkpoint.save(Checkpoint(config, labels, build_network(config.model, labels).state_dict()), path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "sub[x]/a.png", "b.jpg"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8)).save(path)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def run(weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    app = typer.Typer()
+    app.command()(detect)
+
+    def invoke(*arguments, weights=weights):
+        given = ["--device", "cpu", *(["--weights", weights] if weights else [])]
+        return CliRunner().invoke(app, [str(argument) for argument in [*arguments, *given]])
+
+    return invoke
+
+
+def error_of(result, kind):
+    assert isinstance(result.exception, kind), result.output
+    return str(result.exception)
+
+
+def test_everything_is_written(run, photos, tmp_path):
+    result = run(
+        photos, *LOW, "--out", "drawn", "--json", "new/found.json", "--csv", "new/found.csv", "--txt", "labels"
+    )
+    assert result.exit_code == 0, result.exception or result.output
+    found = json.loads((tmp_path / "new" / "found.json").read_text())
+    number = sum(len(image["detections"]) for image in found["images"])
+    assert number > 3
+    assert f"{number} detections in 3 pictures" in result.output
+    assert [image["file"] for image in found["images"]] == [str(photos / n) for n in ("a.png", "b.jpg", "sub[x]/a.png")]
+    assert (len(found["coco_results"]), found["labels"], found["size_wh"]) == (number, ["cat", "dog"], [64, 64])
+    assert {entry["image_id"] for entry in found["coco_results"]} <= set(found["coco_image_ids"].values())
+    rows = list(csv.DictReader((tmp_path / "new" / "found.csv").open()))
+    assert len(rows) == number
+    assert rows[0].keys() == {"file", "label", "score", "left", "top", "right", "bottom"}
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["a-2.jpg", "a.jpg", "b.jpg"]
+    with Image.open(tmp_path / "drawn" / "a.jpg") as drawn:
+        assert drawn.size == (60, 40)
+    assert sorted(path.name for path in (tmp_path / "labels").iterdir()) == ["a-2.txt", "a.txt", "b.txt"]
+
+
+def test_brackets_in_a_path_are_no_style(run, photos):
+    result = run("photos/sub[x]/a.png", *LOW, "--max", "1", "--no-draw")
+    assert "photos/sub[x]/a.png" in result.output
+
+
+def test_all_forms_say_the_same(run, photos, tmp_path):
+    result = run(photos / "a.png", *LOW, "--no-draw", "--json", "f.json", "--txt", "labels")
+    assert result.exit_code == 0, result.exception
+    assert not (tmp_path / "detections").exists()
+    found = json.loads((tmp_path / "f.json").read_text())
+    lines = (tmp_path / "labels" / "a.txt").read_text().splitlines()
+    plain = found["images"][0]["detections"]
+    for entry, coco, line in zip(plain, found["coco_results"], lines, strict=True):
+        x1, y1, x2, y2 = entry["xyxy"]
+        assert coco["bbox"] == pytest.approx([x1, y1, x2 - x1, y2 - y1], abs=1e-2)
+        label, *numbers = line.split()
+        assert ["cat", "dog"][int(label)] == entry["label"]
+        expected = [(x1 + x2) / 120, (y1 + y2) / 80, (x2 - x1) / 60, (y2 - y1) / 40, entry["score"]]
+        assert [float(number) for number in numbers] == pytest.approx(expected, abs=1e-4)
+
+
+def test_only_json_goes_to_standard_output(run, photos):
+    result = run(photos, "--json", "-")
+    assert json.loads(result.stdout)["images"]
+
+
+def test_options_reach_the_detector(run, photos, tmp_path):
+    result = run(
+        photos / "a.png", *LOW, "--classes", "dog", "--max", "2", "--size", "96x64", "--agnostic", "--json", "f.json"
+    )
+    assert result.exit_code == 0, result.exception
+    found = json.loads((tmp_path / "f.json").read_text())
+    assert found["size_wh"] == [96, 64]
+    assert 0 < len(found["images"][0]["detections"]) <= 2
+    assert {entry["label"] for entry in found["images"][0]["detections"]} == {"dog"}
+    assert run(photos, "--classes", "dog, cat", "--no-draw").exit_code == 0
+
+
+def test_the_newest_run_is_the_default(run, photos, weights, monkeypatch):
+    message = error_of(run(photos, weights=""), ConfigError)
+    assert "no weights: name a run or checkpoint with --weights" in message
+    assert "\n" not in message
+    monkeypatch.chdir(weights.parents[3])
+    assert run(photos, "--no-draw", weights="").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("missing.png", "missing.png: no such picture or folder"),
+        ("empty", "empty: a folder without pictures"),
+        ("notes.jpg", "notes.jpg: not a picture that can be read"),
+        ("http://host/a.png", "http://host/a.png: pictures are not fetched from the network"),
+    ],
+)
+def test_sources_that_cannot_be_used(run, tmp_path, source, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.jpg").write_text("text")
+    assert message in error_of(run(source), DataError)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--classes", "bird"], "classes: 'bird' is no label of this set (cat, dog)"),
+        (["--size", "100"], "width and height must be multiples of 32, not 100x100"),
+        (["--size", "big"], "a size is a number or WIDTHxHEIGHT"),
+    ],
+)
+def test_wrong_options(run, photos, options, message):
+    assert message in error_of(run(photos, *options), ConfigError)
+
+
+def test_numbers_out_of_range_are_usage_errors(run, photos):
+    assert run(photos, "--conf", "1.5").exit_code == 2
+    assert run(photos, "--batch", "0").exit_code == 2
+
+
+def test_weights_that_are_none(run, photos, tmp_path):
+    assert "no such checkpoint" in error_of(run(photos, weights=tmp_path / "x.pt"), WeightsError)
+    (tmp_path / "x.pt").write_text("<html>")
+    assert "not a checkpoint that can be read" in error_of(run(photos, weights=tmp_path / "x.pt"), WeightsError)
+
+
+def test_given_pictures_are_never_overwritten(run, photos):
+    before = (photos / "b.jpg").read_bytes()
+    message = error_of(run(photos, "--out", photos), ConfigError)
+    assert f"--out {photos}: b.jpg is one of the pictures" in message
+    assert (photos / "b.jpg").read_bytes() == before
+    assert run(photos, "--out", photos, "--no-draw").exit_code == 0
+
+
+@pytest.mark.parametrize("option", ["--csv", "--txt", "--json", "--out"])
+def test_targets_that_cannot_be_written(run, photos, tmp_path, option):
+    (tmp_path / "file").write_text("")
+    result = run(photos / "a.png", option, tmp_path / "file" / "x")
+    assert "cannot be written" in error_of(result, EnvironmentFault)

@@ -1,0 +1,202 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from yolo9k import checkpoint
+from yolo9k.build import build_network
+from yolo9k.checkpoint import Checkpoint
+from yolo9k.config import load_config
+from yolo9k.errors import ConfigError, DataError, EnvironmentFault, WeightsError
+from yolo9k.inference.detector import Detector, fold_norms
+from yolo9k.models.layers import ConvBlock
+from yolo9k.wordtree import WordTree
+
+LABELS = WordTree.flat(["cat", "dog"])
+CONFIG = load_config(None, ["model={name: yolov2-tiny, width: 0.1, anchors: [[1, 1], [2, 2]]}", "data.size=96x64"])
+LOW = {"conf": 0.01}
+
+
+def lively(network):
+    """A network whose norms and head are not those of a new one, so that it finds much and folding shows."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
+            norm.running_mean.copy_(torch.randn(norm.num_features, generator=generator) * 0.1)
+            norm.running_var.copy_(torch.rand(norm.num_features, generator=generator) + 0.5)
+            norm.weight.copy_(torch.rand(norm.num_features, generator=generator) + 0.5)
+            norm.bias.copy_(torch.randn(norm.num_features, generator=generator) * 0.1)
+        network.head.conv.weight.normal_(std=0.3, generator=generator)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return lively(build_network(CONFIG.model, LABELS))
+
+
+@pytest.fixture(scope="module")
+def detector(network):
+    return Detector(fold_norms(network), LABELS, CONFIG, device="cpu", precision="float32")
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(0)
+    sizes = [(50, 40), (96, 64), (30, 90)]
+    return [rng.integers(0, 256, (h, w, 3), np.uint8) for w, h in sizes]
+
+
+class OneBox(nn.Module):
+    """A network that finds a cat (and less surely a dog) of 32x16 network pixels in the cell (row 1, column 2)."""
+
+    stride = 32
+    anchors = torch.tensor([[1.0, 0.5]])
+
+    def __init__(self):
+        super().__init__()
+        self.shape = ()
+
+    @property
+    def head(self):
+        return self
+
+    def features(self, images):
+        self.shape = images.shape
+        raw = torch.full((len(images), 1, 7, images.shape[2] // 32, images.shape[3] // 32), -20.0)
+        raw[:, 0, :, 1, 2] = torch.tensor([0.0, 0, 0, 0, 1.3862944, 1.0986123, 0])  # .8; 3/4, 1/4
+        return raw
+
+    def geometry(self, features):
+        return features[:, :, :5]
+
+    def class_logits(self, features, positions, nodes=None):
+        image, anchor, row, column = positions.unbind(1)
+        return features[image, anchor, :, row, column][:, 5:]
+
+
+@pytest.fixture
+def one_box():
+    return Detector(OneBox(), LABELS, CONFIG, device="cpu", precision="float32")
+
+
+def equal(one, other, tolerance=1e-4):
+    assert one.label.tolist() == other.label.tolist()
+    assert np.allclose(one.xyxy, other.xyxy, atol=100 * tolerance)
+    assert np.allclose(one.score, other.score, atol=tolerance)
+
+
+def test_detections_are_in_pixels_of_the_picture(one_box):
+    # 192x64 into 96x64: half the size, 16 rows of grey above. The box is [64, 40, 96, 56] in the network.
+    found = one_box(np.zeros((64, 192, 3), np.uint8), conf=0.5)
+    assert one_box.network.shape == (1, 3, 64, 96)
+    assert found.xyxy.tolist() == [[128, 48, 192, 64]]  # cut at the lower border: 16 + 64 / 2 = 48
+    assert found.score.tolist() == pytest.approx([0.6])
+    assert [name for _, _, name in found] == ["cat"]
+
+
+def test_what_lies_in_the_grey_is_left_out(one_box):
+    assert len(one_box(np.zeros((10, 480, 3), np.uint8), conf=0.1)) == 0  # two rows of picture, at 31 to 33
+
+
+def test_thresholds_classes_and_agnostic(one_box):
+    picture = np.zeros((64, 96, 3), np.uint8)
+    assert one_box(picture, conf=0.1).label.tolist() == [0, 1]
+    assert one_box(picture, conf=0.1, classes=["dog"]).label.tolist() == [1]
+    assert one_box(picture, conf=0.1, agnostic=True).label.tolist() == [0]
+    assert one_box(picture, conf=0.1, classes=["dog"], agnostic=True).label.tolist() == [1]
+    assert one_box(picture, conf=0.1, max_detections=1).label.tolist() == [0]
+    assert len(one_box(picture, conf=0.61)) == 0
+    with pytest.raises(ConfigError, match=r"classes: 'bird' is no label of this set \(cat, dog\)"):
+        one_box(picture, classes=["cat", "bird"])
+
+
+def test_folded_norms_change_nothing():
+    torch.manual_seed(0)
+    model = CONFIG.model.model_copy(update={"name": "yolov2"})
+    network, images = lively(build_network(model, LABELS)), torch.rand(2, 3, 64, 96)
+    with torch.no_grad():
+        assert torch.allclose(fold_norms(network)(images), network(images), rtol=1e-3, atol=1e-3)
+
+
+def test_folding_works_on_a_copy(network, detector):
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in fold_norms(network).modules())
+    assert all(isinstance(m.norm, nn.BatchNorm2d) for m in network.modules() if isinstance(m, ConvBlock))  # a copy
+    assert all(m.conv.bias is not None for m in detector.network.modules() if isinstance(m, ConvBlock))
+
+
+def test_folded_and_unfolded_detect_the_same(network, detector, pictures):
+    plain = Detector(network, LABELS, CONFIG, device="cpu", precision="float32")
+    for picture in pictures:
+        found = detector(picture, **LOW)
+        assert len(found)
+        equal(plain(picture, **LOW), found, 1e-3)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 16])
+def test_batches_do_not_change_what_is_found(detector, pictures, batch):
+    found = list(detector.stream(pictures * 2, batch=batch, **LOW))
+    assert len(found) == 6
+    for detections, picture in zip(found, pictures * 2, strict=True):
+        equal(detections, detector(picture, **LOW))
+        assert (np.diff(detections.score) <= 0).all()
+        h, w = picture.shape[:2]
+        assert (detections.xyxy >= 0).all()
+        assert (detections.xyxy <= [w, h, w, h]).all()
+        assert detections.names == ("cat", "dog")
+
+
+def test_paths_and_arrays_are_the_same(detector, pictures, tmp_path):
+    Image.fromarray(pictures[0]).save(tmp_path / "a.png")
+    equal(detector(tmp_path / "a.png", **LOW), detector(pictures[0], **LOW), 1e-6)
+    equal(detector(str(tmp_path / "a.png"), **LOW), detector(pictures[0], **LOW), 1e-6)
+    assert list(detector.stream([])) == []
+
+
+def test_pictures_that_cannot_be_used(detector, tmp_path):
+    with pytest.raises(DataError, match="no such picture"):
+        detector(tmp_path / "a.png")
+    for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 4), np.uint8)):
+        with pytest.raises(ConfigError, match=r"a picture is uint8 \(H, W, 3\) RGB, not"):
+            detector(wrong)
+
+
+def test_another_size(network, pictures):
+    detector = Detector(network, LABELS, CONFIG, size_wh=(64, 128), device="cpu")
+    assert detector.size_wh == detector.config.data.size == (64, 128)
+    detector(pictures[0])
+    with pytest.raises(ConfigError, match=r"data\.size: width and height must be multiples of 32, not 100x64"):
+        Detector(network, LABELS, CONFIG, size_wh=(100, 64), device="cpu")
+
+
+def test_load_from_a_run(network, detector, pictures, tmp_path):
+    path = tmp_path / "run" / "checkpoints" / "best.pt"
+    checkpoint.save(Checkpoint(CONFIG, LABELS, network.state_dict()), path)
+    for weights in (tmp_path / "run", str(path)):
+        loaded = Detector.load(weights, device="cpu", precision="float32")
+        assert loaded.labels == LABELS
+        assert loaded.size_wh == (96, 64)
+        equal(loaded(pictures[0], **LOW), detector(pictures[0], **LOW))
+    assert Detector.load(path, device="cpu", size_wh=(64, 64)).size_wh == (64, 64)
+    with pytest.raises(EnvironmentFault, match="is not here"):
+        Detector.load(path, device="cuda:99")
+
+
+def test_weights_that_do_not_fit(network, tmp_path):
+    weights = {name: value for name, value in network.state_dict().items() if not name.startswith("head")}
+    checkpoint.save(Checkpoint(CONFIG, LABELS, weights), tmp_path / "a.pt")
+    with pytest.raises(WeightsError, match=r"a\.pt: the weights do not fit the model"):
+        Detector.load(tmp_path / "a.pt", device="cpu")
+    with pytest.raises(WeightsError, match="no such checkpoint"):
+        Detector.load(tmp_path / "b.pt")
+
+
+def test_no_memory_left(detector, monkeypatch):
+    def fail(_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(detector.network, "features", fail)
+    with pytest.raises(EnvironmentFault, match="out of memory on cpu with 1 pictures of 96x64; use a smaller batch"):
+        detector(np.zeros((4, 4, 3), np.uint8))
