@@ -14,8 +14,12 @@ from yolo9k.datasets.pictures import batches, make_batch
 from yolo9k.hardware import autocast, choose_workers
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Batch
-from yolo9k.training.loop import Run
-from yolo9k.training.watch import Watcher
+from yolo9k.training.optimizer import set_learning_rate
+from yolo9k.training.run import Run
+
+BARE_RATE = 1e-6  # of the measured updates, that shall change next to nothing
+WARM_UP = 2  # steps that are not timed: workers start, kernels are chosen
+READ_AHEAD = 4  # batches of each worker, the loader's `prefetch_factor`
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ def measure(config: Config, *, steps: int, rounds: int, track: Track = silent) -
     train = config.train.model_copy(update={"accumulate": 1})
     data = config.data.model_copy(update={"sizes": ()})
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(config.model_copy(update={"train": train, "data": data}), Path(folder), Watcher(), track)
+        run = Run(config.model_copy(update={"train": train, "data": data}), Path(folder), track)
         batch = make_batch(run.pictures, run.sampler(0, 1).step(0)).to(run.device)
         _bare_step(run, batch)
         bare, real, shares = [], [], []
@@ -68,13 +72,17 @@ def _time(run: Run, action: Callable[[], object], times: int) -> float:
 
 
 def _time_training(run: Run, first: int, steps: int) -> float:
-    """Seconds of one step with reading and everything; the workers' start is left out, their reading ahead not kept."""
-    ahead = 4
-    sampler = run.sampler(first, first + steps + ahead)
-    source = batches(run.pictures, sampler, choose_workers(run.config.data.workers))
-    for _ in range(ahead):
-        run.stepper(first, [next(source)], 1e-6)
-    return _time(run, lambda: run.stepper(first, [next(source)], 1e-6), steps)
+    """Seconds of one step with reading and everything.
+
+    The workers go on reading to the end of the measurement, as in a long run: what they have read ahead at its
+    beginning they must read ahead again by its end.
+    """
+    workers = choose_workers(run.config.data.workers)
+    ahead = READ_AHEAD * max(workers, 1)
+    source = batches(run.pictures, run.sampler(first, first + WARM_UP + steps + ahead), workers)
+    for _ in range(WARM_UP):
+        run.stepper(first, [next(source)], BARE_RATE)
+    return _time(run, lambda: run.stepper(first, [next(source)], BARE_RATE), steps)
 
 
 def _bare_step(run: Run, batch: Batch) -> None:
@@ -82,8 +90,7 @@ def _bare_step(run: Run, batch: Batch) -> None:
     with autocast(run.device, run.precision):
         raw = run.network(pictures)
     raw.float().square().mean().backward()
-    for group in run.stepper.optimizer.param_groups:
-        group["lr"] = 1e-6
+    set_learning_rate(run.stepper.optimizer, BARE_RATE)
     run.stepper.optimizer.step()
     run.stepper.optimizer.zero_grad(set_to_none=True)
 

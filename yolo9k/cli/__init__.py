@@ -1,13 +1,16 @@
 """The `yolo9k` command: what a person types, parsed; one line for an error, and its exit code."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from yolo9k import __version__
 from yolo9k.cli import anchors, bench, config, data, demo, detect, doctor, evaluate, train
-from yolo9k.errors import Yolo9kError
+from yolo9k.errors import ConfigError, Yolo9kError
+
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # click's, which typer brings under another name
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 app = typer.Typer(
     name="yolo9k",
@@ -45,16 +48,27 @@ def _options(
 def main() -> None:
     """Run the command; an error that a user can mend is one line and its documented exit code."""
     try:
-        app()
+        code = app(prog_name="yolo9k", standalone_mode=False)
+        if code == INTERRUPTED:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
+    except UsageError as error:
+        _report_usage(error)
+        code = ConfigError.exit_code
     except Yolo9kError as error:
         _report(str(error))
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+        code = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
         _report("interrupted")
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read the output has left; there is nobody to tell
-        sys.exit(0)
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def _report_usage(error: Any) -> None:
+    if type(error).__name__ == "NoArgsIsHelpError":  # no error: the help is shown
+        error.show()
+        return
+    hint = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+    _report(f"{error.format_message()}{hint}")
 
 
 def _report(message: str) -> None:

@@ -15,11 +15,20 @@ class Screen(Watcher):
 
     def __init__(self) -> None:
         self.progress: Progress | None = None
-        self.status, self.size = "", (0, 0)
+        self.size = (0, 0)
+        self.has_test = False
+
+    def __enter__(self) -> "Screen":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.progress:
+            self.progress.stop()  # gives the cursor back, whatever happened
 
     def started(self, plan: Plan) -> None:
         """Say what is going to happen, and open the bar."""
         model, data = plan.config.model, plan.config.data
+        self.has_test = "test" in getattr(data.dataset, "splits", ())
         err.print(
             f"{model.name}: {plan.parameters:,} parameters, {len(plan.labels)} labels; {plan.pictures} pictures with "
             f"{plan.boxes} boxes; {plan.device}, {plan.precision}, {plan.workers} reading processes"
@@ -69,8 +78,7 @@ class Screen(Watcher):
 
     def finished(self, folder: Path, best: float | None) -> None:
         """Say where everything is and what comes next."""
-        if self.progress:
-            self.progress.stop()
         score = "" if best is None else f", best validation score {best:.4f}"
         out.print(f"done{score}; the run is in {folder}", markup=False)
-        out.print(f"next: yolo9k eval --weights {folder} --split test; yolo9k detect IMAGE --weights {folder}")
+        split = " --split test" if self.has_test else ""
+        out.print(f"next: yolo9k eval --weights {folder}{split}; yolo9k detect IMAGE --weights {folder}", markup=False)

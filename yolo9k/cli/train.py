@@ -56,7 +56,7 @@ def train(
         "data.workers": workers, "train.patience": patience,
     }  # fmt: skip
     if resume is not None:
-        _resume(resume, _changes(short, size, overrides or []), bool(config or dataset or weights or dry_run))
+        _resume(resume, _changes(short, size, overrides or []), bool(config or dataset or weights or name or dry_run))
         return
     from yolo9k.cli.screen import Screen
     from yolo9k.config import load_config
@@ -71,8 +71,8 @@ def train(
 
         _print_trial(try_out(loaded, track=track))
         return
-    folder = new_run_folder(runs, name or _run_name(config, loaded))
-    loop.train(loaded, folder, weights=weights or None, watcher=Screen(), track=track)
+    with new_run_folder(runs, name or _run_name(config, loaded)) as folder, Screen() as screen:
+        loop.train(loaded, folder, weights=weights or None, watcher=screen, track=track)
 
 
 def _changes(short: Mapping[str, Any], size: str, overrides: list[str]) -> list[str]:
@@ -110,8 +110,11 @@ def _resume(folder: Path, changes: list[str], starts_anew: bool) -> None:
     from yolo9k.training import loop
 
     if starts_anew:
-        raise ConfigError("--resume goes on with a run as it was: leave out --config, --dataset, --weights, --dry-run")
-    loop.resume(folder, overrides=changes, watcher=Screen(), track=track)
+        raise ConfigError(
+            "--resume goes on with a run as it was: leave out --config, --dataset, --weights, --name, --dry-run"
+        )
+    with Screen() as screen:
+        loop.resume(folder, overrides=changes, watcher=screen, track=track)
 
 
 def _print_trial(trial: "Trial") -> None:
@@ -119,12 +122,19 @@ def _print_trial(trial: "Trial") -> None:
         ("parameters", f"{trial.parameters:,}"),
         (
             "operations of a picture",
-            f"{trial.operations / 1e9:.2f} billion at {trial.size_wh[0]}x{trial.size_wh[1]}",
+            f"{trial.operations / 1e9:.3g} billion at {trial.size_wh[0]}x{trial.size_wh[1]}",
         ),
         ("device, numbers", f"{trial.device}, {trial.precision}"),
         ("one step of this batch", f"{trial.step_seconds:.2f} s ({trial.images_per_second:.1f} pictures/s)"),
-        ("memory", f"{trial.memory_bytes / 2**30:.2f} GiB{trial.memory_note}"),
+        (
+            "memory",
+            "unknown" if trial.memory_bytes is None else f"{trial.memory_bytes / 2**30:.2f} GiB{trial.memory_note}",
+        ),
         ("steps", f"{trial.total_steps:,} ({trial.epochs:.1f} epochs)"),
-        ("estimated time", f"{trial.estimated_seconds / 3600:.1f} h without evaluation"),
+        ("estimated time", f"{_duration(trial.estimated_seconds)} without evaluation"),
     ]
     out.print(table("Dry run at the largest size; nothing was written", ["", ""], rows))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"

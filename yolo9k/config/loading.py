@@ -77,7 +77,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         raise ConfigError(f"{place}: not YAML: {getattr(error, 'problem', None) or error}") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # not UTF-8, or a date that is none
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     if values is None:
         return {}
@@ -115,7 +115,7 @@ def _parse_override(text: str) -> dict[str, Any]:
         raise ConfigError(f"--set {text}: write KEY=VALUE, e.g. --set train.lr=0.0005")
     try:
         parsed: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"--set {text}: the value is not YAML") from error
     for part in reversed(key.strip().split(".")):
         parsed = {part: parsed}
@@ -131,7 +131,7 @@ def _validate(model: type[Model], values: Mapping[str, Any], source: str) -> Mod
 
 def _explain(model: type[BaseModel], error: ValidationError) -> str:
     """The first problem in one line; an unknown key comes first, since it often causes the others."""
-    problems = sorted(error.errors(include_url=False), key=lambda p: p["type"] != "extra_forbidden")
+    problems = sorted(error.errors(include_url=False), key=_rank)
     problem = problems[0]
     location = [str(part) for part in problem["loc"] if not _is_union_branch(part)]
     key = ".".join(location) or "config"
@@ -140,11 +140,21 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
         return f"{key}: unknown key; {_nearest(model, location)}{more}"
     if problem["type"] == "missing":
         return f"{key}: is missing{more}"
+    if problem["type"] == "model_type":
+        return f"{key}: is a section, a mapping of keys to values, not {problem['input']!r}{more}"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    if problem["type"] == "value_error":
-        return f"{key}: {message}{more}"
+    if problem["type"] == "value_error":  # of a key, or of a section: then the message begins with the key in it
+        within = f"{key}." if location else ""
+        return f"{within}{message}{more}" if _section_at(model, location) else f"{key}: {message}{more}"
     return f"{key}: {message}, not {problem['input']!r}{more}"
+
+
+def _rank(problem: Mapping[str, Any]) -> int:
+    """Unknown keys first; last that a section is no text, where it might have been one (`data.dataset`)."""
+    if problem["type"] == "extra_forbidden":
+        return 0
+    return 2 if problem["type"] == "string_type" and isinstance(problem["input"], Mapping) else 1
 
 
 def _is_union_branch(part: object) -> bool:
@@ -153,19 +163,22 @@ def _is_union_branch(part: object) -> bool:
 
 
 def _nearest(model: type[BaseModel], location: list[str]) -> str:
-    section: type[BaseModel] = model
-    for part in location[:-1]:
-        found = _section_of(section, part)
-        if found is None:
-            break
-        section = found
+    section = _section_at(model, location[:-1]) or model
     prefix = ".".join(location[:-1])
     known = [f"{prefix}.{name}" if prefix else name for name in section.model_fields]
-    everywhere = known + [key for key in _all_keys(model) if key not in known]
+    everywhere = known + [key for key in _all_keys(model) if key not in known and key != prefix]
     near = difflib.get_close_matches(".".join(location), everywhere, n=1)
     same_name = [key for key in everywhere if key.rsplit(".", 1)[-1] == location[-1]]
     best = near or same_name[:1]
     return f"did you mean {best[0]}?" if best else f"allowed are {', '.join(known)}"
+
+
+def _section_at(model: type[BaseModel], location: list[str]) -> type[BaseModel] | None:
+    """The section that a location leads to; none where it leads to a value."""
+    section: type[BaseModel] | None = model
+    for part in location:
+        section = _section_of(section, part) if section else None
+    return section
 
 
 def _section_of(section: type[BaseModel], name: str) -> type[BaseModel] | None:

@@ -18,7 +18,8 @@ SizeWH = tuple[int, int]
 class Section(BaseModel):
     """Base of all parts of a config."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # numbers may stand for text: a device `0`, a label `7`
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
 def _as_size(value: object) -> object:
@@ -139,14 +140,17 @@ class DataConfig(Section):
     """Pictures on their way into the network.
 
     `size`: of evaluation and detection, and of training where `sizes` is empty. `sizes`: multi-scale training
-    draws a new one every `size_period` steps. `on_error`: what to do with an annotation file or a picture that
-    cannot be read. `workers`: processes that read and augment, `auto` by the number of cores.
+    draws a new one every `size_period` steps. `fit_aspect`: change all sizes to the median aspect of the training
+    pictures, at about the same area, so that less of the network's input is grey. `on_error`: what to do with an
+    annotation file or a picture that cannot be read. `workers`: processes that read and augment, `auto` by the
+    number of cores.
     """
 
     dataset: str | DatasetConfig = ""
     size: SizeWH = (416, 416)
     sizes: tuple[SizeWH, ...] = ()
     size_period: Annotated[int, Field(ge=1)] = 10
+    fit_aspect: bool = False
     augment: AugmentConfig = AugmentConfig()
     on_error: Literal["stop", "skip"] = "stop"
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
@@ -234,7 +238,7 @@ class TrainConfig(Section):
     epochs: Annotated[float, Field(gt=0)] | None = None
     steps: Annotated[int, Field(ge=1)] | None = None
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: Positive = 1e-3
+    lr: Annotated[float, Field(gt=0, le=1e6)] = 1e-3  # beyond, one update could overflow the weights unseen
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     schedule: ScheduleConfig = ScheduleConfig()
@@ -258,6 +262,8 @@ class TrainConfig(Section):
             raise ValueError("epochs and steps: give one of them")
         if self.batch % self.accumulate:
             raise ValueError(f"accumulate: batch {self.batch} is not a multiple of {self.accumulate}")
+        if self.patience and not self.eval_every:
+            raise ValueError("patience: needs evaluations while training, eval_every is 0")
         return self
 
 

@@ -26,7 +26,11 @@ def build_optimizer(network: nn.Module, config: TrainConfig) -> Optimizer:
     ]
     if config.optimizer == "adamw":
         return AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999), fused=True)
-    return SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+    optimizer = SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
+    if config.momentum:  # an update that is left out would keep the memory that torch reserves unwritten on the first
+        for parameter in parameters:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
@@ -36,22 +40,32 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
 
 
 class FiniteGuard:
-    """Stops all updates from the first loss or gradient on that is not finite, without asking the device.
+    """Stops all updates from the first loss, gradient or buffer on that is not finite, without asking the device.
 
-    `failed` (a bool on the device) stays true once it is; while it is, `update` changes neither weights nor
-    optimiser state, and the network's buffers (batch-norm statistics) go back to what they were before the step.
+    A variance can overflow where the loss does not: dividing by it gives zeros. `failed` (a bool on the device)
+    stays true once it is; while it is, `update` changes neither weights nor optimiser state, and the network's
+    buffers (batch-norm statistics) go back to what they were before the step.
     """
 
     def __init__(self, network: nn.Module, optimizer: Optimizer, device: torch.device) -> None:
         self.optimizer = optimizer
         self.failed = torch.zeros((), dtype=torch.bool, device=device)
         self.first_bad_step = torch.full((), -1, dtype=torch.int64, device=device)
-        self._buffers = [b for b in network.buffers() if b.is_floating_point()]
+        self._buffers = list(network.buffers())
         self._before = [b.clone() for b in self._buffers]
+        self._in_step = False
+        self._floats = [b for b in self._buffers if b.is_floating_point()]
 
     def begin(self) -> None:
         """Remember the buffers before a step's first forward pass."""
         torch._foreach_copy_(self._before, self._buffers)
+        self._in_step = True
+
+    def undo(self) -> None:
+        """Put the buffers back to what they were before a step that was cut short, if one was."""
+        if self._in_step:
+            torch._foreach_copy_(self._buffers, self._before)
+            self._in_step = False
 
     def update(self, step: int, loss: Tensor, gradient_norm: Tensor, *, overflow_is_normal: bool) -> None:
         """One optimiser update, if the loss and the norm of the gradient are finite.
@@ -59,7 +73,7 @@ class FiniteGuard:
         `overflow_is_normal`: under fp16 a gradient that overflows leaves out one update, and is no failure.
         """
         bad_gradient = ~gradient_norm.isfinite()
-        bad = ~loss.isfinite()
+        bad = ~loss.isfinite() | ~self._largest_in_buffers().isfinite()
         if not overflow_is_normal:
             bad = bad | bad_gradient
         first = bad & ~self.failed
@@ -68,6 +82,12 @@ class FiniteGuard:
         self._step_unless(self.failed | bad_gradient)
         for buffer, before in zip(self._buffers, self._before, strict=True):
             torch.where(self.failed, before, buffer, out=buffer)
+        self._in_step = False
+
+    def _largest_in_buffers(self) -> Tensor:
+        if not self._floats:
+            return torch.zeros_like(self.failed, dtype=torch.float32)
+        return torch.stack(torch._foreach_norm(self._floats, ord=float("inf"))).sum()
 
     def _step_unless(self, skip: Tensor) -> None:
         # The fused kernels read these attributes, which torch's own GradScaler sets in the same way.

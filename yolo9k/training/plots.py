@@ -4,12 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+from yolo9k.errors import EnvironmentFault
+
 PARTS = ("loss", "loss/box", "loss/objectness", "loss/classification", "loss/warmup")
 SCORES = ("val/mAP50", "val/mAP50-95", "val/P", "val/R")
 
 
 def plot_run(folder: Path) -> Path | None:
-    """Draw `metrics.jsonl` of a run into `plots/curves.png`; nothing where there is nothing to draw."""
+    """Draw `metrics.jsonl` of a run into `plots/curves.png`; nothing where there is nothing to draw.
+
+    Raises `EnvironmentFault` where it cannot be written.
+    """
     from matplotlib.figure import Figure
 
     source = folder / "metrics.jsonl"
@@ -24,14 +29,17 @@ def plot_run(folder: Path) -> Path | None:
     _draw(scores, entries, SCORES, "validation scores")
     scores.set_ylim(0, 1)
     target = folder / "plots" / "curves.png"
-    target.parent.mkdir(exist_ok=True)
-    figure.savefig(target, dpi=120)
+    try:
+        target.parent.mkdir(exist_ok=True)
+        figure.savefig(target, dpi=120)
+    except OSError as error:
+        raise EnvironmentFault(f"{target}: cannot be written: {error.strerror or error}") from error
     return target
 
 
 def _draw(axes: Any, entries: list[dict[str, float]], names: tuple[str, ...], title: str) -> None:
     for name in names:
-        points = [(entry["step"], entry[name]) for entry in entries if name in entry]
+        points = [(entry["step"], entry[name]) for entry in entries if entry.get(name) is not None]
         if points:
             axes.plot(*zip(*points, strict=True), label=name.rsplit("/", 1)[-1], linewidth=1.2)
     axes.set(title=title, xlabel="step")

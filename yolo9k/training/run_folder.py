@@ -2,9 +2,12 @@
 
 import csv
 import json
+import math
 import platform
 import sys
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +16,26 @@ import torch
 from yolo9k import __version__
 from yolo9k.config import Config, dump
 from yolo9k.errors import EnvironmentFault
+from yolo9k.training.events import EventFile
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "albumentations", "pycocotools")
 
 
-def new_run_folder(base: Path, name: str) -> Path:
-    """A folder `base/name` that does not exist yet; taken names get -2, -3, … Creates it.
+@contextmanager
+def new_run_folder(base: Path, name: str) -> Iterator[Path]:
+    """A new folder `base/name`; taken names get -2, -3, … One that is left empty is taken away at the end.
 
     Raises `EnvironmentFault` where it cannot be created.
     """
+    folder = _create(base, name)
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):
+            folder.rmdir()  # which removes an empty folder only
+
+
+def _create(base: Path, name: str) -> Path:
     number = 1
     while True:
         folder = base / (name if number == 1 else f"{name}-{number}")
@@ -42,69 +56,70 @@ class RunFolder:
         self.folder = folder
         self.checkpoints = folder / "checkpoints"
         self.plots = folder / "plots"
-        self._tensorboard: Any = None
+        self._events: EventFile | None = None
 
-    def begin(self, config: Config) -> None:
-        """Write the resolved config and what the run runs on."""
+    def begin(self, config: Config, step: int) -> None:
+        """Write the resolved config and what the run runs on; entries after `step` go, for they will come again."""
         self._write("config.yaml", dump(config))
         self._write("environment.json", json.dumps(_environment(), indent=1) + "\n")
+        self._rewind("metrics.jsonl", lambda line: json.loads(line)["step"] <= step)
+        self._rewind("results.csv", lambda line: line.startswith("step,") or int(line.split(",")[0]) <= step)
+        with _writing(self.folder):
+            self._events = EventFile(self.folder, step)
 
-    def metrics(self, entry: dict[str, float]) -> None:
-        """One line of `metrics.jsonl`, and the same in TensorBoard; `entry` has a `step`."""
-        self._append("metrics.jsonl", json.dumps(entry) + "\n")
-        board = self._board()
-        for name, value in entry.items():
-            if name != "step":
-                board.add_scalar(name, value, int(entry["step"]))
+    def metrics(self, entry: Mapping[str, float]) -> None:
+        """One line of `metrics.jsonl`, and the same in TensorBoard; `entry` has a `step`.
 
-    def result(self, row: dict[str, float]) -> None:
+        A number that is not finite (the gradient of an update that fp16 left out) is null: JSON has no other.
+        """
+        finite = {name: value if math.isfinite(value) else None for name, value in entry.items()}
+        with _writing(self.folder / "metrics.jsonl") as path, path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(finite) + "\n")
+        if self._events:
+            with _writing(self.folder):
+                self._events.scalars(int(entry["step"]), {n: v for n, v in entry.items() if n != "step"})
+
+    def result(self, row: Mapping[str, float]) -> None:
         """One line of `results.csv`: the scores of an evaluation."""
-        path = self.folder / "results.csv"
-        try:
+        with _writing(self.folder / "results.csv") as path:
             fresh = not path.exists()
             with path.open("a", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, fieldnames=list(row))
                 if fresh:
                     writer.writeheader()
                 writer.writerow(row)
-        except OSError as error:
-            raise _refused(path, error) from error
 
     def close(self) -> None:
-        """Finish what is written in the background."""
-        if self._tensorboard is not None:
-            self._tensorboard.close()
-            self._tensorboard = None
-
-    def _board(self) -> Any:
-        if self._tensorboard is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            try:
-                self._tensorboard = SummaryWriter(str(self.folder))
-            except OSError as error:
-                raise _refused(self.folder, error) from error
-        return self._tensorboard
+        """No more entries; a disk that refuses now has said so before."""
+        if self._events is not None:
+            with suppress(OSError):
+                self._events.close()
+            self._events = None
 
     def _write(self, name: str, text: str) -> None:
-        path = self.folder / name
-        try:
+        """Replace a file whole, or leave the old one."""
+        with _writing(self.folder / name) as path:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise _refused(path, error) from error
+            draft = path.with_name(name + ".part")
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(path)
 
-    def _append(self, name: str, text: str) -> None:
+    def _rewind(self, name: str, counts: Callable[[str], bool]) -> None:
+        """Leave out of a file of entries those that do not count, and one that was cut off."""
         path = self.folder / name
-        try:
-            with path.open("a", encoding="utf-8") as file:
-                file.write(text)
-        except OSError as error:
-            raise _refused(path, error) from error
+        if not path.exists():
+            return
+        with _writing(path), path.open(newline="", encoding="utf-8") as file:
+            lines = [line for line in file if line.endswith("\n")]
+        self._write(name, "".join(line for line in lines if counts(line)))
 
 
-def _refused(path: Path, error: OSError) -> EnvironmentFault:
-    return EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}")
+@contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    try:
+        yield path
+    except OSError as error:
+        raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _environment() -> dict[str, Any]:
@@ -112,8 +127,16 @@ def _environment() -> dict[str, Any]:
         "yolo9k": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES},
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "command": sys.argv,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
+
+
+def _version(package: str) -> str | None:
+    """None where the same module comes from a package of another name, as OpenCV's may."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

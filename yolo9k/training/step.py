@@ -1,6 +1,7 @@
 """One training step: forward, loss, backward, a guarded update."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,13 +60,32 @@ class Stepper:
         for part in parts:
             for name, value in self._backward(part, seen).items():
                 total[name] = total[name] + value if name in total else value
-        self.scaler.unscale_(self.optimizer) if self.scaler.is_enabled() else None
+        if self.scaler.is_enabled():
+            self.scaler.unscale_(self.optimizer)
         norm = clip_gradients(self.step.network.parameters(), self.config.clip_grad)
         loss = torch.stack(list(total.values())).sum()
         self.guard.update(number, loss, norm, overflow_is_normal=self.scaler.is_enabled())
-        self.scaler.update() if self.scaler.is_enabled() else None
+        if self.scaler.is_enabled():
+            self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return {**total, "gradient_norm": norm}
+
+    def restore(self, optimizer: Mapping[str, Any], scaler: Mapping[str, Any]) -> None:
+        """Take up the state of an earlier run; decay and momentum stay those of this run's config.
+
+        Raises `ValueError` and `KeyError` for the state of another optimiser or network.
+        """
+        own = [{key: value for key, value in g.items() if key != "params"} for g in self.optimizer.param_groups]
+        if [group.keys() for group in own] != [group.keys() - {"params"} for group in optimizer["param_groups"]]:
+            raise ValueError("the state of another optimiser")
+        self.optimizer.load_state_dict(dict(optimizer))
+        for group, settings in zip(self.optimizer.param_groups, own, strict=True):
+            group.update(settings)
+        for parameter, state in self.optimizer.state.items():
+            for name, value in state.items():
+                if value.shape == parameter.shape:  # fused kernels need the weights' own memory format
+                    state[name] = torch.empty_like(parameter).copy_(value)
+        self.scaler.load_state_dict(dict(scaler))
 
     def _backward(self, part: Batch, seen: int) -> dict[str, Tensor]:
         batch = part.to(self.step.device)

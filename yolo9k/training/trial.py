@@ -1,8 +1,8 @@
 """`--dry-run`: everything built, one step at the largest size, and what a run would take."""
 
-import resource
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +10,16 @@ import torch
 
 from yolo9k.config import Config
 from yolo9k.datasets.pictures import at_size, make_batch
+from yolo9k.hardware import explain_out_of_memory
 from yolo9k.models.layers import count_operations, count_parameters
 from yolo9k.progress import Track, silent
-from yolo9k.training.loop import Run
-from yolo9k.training.watch import Watcher
+from yolo9k.samples import Batch
+from yolo9k.training.run import Run
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What one step told; `memory_bytes` is the peak of the device, or of this process on a CPU."""
+    """What one step told; `memory_bytes`: the peak of the GPU, or of this process; none where nobody counts it."""
 
     parameters: int
     operations: int
@@ -27,7 +28,7 @@ class Trial:
     precision: str
     step_seconds: float
     images_per_second: float
-    memory_bytes: int
+    memory_bytes: int | None
     memory_note: str
     total_steps: int
     epochs: float
@@ -39,18 +40,14 @@ def try_out(config: Config, *, track: Track = silent) -> Trial:
 
     Raises what training raises. The estimate takes the mean of the sizes, by their area.
     """
-    run = Run(config, Path("dry-run"), Watcher(), track)
+    run = Run(config, Path("dry-run"), track)
     size = max(run.config.data.training_sizes, key=_area)
     requests = at_size(run.sampler(0, 1).step(0), size)
     part = run.config.train.batch // run.config.train.accumulate
     batches = [make_batch(run.pictures, requests[i : i + part]) for i in range(0, len(requests), part)]
-    seconds = 0.0
-    for number in range(2):
-        start = time.monotonic()
-        run.stepper(number, batches, 0.0)
-        if run.device.type == "cuda":
-            torch.cuda.synchronize(run.device)
-        seconds = time.monotonic() - start
+    with explain_out_of_memory(run.device, "raise train.accumulate, or lower train.batch or data.sizes"):
+        _step_seconds(run, batches)  # the first one reserves memory and chooses kernels
+        seconds = _step_seconds(run, batches)
     sizes = run.config.data.training_sizes
     mean_share = sum(map(_area, sizes)) / len(sizes) / _area(size)
     memory, note = _peak_memory(run.device)
@@ -70,12 +67,25 @@ def try_out(config: Config, *, track: Track = silent) -> Trial:
     )
 
 
+def _step_seconds(run: Run, parts: Sequence[Batch]) -> float:
+    """The time of one step that learns nothing."""
+    start = time.monotonic()
+    run.stepper(0, parts, 0.0)
+    if run.device.type == "cuda":
+        torch.cuda.synchronize(run.device)
+    return time.monotonic() - start
+
+
 def _area(size_wh: tuple[int, int]) -> int:
     return size_wh[0] * size_wh[1]
 
 
-def _peak_memory(device: torch.device) -> tuple[int, str]:
+def _peak_memory(device: torch.device) -> tuple[int | None, str]:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device), " on the GPU"
+    if sys.platform == "win32":
+        return None, ""
+    import resource  # POSIX only
+
     unit = 1 if sys.platform == "darwin" else 1024  # what getrusage counts in
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, " of this process"

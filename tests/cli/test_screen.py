@@ -1,0 +1,98 @@
+import io
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from yolo9k.cli import console, screen
+from yolo9k.cli.screen import Screen
+from yolo9k.config import Config
+from yolo9k.training.watch import Plan
+
+ENTRY = {
+    "step": 20, "epoch": 1.5, "loss": 3.5, "loss/box": 1.5, "loss/objectness": 2.0, "gradient_norm": 1.0,
+    "lr": 0.001, "width": 64, "height": 96, "images_per_second": 12.34,
+}  # fmt: skip
+SCORES = SimpleNamespace(map50=0.5, map50_95=0.25, total=SimpleNamespace(precision=0.75, recall=0.625))
+
+
+def plan(folder, **changes):
+    values = {
+        "config": Config(), "folder": folder, "device": "cpu", "precision": "float32", "parameters": 1234567,
+        "pictures": 10, "boxes": 20, "labels": ("a", "b"), "anchors": [(1.0, 2.5)], "first_step": 0,
+        "total_steps": 40, "steps_per_epoch": 10.0, "workers": 2, "notes": ("note [one]",),
+    }  # fmt: skip
+    return Plan(**{**values, **changes})
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What goes to a console that is a terminal or not."""
+
+    def make(terminal):
+        text = io.StringIO()
+        made = Console(file=text, force_terminal=terminal, width=200, highlight=False, soft_wrap=True)
+        for module in (console, screen):
+            monkeypatch.setattr(module, "err", made)
+            monkeypatch.setattr(module, "out", made)
+        return text
+
+    return make
+
+
+def tell(watcher, tmp_path):
+    watcher.started(plan(tmp_path / "runs" / "[bold]mine"))
+    watcher.stepped(19, (64, 96))
+    watcher.logged(ENTRY)
+    watcher.evaluated(SCORES, best=True)
+    watcher.finished(tmp_path / "runs" / "[bold]mine", 0.5)
+
+
+def test_lines_where_no_person_looks(shown, tmp_path):
+    text = shown(terminal=False)
+    with Screen() as watcher:
+        tell(watcher, tmp_path)
+    said = text.getvalue()
+    assert "yolov2: 1,234,567 parameters, 2 labels; 10 pictures with 20 boxes; cpu, float32, 2 reading" in said
+    assert "anchors in cells: 1,2.5; sizes: 416x416" in said
+    assert "note [one]" in said
+    assert "steps 0 to 40" in said
+    assert "step 20 epoch 1.50 loss 3.50 (box 1.50 objec 2.00) 64x96 lr 0.001 12.3 img/s" in said
+    assert "validation: mAP50 0.5000 mAP50-95 0.2500 P 0.750 R 0.625 (best)" in said
+    assert "best validation score 0.5000" in said
+    assert said.count("[bold]mine") == 4  # names are no markup
+
+
+def test_a_bar_where_a_person_looks(shown, tmp_path):
+    text = shown(terminal=True)
+    with Screen() as watcher:
+        tell(watcher, tmp_path)
+    assert "20/40" in text.getvalue()
+    assert "epoch 1.5" in text.getvalue()
+    assert "loss 3.50" in text.getvalue()
+
+
+def test_the_cursor_comes_back_after_a_failure(shown, tmp_path):
+    text = shown(terminal=True)
+    with Screen() as watcher:
+        watcher.started(plan(tmp_path))  # and no end is told
+    assert text.getvalue().rindex("\x1b[?25h") > text.getvalue().rindex("\x1b[?25l")
+
+
+def test_an_evaluation_may_show_its_own_bar(shown, tmp_path):
+    text = shown(terminal=True)
+    with Screen() as watcher:
+        watcher.started(plan(tmp_path))
+        assert list(console.track([1, 2, 3], "Scoring")) == [1, 2, 3]
+        watcher.evaluated(SCORES, best=False)
+    assert "Scoring" in text.getvalue()
+
+
+def test_a_test_split_is_pointed_to(shown, tmp_path):
+    text = shown(terminal=False)
+    dataset = {"kind": "voc", "root": "x", "splits": {"train": ["a"], "test": ["b"]}}
+    watcher = Screen()
+    watcher.started(plan(tmp_path, config=Config.model_validate({"data": {"dataset": dataset}})))
+    watcher.finished(tmp_path, None)
+    assert f"eval --weights {tmp_path} --split test;" in text.getvalue()
+    assert "best" not in text.getvalue()

@@ -1,0 +1,312 @@
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from yolo9k import checkpoint, cli
+from yolo9k.config import dump, load_config
+from yolo9k.datasets.toy import write_toy
+
+CONFIG = """\
+model: {name: yolov2-tiny, width: 0.1, anchors: [[0.5, 0.5], [1, 1]]}
+data: {dataset: toy.yaml, size: 64, workers: 0}
+train: {batch: 4, steps: 3, burn_in: 2, lr: 0.01, precision: float32, device: cpu, log_every: 1, eval_every: 0}
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with `toy.yaml`, its pictures and `tiny.yaml`, that is the current one."""
+    monkeypatch.chdir(tmp_path)
+    dataset = write_toy(tmp_path / "toy", {"train": 6, "val": 3}, side_px=64)
+    (tmp_path / "toy.yaml").write_text(dump(dataset))
+    (tmp_path / "tiny.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+@pytest.fixture
+def train(here, monkeypatch, capsys):
+    """Runs `yolo9k train --config tiny.yaml …` as the shell does: exit code, output and errors."""
+
+    def run(*arguments, config="tiny.yaml"):
+        first = ["--config", config] if config else []
+        monkeypatch.setattr(sys, "argv", ["yolo9k", "train", *first, *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return (stopped.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+def stored(run):
+    return checkpoint.load(Path(run) / "checkpoints" / "last.pt")
+
+
+def test_a_run_leaves_all_that_is_promised(train):
+    code, out, err = train()
+    assert code == 0
+    run = Path("runs/tiny-toy")
+    assert "the run is in runs/tiny-toy" in out
+    assert "--weights runs/tiny-toy;" in out  # there is no test split to speak of
+    assert "6 pictures" in err
+    assert err.count("step ") == 3
+    names = {path.relative_to(run).as_posix().split(".tfevents")[0] for path in run.rglob("*") if path.is_file()}
+    assert names == {
+        "config.yaml", "environment.json", "metrics.jsonl", "results.csv", "events.out",
+        "checkpoints/last.pt", "checkpoints/best.pt", "plots/curves.png",
+    }  # fmt: skip
+    assert load_config(run / "config.yaml") == stored(run).config
+    assert json.loads((run / "environment.json").read_text())["command"][:2] == ["yolo9k", "train"]
+
+
+def test_names_of_runs(train):
+    for _ in range(2):
+        train("--steps", 1, "--name", "mine")
+    train("--steps", 1, "--runs", "elsewhere")
+    assert sorted(path.as_posix() for path in Path().glob("*/*/checkpoints")) == [
+        "elsewhere/tiny-toy/checkpoints", "runs/mine-2/checkpoints", "runs/mine/checkpoints",
+    ]  # fmt: skip
+
+
+def test_short_forms_are_config_keys(train):
+    code, _, err = train(
+        "--epochs", 0.5, "--batch", 2, "--size", "96x64", "--lr", "1e-4", "--device", "cpu", "--seed", 7,
+        "--workers", 1, "--set", "train.ema=0.5", "--set", "train.eval_every=1", "--patience", 9, "--name", "a",
+        "--precision", "float32",
+    )  # fmt: skip
+    assert code == 0, err
+    config = stored("runs/a").config
+    assert (config.train.epochs, config.train.steps, config.train.batch) == (0.5, None, 2)
+    assert (config.data.size, config.data.sizes, config.data.workers) == ((96, 64), (), 1)
+    assert (config.train.lr, config.train.seed, config.train.ema, config.train.patience) == (1e-4, 7, 0.5, 9)
+    assert stored("runs/a").training["next_step"] == 2  # half of 6 pictures, 2 a step
+
+
+def test_one_size_replaces_the_many(train):
+    Path("many.yaml").write_text("extends: tiny.yaml\ndata: {sizes: [64, 96]}\n")
+    train("--size", 64, "--steps", 1, "--name", "a", config="many.yaml")
+    assert stored("runs/a").config.data.training_sizes == ((64, 64),)
+
+
+def test_steps_replace_epochs(train):
+    Path("long.yaml").write_text("extends: tiny.yaml\ntrain: {steps: null, epochs: 900}\n")
+    train("--steps", 1, "--name", "a", config="long.yaml")
+    assert (stored("runs/a").config.train.steps, stored("runs/a").config.train.epochs) == (1, None)
+
+
+def test_a_folder_is_data_set_enough(train):
+    code, _, err = train("--dataset", "toy", "--name", "a", "--steps", 1)
+    assert code == 0, err
+    assert stored("runs/a").config.data.dataset.name == "toy"
+
+
+def test_a_dry_run_writes_nothing(train, here):
+    before = sorted(here.rglob("*"))
+    code, out, _ = train("--dry-run")
+    assert code == 0
+    assert sorted(here.rglob("*")) == before
+    for word in ("parameters", "operations", "memory", "estimated time", "0.0 min"):
+        assert word in out
+
+
+def test_starting_from_weights_is_told(train):
+    train("--name", "a", "--steps", 1)
+    _, _, err = train("--name", "b", "--steps", 1, "--weights", "runs/a", "--set", "model.num_anchors=1")
+    assert "from runs/a: " in err
+    assert "new: none; left out: none" in err
+
+
+def test_going_on_by_command(train):
+    train("--name", "a")
+    code, _, err = train("--resume", "runs/a", "--steps", 5, config=None)
+    assert code == 0, err
+    assert "steps 3 to 5" in err
+    assert stored("runs/a").training["next_step"] == 5
+
+
+BAD = [
+    (["--set", "train.lrr=1"], 2, "tiny.yaml: train.lrr: unknown key; did you mean train.lr?"),
+    (["--set", "oops"], 2, "--set oops: write KEY=VALUE"),
+    (["--set", "=3"], 2, "--set =3: write KEY=VALUE"),
+    (["--set", "train.lr=[1"], 2, "--set train.lr=[1: the value is not YAML"),
+    (["--set", "train.lr=2001-99-99"], 2, "the value is not YAML"),
+    (["--set", "train=5"], 2, "train: is a section, a mapping of keys to values, not 5"),
+    (["--set", "train.epochs=3"], 2, "train.epochs and steps: give one of them"),
+    (["--size", "50"], 2, "data.size: width and height must be multiples of 32, not 50x50"),
+    (["--batch", "0"], 2, "train.batch: input should be greater than or equal to 1, not 0"),
+    (["--lr", "1e30"], 2, "train.lr: input should be less than or equal to 1000000"),
+    (["--patience", "3"], 2, "train.patience: needs evaluations while training, eval_every is 0"),
+    (["--dataset", "nope"], 2, "nope: no such data set file, and none of that name in the catalogue"),
+    (["--set", "data.augment.transforms=[{Nope: {}}]"], 2, "'Nope' is no transform of albumentations"),
+    (["--set", "data.dataset={kind: voc, root: gone, splits: {train: [all]}}"], 3, "gone: no such folder"),
+    (["--weights", "nope.pt"], 4, "nope.pt: no such checkpoint"),
+    (["--weights", "tiny.yaml"], 4, "tiny.yaml: not a checkpoint that can be read"),
+    (["--device", "nope"], 6, "device 'nope' is not here; there are cpu"),
+    (["--device", "99"], 6, "device 'cuda:99' is not here; there are cpu"),
+    (["--precision", "fp16"], 6, "train.precision: fp16 needs a GPU"),
+    (["--runs", "tiny.yaml"], 6, "tiny.yaml/tiny-toy: cannot be created: Not a directory"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), BAD, ids=[" ".join(arguments) for arguments, *_ in BAD])
+def test_bad_input_is_one_line_and_leaves_nothing(train, here, arguments, code, message):
+    found, out, err = train(*arguments)
+    assert (found, out) == (code, "")
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(here.glob("runs/*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "data.dataset: is missing"),
+        (["--config", "nope"], 2, "nope: no such config file, and none of that name in the catalogue"),
+        (["--resume", "nope"], 4, "nope/checkpoints/last.pt: no such checkpoint"),
+        (["--resume", "nope", "--dataset", "toy"], 2, "--resume goes on with a run as it was"),
+    ],
+)
+def test_bad_input_without_the_config(train, arguments, code, message):
+    found, _, err = train(*arguments, config=None)
+    assert found == code
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def voc(folder, xmin="1"):
+    """A data set of VOC's kind, whose sizes are annotated: its pictures are not opened before training."""
+    (folder / "Annotations").mkdir(parents=True)
+    (folder / "JPEGImages").mkdir()
+    for name in "abcd":
+        (folder / "JPEGImages" / f"{name}.jpg").write_text("this is text")
+        (folder / "Annotations" / f"{name}.xml").write_text(
+            f"<annotation><filename>{name}.jpg</filename><size><width>64</width><height>64</height></size>"
+            f"<object><name>cat</name><bndbox><xmin>{xmin}</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+            "</object></annotation>"
+        )
+    return f"data.dataset={{kind: voc, root: {folder.resolve()}, splits: {{train: [all]}}}}"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_picture_that_is_text(train, workers):
+    code, _, err = train("--set", voc(Path("cats")), "--workers", workers)
+    assert code == 3
+    (line,) = [line for line in err.splitlines() if line.startswith("error:")]
+    assert "not a picture that can be read" in line
+    assert ".jpg" in line
+    assert "Traceback" not in err
+
+
+def test_text_in_a_coordinate(train):
+    code, _, err = train("--set", voc(Path("cats"), xmin="left"))
+    assert code == 3
+    assert err.count("\n") == 1
+    assert ".xml" in err
+    assert "'left'" in err
+
+
+def test_a_run_that_diverges(train):
+    code, out, err = train("--lr", "1e6", "--steps", 100, "--set", "train.burn_in=0", "--name", "a")
+    assert (code, out) == (5, "")
+    error = err.splitlines()[-1]
+    assert error.startswith("error: step ")
+    assert ".jpg" in error
+    (dump_file,) = Path("runs/a").glob("diverged-step*.pt")
+    assert torch.load(dump_file, weights_only=True)["batch"]["images"].shape == (4, 3, 64, 64)
+    assert all(value.isfinite().all() for value in stored("runs/a").weights.values())
+
+
+def start(*arguments):
+    script = Path(sys.executable).with_name("yolo9k")
+    return subprocess.Popen([script, "train", *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_from_outside(train, number, code):
+    process = start("--config", "tiny.yaml", "--steps", 10**6, "--workers", 1, "--name", "a")
+    while "step 3 " not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(number)
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == code
+    (line,) = [line for line in err.splitlines() if not line.startswith("step ")]
+    assert line.startswith("error: stopped after step ")
+    assert line.endswith("go on with: yolo9k train --resume runs/a")
+    step = stored("runs/a").training["next_step"]
+    assert f"after step {step};" in line
+    assert train("--resume", "runs/a", "--steps", step + 2, config=None)[0] == 0
+
+
+def fill(path):
+    """Make a file that takes all space that is left."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT)
+    with contextlib.suppress(OSError):
+        while True:
+            os.write(handle, bytes(4096))
+    os.close(handle)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may mount a small disk")
+def test_a_full_disk_keeps_what_was_saved(train, here):
+    disk = here / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        assert train("--runs", disk, "--name", "a", "--steps", 1)[0] == 0
+        filler = disk / "filler"
+        fill(filler)
+        code, _, err = train("--resume", disk / "a", "--steps", 3, config=None)
+        assert code == 6
+        assert "Traceback" not in err
+        assert err.splitlines()[-1].startswith("error: ")
+        assert "No space left on device" in err.splitlines()[-1]
+        assert stored(disk / "a").training["next_step"] == 1
+        filler.unlink()
+        assert train("--resume", disk / "a", "--steps", 3, config=None)[0] == 0
+        assert stored(disk / "a").training["next_step"] == 3
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)  # a checkpoint may still be mapped
+
+
+OVERFIT = {
+    "model": {"name": "yolov2", "width": 0.15, "num_anchors": 3, "norm": {"momentum": 0.1}},
+    "data": {"size": 128, "workers": 0, "augment": {"recipe": "none"}},
+    "loss": {"warmup_images": 0},
+    "train": {
+        "batch": 6, "steps": 160, "burn_in": 20, "lr": 0.01, "device": "cpu", "precision": "float32",
+        "clip_grad": 10, "eval_every": 0, "log_every": 40,
+    },
+    "eval": {"split": "train"},
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_six_pictures_by_heart(train, here, monkeypatch, capsys):
+    """From pictures to a detector that knows them, through the commands."""
+    Path("overfit.yaml").write_text(yaml.safe_dump(OVERFIT))
+    code, _, err = train("--dataset", "toy.yaml", "--name", "a", config="overfit.yaml")
+    assert code == 0, err
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["yolo9k", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        assert not stopped.value.code
+        return capsys.readouterr().out
+
+    scores = json.loads(run("eval", "--weights", "runs/a", "--split", "train", "--json", "-"))
+    assert scores["map50"] > 0.8
+    assert scores["weights"] == "runs/a"
+    found = json.loads(run("detect", "toy/images/train", "--weights", "runs/a", "--json", "-", "--no-draw"))
+    assert len(found["images"]) == 6
+    boxes = sum(len(path.read_text().splitlines()) for path in Path("toy/labels/train").glob("*.txt"))
+    assert sum(len(image["detections"]) for image in found["images"]) >= 0.8 * boxes

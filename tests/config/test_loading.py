@@ -1,0 +1,184 @@
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from yolo9k.config import Config, DatasetConfig, dump, load_config, load_dataset_config, with_overrides
+from yolo9k.errors import ConfigError
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="mine.yaml"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def refused(source, *overrides):
+    with pytest.raises(ConfigError) as caught:
+        load_config(source, overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_nothing_is_all_defaults(write):
+    assert load_config(None) == load_config(write("")) == Config()
+
+
+def test_values_over_defaults(write):
+    config = load_config(write("train: {lr: 1e-3, batch: 8}\ndata: {size: 416x320, sizes: [320, 352]}\n"))
+    assert config.train.lr == 0.001  # which PyYAML reads as text
+    assert config.train.batch == 8
+    assert config.train.momentum == 0.9
+    assert config.data.size == (416, 320)
+    assert config.data.training_sizes == ((320, 320), (352, 352))
+
+
+def test_extends_lays_section_on_section(write):
+    write("train: {lr: 0.5, batch: 8}\nmodel: {width: 0.5}\n", "base.yaml")
+    write("extends: base.yaml\ntrain: {lr: 0.25}\n", "middle.yaml")
+    config = load_config(write("extends: middle.yaml\nmodel: {name: yolov2-tiny}\n"), ["train.seed=3"])
+    assert (config.train.lr, config.train.batch, config.train.seed) == (0.25, 8, 3)
+    assert (config.model.name, config.model.width) == ("yolov2-tiny", 0.5)
+
+
+def test_extends_the_catalogue(write):
+    assert load_config(write("extends: voc\ntrain: {batch: 8}\n")) == load_config("voc", ["train.batch=8"])
+
+
+def test_extends_itself(write):
+    write("extends: mine.yaml\n", "other.yaml")
+    message = refused(write("extends: other.yaml\n"))
+    assert "extends itself: mine.yaml -> other.yaml -> mine.yaml" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: {lrr: 1}", "train.lrr: unknown key; did you mean train.lr?"),
+        ("trian: {lr: 1}", "trian: unknown key; did you mean train?"),
+        ("lr: 1", "lr: unknown key; did you mean train.lr?"),
+        ("data: {augment: {foo: 1}}", "data.augment.foo: unknown key; did you mean data.augment.flip?"),
+        ("train: {batch: many}", "train.batch: input should be a valid integer"),
+        ("train: {batch: -4}", "train.batch: input should be greater than or equal to 1, not -4"),
+        ("train: {lr: .inf}", "train.lr: input should be a finite number, not inf"),
+        ("train: {epochs: 1, steps: 1}", "train.epochs and steps: give one of them"),
+        ("train: {batch: 8, accumulate: 3}", "train.accumulate: batch 8 is not a multiple of 3"),
+        ("train: {patience: 5, eval_every: 0}", "train.patience: needs evaluations while training, eval_every is 0"),
+        ("train: [1]", "train: is a section, a mapping of keys to values, not [1]"),
+        ("train: {schedule: {policy: steps}}", "train.schedule.at: the policy 'steps' needs at least one entry"),
+        ("train: {schedule: {policy: line}}", "train.schedule.policy: input should be 'constant', 'steps', 'poly'"),
+        ("train: {schedule: {at: [2, 1], scales: [1, 1]}}", "train.schedule.at: must rise"),
+        ("train: {schedule: {at: [2]}}", "train.schedule.scales: 0 for 1 entries of at; one each"),
+        ("data: {size: 100}", "data.size: width and height must be multiples of 32, not 100x100"),
+        ("data: {size: big}", "data.size: a size is a number or WIDTHxHEIGHT"),
+        ("data: {sizes: [320, 10]}", "data.sizes: width and height must be multiples of 32, not 10x10"),
+        ("data: {augment: {scale: [2, 1]}}", "data.augment.scale: the smaller number comes first, not [2.0, 1.0]"),
+        ("data: {dataset: {kind: voc}}", "data.dataset.root: is missing"),
+        ("model: {anchors: []}", "model.anchors: at least one anchor is needed"),
+        ("model: {name: yolov3}", "model.name: input should be 'yolov2', 'yolov2-tiny' or 'yolov2-tiny-voc'"),
+        ("- 1", "a config is a mapping of keys to values, not a list"),
+        ("a: [1", "mine.yaml:1: not YAML"),
+        ("a: b: c", "mine.yaml:1: not YAML"),
+        ("a: !!python/object:os.system {}", "mine.yaml:1: not YAML: could not determine a constructor"),
+        ("a: 2001-99-99", "mine.yaml: cannot be read: month must be in 1..12"),
+        ("1: 2", "1: "),
+        ("extends: nothing", "nothing: no such config file, and none of that name in the catalogue"),
+        ("extends: [voc]", "no such config file"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(write, text, message):
+    found = refused(write(text))
+    assert message in found
+    assert "mine.yaml" in found or "nothing" in found or "voc" in found
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe\x00\x01")
+    assert "mine.yaml: cannot be read" in refused(tmp_path / "mine.yaml")
+
+
+def test_a_name_that_is_near(write):
+    assert "did you mean voc?" in refused("vco")
+    assert "the catalogue has " in refused("zzzzzz")
+    assert refused("").startswith("no config is named; the catalogue has ")
+
+
+@pytest.mark.parametrize("override", ["oops", "=3", "", " =3"])
+def test_an_override_that_is_none(override):
+    assert refused(None, override).endswith("write KEY=VALUE, e.g. --set train.lr=0.0005")
+
+
+def test_overrides_are_yaml():
+    config = load_config(None, ["train.lr=1e-4", "model.anchors=[[1,2],[3,4]]", "train.epochs=null", "train.device=0"])
+    assert config.train.lr == 1e-4
+    assert config.model.anchors == ((1, 2), (3, 4))
+    assert config.train.epochs is None
+    assert config.train.device == "0"
+
+
+def test_later_overrides_win():
+    assert load_config(None, ["train.lr=1", "train.lr=2"]).train.lr == 2
+
+
+def test_overrides_of_a_made_config():
+    config = load_config("voc")
+    assert with_overrides(config, []) == config
+    assert with_overrides(config, ["train.batch=8"]) == load_config("voc", ["train.batch=8"])
+    with pytest.raises(ConfigError, match=r"options: train.batch: "):
+        with_overrides(config, ["train.batch=x"])
+
+
+@given(
+    lr=st.floats(1e-9, 1e6), seed=st.integers(0, 2**63 - 1), device=st.text(st.characters(codec="utf-8"), max_size=20),
+    sizes=st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20))), ema=st.floats(0, 0.999999),
+)  # fmt: skip
+def test_what_is_written_reads_back(lr, seed, device, sizes, ema):
+    config = Config.model_validate(
+        {
+            "train": {"lr": lr, "seed": seed, "device": device, "ema": ema},
+            "data": {"sizes": [(w * 32, h * 32) for w, h in sizes]},
+        }
+    )
+    assert Config.model_validate(yaml.safe_load(dump(config))) == config
+
+
+def test_a_data_set_is_named_by_its_file(write):
+    path = write("kind: yolo\nroot: /x\nsplits: {train: [images]}\n", "birds.yaml")
+    dataset = load_dataset_config(path)
+    assert dataset.name == "birds"
+    assert load_dataset_config(dataset) is dataset
+    named = write("kind: yolo\nroot: /x\nname: mine\nsplits: {train: [images]}\n", "other.yaml")
+    assert load_dataset_config(named).name == "mine"
+
+
+def test_labels_may_look_like_numbers(write):
+    path = write("kind: yolo\nroot: /x\nlabels: [7, up, 1.5]\nsplits: {train: [images]}\n")
+    assert load_dataset_config(path).labels == ("7", "up", "1.5")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kind: voc\nsplits: {train: [a]}", "root: is missing"),
+        ("kind: xml\nroot: a\nsplits: {train: [a]}", "kind: input should be 'voc', 'coco' or 'yolo', not 'xml'"),
+        ("kind: voc\nroot: a\nsplits: {}", ": splits: name at least one"),
+        ("kind: voc\nroot: a\nsplits: {val: [a]}\nholdout: 0.1", ": holdout: the data set has a val split already"),
+        ("kind: voc\nroot: a\nsplits: {test: [a]}\nholdout: 0.1", ": holdout: is a share of the split train"),
+        ("kind: voc\nroots: a\nsplits: {train: [a]}", "roots: unknown key; did you mean root?"),
+    ],
+)
+def test_wrong_data_sets(write, text, message):
+    with pytest.raises(ConfigError) as caught:
+        load_dataset_config(write(text))
+    assert message in str(caught.value)
+    assert str(caught.value).count("\n") == 0
+
+
+def test_configs_cannot_be_changed():
+    for model in (Config(), DatasetConfig(kind="voc", root="a", splits={"train": ("a",)})):
+        with pytest.raises(ValueError, match="frozen"):
+            model.name = "b"

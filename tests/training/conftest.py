@@ -1,0 +1,38 @@
+"""A few toy pictures and a network that learns nothing much, fast."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from yolo9k.config import Config, DatasetConfig, load_config, with_overrides
+from yolo9k.datasets.toy import write_toy
+
+TINY = (
+    "model.name=yolov2-tiny", "model.width=0.1", "model.anchors=[[0.5,0.5],[1,1]]", "data.size=64", "data.workers=0",
+    "train.batch=4", "train.steps=4", "train.burn_in=2", "train.lr=0.01", "train.precision=float32",
+    "train.device=cpu", "train.log_every=1", "train.eval_every=0", "train.deterministic=true",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> DatasetConfig:
+    """Six pictures of 64x64 to train on and three to look at."""
+    return write_toy(tmp_path_factory.mktemp("toy"), {"train": 6, "val": 3}, side_px=64)
+
+
+@pytest.fixture
+def tiny(toy: DatasetConfig) -> Callable[..., Config]:
+    """`tiny("train.steps=2")` is a config of a run that takes a second."""
+
+    def config(*overrides: str) -> Config:
+        made = load_config(None, TINY)
+        made = made.model_copy(update={"data": made.data.model_copy(update={"dataset": toy})})
+        return with_overrides(made, overrides)
+
+    return config
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    return tmp_path / "run"

@@ -1,0 +1,327 @@
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from yolo9k import checkpoint
+from yolo9k.checkpoint import BEST, LAST
+from yolo9k.detection.loss import RegionLoss
+from yolo9k.errors import DataError, DivergedError, EnvironmentFault, Stopped, WeightsError
+from yolo9k.training import loop, resume, train
+from yolo9k.training.step import Stepper
+from yolo9k.training.watch import Watcher
+
+
+class Recorder(Watcher):
+    """Remembers what a run told, and may raise a signal after a step."""
+
+    def __init__(self, stop_after=None, number=signal.SIGINT):
+        self.steps, self.entries, self.scores, self.plan, self.end = [], [], [], None, None
+        self.stop_after, self.number = stop_after, number
+
+    def started(self, plan):
+        self.plan = plan
+
+    def stepped(self, step, size_wh):
+        self.steps.append((step, size_wh))
+        if step + 1 == self.stop_after:
+            os.kill(os.getpid(), self.number)
+
+    def logged(self, entry):
+        self.entries.append(dict(entry))
+
+    def evaluated(self, scores, *, best):
+        self.scores.append((scores.map50, best))
+
+    def finished(self, folder, best):
+        self.end = (folder, best)
+
+
+def last(folder):
+    return checkpoint.load(folder / "checkpoints" / LAST)
+
+
+def metrics(folder):
+    """The entries of a run, without what depends on the clock."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{n: v for n, v in json.loads(line).items() if n != "images_per_second"} for line in lines]
+
+
+def differences(first, second, place=""):
+    """Where two nested states differ, in any bit."""
+    if isinstance(first, torch.Tensor):
+        return [] if torch.equal(first, second) else [place]
+    if isinstance(first, dict):
+        if first.keys() != second.keys():
+            return [f"{place} keys"]
+        return [d for key in first for d in differences(first[key], second[key], f"{place}.{key}")]
+    if isinstance(first, list):
+        return [d for i, pair in enumerate(zip(first, second, strict=True)) for d in differences(*pair, f"{place}.{i}")]
+    return [] if first == second else [place]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        (),
+        ("data.workers=2", "data.sizes=[64,96]", "data.size_period=1", "train.ema=0.9", "train.eval_every=1"),
+        ("train.optimizer=adamw", "train.accumulate=2", "train.clip_grad=1"),
+        ("train.channels_last=false", "train.eval_every=1"),
+    ],
+    ids=["plain", "workers, sizes, ema", "adamw, accumulate", "contiguous"],
+)
+def test_a_resumed_run_is_the_run_that_was_not_stopped(tiny, tmp_path, changes):
+    whole = train(tiny(*changes), tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(tiny(*changes), tmp_path / "parts", watcher=Recorder(stop_after=2))
+    parts = resume(tmp_path / "parts")
+    assert differences(dict(last(whole).weights), dict(last(parts).weights)) == []
+    assert differences(dict(last(whole).training), dict(last(parts).training)) == []
+    assert metrics(whole) == metrics(parts)
+    assert last(whole).training["next_step"] == 4
+
+
+def test_workers_change_nothing(tiny, tmp_path):
+    alone, helped = (train(tiny(f"data.workers={n}"), tmp_path / str(n)) for n in (0, 2))
+    assert differences(dict(last(alone).weights), dict(last(helped).weights)) == []
+
+
+def test_the_memory_format_changes_only_rounding(tiny, tmp_path):
+    """An evaluation in between must not disturb the layout that the optimiser relies on."""
+    first, second = (
+        train(tiny(f"train.channels_last={wish}", "train.eval_every=1"), tmp_path / wish) for wish in ("true", "false")
+    )
+    for name, value in last(first).weights.items():
+        torch.testing.assert_close(last(second).weights[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_everything_of_a_run_is_told(tiny, run_folder):
+    watcher = Recorder()
+    assert train(tiny("train.eval_every=2"), run_folder, watcher=watcher) == run_folder
+    assert watcher.plan.total_steps == 4
+    assert watcher.plan.pictures == 6
+    assert watcher.plan.boxes > 6
+    assert watcher.plan.steps_per_epoch == 1.5
+    assert watcher.steps == [(step, (64, 64)) for step in range(4)]
+    assert [entry["step"] for entry in watcher.entries] == [1, 2, 3, 4]
+    assert len(watcher.scores) == 2  # after step 3 (2 epochs) and at the end
+    assert watcher.end == (run_folder, round(max(score for score, _ in watcher.scores), 5))
+
+
+def test_entries_hold_what_a_person_asks_for(tiny, run_folder):
+    train(tiny("train.log_every=2", "train.schedule.policy=constant"), run_folder)
+    first, second, scores = metrics(run_folder)
+    assert first["step"] == 2
+    assert first["epoch"] == 1.333
+    parts = {name: value for name, value in first.items() if name.startswith("loss/")}
+    assert set(parts) == {"loss/box", "loss/objectness", "loss/classification", "loss/warmup"}
+    assert first["loss"] == pytest.approx(sum(parts.values()))
+    assert first["lr"] == second["lr"] == 0.01  # the burn-in is over
+    assert (first["width"], first["height"]) == (64, 64)
+    assert first["gradient_norm"] > 0
+    assert set(scores) == {"step", "val/P", "val/R", "val/mAP50", "val/mAP50-95", "val/mAP_voc07"}
+
+
+def test_without_a_split_to_look_at_the_newest_weights_are_the_best(tiny, run_folder):
+    watcher = Recorder()
+    train(tiny("eval.split=test", "train.eval_every=1"), run_folder, watcher=watcher)
+    assert watcher.scores == []
+    assert watcher.end == (run_folder, None)
+    best = checkpoint.load(run_folder / "checkpoints" / BEST)
+    assert differences(dict(best.weights), dict(last(run_folder).weights)) == []
+    assert not (run_folder / "results.csv").exists()
+
+
+class Scores:
+    """Evaluations by a script."""
+
+    map50_95 = voc07 = 0.0
+
+    class total:
+        precision = recall = 0.0
+
+    def __init__(self, value):
+        self.map50 = value
+
+
+def test_best_is_by_score_and_patience_stops(tiny, run_folder, monkeypatch):
+    scripted = iter([0.2, 0.5, 0.4, float("nan"), 0.5, 0.9])
+    monkeypatch.setattr(loop, "evaluate_detector", lambda *_, **__: (Scores(next(scripted)), []))
+    watcher = Recorder()
+    # two steps are an epoch of 6 pictures; the best comes after epoch 2, patience ends after epoch 5
+    config = tiny("train.batch=3", "train.steps=40", "train.eval_every=1", "train.patience=3")
+    train(config, run_folder, watcher=watcher)
+    assert [best for _, best in watcher.scores] == [True, True, False, False, False]
+    assert watcher.steps[-1][0] == 9
+    assert watcher.end == (run_folder, 0.5)
+    assert last(run_folder).training["next_step"] == 10
+    assert last(run_folder).training["best_step"] == 4
+    rows = (run_folder / "results.csv").read_text().splitlines()
+    assert rows[0] == "step,epoch,P,R,mAP50,mAP50-95,mAP_voc07"
+    assert rows[4] == "8,4.0,0.0,0.0,0.0,0.0,0.0"  # what is not defined counts as 0
+
+
+def test_a_first_score_of_nothing_is_kept_too(tiny, run_folder, monkeypatch):
+    monkeypatch.setattr(loop, "evaluate_detector", lambda *_, **__: (Scores(float("nan")), []))
+    train(tiny(), run_folder)
+    assert (run_folder / "checkpoints" / BEST).exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_go_on(tiny, run_folder, number, code):
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped, match=r"stopped after step 1; go on with: yolo9k train --resume .*run") as caught:
+        train(tiny(), run_folder, watcher=Recorder(stop_after=1, number=number))
+    assert caught.value.exit_code == code
+    assert last(run_folder).training["next_step"] == 1
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_comes_late_waits_for_the_next_step(tiny, run_folder):
+    class Late(Watcher):
+        def logged(self, entry):
+            if entry["step"] == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Stopped, match="stopped after step 3"):
+        train(tiny(), run_folder, watcher=Late())
+    assert last(run_folder).training["next_step"] == 3
+
+
+def test_a_resumed_run_may_be_longer(tiny, run_folder):
+    train(tiny("train.steps=1"), run_folder)
+    watcher = Recorder()
+    resume(run_folder, overrides=["train.steps=3"], watcher=watcher)
+    assert [step for step, _ in watcher.steps] == [1, 2]
+    assert last(run_folder).config.train.steps == 3
+
+
+def test_a_finished_run_goes_on_for_no_step(tiny, run_folder):
+    train(tiny("train.steps=1"), run_folder)
+    before = metrics(run_folder)
+    watcher = Recorder()
+    resume(run_folder, watcher=watcher)
+    assert watcher.steps == []
+    assert metrics(run_folder) == before
+
+
+def test_entries_after_the_last_checkpoint_come_only_once(tiny, run_folder):
+    """What a run wrote between its last checkpoint and a power cut is written again."""
+    train(tiny("train.steps=2"), run_folder)
+    whole = metrics(run_folder)
+    with (run_folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "loss": 1.0}\n{"step": 4, "lo')
+    resume(run_folder, overrides=["train.steps=3"])
+    assert [entry["step"] for entry in metrics(run_folder)] == [*(entry["step"] for entry in whole), 3, 3]
+
+
+def test_there_must_be_something_to_go_on_from(tiny, tmp_path):
+    with pytest.raises(WeightsError, match="no such checkpoint"):
+        resume(tmp_path)
+    train(tiny("train.steps=1"), tmp_path / "run")
+    path = tmp_path / "run" / "checkpoints"
+    (path / BEST).replace(path / LAST)
+    with pytest.raises(WeightsError, match="a finished detector, not a run that can go on"):
+        resume(tmp_path / "run")
+
+
+def spoil(monkeypatch, step):
+    """Make the loss NaN from step number `step` on."""
+    forward = RegionLoss.forward
+
+    def spoilt(self, head, features, batch, seen):
+        losses = forward(self, head, features, batch, seen)
+        return {name: value * float("nan") for name, value in losses.items()} if seen >= 4 * (step + 1) else losses
+
+    monkeypatch.setattr(RegionLoss, "forward", spoilt)
+
+
+@pytest.mark.parametrize("ema", [0, 0.9])
+def test_a_run_that_diverges_keeps_the_weights_from_before(tiny, tmp_path, monkeypatch, ema):
+    config = tiny(f"train.ema={ema}")
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "good", watcher=Recorder(stop_after=2))
+    spoil(monkeypatch, 2)
+    folder = tmp_path / "bad"
+    with pytest.raises(DivergedError, match=r"^step 2: the loss .* pictures train-000\d.jpg, ") as caught:
+        train(config, folder)
+    assert "\n" not in str(caught.value)
+    found = differences(dict(last(tmp_path / "good").training), dict(last(folder).training))
+    assert {place.rsplit(".", 1)[1] for place in found} <= {"lr"}  # set before each step
+    assert differences(dict(last(tmp_path / "good").weights), dict(last(folder).weights)) == []
+    dump = torch.load(folder / "diverged-step2.pt", weights_only=True)
+    assert dump["step"] == 2
+    assert dump["batch"]["images"].shape == (4, 3, 64, 64)
+    assert all(Path(name).name in str(caught.value) for name in dump["batch"]["names"])
+    monkeypatch.undo()
+    resume(folder, overrides=["train.lr=0.001"])
+    assert last(folder).training["next_step"] == 4
+    assert last(folder).config.train.lr == 0.001
+
+
+def test_a_rate_that_is_far_too_high_diverges_with_finite_weights(tiny, run_folder):
+    with pytest.raises(DivergedError):
+        train(tiny("train.lr=1e6", "train.burn_in=0", "train.steps=50", "train.momentum=0.99"), run_folder)
+    stored = last(run_folder)
+    assert all(value.isfinite().all() for value in stored.weights.values())
+    assert all(value.isfinite().all() for value in stored.training["network"].values())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_cannot_be_read_loses_no_step(tiny, toy, tmp_path, run_folder, workers):
+    """An error of the data comes between two steps: those before it are saved."""
+
+    class Damage(Recorder):
+        def stepped(self, step, size_wh):
+            super().stepped(step, size_wh)
+            if step == 1:
+                for path in pictures:
+                    path.write_text("this is text")
+
+    shutil.copytree(toy.root, tmp_path / "toy")
+    pictures = sorted((tmp_path / "toy" / "images" / "train").iterdir())
+    config = tiny(f"data.dataset.root={tmp_path / 'toy'}", "train.steps=100", f"data.workers={workers}")
+    watcher = Damage()
+    with pytest.raises(DataError, match=r"train-000\d.jpg: not a picture"):
+        train(config, run_folder, watcher=watcher)
+    assert 2 <= len(watcher.steps) < 100
+    assert last(run_folder).training["next_step"] == len(watcher.steps)
+
+
+def test_memory_that_runs_out_is_no_bug(tiny, run_folder, monkeypatch):
+    good = Stepper.__call__
+
+    def short_of_memory(self, number, parts, rate):
+        if number == 2:
+            self.guard.begin()
+            self.step.network(parts[0].normalised())  # moves the running statistics
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return good(self, number, parts, rate)
+
+    monkeypatch.setattr(Stepper, "__call__", short_of_memory)
+    with pytest.raises(EnvironmentFault, match=r"out of memory on cpu; raise train.accumulate"):
+        train(tiny(), run_folder)
+    assert last(run_folder).training["next_step"] == 2
+    monkeypatch.undo()
+    whole = train(tiny(), run_folder.with_name("whole"))
+    resume(run_folder)
+    assert differences(dict(last(whole).training), dict(last(run_folder).training)) == []
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tiny, run_folder, monkeypatch):
+    train(tiny("train.steps=1"), run_folder)
+    before = (run_folder / "checkpoints" / LAST).read_bytes()
+
+    def full(stored, file):
+        file.write(b"half a checkpoint")
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(EnvironmentFault, match="cannot be written"):
+        resume(run_folder, overrides=["train.steps=2"])
+    assert (run_folder / "checkpoints" / LAST).read_bytes() == before
+    assert sorted(path.name for path in (run_folder / "checkpoints").iterdir()) == [BEST, LAST]

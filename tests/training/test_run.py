@@ -1,0 +1,115 @@
+import shutil
+
+import pytest
+import torch
+
+from yolo9k import checkpoint
+from yolo9k.checkpoint import BEST, LAST
+from yolo9k.errors import ConfigError, DataError, WeightsError
+from yolo9k.training.run import DEFAULT_EPOCHS, Run
+
+
+def same(first, second):
+    return all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_the_length_counts_steps_or_epochs(tiny, run_folder):
+    def length(*changes):
+        return Run(tiny(*changes), run_folder).total_steps
+
+    assert length("train.steps=7") == 7
+    assert length("train.steps=null", "train.epochs=10") == 15  # 6 pictures, 4 a step
+    assert length("train.steps=null", "train.epochs=0.1") == 1
+    assert length("train.steps=null") == DEFAULT_EPOCHS * 6 / 4
+
+
+def test_building_writes_nothing(tiny, run_folder):
+    Run(tiny(), run_folder)
+    assert not run_folder.exists()
+
+
+def test_the_same_seed_starts_alike(tiny, run_folder):
+    states = [Run(tiny(f"train.seed={seed}"), run_folder).network.state_dict() for seed in (1, 1, 2)]
+    assert same(states[0], states[1])
+    assert not same(states[0], states[2])
+
+
+def test_the_config_is_resolved(tiny, run_folder):
+    run = Run(tiny("model.anchors=auto", "model.num_anchors=2", "train.precision=auto"), run_folder)
+    assert len(run.config.model.anchors) == 2
+    assert run.config.train.precision in ("float32", "bf16", "fp16")
+    assert run.config.data.dataset.labels == run.labels.names
+
+
+def test_a_checkpoint_for_detection_holds_the_averaged_weights(tiny, run_folder):
+    run = Run(tiny("train.ema=0.9"), run_folder)
+    with torch.no_grad():
+        run.ema.network.head.conv.bias.fill_(7)
+    run.save(BEST)
+    run.save(LAST)
+    best, last = (checkpoint.load(run.files.checkpoints / name) for name in (BEST, LAST))
+    assert best.training is None
+    for stored in (best, last):
+        assert (stored.weights["head.conv.bias"] == 7).all()
+        assert stored.config == run.config
+        assert stored.labels == run.labels
+    assert not (last.training["network"]["head.conv.bias"] == 7).any()
+    assert last.training["next_step"] == 0
+
+
+def test_starting_from_weights_says_what_was_taken(tiny, run_folder):
+    source = Run(tiny(), run_folder)
+    source.save(BEST)
+    run = Run(tiny("train.seed=5", "train.ema=0.9", "model.anchors=[[1,1]]"), run_folder)
+    run.start_from(run_folder)
+    own, theirs = run.network.state_dict(), source.network.state_dict()
+    assert same({n: v for n, v in own.items() if not n.startswith("head")}, theirs)
+    assert same(own, run.ema.network.state_dict())
+    (note,) = run.notes
+    assert f"{len(own) - 2} of {len(own)} tensors" in note
+    assert "new: head.conv; left out: head.conv" in note
+    assert str(run_folder) in note
+
+
+def test_starting_from_the_same_model_takes_all(tiny, run_folder):
+    Run(tiny(), run_folder).save(LAST)
+    run = Run(tiny("train.seed=5"), run_folder)
+    run.start_from(run_folder)
+    assert "new: none; left out: none" in run.notes[0]
+
+
+def test_starting_from_a_model_that_shares_nothing(tiny, run_folder):
+    run = Run(tiny(), run_folder)
+    run.save(BEST)
+    stored = checkpoint.load(run_folder / "checkpoints" / BEST)
+    renamed = {f"other.{name}": value for name, value in stored.weights.items()}
+    checkpoint.save(checkpoint.Checkpoint(stored.config, stored.labels, renamed), run_folder / "checkpoints" / BEST)
+    with pytest.raises(WeightsError, match="no layer of it fits"):
+        run.start_from(run_folder)
+
+
+def test_another_model_cannot_be_restored(tiny, run_folder):
+    run = Run(tiny(), run_folder)
+    run.save(LAST)
+    path = run.files.checkpoints / LAST
+    for change in ("model.width=0.5", "train.optimizer=adamw"):
+        with pytest.raises(WeightsError, match="does not fit the run's model and optimiser"):
+            Run(tiny(change), run_folder).restore(checkpoint.load(path), path)
+
+
+def test_patience_needs_a_split_to_look_at(tiny, run_folder):
+    with pytest.raises(ConfigError, match=r"train.patience: the data set has no split 'test'"):
+        Run(tiny("train.eval_every=1", "train.patience=1", "eval.split=test"), run_folder)
+
+
+def test_defects_of_the_labels_are_told(tiny, toy, tmp_path, run_folder):
+    shutil.copytree(toy.root, tmp_path / "toy")
+    label = sorted((tmp_path / "toy" / "labels" / "train").iterdir())[0]
+    label.write_text(label.read_text() + "0 0.5 0.5 0 0.1\n")
+    config = tiny(f"data.dataset.root={tmp_path / 'toy'}")
+    assert Run(config, run_folder).notes == ["warning: 1 defects in the labels, see yolo9k data check"]
+
+
+def test_a_missing_folder_names_itself(tiny, run_folder):
+    with pytest.raises(DataError, match="/nowhere: no such folder"):
+        Run(tiny("data.dataset.root=/nowhere"), run_folder)

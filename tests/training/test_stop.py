@@ -1,0 +1,36 @@
+import os
+import signal
+import threading
+
+import pytest
+
+from yolo9k.training.stop import StopSignal
+
+
+def test_notes_a_signal_and_gives_the_handlers_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignal() as stop:
+        assert stop.received == 0
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.received == signal.SIGINT
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_second_signal_acts_at_once():
+    with StopSignal():
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_another_thread_trains_without():
+    entered = []
+
+    def use():
+        with StopSignal() as stop:
+            entered.append(stop.received)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert entered == [0]

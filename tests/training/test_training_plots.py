@@ -1,0 +1,31 @@
+import json
+
+import pytest
+from PIL import Image
+
+from yolo9k.errors import EnvironmentFault
+from yolo9k.training.plots import plot_run
+
+
+def write(folder, entries):
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+
+
+def test_draws_the_curves(tmp_path):
+    losses = [{"step": s, "loss": 9 / s, "loss/box": 3 / s, "lr": 0.1, "gradient_norm": None} for s in (1, 2, 3)]
+    write(tmp_path, [*losses, {"step": 3, "val/mAP50": 0.5}, {"step": 4, "loss": None}])
+    target = plot_run(tmp_path)
+    assert target == tmp_path / "plots" / "curves.png"
+    with Image.open(target) as picture:
+        assert picture.size[0] > 1000
+
+
+def test_nothing_to_draw(tmp_path):
+    assert plot_run(tmp_path) is None
+
+
+def test_a_picture_that_cannot_be_written(tmp_path):
+    write(tmp_path, [{"step": 1, "loss": 1.0}])
+    (tmp_path / "plots").write_text("a file")
+    with pytest.raises(EnvironmentFault, match=r"plots/curves.png: cannot be written"):
+        plot_run(tmp_path)

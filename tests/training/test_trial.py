@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from yolo9k.errors import EnvironmentFault
+from yolo9k.training import trial
+from yolo9k.training.step import Stepper
+
+
+def test_tells_what_a_run_takes_and_writes_nothing(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = trial.try_out(tiny("data.sizes=[64,96]", "train.accumulate=2", "train.steps=30"))
+    assert list(tmp_path.iterdir()) == []
+    assert found.total_steps == 30
+    assert found.epochs == pytest.approx(20)  # 6 pictures, 4 a step
+    assert found.images_per_second == pytest.approx(4 / found.step_seconds)
+    # the step was one of 96x96, and half of the run is at 64x64
+    assert found.estimated_seconds == pytest.approx(30 * found.step_seconds * (1 + (64 / 96) ** 2) / 2)
+    assert found.parameters > 1000
+    assert found.operations > 1e6
+    assert found.memory_bytes > 2**20
+    assert (found.device, found.precision) == ("cpu", "float32")
+
+
+def test_the_step_is_one_at_the_largest_size(tiny, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(Stepper, "__call__", lambda self, number, parts, rate: sizes.append(parts[0].size_wh))
+    trial.try_out(tiny("data.sizes=[64,128x64,96]"))
+    assert set(sizes) == {(96, 96)}
+
+
+def test_says_when_memory_does_not_do(tiny, monkeypatch):
+    def no_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Stepper, "__call__", no_memory)
+    with pytest.raises(EnvironmentFault, match=r"out of memory on cpu; raise train.accumulate"):
+        trial.try_out(tiny())
+
+
+def test_nobody_counts_memory_on_windows(monkeypatch):
+    monkeypatch.setattr(trial.sys, "platform", "win32")
+    assert trial._peak_memory(torch.device("cpu")) == (None, "")
