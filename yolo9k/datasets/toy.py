@@ -1,6 +1,6 @@
 """A toy data set for detection: drawn shapes on textured backgrounds, written as real files (kind `yolo`).
 
-Small enough to train on in minutes, hard enough to mean something: sizes from 12 to 45 % of the side, rotation,
+Small enough to train on in minutes, hard enough to mean something: sizes from 18 to 50 % of the side, rotation,
 overlap, textures, and clutter of lines, specks and letters. Backgrounds and clutter are dull and shapes are bright,
 so that a network of random weights soon finds them; their kind shows in their outline only.
 
@@ -22,8 +22,8 @@ from yolo9k.progress import Track, silent
 
 SPLITS: Mapping[str, int] = {"train": 600, "val": 100, "test": 150}
 SIDE_PX = 256
-DIAMETERS = (0.12, 0.45)  # of a shape, as shares of the side
-MOST_OBJECTS = 6
+DIAMETERS = (0.18, 0.5)  # of a shape, as shares of the side
+MOST_OBJECTS = 5
 MOST_HIDDEN = 0.25  # share of a shape that others may cover
 TINT = 12.0  # how far a dull colour's channels are from grey, at most
 LETTERS = "AEFGHKMNRSYZ"  # none that looks like a shape
