@@ -1,7 +1,11 @@
 """Fixtures that all tests share."""
 
 import os
-from collections.abc import Callable
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -23,3 +27,89 @@ def shared() -> Callable[..., Path]:
         return path
 
     return find
+
+
+class FileServer(ThreadingHTTPServer):
+    """Serves `files` by name, in the way that the first part of the path says; nothing leaves this machine.
+
+    /plain/NAME without ranges, /ranges/NAME with them; /cut/NAME is reset without an answer once; /reset/NAME
+    breaks off half way once, /broken/NAME each time, /drip/NAME after each fifth; /half/NAME is a shorter file;
+    /endless/NAME tells no length; /html, /disguised, /busy and /missing do what they say.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), FileHandler)
+        self.files: dict[str, bytes] = {}
+        self.requests: list[tuple[str, str | None]] = []  # path, the wanted range
+        self.resets = 1
+
+    def handle_error(self, request, client_address) -> None:
+        """A client that hangs up is no news."""
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{path}"
+
+
+class FileHandler(BaseHTTPRequestHandler):
+    server: FileServer
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        self.server.requests.append((self.path, wanted))
+        how, _, name = self.path.strip("/").partition("/")
+        content = self.server.files.get(name)
+        if how == "busy":
+            self.send_error(503)
+        elif how == "html":
+            self.answer(b"<html>log in</html>", "text/html; charset=utf-8")
+        elif how == "disguised":
+            self.answer(b"<!DOCTYPE html><html></html>")
+        elif content is None or how == "missing":
+            self.send_error(404)
+        elif how == "cut" and self.server.resets:
+            self.server.resets -= 1
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+            self.connection.close()
+        elif how == "half":
+            self.answer(content[: len(content) // 2])
+        elif how == "endless":
+            self.answer(content, length=None)
+        elif how == "broken" or (how == "reset" and self.server.resets):
+            self.server.resets -= 1
+            self.answer(content[: len(content) // 2], length=len(content))
+        elif how == "plain" or (how != "drip" and not wanted):
+            self.answer(content)
+        else:
+            most = len(content) // 5 + 1 if how == "drip" else len(content)
+            self.answer_range(content, int((wanted or "bytes=0-").removeprefix("bytes=").removesuffix("-")), most)
+
+    def answer_range(self, content: bytes, start: int, most: int) -> None:
+        if start >= len(content):
+            self.answer(b"", status=416, span=f"bytes */{len(content)}")
+        else:
+            span = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            self.answer(content[start : start + most], length=len(content) - start, status=206, span=span)
+
+    def answer(self, body, kind="application/octet-stream", length=-1, status=200, span=None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        if length is not None:
+            self.send_header("Content-Length", str(len(body) if length < 0 else length))
+        if span:
+            self.send_header("Content-Range", span)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args) -> None:
+        pass
+
+
+@pytest.fixture
+def file_server() -> Iterator[FileServer]:
+    """A running `FileServer` without files."""
+    with FileServer() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()

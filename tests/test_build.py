@@ -36,12 +36,12 @@ def test_the_two_tiny_networks_differ():
     assert sizes == [512, 1024]
 
 
-def test_the_loss_knows_anchors_stride_and_labels():
+def test_the_loss_knows_anchors_and_labels():
     config = load_config(None, [*SMALL, "loss.thresh=0.5", "model.classes=logistic"])
     network = build_network(config.model, LABELS)
     loss = build_loss(config, network, LABELS)
     assert loss.anchors.tolist() == [[1, 2], [3, 4]]
-    assert (loss.stride, loss.options.thresh, loss.scores.kind) == (32, 0.5, "logistic")
+    assert (loss.options.thresh, loss.scores.kind) == (0.5, "logistic")
     assert build_scores(load_config(None).model, LABELS).kind == "softmax"
 
 

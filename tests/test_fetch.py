@@ -1,7 +1,7 @@
 import hashlib
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import socket
+import time
+import urllib.error
 from pathlib import Path
 
 import pytest
@@ -12,79 +12,31 @@ from yolo9k.fetch import ATTEMPTS, Remote, fetch
 
 CONTENT = bytes(range(256)) * 12_000  # about 3 MB: several chunks
 MD5 = hashlib.md5(CONTENT).hexdigest()
-
-
-class Server(ThreadingHTTPServer):
-    """Serves CONTENT: /plain without ranges, /ranges with them, /reset breaks off once, /html is a page."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.requests: list[tuple[str, str | None]] = []
-        self.resets = 1
-
-    def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.server_port}/{path}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        wanted = self.headers.get("Range")
-        self.server.requests.append((self.path, wanted))
-        if self.path == "/missing":
-            self.send_error(404)
-        elif self.path == "/busy":
-            self.send_error(503)
-        elif self.path == "/html":
-            self.answer(b"<html>log in</html>", "text/html; charset=utf-8")
-        elif self.path == "/disguised":
-            self.answer(b"<!DOCTYPE html><html></html>", "application/octet-stream")
-        elif self.path == "/reset" and self.server.resets:
-            self.server.resets -= 1
-            self.answer(CONTENT[: len(CONTENT) // 2], length=len(CONTENT))
-            self.close_connection = True
-        elif self.path == "/plain" or not wanted:
-            self.answer(CONTENT)
-        else:
-            self.answer_range(int(wanted.removeprefix("bytes=").removesuffix("-")))
-
-    def answer_range(self, start: int) -> None:
-        if start >= len(CONTENT):
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        span = f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
-        self.answer(CONTENT[start:], status=206, span=span)
-
-    def answer(self, body, kind="application/octet-stream", length=None, status=200, span=None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
-        if span:
-            self.send_header("Content-Range", span)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args) -> None:
-        pass
+SIZES = [(), (len(CONTENT),), (len(CONTENT), len(CONTENT) + 4), (len(CONTENT) - 4, len(CONTENT))]
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
+def server(file_server):
+    file_server.files[""] = CONTENT
+    return file_server
 
 
-def get(server: Server, folder: Path, *paths: str, size=None, hashes=None) -> Path:
-    remote = Remote(tuple(server.url(path) for path in paths), size, hashes or {})
+def get(server, folder: Path, *paths: str, sizes=(), hashes=None) -> Path:
+    remote = Remote(tuple(server.url(path) for path in paths), sizes, hashes or {})
     return fetch(remote, folder / "new" / "file.bin", wait_s=0)
+
+
+def fail_once(monkeypatch, reason: OSError, call: int = 1) -> None:
+    """One of the calls to open an address fails to connect."""
+    really, calls = fetching.urllib.request.urlopen, []
+
+    def urlopen(*args, **options):
+        calls.append(args)
+        if len(calls) == call:
+            raise urllib.error.URLError(reason)
+        return really(*args, **options)
+
+    monkeypatch.setattr(fetching.urllib.request, "urlopen", urlopen)
 
 
 def part(folder: Path, content: bytes) -> Path:
@@ -96,23 +48,23 @@ def part(folder: Path, content: bytes) -> Path:
 
 @pytest.mark.parametrize("path", ["plain", "ranges"])
 def test_a_file_comes_whole(server, tmp_path, path):
-    got = get(server, tmp_path, path, size=len(CONTENT), hashes={"md5": MD5})
+    got = get(server, tmp_path, path, sizes=(len(CONTENT),), hashes={"md5": MD5})
     assert got.read_bytes() == CONTENT
     assert [p.name for p in got.parent.iterdir()] == ["file.bin"]  # the part is gone
 
 
 def test_what_is_there_is_not_fetched_again(server, tmp_path):
     get(server, tmp_path, "ranges")
-    get(server, tmp_path, "ranges", size=len(CONTENT))
+    get(server, tmp_path, "ranges", sizes=(len(CONTENT),))
     assert len(server.requests) == 1
-    with pytest.raises(WeightsError, match=f"{len(CONTENT)} bytes, but 7 are right; remove it"):
-        get(server, tmp_path, "ranges", size=7)
+    with pytest.raises(WeightsError, match=f"{len(CONTENT)} bytes, but 7 or 11 are right; remove it"):
+        get(server, tmp_path, "ranges", sizes=(7, 11))
 
 
-@pytest.mark.parametrize("size", [None, len(CONTENT)])
-def test_a_part_is_gone_on_with(server, tmp_path, size):
+@pytest.mark.parametrize("sizes", SIZES)
+def test_a_part_is_gone_on_with(server, tmp_path, sizes):
     part(tmp_path, CONTENT[:1_000_000])
-    assert get(server, tmp_path, "ranges", size=size).read_bytes() == CONTENT
+    assert get(server, tmp_path, "ranges", sizes=sizes).read_bytes() == CONTENT
     assert server.requests == [("/ranges", "bytes=1000000-")]
 
 
@@ -121,10 +73,10 @@ def test_a_part_is_replaced_where_the_server_knows_no_ranges(server, tmp_path):
     assert get(server, tmp_path, "plain").read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("size", [None, len(CONTENT)])
-def test_a_part_that_is_whole_is_taken(server, tmp_path, size):
+@pytest.mark.parametrize("sizes", SIZES)
+def test_a_part_that_is_whole_is_taken(server, tmp_path, sizes):
     part(tmp_path, CONTENT)
-    assert get(server, tmp_path, "ranges", size=size, hashes={"md5": MD5}).read_bytes() == CONTENT
+    assert get(server, tmp_path, "ranges", sizes=sizes, hashes={"md5": MD5}).read_bytes() == CONTENT
 
 
 def test_a_part_that_is_too_long_is_thrown_away(server, tmp_path):
@@ -142,6 +94,36 @@ def test_a_web_page_is_refused(server, tmp_path, path):
     with pytest.raises(WeightsError, match=f"{path} \\(a web page came instead of the file\\)"):
         get(server, tmp_path, path)
     assert not list((tmp_path / "new").iterdir())
+
+
+def test_a_file_that_is_too_short_is_not_asked_for_again(server, tmp_path):
+    with pytest.raises(WeightsError, match=f"{len(CONTENT) // 2} bytes, but {len(CONTENT)} are right"):
+        get(server, tmp_path, "half", sizes=(len(CONTENT),))
+    assert len(server.requests) == 1
+    assert not list((tmp_path / "new").iterdir())
+
+
+@pytest.mark.parametrize(("path", "says"), [("plain", "are offered"), ("endless", "more than 1000000 bytes came")])
+def test_a_file_that_is_too_long_is_not_fetched_to_its_end(server, tmp_path, path, says):
+    with pytest.raises(WeightsError, match=says):
+        get(server, tmp_path, path, sizes=(1_000_000,))
+    assert not list((tmp_path / "new").iterdir())
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_a_length_that_is_not_told(server, tmp_path, sizes):
+    assert get(server, tmp_path, "endless", sizes=sizes).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("path", ["ranges", "plain"])
+def test_a_part_of_something_else_is_thrown_away(server, tmp_path, path):
+    part(tmp_path, b"x" * 1_000_000)
+    assert get(server, tmp_path, path, hashes={"md5": MD5}).read_bytes() == CONTENT
+
+
+def test_a_part_longer_than_the_file_is_thrown_away_unasked(server, tmp_path):
+    part(tmp_path, CONTENT + b"more")
+    assert get(server, tmp_path, "ranges", sizes=(len(CONTENT),)).read_bytes() == CONTENT
 
 
 def test_a_wrong_hash_is_refused_and_leaves_nothing(server, tmp_path):
@@ -162,9 +144,56 @@ def test_a_busy_server_is_asked_again(server, tmp_path):
     assert len(server.requests) == ATTEMPTS
 
 
-def test_nobody_answers(tmp_path):
-    with pytest.raises(WeightsError, match=r"file.bin could not be fetched from http://127.0.0.1:9/x \("):
-        fetch(Remote(("http://127.0.0.1:9/x",)), tmp_path / "file.bin", wait_s=0)
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("http://127.0.0.1:9/x", "Connection refused"),
+        ("http://nobody.invalid/x", "Name or service not known"),
+        ("no address", "unknown url type"),
+        ("http://127.0.0.1:port/x", "nonnumeric port"),
+    ],
+)
+def test_who_cannot_be_reached_is_not_asked_again(tmp_path, monkeypatch, url, says):
+    def unknown(*_args, **_options):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    if "invalid" in url:  # so that no name server is asked
+        monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: pytest.fail("waited"))
+    with pytest.raises(WeightsError, match=rf"file.bin could not be fetched from {url} \(.*{says}"):
+        fetch(Remote((url,)), tmp_path / "file.bin")
+
+
+def test_a_server_that_says_nothing_is_not_asked_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "TIMEOUT_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as deaf, pytest.raises(WeightsError, match=r"x \(timed out\)"):
+        fetch(Remote((f"http://127.0.0.1:{deaf.getsockname()[1]}/x",)), tmp_path / "file.bin", wait_s=60)
+
+
+def test_a_connection_that_is_reset_before_an_answer_is_taken_up_again(server, tmp_path):
+    assert get(server, tmp_path, "cut").read_bytes() == CONTENT
+    assert len(server.requests) == 2
+
+
+def test_a_connection_that_is_reset_while_it_is_made_is_taken_up_again(server, tmp_path, monkeypatch):
+    fail_once(monkeypatch, ConnectionResetError(104, "Connection reset by peer"))
+    assert get(server, tmp_path, "plain").read_bytes() == CONTENT
+
+
+def test_a_network_that_goes_away_meanwhile_is_waited_for(server, tmp_path, monkeypatch):
+    fail_once(monkeypatch, OSError(101, "Network is unreachable"), call=2)
+    assert get(server, tmp_path, "reset", hashes={"md5": MD5}).read_bytes() == CONTENT
+
+
+def test_a_connection_that_breaks_often_but_brings_something_each_time(server, tmp_path):
+    assert get(server, tmp_path, "drip", hashes={"md5": MD5}).read_bytes() == CONTENT
+    assert len(server.requests) == 5 > ATTEMPTS
+
+
+def test_a_connection_that_breaks_at_the_same_place_is_given_up(server, tmp_path):
+    with pytest.raises(WeightsError, match=f"broke off after {len(CONTENT) // 2} of {len(CONTENT)} bytes"):
+        get(server, tmp_path, "broken")
+    assert len(server.requests) == 1 + ATTEMPTS
 
 
 def test_a_place_that_cannot_be_written(server, tmp_path):
@@ -179,6 +208,12 @@ def test_a_full_disk(server, tmp_path, monkeypatch):
 
     monkeypatch.setattr(fetching.Path, "open", full)
     with pytest.raises(EnvironmentFault, match=r"file.bin.part: cannot be written: No space left on device"):
+        get(server, tmp_path, "plain")
+
+
+def test_a_folder_in_the_place_of_the_file(server, tmp_path):
+    (tmp_path / "new" / "file.bin").mkdir(parents=True)
+    with pytest.raises(EnvironmentFault, match=r"file.bin: cannot be written"):
         get(server, tmp_path, "plain")
 
 

@@ -9,8 +9,11 @@ import torch
 
 from yolo9k.anchors import cluster
 from yolo9k.config.schema import STRIDE, Config, ModelConfig
+from yolo9k.darknet.cfg import parse_cfg
+from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.datasets.box_sizes import letterboxed_sizes
 from yolo9k.detection.loss import RegionLoss
+from yolo9k.errors import ConfigError
 from yolo9k.models.yolov2 import DetectionNetwork, yolov2, yolov2_tiny
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.scores import LabelScores
@@ -19,8 +22,16 @@ if TYPE_CHECKING:
     from yolo9k.datasets.records import Record
 
 
-def build_network(config: ModelConfig, labels: WordTree) -> DetectionNetwork:
-    """The network with fresh weights; its anchors must be numbers by now."""
+Network = DetectionNetwork | DarknetNetwork
+
+
+def build_network(config: ModelConfig, labels: WordTree) -> Network:
+    """The network with fresh weights; its anchors must be numbers by now.
+
+    Raises `WeightsError` for a wrong cfg, `ConfigError` where the labels are not as many as the cfg's classes.
+    """
+    if config.name == "darknet":
+        return _from_cfg(config.cfg, labels)
     anchors = torch.tensor(config.anchors)
     norm = config.norm.model_dump()
     if config.name == "yolov2":
@@ -29,14 +40,24 @@ def build_network(config: ModelConfig, labels: WordTree) -> DetectionNetwork:
     return yolov2_tiny(anchors, len(labels), width=config.width, last=last, **norm)
 
 
+def _from_cfg(text: str, labels: WordTree) -> DarknetNetwork:
+    network = DarknetNetwork(parse_cfg(text), labels)
+    if network.region is not None and network.region.classes != len(labels):
+        raise ConfigError(
+            f"model.cfg: its region has {network.region.classes} classes, but there are {len(labels)} labels; "
+            f"to learn other labels name a model (--set model.name=yolov2) and start from these weights"
+        )
+    return network.initialise()
+
+
 def build_scores(config: ModelConfig, labels: WordTree) -> LabelScores:
     """How class logits become probabilities and losses."""
     return LabelScores(labels, config.classes)
 
 
-def build_loss(config: Config, network: DetectionNetwork, labels: WordTree) -> RegionLoss:
+def build_loss(config: Config, network: Network, labels: WordTree) -> RegionLoss:
     """The region loss over the network's anchors."""
-    return RegionLoss(network.anchors, network.stride, build_scores(config.model, labels), config.loss)
+    return RegionLoss(network.anchors, build_scores(config.model, labels), config.loss)
 
 
 def with_aspect(config: Config, records: Sequence["Record"]) -> Config:

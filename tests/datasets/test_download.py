@@ -115,5 +115,5 @@ def test_the_catalogue_fits_the_configs(name):
     for archive in ARCHIVES[name]:
         assert archive.holds.startswith(f"{root}/")
         assert re.fullmatch(r"[0-9a-f]{32}", archive.remote.hashes["md5"])
-        assert archive.remote.size
+        assert archive.remote.sizes
         assert all(url.startswith("http") for url in archive.remote.urls)

@@ -18,7 +18,6 @@ VARIANTS = [
     "base", "warm", "warm_last", "norescore", "nobiasmatch", "nobiasmatch_norescore_warm", "noabsolute",
     "thresh", "scales", "nosoftmax", "cut", "empty", "half_empty",
 ]  # fmt: skip
-STRIDE = 8  # the reference network pools three times
 
 
 class RawMap:
@@ -74,7 +73,7 @@ def test_gradient_equals_darknet(shared, name):
     options, anchors, kind = region_options((folder / variant["cfg"]).read_text())
     expected, given = np.load(folder / "expected.npz"), np.load(folder / "input.npz")
     raw = torch.from_numpy(expected["region_in"]).requires_grad_()
-    loss = RegionLoss(anchors, STRIDE, LabelScores(WordTree.flat([str(i) for i in range(20)]), kind), options)
+    loss = RegionLoss(anchors, LabelScores(WordTree.flat([str(i) for i in range(20)]), kind), options)
     parts = loss(RawMap(), raw, as_batch(given[variant["truth"]], 64), seen=variant["seen_during_forward"])
     sum(parts.values()).backward()
     reference = -expected[f"delta_pre_{name}"]

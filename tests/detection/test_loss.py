@@ -11,7 +11,6 @@ from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.scores import LabelScores
 
 PLAIN = LossConfig(rescore=False, warmup_images=0)
-STRIDE = 10
 FLAT = WordTree.flat(["a", "b", "c"])
 
 
@@ -37,7 +36,7 @@ def batch(boxes, images=1, ignore=None):
 
 
 def region_loss(features, labelled, options=PLAIN, seen=1, anchors=((1.0, 1.0),), kind="softmax", tree=FLAT):
-    loss = RegionLoss(torch.tensor(anchors), STRIDE, LabelScores(tree, kind), options)
+    loss = RegionLoss(torch.tensor(anchors), LabelScores(tree, kind), options)
     return loss(RawMap(), features, labelled, seen)
 
 

@@ -25,7 +25,7 @@ def stepper(images=8, kind=TrainingStep, memory_format=torch.contiguous_format, 
     torch.manual_seed(0)
     network = yolov2_tiny(torch.tensor([[0.5, 0.5], [1.0, 1.5]]), len(LABELS), width=0.1)
     network = network.to(memory_format=memory_format)
-    loss = RegionLoss(network.anchors, network.stride, LabelScores(LABELS, "softmax"), LossConfig(warmup_images=0))
+    loss = RegionLoss(network.anchors, LabelScores(LABELS, "softmax"), LossConfig(warmup_images=0))
     step = kind(network, loss, device=CPU, precision="float32", images=images)
     return Stepper(step, TrainConfig(**{"batch": images, "momentum": 0, **changes}), memory_format)
 

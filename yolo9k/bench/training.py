@@ -46,11 +46,12 @@ def measure(config: Config, *, steps: int, rounds: int, track: Track = silent) -
         run = Run(config.model_copy(update={"train": train, "data": data}), Path(folder), track)
         batch = make_batch(run.pictures, run.sampler(0, 1).step(0)).to(run.device)
         _bare_step(run, batch)
+        features = _features(run, batch)
         bare, real, shares = [], [], []
         for number in track(range(rounds), "Measuring"):
             real.append(_time_training(run, number * steps, steps))
             bare.append(_time(run, lambda: _bare_step(run, batch), steps))
-            shares.append(_time(run, lambda: _loss_alone(run, batch), steps) / bare[-1])
+            shares.append(_time(run, lambda: _loss_alone(run, batch, features), steps) / bare[-1])
     size = run.config.train.batch
     ratios = [b / r for b, r in zip(bare, real, strict=True)]
     w, h = run.config.data.size
@@ -95,12 +96,15 @@ def _bare_step(run: Run, batch: Batch) -> None:
     run.stepper.optimizer.zero_grad(set_to_none=True)
 
 
-def _loss_alone(run: Run, batch: Batch) -> None:
+@torch.no_grad()
+def _features(run: Run, batch: Batch) -> torch.Tensor:
+    with autocast(run.device, run.precision):
+        return run.network.features(batch.normalised()).float()
+
+
+def _loss_alone(run: Run, batch: Batch, features: torch.Tensor) -> None:
     """The loss on given features, forward and backward."""
-    w, h = batch.size_wh
-    stride = run.network.stride
-    shape = (len(batch), run.network.neck.channels, h // stride, w // stride)
-    features = torch.zeros(shape, device=run.device).requires_grad_()
+    features = features.detach().requires_grad_()
     parts = run.stepper.step.loss(run.network.head, features, batch, seen=10**9)
     torch.stack(list(parts.values())).sum().backward()
     run.stepper.optimizer.zero_grad(set_to_none=True)

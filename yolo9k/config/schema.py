@@ -34,10 +34,10 @@ def _as_size(value: object) -> object:
     return value
 
 
-def _check_size(size: SizeWH) -> SizeWH:
-    if any(side < STRIDE or side % STRIDE for side in size):
-        raise ValueError(f"width and height must be multiples of {STRIDE}, not {size[0]}x{size[1]}")
-    return size
+def _check_size(key: str, size: SizeWH, stride: int) -> None:
+    if any(side < stride or side % stride for side in size):
+        needed = f"multiples of {stride}" if stride > 1 else "at least 1"
+        raise ValueError(f"{key}: width and height must be {needed}, not {size[0]}x{size[1]}")
 
 
 class NormConfig(Section):
@@ -53,16 +53,24 @@ class ModelConfig(Section):
     `name`: `yolov2-tiny` and `yolov2-tiny-voc` differ in the last 3x3 convolution (512 and 1024 channels).
     `passthrough` (yolov2 only): `darknet` is the released cfg's (1x1x64, then reorg), `paper` sends all 512
     channels. `width` multiplies all channels. `anchors`: (width, height) in grid cells, or `auto`: clustered
-    from the training boxes. `classes`: `softmax` gives a box one label, `logistic` any number.
+    from the training boxes. `classes`: `softmax` gives a box one label, `logistic` any number. The name `darknet`
+    means the network of a Darknet cfg, whose text is `cfg`; the cfg's own numbers then hold, not those above.
     """
 
-    name: Literal["yolov2", "yolov2-tiny", "yolov2-tiny-voc"] = "yolov2"
+    name: Literal["yolov2", "yolov2-tiny", "yolov2-tiny-voc", "darknet"] = "yolov2"
+    cfg: str = ""
     passthrough: Literal["darknet", "paper", "none"] = "darknet"
     width: Annotated[float, Field(gt=0, le=4)] = 1.0
     anchors: Literal["auto"] | tuple[tuple[Positive, Positive], ...] = "auto"
     num_anchors: Annotated[int, Field(ge=1, le=32)] = 5
     classes: Literal["softmax", "logistic"] = "softmax"
     norm: NormConfig = NormConfig()
+
+    @model_validator(mode="after")
+    def _has_cfg(self) -> "ModelConfig":
+        if (self.name == "darknet") != bool(self.cfg):
+            raise ValueError("cfg: the text of a Darknet cfg belongs to the name darknet, and to no other")
+        return self
 
     @field_validator("anchors")
     @classmethod
@@ -140,10 +148,11 @@ class DataConfig(Section):
     """Pictures on their way into the network.
 
     `size`: of evaluation and detection, and of training where `sizes` is empty. `sizes`: multi-scale training
-    draws a new one every `size_period` steps. `fit_aspect`: change all sizes to the median aspect of the training
-    pictures, at about the same area, so that less of the network's input is grey. `on_error`: what to do with an
-    annotation file or a picture that cannot be read. `workers`: processes that read and augment, `auto` by the
-    number of cores.
+    draws a new one every `size_period` steps. `resize`: `area` averages areas where a picture shrinks; `darknet` is
+    Darknet's own resizing, number for number, which official weights were trained with. `fit_aspect`: change all
+    sizes to the median aspect of the training pictures, at about the same area, so that less of the network's input
+    is grey. `on_error`: what to do with an annotation file or a picture that cannot be read. `workers`: processes
+    that read and augment, `auto` by the number of cores.
     """
 
     dataset: str | DatasetConfig = ""
@@ -151,6 +160,7 @@ class DataConfig(Section):
     sizes: tuple[SizeWH, ...] = ()
     size_period: Annotated[int, Field(ge=1)] = 10
     fit_aspect: bool = False
+    resize: Literal["area", "darknet"] = "area"
     augment: AugmentConfig = AugmentConfig()
     on_error: Literal["stop", "skip"] = "stop"
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
@@ -165,16 +175,6 @@ class DataConfig(Section):
     def _many_sizes(cls, value: object) -> object:
         return tuple(_as_size(item) for item in value) if isinstance(value, list | tuple) else value
 
-    @field_validator("size")
-    @classmethod
-    def _size_fits(cls, size: SizeWH) -> SizeWH:
-        return _check_size(size)
-
-    @field_validator("sizes")
-    @classmethod
-    def _sizes_fit(cls, sizes: tuple[SizeWH, ...]) -> tuple[SizeWH, ...]:
-        return tuple(_check_size(size) for size in sizes)
-
     @property
     def training_sizes(self) -> tuple[SizeWH, ...]:
         """The sizes that training draws from."""
@@ -187,6 +187,9 @@ class LossConfig(Section):
     `thresh`: a box that overlaps a truth by more is not pushed down. `rescore`: objectness aims at the IoU of
     the predicted box, else at 1. `bias_match`: anchors are chosen by their own shape, else by the predicted one.
     `warmup_images`: while fewer pictures were seen, boxes are pulled to their anchors (Darknet: 12,800).
+    `image_labels`: what a picture with a label and no box teaches. `paper`: the box that fits the label best learns
+    the label, and its objectness is raised to at least .3. `darknet`: it learns the label, and the objectness of all
+    other boxes is pushed down.
     """
 
     object_scale: Annotated[float, Field(ge=0)] = 5.0
@@ -197,20 +200,24 @@ class LossConfig(Section):
     rescore: bool = True
     bias_match: bool = True
     warmup_images: Annotated[int, Field(ge=0)] = 12_800
+    image_labels: Literal["paper", "darknet"] = "paper"
 
 
 class ScheduleConfig(Section):
     """The learning rate over the run, after the burn-in.
 
     `steps`: times `scales[i]` from `at[i]` on; `poly`: (1 - progress) ** power; `cosine`: half a cosine down to
-    `final` times the rate. `at` counts epochs when `unit` is epoch, else steps.
+    `final` times the rate. `at` counts epochs when `unit` is epoch, else steps. Darknet's others: `step` multiplies
+    by `gamma` after every `every` steps, `exp` after each; `sigmoid` is 1 / (1 + exp(gamma (step - every))).
     """
 
-    policy: Literal["constant", "steps", "poly", "cosine"] = "cosine"
+    policy: Literal["constant", "steps", "poly", "cosine", "step", "exp", "sigmoid"] = "cosine"
     at: tuple[Annotated[float, Field(ge=0)], ...] = ()
     scales: tuple[Positive, ...] = ()
     unit: Literal["epoch", "step"] = "step"
     power: Positive = 4.0
+    gamma: float = 1.0
+    every: Annotated[int, Field(ge=1)] = 1
     final: Fraction = 0.01
 
     @model_validator(mode="after")
@@ -286,3 +293,11 @@ class Config(Section):
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "Config":
+        stride = 1 if self.model.name == "darknet" else STRIDE  # a cfg's own network says what it takes
+        _check_size("data.size", self.data.size, stride)
+        for size in self.data.sizes:
+            _check_size("data.sizes", size, stride)
+        return self

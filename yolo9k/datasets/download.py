@@ -33,12 +33,13 @@ class Archive:
 def _voc(path: str, size: int, md5: str, holds: str) -> Archive:
     hosts = ("http://host.robots.ox.ac.uk/pascal/VOC", "https://thor.robots.ox.ac.uk/pascal/VOC")
     urls = tuple(f"{host}/{path}" for host in hosts)
-    return Archive(Remote(urls, size, {"md5": md5}), "", f"VOCdevkit/{holds}")
+    return Archive(Remote(urls, (size,), {"md5": md5}), "", f"VOCdevkit/{holds}")
 
 
 def _coco(path: str, size: int, md5: str, holds: str) -> Archive:
     # the bucket behind this name has no certificate for it, hence no https; the hash guards the content
-    return Archive(Remote((f"http://images.cocodataset.org/{path}",), size, {"md5": md5}), "coco", f"coco/{holds}")
+    urls = (f"http://images.cocodataset.org/{path}",)
+    return Archive(Remote(urls, (size,), {"md5": md5}), "coco", f"coco/{holds}")
 
 
 ARCHIVES: dict[str, tuple[Archive, ...]] = {

@@ -53,16 +53,24 @@ def assign(
     anchor = shape_iou(cxcywh[:, None, 2:], candidates).argmax(dim=1)
     flat = ((image * num_anchors + anchor) * rows + row) * columns + column
     positions = torch.stack([image, anchor, row, column], dim=1)
-    active = ~truths.ignore
-    return Assignment(positions, flat, active & _last_of_each(flat, active, map_shape))
+    return Assignment(positions, flat, last_of_each(flat, ~truths.ignore))
 
 
-def _last_of_each(flat: Tensor, active: Tensor, map_shape: tuple[int, int, int, int]) -> Tensor:
-    """(N,) bool: whether no later active truth has the same index; the same on every device."""
-    order = torch.arange(1, len(flat) + 1, device=flat.device) * active
-    size = map_shape[0] * map_shape[1] * map_shape[2] * map_shape[3]
-    last = flat.new_zeros(size).scatter_reduce(0, flat, order, "amax")
-    return last[flat] == order
+def last_of_each(key: Tensor, active: Tensor) -> Tensor:
+    """Whether no later active entry has the same key; of the shape of `key`, the same on every device.
+
+    Inactive entries are never the last.
+    """
+    counts = active.flatten()
+    own = -1 - torch.arange(len(counts), device=key.device)  # inactive entries share their key with nobody
+    keys = torch.where(counts, key.flatten(), own)
+    order = keys.argsort(stable=True)
+    ordered = keys[order]
+    ends = torch.ones_like(counts)
+    ends[:-1] = ordered[1:] != ordered[:-1]
+    last = torch.zeros_like(counts)
+    last[order] = ends
+    return (last & counts).view(key.shape)
 
 
 def best_overlap(truths: Truths, boxes_xyxy: Tensor) -> Tensor:

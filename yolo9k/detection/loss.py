@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from yolo9k.boxes import cxcywh_to_xyxy, iou
 from yolo9k.config.schema import LossConfig
-from yolo9k.detection.assign import Assignment, Truths, assign, best_overlap
+from yolo9k.detection.assign import Assignment, Truths, assign, best_overlap, last_of_each
 from yolo9k.detection.codec import GridBoxes, decode, encode
 from yolo9k.samples import Batch
 from yolo9k.wordtree.scores import LabelScores
 
+LEAST_OBJECTNESS = 0.3  # YOLO9000 section 4: a picture's label is assumed to overlap its box by so much
 WARMUP_SCALE = 0.01  # Darknet `region_layer.c`: how hard unmatched boxes are pulled to their anchors at first
 
 
@@ -32,21 +33,23 @@ class Head(Protocol):
 class RegionLoss(nn.Module):
     """Sums of the losses of a batch, by part: `box`, `objectness`, `classification`, and `warmup` while it lasts.
 
-    `anchors` (A, 2) in cells of `stride` pixels. Divide by the number of images of an update.
+    `anchors` (A, 2) in cells. Divide by the number of images of an update.
     """
 
     anchors: Tensor
 
-    def __init__(self, anchors: Tensor, stride: int, scores: LabelScores, options: LossConfig) -> None:
+    def __init__(self, anchors: Tensor, scores: LabelScores, options: LossConfig) -> None:
         super().__init__()
         self.register_buffer("anchors", anchors.float(), persistent=False)
-        self.stride, self.scores, self.options = stride, scores, options
+        self.scores, self.options = scores, options
 
     def forward(self, head: Head, features: Tensor, batch: Batch, seen: int) -> dict[str, Tensor]:
         """The losses of one batch; `seen` counts the images of the run, this update's included."""
         geometry = head.geometry(features).float()
         boxes = decode(geometry, self.anchors)
-        truths = Truths(batch.image_index, batch.xyxy / self.stride, batch.label, batch.ignore)
+        rows, columns = geometry.shape[-2:]
+        cell_wh = torch.tensor([batch.size_wh[0] / columns, batch.size_wh[1] / rows] * 2, device=geometry.device)
+        truths = Truths(batch.image_index, batch.xyxy / cell_wh, batch.label, batch.ignore)
         with torch.no_grad():
             predicted_wh = None if self.options.bias_match else torch.stack([boxes.w, boxes.h], dim=-1)
             shape = (geometry.shape[0], geometry.shape[1], geometry.shape[3], geometry.shape[4])
@@ -57,9 +60,17 @@ class RegionLoss(nn.Module):
         grid_wh = torch.tensor([shape[3], shape[2]], device=raw.device, dtype=raw.dtype)
         losses = {
             "box": self._box(raw, truths, chosen, grid_wh),
-            "objectness": self._objectness(raw, boxes, truths, chosen, ~(matched | spared)),
+            "objectness": self._objectness(raw, boxes, truths, chosen),
             "classification": self._classification(head, features, truths, chosen),
         }
+        background = ~(matched | spared)
+        if len(batch.image_label):
+            flat, losses["image_label"] = self._image_labels(head, features, boxes, batch)
+            losses["objectness"] = losses["objectness"] + self._raised(boxes, flat)
+            background = self._background_with_image_labels(background, batch.labelled_image, flat)
+            matched[batch.labelled_image] = True  # none of their boxes is pulled to its anchor
+        nothing = 0.5 * self.options.noobject_scale * (boxes.objectness.square() * background).sum()
+        losses["objectness"] = losses["objectness"] + nothing
         if seen < self.options.warmup_images:
             losses["warmup"] = _warmup(geometry, ~matched)
         return losses
@@ -71,13 +82,10 @@ class RegionLoss(nn.Module):
         weight = self.options.coord_scale * (2 - (cxcywh[:, 2:] / grid_wh).prod(dim=1))  # small boxes weigh more
         return (0.5 * weight * (found - target).square().sum(dim=1))[chosen.active].sum()
 
-    def _objectness(
-        self, raw: Tensor, boxes: GridBoxes, truths: Truths, chosen: Assignment, background: Tensor
-    ) -> Tensor:
-        nothing = 0.5 * self.options.noobject_scale * (boxes.objectness.square() * background).sum()
+    def _objectness(self, raw: Tensor, boxes: GridBoxes, truths: Truths, chosen: Assignment) -> Tensor:
         target = self._rescored(boxes, truths, chosen) if self.options.rescore else 1.0
         error = 0.5 * self.options.object_scale * (raw[:, 4].sigmoid() - target).square()
-        return nothing + error[chosen.active].sum()
+        return error[chosen.active].sum()
 
     @torch.no_grad()
     def _rescored(self, boxes: GridBoxes, truths: Truths, chosen: Assignment) -> Tensor:
@@ -90,9 +98,49 @@ class RegionLoss(nn.Module):
         logits = head.class_logits(features, chosen.positions)
         if self.scores.kind == "logistic":
             loss = self.scores.loss_logistic(logits, _labels_of_box(truths, chosen, logits.shape[1]))
-        else:
-            loss = self.scores.loss(logits, truths.label)
-        return self.options.class_scale * loss[chosen.active].sum()
+            return self.options.class_scale * loss[chosen.active].sum()
+        # Of two truths in one box the later wins, group by group: where their paths part, both are learnt.
+        losses, on_path = self.scores.path_losses(logits, truths.label), self.scores.on_path[truths.label]
+        group = self.scores.group[self.scores.path[truths.label]]
+        key = chosen.flat[:, None] * self.scores.num_groups + group
+        counts = last_of_each(key, on_path & ~truths.ignore[:, None])
+        return self.options.class_scale * torch.where(counts, losses, 0.0).sum()
+
+    # --- pictures with a label and no box
+
+    def _image_labels(self, head: Head, features: Tensor, boxes: GridBoxes, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(M,) the box that fits each label best, as a flat index, and the loss of the labels at these boxes."""
+        flat = torch.stack(
+            [
+                self._best_box(head, features, boxes.objectness[image], image, label)
+                for image, label in zip(batch.labelled_image, batch.image_label, strict=True)
+            ]
+        )
+        positions = torch.stack(torch.unravel_index(flat, boxes.objectness.shape), dim=1)
+        loss = self.scores.loss(head.class_logits(features, positions), batch.image_label)
+        return flat, self.options.class_scale * loss.sum()
+
+    @torch.no_grad()
+    def _best_box(self, head: Head, features: Tensor, objectness: Tensor, image: Tensor, label: Tensor) -> Tensor:
+        """The box of a picture with the largest objectness x P(label): a flat index; the first wins a tie."""
+        places = torch.ones_like(objectness).nonzero()  # (A * H * W, 3)
+        positions = torch.cat([image.expand(len(places), 1), places], dim=1)
+        probability = self.scores.absolute_of(head.class_logits(features, positions), label).exp()
+        return image * objectness.numel() + (objectness.flatten() * probability).argmax()
+
+    def _raised(self, boxes: GridBoxes, flat: Tensor) -> Tensor:
+        """What keeps the objectness of the chosen boxes from falling below .3; Darknet computes it and drops it."""
+        if self.options.image_labels == "darknet":
+            return flat.new_zeros((), dtype=torch.float32)
+        missing = (LEAST_OBJECTNESS - boxes.objectness.flatten()[flat]).clamp(min=0)
+        return 0.5 * self.options.object_scale * missing.square().sum()
+
+    def _background_with_image_labels(self, background: Tensor, image: Tensor, flat: Tensor) -> Tensor:
+        """Paper: nothing in these pictures is background, for nobody boxed what is there. Darknet: all but one box."""
+        changed = background.clone()
+        changed[image] = self.options.image_labels == "darknet"
+        changed.view(-1)[flat] = False
+        return changed
 
 
 def _mask(chosen: Assignment, shape: tuple[int, int, int, int]) -> Tensor:

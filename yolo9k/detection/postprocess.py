@@ -28,9 +28,9 @@ class Candidates:
 
 
 def candidates(
-    head: Head, features: Tensor, anchors: Tensor, stride: int, scores: LabelScores, conf: float
+    head: Head, features: Tensor, anchors: Tensor, size_wh: tuple[int, int], scores: LabelScores, conf: float
 ) -> Candidates:
-    """Every (box, label) whose score, objectness times P(label), is above `conf`.
+    """Every (box, label) whose score, objectness times P(label), is above `conf`; `size_wh` of the network's input.
 
     Class logits are computed only for boxes whose objectness is above `conf`, as in Darknet.
     """
@@ -41,9 +41,10 @@ def candidates(
     probability = scores.absolute(head.class_logits(features, positions)).exp()
     score = objectness[:, None] * probability
     box, label = (score > conf).nonzero().unbind(1)
-    a_map = boxes.objectness.shape
-    flat = (anchor * a_map[2] + row) * a_map[3] + column
-    xyxy = boxes.xyxy()[image, flat] * stride
+    rows, columns = boxes.objectness.shape[2:]
+    flat = (anchor * rows + row) * columns + column
+    cell_wh = torch.tensor([size_wh[0] / columns, size_wh[1] / rows] * 2, device=features.device)
+    xyxy = boxes.xyxy()[image, flat] * cell_wh
     return Candidates(image[box], xyxy[box], score[box, label], label)
 
 
@@ -57,11 +58,11 @@ def suppress(found: Candidates, iou: float, *, agnostic: bool, max_detections: i
     groups = found.image_index
     if not agnostic and len(found.label):
         groups = groups * (found.label.max() + 1) + found.label
-    kept = found[_keep(found.xyxy, found.score, groups, iou)]
+    kept = found[keep(found.xyxy, found.score, groups, iou)]
     return kept[_rank_in_image(kept.image_index) < max_detections]
 
 
-def _keep(xyxy: Tensor, score: Tensor, groups: Tensor, iou: float) -> Tensor:
+def keep(xyxy: Tensor, score: Tensor, groups: Tensor, iou: float) -> Tensor:
     """Rows that survive inside their group, best first.
 
     torchvision keeps groups apart by shifting each by the largest coordinate: that wants corners of at least 0, and

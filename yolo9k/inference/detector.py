@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from yolo9k import checkpoint
 from yolo9k.boxes import area, clip
-from yolo9k.build import build_network, build_scores
+from yolo9k.build import Network, build_network, build_scores
 from yolo9k.config import Config, with_overrides
 from yolo9k.detection.postprocess import Candidates, candidates, suppress
 from yolo9k.errors import ConfigError, DataError, EnvironmentFault, WeightsError
@@ -20,7 +20,6 @@ from yolo9k.hardware import autocast, choose_device, choose_memory_format, choos
 from yolo9k.images import letterbox_placement, place
 from yolo9k.inference.sources import read_ahead
 from yolo9k.models.layers import ConvBlock
-from yolo9k.models.yolov2 import DetectionNetwork
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
 
@@ -39,7 +38,7 @@ class Detector:
 
     def __init__(
         self,
-        network: DetectionNetwork,
+        network: Network,
         labels: WordTree,
         config: Config,
         *,
@@ -143,7 +142,7 @@ class Detector:
             with autocast(self.device, self.precision):
                 features = network.features(normalised)
             # The head runs in float32: small beside the rest, and scores do not jump in steps of bf16.
-            return candidates(network.head, features.float(), network.anchors, network.stride, self.scores, conf)
+            return candidates(network.head, features.float(), network.anchors, self.size_wh, self.scores, conf)
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -164,10 +163,11 @@ class Detector:
             yield Detections(boxes, score[own], label[own], self.labels.names)[area(boxes) > 0]
 
 
-def fold_norms(network: DetectionNetwork) -> DetectionNetwork:
+def fold_norms(network: Network) -> Network:
     """A copy whose convolutions have taken in their batch norms: the same function, faster."""
     folded = copy.deepcopy(network)
     for block in [m for m in folded.modules() if isinstance(m, ConvBlock)]:
-        block.conv = fuse_conv_bn_eval(block.conv, block.norm)
-        block.norm = nn.Identity()  # type: ignore[assignment]
+        if isinstance(block.norm, nn.BatchNorm2d):
+            block.conv = fuse_conv_bn_eval(block.conv, block.norm)
+            block.norm = nn.Identity()
     return folded

@@ -59,6 +59,34 @@ class AnchorHead(nn.Module):
         by_anchor = every_anchor.unflatten(1, (self.num_anchors, -1))
         return by_anchor[torch.arange(len(positions), device=positions.device), anchor]
 
+    def forward(self, features: Tensor) -> Tensor:
+        """`dense`."""
+        return self.dense(features)
+
     def dense(self, features: Tensor) -> Tensor:
         """(B, C, H, W) to everything: (B, A * (5 + K), H, W)."""
         return self.conv(features)
+
+
+class RawMap:
+    """Answers a head's questions from a map that is there already: (B, A * (5 + K), H, W)."""
+
+    def __init__(self, num_anchors: int, num_labels: int) -> None:
+        self.num_anchors, self.num_labels = num_anchors, num_labels
+
+    def _by_anchor(self, raw: Tensor) -> Tensor:
+        return raw.unflatten(1, (self.num_anchors, GEOMETRY + self.num_labels))
+
+    def geometry(self, raw: Tensor) -> Tensor:
+        """The x, y, w, h, objectness of every box: (B, A, 5, H, W)."""
+        return self._by_anchor(raw)[:, :, :GEOMETRY]
+
+    def class_logits(self, raw: Tensor, positions: Tensor, nodes: Tensor | None = None) -> Tensor:
+        """Logits of chosen labels at chosen boxes, as `AnchorHead.class_logits`."""
+        image, anchor, row, column = positions.unbind(1)
+        logits = self._by_anchor(raw)[image, anchor, :, row, column][:, GEOMETRY:]
+        return logits if nodes is None else logits[:, nodes]
+
+    def dense(self, raw: Tensor) -> Tensor:
+        """The map itself."""
+        return raw

@@ -1,25 +1,46 @@
 """The layers that YOLOv2 is made of, as Darknet computes them."""
 
+from collections.abc import Callable, Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 LEAKY_SLOPE = 0.1  # Darknet `activations.h`
+ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
+    "leaky": lambda: nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
+    "relu": lambda: nn.ReLU(inplace=True),
+    "logistic": nn.Sigmoid,
+    "linear": nn.Identity,
+}
 
 
 class ConvBlock(nn.Sequential):
-    """Convolution, batch norm, leaky ReLU; odd kernels keep the size at stride 1.
+    """Convolution, batch norm, activation, as one `[convolutional]` section; odd kernels keep the size at stride 1.
 
-    (B, in_channels, H, W) to (B, out_channels, H, W). No bias: batch norm has one.
+    (B, in_channels, H, W) to (B, out_channels, H', W'). `padding` on each side, kernel // 2 if not given. With batch
+    norm the convolution has no bias: the norm has one. `activation`: a name of `ACTIVATIONS`.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, *, momentum: float = 0.1, eps: float = 1e-5
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        padding: int | None = None,
+        groups: int = 1,
+        norm: type[nn.BatchNorm2d] | None = nn.BatchNorm2d,
+        activation: str = "leaky",
+        momentum: float = 0.1,
+        eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels, momentum=momentum, eps=eps)
-        self.activation = nn.LeakyReLU(LEAKY_SLOPE, inplace=True)
+        margin = kernel // 2 if padding is None else padding
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, margin, groups=groups, bias=norm is None)
+        self.norm = norm(out_channels, momentum=momentum, eps=eps) if norm else nn.Identity()
+        self.activation = ACTIVATIONS[activation]()
 
 
 class MaxPool(nn.Module):

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from yolo9k.errors import ConfigError
 from yolo9k.models.darknet19 import Darknet19, TinyTrunk
 from yolo9k.models.head import AnchorHead
 from yolo9k.models.layers import ConvBlock, Reorg, initialise, scaled
@@ -71,6 +72,11 @@ class DetectionNetwork(nn.Module):
         self.register_buffer("anchors", anchors.float(), persistent=False)
         initialise(self)
         self.head.initialise()
+
+    def check_size(self, size_wh: tuple[int, int]) -> None:
+        """Raises `ConfigError` for a size of pictures that the network cannot take."""
+        if any(side < self.stride or side % self.stride for side in size_wh):
+            raise ConfigError(f"size {size_wh[0]}x{size_wh[1]}: must be multiples of {self.stride}")
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to the head's input (B, C, H / 32, W / 32)."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from yolo9k import checkpoint
-from yolo9k.build import build_loss, build_network, with_anchors, with_aspect
+from yolo9k.build import Network, build_loss, build_network, with_anchors, with_aspect
 from yolo9k.checkpoint import LAST, Checkpoint
 from yolo9k.config import Config, load_dataset_config
 from yolo9k.datasets.pictures import TrainingPictures, batches
@@ -18,7 +18,6 @@ from yolo9k.datasets.sampler import StepSampler
 from yolo9k.errors import ConfigError, WeightsError
 from yolo9k.hardware import choose_device, choose_memory_format, choose_precision, choose_workers
 from yolo9k.models.layers import count_parameters
-from yolo9k.models.yolov2 import DetectionNetwork
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Batch
 from yolo9k.training.ema import Ema
@@ -64,7 +63,7 @@ class Run:
         torch.manual_seed(train.seed)
         memory_format = choose_memory_format(train.channels_last, self.device)
         network = build_network(self.config.model, self.labels)
-        self.network: DetectionNetwork = network.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
+        self.network: Network = network.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
         loss = build_loss(self.config, self.network, self.labels).to(self.device)
         step = TrainingStep(self.network, loss, device=self.device, precision=self.precision, images=train.batch)
         if _compiles(self.config, self.device):
@@ -144,7 +143,7 @@ class Run:
         """The learning rate of a step."""
         return learning_rate(step + 1, self.total_steps, self.steps_per_epoch, self.config.train)
 
-    def weights_to_use(self) -> DetectionNetwork:
+    def weights_to_use(self) -> Network:
         """The averaged network where the run keeps one, else the network itself."""
         return self.ema.network if self.ema else self.network
 

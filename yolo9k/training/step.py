@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from yolo9k.build import Network
 from yolo9k.config.schema import TrainConfig
 from yolo9k.detection.loss import RegionLoss
 from yolo9k.hardware import Precision, autocast
-from yolo9k.models.yolov2 import DetectionNetwork
 from yolo9k.samples import Batch
 from yolo9k.training.optimizer import FiniteGuard, build_optimizer, clip_gradients, set_learning_rate
 
@@ -19,7 +19,7 @@ class TrainingStep(nn.Module):
 
     def __init__(
         self,
-        network: DetectionNetwork,
+        network: Network,
         loss: RegionLoss,
         *,
         device: torch.device,
@@ -55,9 +55,10 @@ class Stepper:
         """
         set_learning_rate(self.optimizer, rate)
         self.guard.begin()
-        seen = (number + 1) * self.config.batch
+        seen = number * self.config.batch
         total: dict[str, Tensor] = {}
         for part in parts:
+            seen += len(part)
             for name, value in self._backward(part, seen).items():
                 total[name] = total[name] + value if name in total else value
         if self.scaler.is_enabled():

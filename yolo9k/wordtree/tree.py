@@ -90,6 +90,15 @@ class WordTree:
         starts = np.flatnonzero(np.diff(self.group, prepend=-1))
         return np.append(starts, len(self)).astype(np.int64)
 
+    @cached_property
+    def child_group(self) -> np.ndarray:
+        """(K,) the sibling group of each node's children, -1 for leaves."""
+        child_group = np.full(len(self), -1, np.int64)
+        for group, start in enumerate(self.group_start[:-1]):
+            if self.parents[start] >= 0:
+                child_group[self.parents[start]] = group
+        return child_group
+
     def path(self, node: int) -> list[int]:
         """The node and its ancestors, the node first."""
         path = [node]

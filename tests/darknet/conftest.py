@@ -1,0 +1,52 @@
+"""A case of the original program's numbers: arrays, and how close one must come."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from yolo9k import darknet
+
+TOLERANCE = 5e-5  # of the largest value of an array
+LOOSE = 2e-4  # after five updates
+
+
+class Case:
+    """One folder of reference data; `compared` gathers what was looked at."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.expected = np.load(folder / "expected.npz")
+        self.given = np.load(folder / "input.npz")
+
+    def net(self, norm="cudnn", cfg="net.cfg"):
+        return darknet.load(self.folder / cfg, self.folder / "net.weights", norm=norm)
+
+    def variants(self):
+        return json.loads((self.folder / "variants.json").read_text())
+
+    def tensor(self, key):
+        return torch.from_numpy(self.given[key])
+
+    def equal(self, key, found, tolerance=TOLERANCE):
+        expected = self.expected[key]
+        found = np.asarray(found.detach() if isinstance(found, torch.Tensor) else found)
+        assert found.shape == expected.shape, f"{key}: {found.shape}, not {expected.shape}"
+        if expected.dtype.kind == "f":
+            error = np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-9)
+            assert error < tolerance, f"{key}: {error}"
+        else:
+            assert (found == expected).all(), key
+
+
+@pytest.fixture
+def golden(shared):
+    """`golden("forward-v2")` is a `Case`."""
+    return lambda *parts: Case(shared("golden", "darknet", *parts))
+
+
+@pytest.fixture
+def case(golden, request):
+    """The case that a test names as its indirect parameter."""
+    return golden(request.param)

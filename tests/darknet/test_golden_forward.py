@@ -1,0 +1,140 @@
+"""Layers, decoding and suppression against the original program's numbers (golden `forward-*`, `bn-eps`)."""
+
+import numpy as np
+import pytest
+import torch
+
+from yolo9k import darknet
+from yolo9k.wordtree import read_map
+
+NETS = ["forward-v2", "forward-tiny", "forward-9k"]
+
+
+@pytest.mark.parametrize("case", NETS, indirect=True)
+@torch.no_grad()
+def test_every_layer(case):
+    image = torch.from_numpy(case.given["image"])
+    net = case.net("cpu")
+    outputs = net.layer_outputs(image)
+    keys = [key for key in case.expected if key.startswith("L")]
+    assert len(keys) == len(outputs)
+    for key, output in zip(keys, outputs, strict=True):
+        case.equal(key, output)
+    case.equal("region_in", net(image).reshape(case.expected["region_in"].shape))
+    case.equal("region_out", outputs[-1].reshape(case.expected["region_out"].shape))
+    usual = case.net()
+    case.equal("region_in_cudnn", usual(image).reshape(case.expected["region_in"].shape))
+    case.equal("region_out_cudnn", usual.layer_outputs(image)[-1].reshape(case.expected["region_in"].shape))
+
+
+@pytest.mark.parametrize("case", NETS[:2], indirect=True)
+@torch.no_grad()
+def test_boxes_and_suppression(case):
+    cfg, raw = case.folder / "net.cfg", torch.from_numpy(case.expected["region_in"])
+    thresh, hier = float(case.given["thresh"]), float(case.given["hier"])
+    sizes = {"": tuple(int(v) for v in case.given["orig_wh"])}
+    for key in case.expected:
+        if key.startswith("det_box_abs_"):
+            w, h = key.removeprefix("det_box_abs_").split("x")
+            sizes[f"_{w}x{h}"] = (int(w), int(h))
+    for suffix, size in sizes.items():
+        found = darknet.detections(raw, cfg, size, thresh, hier)
+        case.equal(f"det_box{suffix}", found.boxes)
+        case.equal(f"det_box_abs{suffix}", darknet.detections(raw, cfg, size, thresh, hier, relative=False).boxes)
+    found = darknet.detections(raw, cfg, sizes[""], thresh, hier)
+    case.equal("det_obj", found.objectness)
+    case.equal("det_prob", found.prob)
+    for percent in (45, 30):
+        for name, nms in (("sort", darknet.nms_sort), ("obj", darknet.nms_obj)):
+            kept = nms(found, percent / 100)
+            key = f"det_nms_{name}_{percent}"
+            if f"{key}_obj" in case.expected:
+                case.equal(f"{key}_obj", kept.objectness)
+                case.equal(f"{key}_prob", kept.prob)
+
+
+@pytest.mark.parametrize("case", ["forward-9k"], indirect=True)
+@torch.no_grad()
+def test_tree_modes(case):
+    net = case.net()
+    region, scores = net.region, net.scores()
+    raw = torch.from_numpy(case.expected["region_in"])
+    logits = raw[:, 5:].permute(0, 2, 3, 1).reshape(-1, region.classes)
+    conditional, absolute = scores.conditional(logits).exp(), scores.absolute(logits).exp()
+    grid = case.expected["abs_prob_all"].shape
+
+    def on_grid(values):
+        return values.reshape(grid[0], grid[2], grid[3], -1).permute(0, 3, 1, 2)
+
+    case.equal("abs_prob_all", on_grid(absolute))
+    leaves = torch.from_numpy(net.labels.child_group < 0)
+    case.equal("abs_prob_leaves", on_grid(absolute * leaves))
+    case.equal("hier_probability_a0_loc0", absolute[0])
+    for number, threshold in enumerate(case.expected["top_thresholds"]):
+        for key, probability in (("top_on_conditional", conditional), ("top_on_absolute", absolute)):
+            node = scores.descend(probability, float(threshold)).reshape(grid[0], *grid[2:])
+            assert (node.numpy() == case.expected[key][number]).all(), (key, threshold)
+
+
+@pytest.mark.parametrize("case", ["forward-9k"], indirect=True)
+@torch.no_grad()
+def test_tree_detections(case):
+    cfg, raw = case.folder / "net.cfg", torch.from_numpy(case.expected["region_in"])
+    size = tuple(int(v) for v in case.given["orig_wh"])
+    thresh = float(case.given["thresh"])
+    for percent in (30, 50, 80):
+        found = darknet.detections(raw, cfg, size, thresh, percent / 100)
+        for part, value in (("box", found.boxes), ("obj", found.objectness), ("prob", found.prob)):
+            case.equal(f"det_h{percent}_{part}", value)
+        kept = darknet.nms_sort(found, 0.45)
+        case.equal(f"det_h{percent}_nms_sort_45_obj", kept.objectness)
+        case.equal(f"det_h{percent}_nms_sort_45_prob", kept.prob)
+    case.equal("det_box_abs", darknet.detections(raw, cfg, size, thresh, relative=False).boxes)
+    found = darknet.detections(raw, cfg, size, float(case.given["map_thresh"]), map=case.folder / "eval200.map")
+    for part, value in (("box", found.boxes), ("obj", found.objectness), ("prob", found.prob)):
+        case.equal(f"det_map_{part}", value)
+    kept = darknet.nms_sort(found, 0.45)
+    case.equal("det_map_nms_sort_45_prob", kept.prob)
+    case.equal("det_map_nms_sort_45_obj", kept.objectness)
+    assert read_map(case.folder / "eval200.map", 31) == tuple(case.given["map"])
+
+
+@pytest.mark.parametrize("case", ["forward-9k"], indirect=True)
+def test_tree_arrays(case):
+    tree = case.net().labels
+    assert (np.asarray(tree.parents) == case.expected["tree_parent"]).all()
+    assert (tree.group == case.expected["tree_group"]).all()
+    assert (tree.child_group == case.expected["tree_child"]).all()
+    assert ((tree.child_group < 0) == (case.expected["tree_leaf"] != 0)).all()
+    assert (np.diff(tree.group_start) == case.expected["tree_group_size"]).all()
+    assert (tree.group_start[:-1] == case.expected["tree_group_offset"]).all()
+
+
+@pytest.mark.parametrize("case", ["bn-eps"], indirect=True)
+@torch.no_grad()
+def test_both_rules_of_inference(case):
+    image = torch.from_numpy(case.given["image"])
+    case.equal("out_cpu", case.net("cpu")(image))
+    case.equal("out_cudnn", case.net("cudnn")(image))
+
+
+@pytest.mark.parametrize("case", NETS[:2], indirect=True)
+def test_seen_of_both_headers(case):
+    header = case.net().origin.header
+    assert header.seen == int(case.expected["det_seen_in_file"])
+    assert header.has_long_seen == ("tiny" not in case.folder.name)
+
+
+@pytest.mark.parametrize("case", [*NETS, "bn-eps"], indirect=True)
+def test_no_array_is_left_out(case):
+    """Every key is looked at above, but for those with a reason."""
+    reasons = {
+        "_order": "the order inside Darknet's array is not important (README of the data)",
+        "region_out_after_get_boxes": "Darknet overwrites its output in place; ours is left as it is",
+    }
+    compared = (
+        "L", "region_", "det_box", "det_obj", "det_prob", "det_nms_", "det_h", "det_map_", "det_seen", "tree_",
+        "abs_prob_", "top_", "hier_probability", "out_",
+    )  # fmt: skip
+    for key in case.expected:
+        assert key.startswith(compared) or any(part in key for part in reasons), key

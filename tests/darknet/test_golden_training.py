@@ -1,0 +1,201 @@
+"""Losses, gradients and five updates against the original program (golden `train-*`, `classifier/*`)."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from yolo9k import darknet
+from yolo9k.config.schema import TrainConfig
+from yolo9k.darknet.recipe import config_of, train_values
+from yolo9k.darknet.weights import blocks
+from yolo9k.training.optimizer import build_optimizer, set_learning_rate
+from yolo9k.training.schedule import learning_rate
+from yolo9k.training.step import Stepper, TrainingStep
+
+LOOSE = 2e-4  # after five updates
+
+V2 = [
+    "base", "warm", "warm_last", "norescore", "nobiasmatch", "nobiasmatch_norescore_warm", "noabsolute",
+    "thresh", "scales", "nosoftmax", "cut", "empty", "half_empty",
+]  # fmt: skip
+TREE = [
+    "det", "det_warm", "cls", "cls_warm", "mix", "mix_warm", "inmix", "mapped", "mapped_mix", "norescore", "scales",
+    "nosoftmaxflag",
+]  # fmt: skip
+RUNS = [("train-v2", run) for run in ("u_const", "u_cross", "u_steps", "u_subdiv")]
+RUNS += [("train-9k", run) for run in ("u_mix", "u_cls", "u_det")]
+
+
+@pytest.mark.parametrize(("folder", "name"), [("train-v2", n) for n in V2] + [("train-9k", n) for n in TREE])
+def test_gradient_of_every_region_variant(golden, folder, name):
+    case = golden(folder)
+    variants = {variant["name"]: variant for variant in case.variants()["region_variants"]}
+    assert set(variants) == set(V2 if folder == "train-v2" else TREE)
+    variant = variants[name]
+    loss = darknet.region_loss(case.folder / variant["cfg"])
+    raw = torch.from_numpy(case.expected["region_in"]).requires_grad_()
+    loss(raw, case.tensor(variant["truth"]), seen=variant["seen_during_forward"]).backward()
+    case.equal(f"delta_pre_{name}", -raw.grad)
+    # Darknet's delta is with respect to the activated x, y and objectness; its cost is the sum of squares of that.
+    activated = loss.region.activate(raw.detach(), loss.scores)
+    case.equal(variant["region_out"], activated)
+    slope = activated * (1 - activated)
+    slope[:, :, 2:4], slope[:, :, 5:] = 1, 1
+    delta = -raw.grad / slope
+    case.equal(f"delta_{name}", delta)
+    assert delta.square().sum().item() == pytest.approx(float(case.expected[f"cost_{name}"]), rel=5e-5)
+
+
+@pytest.mark.parametrize("folder", ["train-v2", "train-9k"])
+@torch.no_grad()
+def test_statistics_of_a_batch(golden, folder):
+    case = golden(folder)
+    net = case.net().train()
+    seen = []
+    net.layers[0].norm.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    raw = net(case.tensor("image"))
+    case.equal("region_in_cudnn", raw.reshape(case.expected["region_in_cudnn"].shape))
+    # Of the stored statistics only the first layer's do not depend on how the CPU build normalises (by N - 1).
+    case.equal("bn_mean_L00", seen[0].mean(dim=(0, 2, 3)))
+    case.equal("bn_variance_L00", seen[0].var(dim=(0, 2, 3), unbiased=True))
+
+
+def named_parts(net):
+    """`Lnn_name` to the tensors of every convolution, as the reference data call them."""
+    for block in blocks(net):
+        number = int(block.name.split(".")[1])
+        parts = block.tensors
+        names = ("biases", "weights") if len(parts) == 2 else (
+            "biases", "scales", "rolling_mean", "rolling_variance", "weights",
+        )  # fmt: skip
+        yield from ((f"L{number:02d}_{name}", tensor) for name, tensor in zip(names, parts, strict=True))
+
+
+def compare_parts(case, net, prefix, tolerance, values=lambda tensor: tensor.detach()):
+    found = dict(named_parts(net))
+    keys = [key for key in case.expected if key.startswith(f"{prefix}_L")]
+    assert keys
+    for key in keys:
+        case.equal(key, values(found[key.removeprefix(f"{prefix}_")]), tolerance)
+
+
+@pytest.mark.parametrize(("folder", "run"), RUNS)
+def test_five_updates_of_the_detector(golden, folder, run):
+    case = golden(folder)
+    log = next(r for r in case.variants()["update_runs"] if r["name"] == run and r["bn"] == "cudnn")
+    net = case.net(cfg=f"net_{run}.cfg").train()
+    config = config_of(net.cfg)
+    adapter = darknet.region_loss(net.cfg)
+    images, truths = case.tensor(log["image"]), case.tensor(log["truth"])
+    step = TrainingStep(net, adapter.loss, device=torch.device("cpu"), precision="float32", images=config.train.batch)
+    stepper = Stepper(step, config.train, torch.contiguous_format)
+    size = config.train.batch // config.train.accumulate
+    parts = [
+        adapter.batch(images[start : start + size], truths[start : start + size])
+        for start in range(0, len(images), size)
+    ]
+    first = log["seen_before_first"] // config.train.batch
+    compare_first_gradient(case, net, step, parts, log, f"grad1_{run}_cudnn", config.train.batch)
+    for number, entry in enumerate(log["log"]):
+        rate = learning_rate(first + number + 1, config.train.steps, 1.0, config.train)
+        assert rate == pytest.approx(entry["rate"], rel=1e-6)
+        assert (first + number + 1) * config.train.batch == entry["seen"]
+        stepper(first + number, parts, rate)
+        if number in (0, 4):
+            tolerance = LOOSE if number else 5e-5
+            compare_parts(case, net, f"after{number + 1}_{run}_cudnn", tolerance)
+
+
+def compare_first_gradient(case, net, step, parts, log, prefix, images):
+    """The gradient before the first update: Darknet's is negative, and summed over the pictures."""
+    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    seen = log["seen_before_first"]
+    for part in parts:
+        seen += len(part)
+        torch.stack(list(step(part, part.images, seen).values())).sum().backward()
+    compare_parts(case, net, prefix, 5e-5, values=lambda tensor: -tensor.grad * images)
+    net.zero_grad(set_to_none=True)
+    for name, buffer in net.named_buffers():
+        buffer.copy_(buffers[name])
+
+
+@pytest.mark.parametrize("folder", ["flat", "tree"])
+@torch.no_grad()
+def test_classifier_layers_and_scores(golden, folder):
+    case = golden("classifier", folder)
+    image, net = case.tensor("image"), case.net("cpu")
+    outputs = net.layer_outputs(image)
+    keys = [key for key in case.expected if key.startswith("L")]
+    for key, output in zip(keys, outputs, strict=True):
+        case.equal(key, output)
+    case.equal("probs", outputs[-1])
+    usual = case.net()
+    case.equal("probs_cudnn", usual.layer_outputs(image)[-1])
+    final = outputs[-1]
+    if folder == "tree":
+        scores, tree = net.scores(), net.labels
+        absolute = scores.absolute(net(image)).exp()
+        final = absolute * torch.from_numpy(tree.child_group < 0)
+        case.equal("abs_prob_all", absolute)
+        case.equal("abs_prob_leaves", final)
+        assert (np.asarray(tree.parents) == case.expected["tree_parent"]).all()
+        assert (tree.group == case.expected["tree_group"]).all()
+        assert (tree.child_group == case.expected["tree_child"]).all()
+        assert ((tree.child_group < 0) == (case.expected["tree_leaf"] != 0)).all()
+        for number, threshold in enumerate(case.expected["top_thresholds"]):
+            for key, values in (("hierarchy_top", outputs[-1]), ("hierarchy_top_on_abs", absolute)):
+                found = scores.descend(values, float(threshold))
+                assert (found.numpy() == case.expected[key][number]).all(), (key, threshold)
+    assert (final.topk(case.expected["topk"].shape[1]).indices.numpy() == case.expected["topk"]).all()
+
+
+@pytest.mark.parametrize("folder", ["flat", "tree"])
+def test_classifier_training(golden, folder):
+    case = golden("classifier", folder)
+    (log,) = [run for run in case.variants()["update_runs"] if run["bn"] == "cudnn"]
+    net = case.net().train()
+    scores, label = net.scores(), case.tensor("label").long()
+    logits = torch.from_numpy(case.expected["train_logits"]).requires_grad_()
+    loss = scores.path_losses(logits, label)
+    loss.sum().backward()
+    case.equal("train_delta", -logits.grad)
+    assert loss.sum().item() == pytest.approx(float(case.expected["train_cost"]), rel=5e-5)
+    elementwise = np.zeros_like(case.expected["train_loss"])
+    rows = np.arange(len(label))[:, None]
+    np.add.at(elementwise, (rows, scores.path[label].numpy()), loss.detach().numpy())
+    case.equal("train_loss", elementwise)
+    case.equal("train_probs", scores.conditional(logits).exp())
+    config = TrainConfig.model_validate(train_values(net.cfg.net))
+    optimizer = build_optimizer(net, config)
+    for number, entry in enumerate(log["log"]):
+        cost = scores.loss(net(case.tensor("image")), label).sum()
+        assert cost.item() == pytest.approx(entry["cost"], rel=2e-4)
+        (cost / config.batch).backward()
+        if not number:
+            compare_parts(case, net, "grad1_cudnn", 5e-5, values=lambda tensor: -tensor.grad * config.batch)
+        rate = learning_rate(number + 1, config.steps, 1.0, config)
+        assert rate == pytest.approx(entry["rate"], rel=1e-6)
+        set_learning_rate(optimizer, rate)
+        optimizer.step()
+        nn.Module.zero_grad(net, set_to_none=True)
+        if number in (0, 4):
+            compare_parts(case, net, f"after{number + 1}_cudnn", LOOSE if number else 5e-5)
+
+
+def test_rates_of_every_policy(shared):
+    folder = shared("golden", "darknet", "lr")
+    for case in json.loads((folder / "lr.json").read_text()):
+        cfg = darknet.read_cfg(folder / case["cfg"])
+        config = TrainConfig.model_validate(train_values(cfg.net))
+        assert config.batch == case["net_batch"] * case["subdivisions"]
+        pairs = list(zip(case["batch_num"], case["rate"], strict=True))
+        pairs += [(seen // config.batch, rate) for seen, rate in case.get("seen_rate", [])]
+        for number, rate in pairs:
+            if number > config.steps and "poly" in case["name"]:
+                continue  # after the last batch Darknet's rate rises again; a run has ended there
+            found = learning_rate(number, config.steps, 1.0, config)
+            assert math.isclose(found, rate, rel_tol=1e-5, abs_tol=1e-6 * config.lr), (case["name"], number)

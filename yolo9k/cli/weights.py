@@ -1,0 +1,140 @@
+"""`yolo9k weights`: list, fetch and verify the official weights."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from yolo9k.cli.console import err, out, table, track, write_json
+from yolo9k.errors import ConfigError, WeightsError
+
+if TYPE_CHECKING:
+    from yolo9k.darknet.catalogue import Entry, Verdict
+
+app = typer.Typer(no_args_is_help=True, help="List, fetch and verify the official weights.")
+
+MB = 1_000_000
+
+JsonOption = Annotated[str, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")]
+
+
+@app.command("list")
+def list_weights(json: JsonOption = "") -> None:
+    """The models of the catalogue, and whether they are in the cache.
+
+    Example: yolo9k weights list
+    """
+    from yolo9k.darknet import catalogue
+
+    rows = [_row(entry) for entry in _entries(catalogue.names())]
+    if json:
+        write_json(json, {"folder": str(catalogue.weights_folder()), "models": rows})
+    listing = table("Models", ["name", "what it is", "MB", "in the cache"], map(_cells, rows))
+    listing.columns[1].justify = "left"
+    say = err if json == "-" else out
+    say.print(listing)
+    say.print(f"Cache: {catalogue.weights_folder()} (set YOLO9K_CACHE to move it)", markup=False)
+
+
+@app.command()
+def download(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Models of the catalogue.")] = None,
+    url: Annotated[
+        list[str] | None, typer.Option(help="Fetch the weights from here instead; may be given again for mirrors.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Fetch all models of the catalogue.")] = False,
+) -> None:
+    """Fetch models, with all that is needed to run them; a second call goes on where the first one broke off.
+
+    Example: yolo9k weights download yolov2-voc
+    """
+    from yolo9k.darknet import catalogue
+
+    if bool(names) == everything:
+        raise ConfigError(f"name models ({', '.join(catalogue.names())}) or give --all")
+    entries = _entries(names or catalogue.names())
+    if url and len(entries) > 1:
+        raise ConfigError(f"--url is the address of one model, but {len(entries)} are asked for")
+    for entry in entries:
+        files = catalogue.download(entry, track, url or ())
+        remark = "" if entry.weights.remote.hashes else " (size ok, hash unverified: none is known)"
+        out.print(f"have {files.weights}{remark}", markup=False)
+
+
+@app.command()
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Models; left out: those in the cache.")
+    ] = None,
+    json: JsonOption = "",
+) -> None:
+    """Check size and hash of each file in the cache; exits with 4 when one is wrong.
+
+    Example: yolo9k weights verify yolov2
+    """
+    from yolo9k.darknet import catalogue
+
+    verdicts = {entry.name: catalogue.verify(entry) for entry in _entries(names or catalogue.names())}
+    if not names:
+        verdicts = {name: found for name, found in verdicts.items() if _is_of_interest(found)}
+    if json:
+        write_json(json, {name: [_to_dict(verdict) for verdict in found] for name, found in verdicts.items()})
+    say = err if json == "-" else out
+    for name, found in verdicts.items():
+        for verdict in found:
+            reason = f": {verdict.reason}" if verdict.reason else ""
+            say.print(f"{name}  {verdict.path}  {verdict.condition}{reason}", markup=False)
+    if not verdicts:
+        say.print(f"no weights in {catalogue.weights_folder()}; see: yolo9k weights list", markup=False)
+    _refuse_wrong(verdicts)
+
+
+def _entries(names: list[str]) -> "list[Entry]":
+    """The models of these names, each once."""
+    return list({entry.name: entry for entry in map(_entry, names)}.values())
+
+
+def _entry(name: str) -> "Entry":
+    from yolo9k.darknet import catalogue
+
+    entry = catalogue.find(name)
+    if entry is None:
+        raise WeightsError(f"{name}: no model of the catalogue; {catalogue.near(name)}")
+    return entry
+
+
+def _row(entry: "Entry") -> dict[str, Any]:
+    from yolo9k.darknet.catalogue import is_cached
+
+    return {
+        "name": entry.name,
+        "kind": entry.kind,
+        "description": entry.description,
+        "score": entry.score,
+        "bytes": entry.weights.remote.sizes[0],
+        "cached": is_cached(entry),
+        "weights": str(entry.weights.place),
+        "urls": entry.weights.remote.urls,
+    }
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
+    score = f"; {row['score']}" if row["score"] else ""
+    what = f"{row['kind']}: {row['description']}{score}"
+    return row["name"], what, f"{row['bytes'] / MB:.1f}", "yes" if row["cached"] else "no"
+
+
+def _is_of_interest(found: "list[Verdict]") -> bool:
+    """Whether the weights, which come first, are there, or something is wrong: texts alone may be another model's."""
+    return found[0].condition != "missing" or any(verdict.condition == "wrong" for verdict in found)
+
+
+def _to_dict(verdict: "Verdict") -> dict[str, str]:
+    return {"path": str(verdict.path), "condition": verdict.condition, "reason": verdict.reason}
+
+
+def _refuse_wrong(verdicts: "dict[str, list[Verdict]]") -> None:
+    wrong = {verdict.path: verdict for found in verdicts.values() for verdict in found if verdict.condition == "wrong"}
+    if wrong:
+        first = next(iter(wrong.values()))
+        others = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise WeightsError(f"{first.path}: {first.reason}{others}; remove it, then: yolo9k weights download")

@@ -1,0 +1,53 @@
+"""Darknet's cfgs, weights, pictures and numbers.
+
+>>> from yolo9k import darknet
+>>> net = darknet.load("yolov2.cfg", "yolov2.weights")
+>>> raw = net(images)                       # the input of [region]
+>>> found = darknet.detections(raw[0], net.cfg, (640, 480), thresh=.25)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from yolo9k.darknet.api import detections, load, region_loss, save
+    from yolo9k.darknet.cfg import Cfg, parse_cfg, read_cfg
+    from yolo9k.darknet.images import letterbox, resize
+    from yolo9k.darknet.network import DarknetNetwork
+    from yolo9k.darknet.region import DarknetDetections, nms_obj, nms_sort
+    from yolo9k.darknet.weights import Header
+
+__all__ = [
+    "Cfg",
+    "DarknetDetections",
+    "DarknetNetwork",
+    "Header",
+    "detections",
+    "letterbox",
+    "load",
+    "nms_obj",
+    "nms_sort",
+    "parse_cfg",
+    "read_cfg",
+    "region_loss",
+    "resize",
+    "save",
+]
+
+_HOMES = {
+    "api": ("detections", "load", "region_loss", "save"),
+    "cfg": ("Cfg", "parse_cfg", "read_cfg"),
+    "images": ("letterbox", "resize"),
+    "network": ("DarknetNetwork",),
+    "region": ("DarknetDetections", "nms_obj", "nms_sort"),
+    "weights": ("Header",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for on first use, so that the catalogue of weights need not load torch."""
+    from importlib import import_module
+
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"yolo9k.darknet.{home}"), name)
+    raise AttributeError(f"module 'yolo9k.darknet' has no attribute {name!r}")

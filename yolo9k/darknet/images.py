@@ -1,0 +1,420 @@
+"""Darknet's own picture arithmetic (`image.c`, `data.c`), in float32 and in its order of operations.
+
+**Pictures.** Every function takes a picture either as uint8 (H, W, 3) RGB, which is divided by 255 as
+`load_image_color` does, or as floats in [0, 1]: (3, H, W), Darknet's own layout, or (H, W, 3) unless the first
+axis is 3 long, too. Every function returns a new float32 (3, H, W), so results can be passed on. Sizes are
+(width, height), offsets (x, y), both in pixels.
+
+Random numbers are arguments. What Darknet draws for one picture is a `DetectionAugmentation` or a
+`ClassificationAugmentation`; `draw_detection` and `draw_classification` draw one from a numpy generator.
+
+All functions raise `ConfigError` for an array that is no such picture and for sizes below one pixel.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from yolo9k.boxes import Array
+from yolo9k.errors import ConfigError
+
+LastRow = Literal["right", "darknet"]
+
+GREY = 0.5  # what surrounds a letterboxed or placed picture
+TRUTH_SLOTS = 30  # boxes of one picture that the region layer reads
+NO_BOX = 999_999  # stands for all four sides of a label without a box (`correct_boxes`)
+SMALLEST = 0.001  # smaller boxes are dropped (`fill_truth_detection`), relative to the canvas
+
+
+def to_chw(image: np.ndarray) -> np.ndarray:
+    """A picture as float32 (3, H, W) in [0, 1] (`load_image_stb`)."""
+    return _unit(_planes(image))
+
+
+def _planes(image: np.ndarray) -> np.ndarray:
+    """The picture's channels as a view (3, H, W) of bytes or floats."""
+    image = np.asarray(image)
+    if image.ndim == 3 and image.size:
+        if image.dtype == np.uint8 and image.shape[2] == 3:
+            return image.transpose(2, 0, 1)
+        if np.issubdtype(image.dtype, np.floating) and 3 in (image.shape[0], image.shape[2]):
+            return image if image.shape[0] == 3 else image.transpose(2, 0, 1)
+    found = f"{image.dtype} {image.shape}"
+    raise ConfigError(f"a picture is uint8 (H, W, 3) RGB or floats (3, H, W) of at least one pixel, not {found}")
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    """Bytes or floats of a picture as a new array, float32 in [0, 1]."""
+    floats = np.array(values, np.float32, order="C")
+    return np.divide(floats, np.float32(255), out=floats) if values.dtype == np.uint8 else floats
+
+
+def _check_size(size_wh: tuple[int, int]) -> None:
+    if min(size_wh) < 1:
+        raise ConfigError(f"a picture is at least 1 pixel wide and high, not {size_wh[0]}x{size_wh[1]}")
+
+
+def resize(image: np.ndarray, size_wh: tuple[int, int], *, last_row: LastRow = "right") -> np.ndarray:
+    """The picture at another size (`resize_image`): linear between pixels, corners on corners, no antialiasing.
+
+    Where Darknet's float32 position of the last row falls just short of the picture's last row, it leaves out
+    nearly all of it and the row is nearly black. `last_row`: "darknet" does the same; "right" adds what is missing.
+    A height of 1, with which Darknet reads outside its memory, gives the first row.
+    """
+    return _resize(_planes(image), size_wh, last_row)
+
+
+def _resize(planes: np.ndarray, size_wh: tuple[int, int], last_row: LastRow) -> np.ndarray:
+    _check_size(size_wh)
+    h, (width, height) = planes.shape[1], size_wh
+    upper, share = _positions(h, height)
+    lower = np.minimum(upper + 1, h - 1)
+    lower_share = np.where(upper + 1 < h, share, np.float32(0))
+    if last_row == "darknet":
+        lower_share[-1] = 0
+    rows, number = np.unique(np.stack([upper, lower]), return_inverse=True)  # a small target skips most rows
+    upper, lower = number.reshape(2, height)
+    part = _resize_across(planes[:, rows], width)
+    return (1 - share)[:, None] * part[:, upper] + lower_share[:, None] * part[:, lower]
+
+
+def _resize_across(planes: np.ndarray, width: int) -> np.ndarray:
+    w = planes.shape[2]
+    left, share = _positions(w, width)
+    right = np.minimum(left + 1, w - 1)
+    part: np.ndarray = (1 - share) * _unit(planes[:, :, left]) + share * _unit(planes[:, :, right])
+    part[:, :, -1] = _unit(planes[:, :, -1])  # Darknet copies the last column; so a width of 1 gives it, too
+    return part
+
+
+def _positions(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of `target` pixels, the `source` pixel at or before each, and how far each lies beyond it (float32)."""
+    scale = np.float32(source - 1) / np.float32(max(target - 1, 1))
+    position = np.arange(target, dtype=np.float32) * scale
+    first = position.astype(np.intp)
+    return first, position - first.astype(np.float32)
+
+
+def letterbox_wh(picture_wh: tuple[int, int], canvas_wh: tuple[int, int]) -> tuple[int, int]:
+    """The size of a picture letterboxed into a canvas (`letterbox_image`, `correct_region_boxes`): truncated integers.
+
+    At least 1 pixel, where Darknet can come to 0 (and leaves out the picture, or divides by 0).
+    """
+    _check_size(picture_wh)
+    _check_size(canvas_wh)
+    (w, h), (canvas_w, canvas_h) = picture_wh, canvas_wh
+    if np.float32(canvas_w) / np.float32(w) < np.float32(canvas_h) / np.float32(h):
+        return canvas_w, max(1, h * canvas_w // w)
+    return max(1, w * canvas_h // h), canvas_h
+
+
+def letterbox(image: np.ndarray, size_wh: tuple[int, int], *, last_row: LastRow = "right") -> np.ndarray:
+    """The picture in the middle of a grey canvas of `size_wh`, its aspect kept (`letterbox_image`).
+
+    `last_row` as in `resize`.
+    """
+    _, h, w = _planes(image).shape
+    new_w, new_h = letterbox_wh((w, h), size_wh)
+    left, top = (size_wh[0] - new_w) // 2, (size_wh[1] - new_h) // 2
+    canvas = grey(size_wh)
+    canvas[:, top : top + new_h, left : left + new_w] = resize(image, (new_w, new_h), last_row=last_row)
+    return canvas
+
+
+def grey(size_wh: tuple[int, int]) -> np.ndarray:
+    """An empty canvas, all .5."""
+    _check_size(size_wh)
+    return np.full((3, size_wh[1], size_wh[0]), GREY, np.float32)
+
+
+def center_crop(image: np.ndarray, size_wh: tuple[int, int], *, last_row: LastRow = "right") -> np.ndarray:
+    """The largest square in the middle, resized (`center_crop_image`); `last_row` as in `resize`."""
+    planes = _planes(image)
+    _, h, w = planes.shape
+    side = min(w, h)
+    left, top = (w - side) // 2, (h - side) // 2
+    return _resize(planes[:, top : top + side, left : left + side], size_wh, last_row)
+
+
+def place(image: np.ndarray, size_wh: tuple[int, int], offset_xy: tuple[int, int], canvas: np.ndarray) -> np.ndarray:
+    """A copy of the canvas with the picture at `size_wh` laid on it (`place_image`); what reaches over is cut off.
+
+    Linear between pixels, zero outside the picture: an enlarged one fades to black at its right and lower border.
+    A width or height of 0 or less lays down nothing.
+    """
+    placed, planes = to_chw(canvas), _planes(image)
+    _, h, w = planes.shape
+    (new_w, new_h), (left, top) = size_wh, offset_xy
+    columns = np.arange(max(0, -left), min(new_w, placed.shape[2] - left))
+    rows = np.arange(max(0, -top), min(new_h, placed.shape[1] - top))
+    if len(columns) and len(rows):
+        x = columns.astype(np.float32) / np.float32(new_w) * np.float32(w)
+        y = rows.astype(np.float32) / np.float32(new_h) * np.float32(h)
+        placed[:, rows[0] + top : rows[-1] + top + 1, columns[0] + left : columns[-1] + left + 1] = _interpolate(
+            planes, x[None, :], y[:, None]
+        )
+    return placed
+
+
+def _interpolate(planes: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Values at float32 places that broadcast to (rows, columns) (`bilinear_interpolate`): zero outside."""
+    _, h, w = planes.shape
+    framed = np.pad(planes, ((0, 0), (1, 1), (1, 1))).reshape(3, -1)
+    left, top = np.floor(x), np.floor(y)
+    dx, dy = x - left, y - top
+
+    def pixel(right: int, down: int) -> np.ndarray:
+        column = np.clip(left + right, -1, w).astype(np.intp) + 1
+        row = np.clip(top + down, -1, h).astype(np.intp) + 1
+        return _unit(framed.take(row * (w + 2) + column, axis=1))
+
+    result: np.ndarray = (1 - dy) * (1 - dx) * pixel(0, 0)
+    result += dy * (1 - dx) * pixel(0, 1)
+    result += (1 - dy) * dx * pixel(1, 0)
+    result += dy * dx * pixel(1, 1)
+    return result
+
+
+def rotate_crop(
+    image: np.ndarray,
+    radians: float,
+    scale: float,
+    size_wh: tuple[int, int],
+    offset_xy: tuple[float, float],
+    aspect: float,
+) -> np.ndarray:
+    """A turned, scaled and stretched cut-out around the picture's middle, moved by the offset (`rotate_crop_image`).
+
+    Linear between pixels, zero outside. `scale` and `aspect` are above 0, else `ConfigError`.
+    """
+    _check_size(size_wh)
+    if not (scale > 0 and aspect > 0):
+        raise ConfigError(f"scale and aspect are above 0, not {scale} and {aspect}")
+    planes = _planes(image)
+    _, h, w = planes.shape
+    # Darknet's arguments are floats, but its constants doubles: all but the offset's part is computed in double.
+    s, stretch = np.float32(scale), np.float32(aspect)
+    dx, dy = np.float32(offset_xy[0]) / s * stretch, np.float32(offset_xy[1]) / s
+    across = (np.arange(size_wh[0]) - size_wh[0] / 2) / float(s) * float(stretch) + float(dx)
+    down = ((np.arange(size_wh[1]) - size_wh[1] / 2) / float(s) + float(dy))[:, None]
+    sin, cos = np.sin(float(np.float32(radians))), np.cos(float(np.float32(radians)))
+    x = cos * across - sin * down + w / 2
+    y = sin * across + cos * down + h / 2
+    return _interpolate(planes, x.astype(np.float32), y.astype(np.float32))
+
+
+def flip(image: np.ndarray) -> np.ndarray:
+    """Left and right swapped (`flip_image`)."""
+    return _unit(_planes(image)[:, :, ::-1])
+
+
+def distort(image: np.ndarray, hue: float, saturation: float, exposure: float) -> np.ndarray:
+    """Shift the hue (1 is the whole circle), multiply saturation and value (`distort_image`).
+
+    The saturation may exceed 1 on the way; the result is cut to [0, 1] at the end.
+    """
+    h, s, v = _rgb_to_hsv(_unit(_planes(image)))
+    h = h + np.float32(hue)
+    h = np.where(h > 1, h - 1, h)  # once, not a remainder: 1 itself stays
+    h = np.where(h < 0, h + 1, h)
+    return np.clip(_hsv_to_rgb(h, s * np.float32(saturation), v * np.float32(exposure)), 0, 1)
+
+
+def _rgb_to_hsv(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hue, saturation and value in [0, 1] (`rgb_to_hsv`); the hue of grey, which is 0/0 in Darknet, is 0."""
+    r, g, b = rgb
+    value = rgb.max(axis=0)
+    delta = value - rgb.min(axis=0)
+    range_ = np.where(delta > 0, delta, np.float32(1))
+    hue = np.where(r == value, (g - b) / range_, np.where(g == value, 2 + (b - r) / range_, 4 + (r - g) / range_))
+    hue = np.where(hue < 0, hue + 6, hue) / 6
+    return hue, delta / np.where(value > 0, value, np.float32(1)), value
+
+
+def _hsv_to_rgb(hue: np.ndarray, s: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """The inverse, (3, H, W) (`hsv_to_rgb`)."""
+    sixth = 6 * hue
+    index = np.floor(sixth)
+    part = sixth - index
+    p, q, t = v * (1 - s), v * (1 - s * part), v * (1 - s * (1 - part))
+    sector = np.where((index < 0) | (index > 5), 5, index).astype(np.intp)  # Darknet's last branch takes all others
+    columns = ((v, q, p, p, t, v), (t, v, v, q, p, p), (p, p, t, v, v, q))
+    return np.stack([np.choose(sector, column) for column in columns])
+
+
+def place_truths(
+    labels: np.ndarray, *, flip: bool, dx: float, dy: float, sx: float, sy: float, slots: int = TRUTH_SLOTS
+) -> np.ndarray:
+    """Labels moved with their picture (`fill_truth_detection`), in their order, which Darknet shuffles before.
+
+    `labels`: (N, 5) of class, x, y, w, h as in a label file, relative to the picture. Each side becomes
+    side * `sx` - `dx` (`sy`, `dy`), mirrored if `flip`, cut to [0, 1]. The first `slots` labels stay; of them, those
+    thinner or lower than .001 go. A label at x = y = 0 has no box, only a class: its sides become 999999.
+    Returns Darknet's truth, float32 (slots, 5) of x, y, w, h, class, relative to the canvas, zeros behind the last.
+    """
+    rows = np.asarray(labels, np.float32).reshape(-1, 5)[:slots]
+    centre, size = rows[:, 1:3], rows[:, 3:5]
+    scale, shift = np.array([sx, sy], np.float32), np.array([dx, dy], np.float32)
+    first, last = (centre - size / 2) * scale - shift, (centre + size / 2) * scale - shift
+    if flip:
+        first[:, 0], last[:, 0] = 1 - last[:, 0], 1 - first[:, 0]
+    first, last = first.clip(0, 1), last.clip(0, 1)
+    moved = np.concatenate([(first + last) / 2, (last - first).clip(0, 1), rows[:, :1]], axis=1)
+    moved[(centre == 0).all(axis=1), :4] = NO_BOX
+    kept = moved[(moved[:, 2:4] >= np.float32(SMALLEST)).all(axis=1)]
+    truth = np.zeros((slots, 5), np.float32)
+    truth[: len(kept)] = kept
+    return truth
+
+
+@dataclass(frozen=True)
+class DetectionAugmentation:
+    """The numbers drawn for one training picture of a detector (`load_data_detection`).
+
+    The picture gets the size (nw, nh) = `size_wh` at (dx, dy) = `offset_xy`, in pixels of the canvas. These are
+    floats: pixels are placed by their integer parts, labels by the full numbers, as in Darknet.
+    """
+
+    size_wh: tuple[float, float]
+    offset_xy: tuple[float, float]
+    hue: float = 0.0
+    saturation: float = 1.0
+    exposure: float = 1.0
+    flip: bool = False
+
+    def image(self, image: np.ndarray, canvas_wh: tuple[int, int]) -> np.ndarray:
+        """The picture placed on grey, distorted, then perhaps flipped: (3, canvas_h, canvas_w)."""
+        (new_w, new_h), (left, top) = (
+            tuple(int(np.float32(n)) for n in pair) for pair in (self.size_wh, self.offset_xy)
+        )
+        placed = place(image, (new_w, new_h), (left, top), grey(canvas_wh))
+        distorted = distort(placed, self.hue, self.saturation, self.exposure)
+        return flip(distorted) if self.flip else distorted
+
+    def truths(self, labels: np.ndarray, canvas_wh: tuple[int, int], *, slots: int = TRUTH_SLOTS) -> np.ndarray:
+        """The labels (N, 5) of a label file as truth (slots, 5), see `place_truths`."""
+        canvas = np.array(canvas_wh, np.float32)
+        dx, dy = -np.array(self.offset_xy, np.float32) / canvas
+        sx, sy = np.array(self.size_wh, np.float32) / canvas
+        return place_truths(labels, flip=self.flip, dx=dx, dy=dy, sx=sx, sy=sy, slots=slots)
+
+
+def draw_detection(
+    rng: np.random.Generator,
+    picture_wh: tuple[int, int],
+    net_wh: tuple[int, int],
+    *,
+    jitter: float,
+    hue: float,
+    saturation: float,
+    exposure: float,
+) -> DetectionAugmentation:
+    """Draw as `load_data_detection` does, in its order, with the cfg's numbers.
+
+    The aspect is jittered and the picture fitted into the canvas, never zoomed. A canvas that is not square and a
+    picture that does not fit beside it give negative offsets. Raises `ConfigError` unless 0 <= `jitter` < 1.
+    """
+    if not 0 <= jitter < 1:
+        raise ConfigError(f"jitter is from 0 to below 1, not {jitter}")
+    (w, h), (net_w, net_h) = picture_wh, net_wh
+    aspect = (w + rng.uniform(-1, 1) * jitter * w) / (h + rng.uniform(-1, 1) * jitter * h)
+    new_w, new_h = (net_h * aspect, float(net_h)) if aspect < 1 else (float(net_w), net_w / aspect)
+    left, top = _uniform(rng, 0, net_w - new_w), _uniform(rng, 0, net_h - new_h)
+    colours = _draw_colours(rng, hue, saturation, exposure)
+    return DetectionAugmentation((new_w, new_h), (left, top), *colours, flip=bool(rng.integers(2)))
+
+
+@dataclass(frozen=True)
+class ClassificationAugmentation:
+    """The numbers drawn for one training picture of a classifier (`load_image_augment_paths`), see `rotate_crop`."""
+
+    radians: float
+    scale: float
+    offset_xy: tuple[float, float]
+    aspect: float
+    hue: float = 0.0
+    saturation: float = 1.0
+    exposure: float = 1.0
+    flip: bool = False
+
+    def image(self, image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
+        """The cut-out of `size_wh`, perhaps flipped, then distorted: the other order than a detector's."""
+        crop = rotate_crop(image, self.radians, self.scale, size_wh, self.offset_xy, self.aspect)
+        return distort(flip(crop) if self.flip else crop, self.hue, self.saturation, self.exposure)
+
+
+def draw_classification(
+    rng: np.random.Generator,
+    picture_wh: tuple[int, int],
+    size: int,
+    *,
+    angle: float,
+    aspect: float,
+    min_crop: int,
+    max_crop: int,
+    hue: float,
+    saturation: float,
+    exposure: float,
+) -> ClassificationAugmentation:
+    """Draw as `random_augment_args` does, in its order, with the cfg's numbers: `angle` in degrees, `size` square."""
+    w, h = picture_wh
+    stretch = _draw_scale(rng, aspect)
+    shorter = max(1, int(min(h, w * stretch)))  # Darknet divides by 0 where a thin picture gets narrower than a pixel
+    scale = int(rng.integers(min_crop, max_crop, endpoint=True)) / shorter
+    radians = float(np.radians(_uniform(rng, -angle, angle)))
+    free_x, free_y = (w * scale / stretch - size) / 2, (h * scale - size) / 2
+    offset_xy = _uniform(rng, -free_x, free_x), _uniform(rng, -free_y, free_y)
+    flipped = bool(rng.integers(2))
+    colours = _draw_colours(rng, hue, saturation, exposure)
+    return ClassificationAugmentation(radians, scale, offset_xy, stretch, *colours, flip=flipped)
+
+
+def _uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Between the two, whichever is larger (`rand_uniform`)."""
+    return float(rng.uniform(min(low, high), max(low, high)))
+
+
+def _draw_scale(rng: np.random.Generator, most: float) -> float:
+    """U(1, most) or its inverse, evenly (`rand_scale`)."""
+    scale = _uniform(rng, 1.0, most)
+    return scale if rng.integers(2) else 1 / scale
+
+
+def _draw_colours(
+    rng: np.random.Generator, hue: float, saturation: float, exposure: float
+) -> tuple[float, float, float]:
+    """Arguments of `distort` (`random_distort_image`)."""
+    return _uniform(rng, -hue, hue), _draw_scale(rng, saturation), _draw_scale(rng, exposure)
+
+
+def correct_boxes(
+    cxcywh: Array, picture_wh: tuple[int, int], net_wh: tuple[int, int], *, relative: bool = True
+) -> Array:
+    """Boxes (..., 4) relative to a letterboxed network input as boxes of the picture (`correct_region_boxes`).
+
+    Centre and size, relative to the picture or, with `relative=False`, in its pixels. The border is taken as exactly
+    half the rest, while `letterbox` pads by whole pixels: half a pixel of the network off where the rest is odd.
+    """
+    new_wh = letterbox_wh(picture_wh, net_wh)
+    border = [(net - new) / 2 / net for net, new in zip(net_wh, new_wh, strict=True)]
+    shown = [np.float32(new) / np.float32(net) for net, new in zip(net_wh, new_wh, strict=True)]
+    growth = [np.float32(net) / np.float32(new) for net, new in zip(net_wh, new_wh, strict=True)]
+    # Darknet computes the centre in double, all the rest in float.
+    moved = (cxcywh - _row(cxcywh, *border, 0, 0, double=True)) / _row(cxcywh, *shown, 1, 1, double=True)
+    boxes = _as_type(cxcywh, moved) * _row(cxcywh, 1, 1, *growth)
+    return boxes if relative else boxes * _row(cxcywh, *picture_wh, *picture_wh)
+
+
+def _row(like: Array, *values: float | np.float32, double: bool = False) -> Array:
+    """Four numbers in the library and type of `like`, or as doubles."""
+    numbers = [float(value) for value in values]
+    if isinstance(like, torch.Tensor):
+        return like.new_tensor(numbers, dtype=torch.float64 if double else like.dtype)
+    return np.array(numbers, np.float64 if double else like.dtype)
+
+
+def _as_type(like: Array, values: Array) -> Array:
+    """Values rounded to the type of `like`."""
+    return values.to(like.dtype) if isinstance(like, torch.Tensor) else values.astype(like.dtype)

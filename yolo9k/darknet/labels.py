@@ -1,0 +1,59 @@
+"""The label files that a cfg names: `tree=` and `map=`, whose paths Darknet takes from where it was started."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from yolo9k.darknet.cfg import Cfg, Section
+from yolo9k.wordtree import WordTree, read_map, read_names, read_tree
+
+
+def find_labels(cfg: Cfg, tree: str | Path | None = None, names: str | Path | None = None) -> WordTree | None:
+    """The labels of a cfg: its tree, else names; none where there are neither, or the tree is not here.
+
+    `tree` and `names` are files given by the user, which must be there; names of a tree that nobody gives are its
+    ids. Raises `WeightsError` where their number is not the cfg's, `DataError` for what cannot be read.
+    """
+    section = _classes_section(cfg)
+    if section is None:
+        return None
+    if "tree" in section.values:
+        path = Path(tree) if tree is not None else _beside(cfg, section.values["tree"])
+        labels = None if path is None else read_tree(path, names, _ids_beside(path))
+    else:
+        labels = None if names is None else read_names(names)
+    if labels is not None and section.name == "region" and len(labels) != section.get("classes", 20):
+        raise section.error("classes", f"{section.get('classes', 20)}, but there are {len(labels)} labels")
+    return labels
+
+
+def find_map(cfg: Cfg, classes: int, map: str | Path | Sequence[int] | None = None) -> tuple[int, ...] | None:
+    """The nodes that the classes of a data set mean: given as a file or numbers, else the cfg's `map=`, if any.
+
+    Raises `WeightsError` where the cfg names a file that is not here, `DataError` for a wrong one.
+    """
+    if map is not None and not isinstance(map, str | Path):
+        return tuple(map)
+    written = cfg.region.values.get("map")
+    if map is None and written is None:
+        return None
+    path = _beside(cfg, str(written)) if map is None else Path(map)
+    if path is None:
+        raise cfg.region.error("map", f"{written} is not here; say where the map is")
+    return read_map(path, classes)
+
+
+def _classes_section(cfg: Cfg) -> Section | None:
+    return next((section for section in cfg.layers if section.name in ("region", "softmax")), None)
+
+
+def _beside(cfg: Cfg, written: str) -> Path | None:
+    """The file that a cfg means: from the cfg's own folder, from the one above (`cfg/`, `data/`), from here."""
+    folders = (cfg.folder, cfg.folder.parent, Path())
+    candidates = [folder / name for folder in folders for name in (written, Path(written).name)]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _ids_beside(tree: Path) -> Path | None:
+    """`9k.labels` beside `9k.tree`, where it is there."""
+    labels = tree.with_suffix(".labels")
+    return labels if labels.is_file() else None

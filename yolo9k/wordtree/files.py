@@ -1,0 +1,95 @@
+"""Darknet's text files of labels: `.tree`, `.labels`, `.names` and `.map` (Darknet `tree.c: read_tree`).
+
+A tree has a line `id parent` for each node, the parent a line number from 0 or -1. A map has a node number on
+each line: line c is what class c of a data set is called in the tree.
+"""
+
+from pathlib import Path
+
+from yolo9k.errors import DataError
+from yolo9k.wordtree.tree import WordTree
+
+MOST_NODES = 10_000_000
+
+
+def read_tree(path: str | Path, names: str | Path | None = None, labels: str | Path | None = None) -> WordTree:
+    """The tree of a `.tree` file; names from a `.names` file, ids from a `.labels` file, else the tree's own.
+
+    Raises `DataError` with file and line for what Darknet would take silently: siblings apart, a parent after its
+    child, an id twice, words for numbers, files of different length.
+    """
+    path = Path(path)
+    ids: list[str] = []
+    parents: list[int] = []
+    for number, line in enumerate(read_lines(path), 1):
+        parts = line.split()
+        if len(parts) != 2:
+            raise DataError(f"{path}:{number}: {_shown(line)}: a node is written: id parent")
+        ids.append(parts[0])
+        parents.append(_number(parts[1], f"{path}:{number}: parent", least=-1))
+    own = ids if labels is None else _same_length(Path(labels), ids, path)
+    shown = own if names is None else _same_length(Path(names), ids, path)
+    try:
+        return WordTree(tuple(own), tuple(shown), tuple(parents))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def read_names(path: str | Path) -> WordTree:
+    """A flat label set from a `.names` file, one name a line. Raises `DataError`."""
+    path = Path(path)
+    try:
+        return WordTree.flat(read_lines(path))
+    except DataError as error:
+        raise error if str(error).startswith(str(path)) else DataError(f"{path}: {error}") from error
+
+
+def read_map(path: str | Path, nodes: int) -> tuple[int, ...]:
+    """The nodes of a `.map` file, each below `nodes`. Raises `DataError` with the line."""
+    path = Path(path)
+    lines = enumerate(read_lines(path), 1)
+    return tuple(_number(line, f"{path}:{number}: node", least=0, most=nodes - 1) for number, line in lines)
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a text file without blanks at their ends; empty lines at the end of the file do not count.
+
+    Raises `DataError` where it is missing, no text, or has an empty line inside.
+    """
+    try:
+        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as text: {getattr(error, 'strerror', None) or error}") from error
+    while lines and not lines[-1]:
+        lines.pop()
+    if not lines:
+        raise DataError(f"{path}: is empty")
+    if len(lines) > MOST_NODES:
+        raise DataError(f"{path}: {len(lines):,} lines are more than {MOST_NODES:,}")
+    if "" in lines:
+        raise DataError(f"{path}:{lines.index('') + 1}: an empty line; every line stands for one label")
+    return lines
+
+
+def _same_length(path: Path, ids: list[str], tree: Path) -> list[str]:
+    lines = read_lines(path)
+    if len(lines) != len(ids):
+        raise DataError(f"{path}: {len(lines)} lines for the {len(ids)} nodes of {tree}")
+    return lines
+
+
+def _number(text: str, place: str, *, least: int, most: int | None = None) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least or (most is not None and value > most):
+        allowed = f"{least} or more" if most is None else f"{least} to {most}"
+        raise DataError(f"{place} must be a whole number, {allowed}, not {_shown(text)}")
+    return value
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}…")
