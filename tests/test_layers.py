@@ -31,6 +31,8 @@ LAYERS = {
     "darknet": 3,
     "checkpoint": 3,
     "build": 4,
+    "pretrained": 4,
+    "inspection": 4,
     "inference": 5,
     "evaluation": 6,
     "export": 6,
@@ -44,6 +46,7 @@ NEIGHBOURS = {  # imports inside one layer that are wanted
     "samples": {"boxes"},
     "anchor_plots": {"anchors"},
     "training": {"evaluation"},
+    "pretrained": {"build"},
 }
 HEAVY = ("torch", "torchvision", "pydantic", "numpy", "cv2", "albumentations", "matplotlib", "pycocotools")
 

@@ -35,12 +35,15 @@ class Checkpoint:
     """A detector: `weights` are those to use (averaged ones where the run kept them).
 
     `training` is what going on with the run needs (optimiser, step, raw weights); none in a finished file.
+    `darknet`: of weights that came from a Darknet file its `major`, `minor`, `revision` and `seen`, and how many of
+    the network's convolutions (`blocks`) it held; then the file can be written again byte for byte.
     """
 
     config: Config
     labels: WordTree
     weights: Mapping[str, Tensor]
     training: Mapping[str, Any] | None = None
+    darknet: Mapping[str, int] | None = None
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
@@ -55,6 +58,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "labels": checkpoint.labels.to_dict(),
         "weights": {name: value.detach().cpu().contiguous() for name, value in checkpoint.weights.items()},
         "training": checkpoint.training,
+        "darknet": checkpoint.darknet,
     }
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -89,7 +93,7 @@ def load(path: Path) -> Checkpoint:
     try:
         config = Config.model_validate(stored["config"])
         labels = WordTree.from_dict(stored["labels"])
-        return Checkpoint(config, labels, dict(stored["weights"]), stored["training"])
+        return Checkpoint(config, labels, dict(stored["weights"]), stored["training"], stored.get("darknet"))
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, DataError) as error:
         raise WeightsError(f"{path}: checkpoint is incomplete: {' '.join(str(error).split())}") from error
 

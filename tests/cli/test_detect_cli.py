@@ -13,6 +13,7 @@ from yolo9k.build import build_network
 from yolo9k.checkpoint import Checkpoint
 from yolo9k.cli.detect import detect
 from yolo9k.config import load_config
+from yolo9k.darknet import catalogue
 from yolo9k.errors import ConfigError, DataError, EnvironmentFault, WeightsError
 from yolo9k.wordtree import WordTree
 
@@ -120,8 +121,10 @@ def test_options_reach_the_detector(run, photos, tmp_path):
 
 
 def test_the_newest_run_is_the_default(run, photos, weights, monkeypatch):
-    message = error_of(run(photos, weights=""), ConfigError)
-    assert "no weights: name a run or checkpoint with --weights" in message
+    official = catalogue.ENTRIES["yolov2"]
+    nowhere = replace(official.weights, remote=replace(official.weights.remote, urls=("http://127.0.0.1:9/x",)))
+    monkeypatch.setitem(catalogue.ENTRIES, "yolov2", replace(official, weights=nowhere))
+    assert "yolov2.weights could not be fetched from" in error_of(run(photos, weights=""), WeightsError)
     assert "\n" not in message
     monkeypatch.chdir(weights.parents[3])
     assert run(photos, "--no-draw", weights="").exit_code == 0
@@ -160,7 +163,9 @@ def test_numbers_out_of_range_are_usage_errors(run, photos):
 
 
 def test_weights_that_are_none(run, photos, tmp_path):
-    assert "no such checkpoint" in error_of(run(photos, weights=tmp_path / "x.pt"), WeightsError)
+    assert "no such file or run, and no model of the catalogue" in error_of(
+        run(photos, weights=tmp_path / "x.pt"), WeightsError
+    )
     (tmp_path / "x.pt").write_text("<html>")
     assert "not a checkpoint that can be read" in error_of(run(photos, weights=tmp_path / "x.pt"), WeightsError)
 

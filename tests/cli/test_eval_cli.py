@@ -52,12 +52,12 @@ def dataset(tmp_path):
 
 @pytest.fixture
 def run(monkeypatch, dataset):
-    def load(path, device="auto", size_wh=None):
+    def load(path, device="auto", size_wh=None, files=None, track=None):
         OneBox.loaded = (path, device, size_wh)
         return OneBox(dataset if path == "trained" else "", size_wh)
 
     stand_in = SimpleNamespace(Detector=SimpleNamespace(load=load))
-    monkeypatch.setitem(sys.modules, "yolo9k.inference.detector", stand_in)
+    monkeypatch.setitem(sys.modules, "yolo9k.inference", stand_in)
     app = typer.Typer()
     app.command()(evaluate)
 

@@ -79,7 +79,10 @@ def test_extends_itself(write):
         ("data: {augment: {scale: [2, 1]}}", "data.augment.scale: the smaller number comes first, not [2.0, 1.0]"),
         ("data: {dataset: {kind: voc}}", "data.dataset.root: is missing"),
         ("model: {anchors: []}", "model.anchors: at least one anchor is needed"),
-        ("model: {name: yolov3}", "model.name: input should be 'yolov2', 'yolov2-tiny' or 'yolov2-tiny-voc'"),
+        (
+            "model: {name: yolov3}",
+            "model.name: input should be 'yolov2', 'yolov2-tiny', 'yolov2-tiny-voc' or 'darknet'",
+        ),
         ("- 1", "a config is a mapping of keys to values, not a list"),
         ("a: [1", "mine.yaml:1: not YAML"),
         ("a: b: c", "mine.yaml:1: not YAML"),

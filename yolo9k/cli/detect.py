@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from yolo9k.cli.console import err, out, table, track, write_json
+from yolo9k.cli.files import CfgOption, DataOption, NamesOption, TreeOption
 from yolo9k.errors import ConfigError, EnvironmentFault
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from yolo9k.samples import Detections
 
 MOST_ROWS = 40  # of the table on the screen
+OFFICIAL = "yolov2"  # of the catalogue; fetched when it is not here
 
 
 def detect(
@@ -23,8 +25,16 @@ def detect(
         list[str], typer.Argument(help="Pictures, folders, patterns or file: addresses.", metavar="IMAGE...")
     ],
     weights: Annotated[
-        str, typer.Option(help="A run folder or a checkpoint; the newest run in runs/ if left out.")
+        str,
+        typer.Option(
+            help="A run, a checkpoint, a Darknet file or a name of `yolo9k weights list`; "
+            "the newest run in runs/ if left out, else yolov2."
+        ),
     ] = "",
+    cfg: CfgOption = None,
+    names: NamesOption = None,
+    tree: TreeOption = None,
+    data: DataOption = None,
     save: Annotated[Path, typer.Option("--out", help="Folder for the drawn pictures.")] = Path("detections"),
     draw: Annotated[bool, typer.Option(help="Draw pictures; off where only the numbers are wanted.")] = True,
     conf: Annotated[float, typer.Option(min=0, max=1, help="Smallest confidence.")] = 0.25,
@@ -49,24 +59,30 @@ def detect(
     """Find objects in pictures.
 
     Example: yolo9k detect photos/ --weights runs/voc --conf 0.3 --json found.json
+    Example: yolo9k detect image.jpg --weights yolov2-voc
+    Example: yolo9k detect image.jpg --weights my.weights --cfg my.cfg --names my.names
     """
+    from yolo9k.config import parse_size
     from yolo9k.inference import Detector
     from yolo9k.inference.sources import find_pictures
+    from yolo9k.pretrained import DarknetFiles
 
-    chosen = weights or _newest_run()
     pictures = find_pictures(sources)
+    chosen = weights or _newest_run()
     targets = [save / f"{name}.jpg" for name in _unique_names(pictures)]
     if draw:
         _spare_originals(pictures, targets)
-    detector = Detector.load(chosen, device=device, size_wh=_size(size))
-    names = [name.strip() for entry in classes or [] for name in entry.split(",") if name.strip()]
+    files = DarknetFiles(cfg, names, tree, data)
+    size_wh = parse_size(size) if size else None
+    detector = Detector.load(chosen, device=device, size_wh=size_wh, files=files, track=track)
+    only = [name.strip() for entry in classes or [] for name in entry.split(",") if name.strip()]
     options: dict[str, Any] = {
         "conf": conf,
         "iou": iou,
         "max_detections": max_detections,
         "agnostic": agnostic,
     }
-    stream = detector.stream(pictures, batch=batch, classes=names, **options)
+    stream = detector.stream(pictures, batch=batch, classes=only, **options)
     found: list[Detections] = []
     for path, target, detections in zip(pictures, targets, track(stream, "Detecting", len(pictures)), strict=True):
         found.append(detections)
@@ -84,19 +100,12 @@ def detect(
 
 
 def _newest_run() -> str:
+    """The run in runs/ that was saved last; without any, the official model for everyday things."""
     found = sorted(Path("runs").glob("*/checkpoints/*.pt"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise ConfigError(
-            "no weights: name a run or checkpoint with --weights, or train one first "
-            "(yolo9k train --config small.yaml --set data.dataset=FOLDER; yolo9k demo makes one in minutes)"
-        )
-    return str(found[-1].parent.parent)
-
-
-def _size(size: str) -> tuple[int, int] | None:
-    from yolo9k.config import load_config
-
-    return load_config(None, [f"data.size={size}"]).data.size if size else None
+    if found:
+        return str(found[-1].parent.parent)
+    err.print(f"no run in runs/, so with the official {OFFICIAL} (80 kinds of everyday things)")
+    return OFFICIAL
 
 
 def _unique_names(pictures: list[Path]) -> list[str]:

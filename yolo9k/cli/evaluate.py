@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from yolo9k.cli.console import err, out, table, track, write_json
+from yolo9k.cli.files import CfgOption, DataOption, NamesOption, TreeOption
 
 if TYPE_CHECKING:
     from yolo9k.config import DatasetConfig
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    weights: Annotated[str, typer.Option(help="A run folder, a checkpoint or a weights file.")],
+    weights: Annotated[
+        str, typer.Option(help="A run, a checkpoint, a Darknet file or a name of `yolo9k weights list`.")
+    ],
+    cfg: CfgOption = None,
+    names: NamesOption = None,
+    tree: TreeOption = None,
+    data: DataOption = None,
     dataset: Annotated[
         str,
         typer.Option(help="A catalogue name, a config or a folder; the one it was trained on if left out."),
@@ -45,27 +52,32 @@ def evaluate(
 
     Example: yolo9k eval --weights runs/voc --dataset voc --split test --json scores.json --plots plots
     """
+    from yolo9k.config import parse_size
     from yolo9k.datasets.read import read_annotations
     from yolo9k.evaluation import evaluate_detector
     from yolo9k.evaluation.coco import official_truth
     from yolo9k.evaluation.plots import write_plots
+    from yolo9k.inference import Detector
+    from yolo9k.pretrained import DarknetFiles
 
-    detector = _load(weights, device, size)
+    files = DarknetFiles(cfg, names, tree, data)
+    size_wh = parse_size(size) if size else None
+    detector = Detector.load(weights, device=device, size_wh=size_wh, files=files, track=track)
     settings = _settings(detector, split, conf, iou, max_detections, batch)
-    data = _dataset(dataset, detector)
-    annotations = read_annotations(data, settings.split, detector.config.data.on_error, track)
+    source = _dataset(dataset, detector)
+    annotations = read_annotations(source, settings.split, detector.config.data.on_error, track)
     if annotations.defects:
         number = len(annotations.defects)
         err.print(f"warning: {number} defects in the labels, see yolo9k data check", style="yellow")
-    truth = official_truth(data, settings.split, annotations) if coco or results else None
+    truth = official_truth(source, settings.split, annotations) if coco or results else None
     thresholds = settings.model_dump(include={"conf", "iou", "max_detections", "batch"})
     scores, found = evaluate_detector(detector, annotations, **thresholds, coco=coco, coco_truth=truth, track=track)
 
     say = err if "-" in (json, results) else out
-    title = f"{data.name or data.root}, {settings.split}"
+    title = f"{source.name or source.root}, {settings.split}"
     _print(say, title, scores, settings)
     if json:
-        origin = {"weights": weights, "dataset": data.name or data.root, "size_wh": list(detector.size_wh)}
+        origin = {"weights": weights, "dataset": source.name or source.root, "size_wh": list(detector.size_wh)}
         write_json(json, {**origin, "protocol": settings.model_dump(), **scores.to_dict()})
     if results:
         _write_results(results, found, annotations, with_truth=truth is None and results != "-")
@@ -93,14 +105,6 @@ def _write_results(path: str, found: Sequence["Detections"], annotations: "Annot
     write_json(path, coco_results(found, image_ids_of(records), categories))
     if with_truth:
         write_json(str(Path(path).with_suffix(".truth.json")), truth_of(records, labels, categories))
-
-
-def _load(weights: str, device: str, size: str) -> "Detector":
-    from yolo9k.config import load_config
-    from yolo9k.inference.detector import Detector
-
-    size_wh = load_config(None, [f"data.size={size}"]).data.size if size else None
-    return Detector.load(weights, device=device, size_wh=size_wh)
 
 
 def _settings(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from yolo9k.cli.console import out, table, track
+from yolo9k.cli.files import CfgOption
 from yolo9k.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +18,11 @@ def train(
     config: Annotated[str, typer.Option(help="A config file or a name of `yolo9k config list`.")] = "",
     dataset: Annotated[str, typer.Option(help="Data set: a name, a config or a folder. Short for data.dataset.")] = "",
     resume: Annotated[Path | None, typer.Option(help="Go on with this run folder exactly where it stopped.")] = None,
-    weights: Annotated[str, typer.Option(help="Start from the weights of a run or checkpoint.")] = "",
+    weights: Annotated[
+        str,
+        typer.Option(help="Start from a run, a checkpoint, a Darknet file or a name of `yolo9k weights list`."),
+    ] = "",
+    cfg: CfgOption = None,
     name: Annotated[str, typer.Option(help="Of the run folder; the config's and the data set's if left out.")] = "",
     runs: Annotated[Path, typer.Option(help="Where run folders lie.")] = Path("runs"),
     epochs: Annotated[float | None, typer.Option(help="Short for train.epochs.")] = None,
@@ -48,6 +53,7 @@ def train(
 
     Example: yolo9k train --config voc.yaml --batch 32 --size 416
     Example: yolo9k train --config small.yaml --dataset my-pictures/ --name cells
+    Example: yolo9k train --config voc.yaml --weights darknet19_448.conv.23
     Example: yolo9k train --resume runs/cells
     """
     short = {
@@ -60,6 +66,7 @@ def train(
         return
     from yolo9k.cli.screen import Screen
     from yolo9k.config import load_config
+    from yolo9k.pretrained import DarknetFiles
     from yolo9k.training import loop
     from yolo9k.training.run_folder import new_run_folder
 
@@ -72,7 +79,7 @@ def train(
         _print_trial(try_out(loaded, track=track))
         return
     with new_run_folder(runs, name or _run_name(config, loaded)) as folder, Screen() as screen:
-        loop.train(loaded, folder, weights=weights or None, watcher=screen, track=track)
+        loop.train(loaded, folder, weights=weights or None, files=DarknetFiles(cfg), watcher=screen, track=track)
 
 
 def _changes(short: Mapping[str, Any], size: str, overrides: list[str]) -> list[str]:

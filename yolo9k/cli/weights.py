@@ -1,16 +1,18 @@
-"""`yolo9k weights`: list, fetch and verify the official weights."""
+"""`yolo9k weights`: list, fetch and verify the official weights; look into files and convert them."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from yolo9k.cli.console import err, out, table, track, write_json
+from yolo9k.cli.files import CfgOption, DataOption, NamesOption, TreeOption
 from yolo9k.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
     from yolo9k.darknet.catalogue import Entry, Verdict
 
-app = typer.Typer(no_args_is_help=True, help="List, fetch and verify the official weights.")
+app = typer.Typer(no_args_is_help=True, help="Official weights: list, fetch, verify. Any weights: inspect, convert.")
 
 MB = 1_000_000
 
@@ -86,6 +88,65 @@ def verify(
     if not verdicts:
         say.print(f"no weights in {catalogue.weights_folder()}; see: yolo9k weights list", markup=False)
     _refuse_wrong(verdicts)
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A Darknet weights file, or a checkpoint.")],
+    cfg: Annotated[Path | None, typer.Option(help="Its cfg: shows what the file holds of each layer.")] = None,
+    json: JsonOption = "",
+) -> None:
+    """Show what a weights file or checkpoint holds: header, layers, leftovers.
+
+    Example: yolo9k weights inspect yolov2-voc.weights --cfg yolov2-voc.cfg
+    """
+    from yolo9k.inspection import inspect_checkpoint, inspect_weights, is_checkpoint
+
+    if is_checkpoint(file):
+        if cfg is not None:
+            raise ConfigError("--cfg: a checkpoint says itself what its model is")
+        facts, rows = inspect_checkpoint(file)
+    else:
+        facts, rows = inspect_weights(file, cfg)
+    if json:
+        write_json(json, {**facts, "layers": [row._asdict() for row in rows]})
+    say = err if json == "-" else out
+    for name, value in facts.items():
+        say.print(f"{name}: {value}", markup=False)
+    if rows:
+        listing = table("", ["layer", "shape", "numbers", "in the file"], rows)
+        say.print(listing)
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A run, a checkpoint, a Darknet file, a model.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="NAME.pt, or NAME.weights for Darknet.")],
+    cfg: CfgOption = None,
+    names: NamesOption = None,
+    tree: TreeOption = None,
+    data: DataOption = None,
+) -> None:
+    """Turn Darknet's weights into a checkpoint, or a checkpoint into Darknet's weights, cfg and names.
+
+    What came from Darknet goes back byte for byte.
+
+    Example: yolo9k weights convert yolov2-voc.weights yolov2-voc.pt --cfg yolov2-voc.cfg --names voc.names
+    Example: yolo9k weights convert runs/cells cells.weights
+    """
+    from dataclasses import replace
+
+    from yolo9k import checkpoint
+    from yolo9k.pretrained import DarknetFiles, open_weights, write_darknet
+
+    stored = open_weights(source, DarknetFiles(cfg, names, tree, data), track)
+    if target.suffix in (".pt", ".pth"):
+        checkpoint.save(replace(stored, training=None), target)
+        written = [target]
+    else:
+        written = write_darknet(stored, source, target)
+    for path in written:
+        out.print(f"wrote {path}", markup=False)
 
 
 def _entries(names: list[str]) -> "list[Entry]":

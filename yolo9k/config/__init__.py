@@ -1,7 +1,7 @@
 """Configs: their schema (the only place of defaults), how they are read, and the shipped catalogue."""
 
 from yolo9k.config.catalogue import config_names, dataset_names
-from yolo9k.config.loading import dump, load_config, load_dataset_config, with_overrides
+from yolo9k.config.loading import dump, load_config, load_dataset_config, parse_size, with_overrides
 from yolo9k.config.schema import Config, DatasetConfig
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "dump",
     "load_config",
     "load_dataset_config",
+    "parse_size",
     "with_overrides",
 ]

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from yolo9k.config import catalogue
-from yolo9k.config.schema import Config, DatasetConfig
+from yolo9k.config.schema import Config, DatasetConfig, as_size
 from yolo9k.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -34,6 +34,15 @@ def with_overrides(config: Config, overrides: Iterable[str]) -> Config:
     for override in overrides:
         values = _merge(values, _parse_override(override))
     return _validate(Config, values, "options")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`416` and `512x384` as width and height. Raises `ConfigError` for anything else."""
+    try:
+        size: Any = as_size(text)
+    except ValueError as error:
+        raise ConfigError(f"size {text!r}: {error}") from error
+    return size[0], size[1]
 
 
 def load_dataset_config(source: str | Path | DatasetConfig) -> DatasetConfig:

@@ -22,7 +22,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
-def _as_size(value: object) -> object:
+def as_size(value: object) -> object:
     """416 and "512x384" as (width, height)."""
     if isinstance(value, int) and not isinstance(value, bool):
         return (value, value)
@@ -148,10 +148,10 @@ class DataConfig(Section):
     """Pictures on their way into the network.
 
     `size`: of evaluation and detection, and of training where `sizes` is empty. `sizes`: multi-scale training
-    draws a new one every `size_period` steps. `resize`: `area` averages areas where a picture shrinks; `darknet` is
-    Darknet's own resizing, number for number, which official weights were trained with. `fit_aspect`: change all
-    sizes to the median aspect of the training pictures, at about the same area, so that less of the network's input
-    is grey. `on_error`: what to do with an annotation file or a picture that cannot be read. `workers`: processes
+    draws a new one every `size_period` steps. `resize` (in evaluation and detection): `area` averages areas where a
+    picture shrinks; `darknet` is Darknet's own, number for number, for its official weights. `fit_aspect`: change
+    all sizes to the median aspect of the training pictures, at about the same area, so that less of the network's
+    input is grey. `on_error`: what to do with an annotation file or a picture that cannot be read. `workers`: processes
     that read and augment, `auto` by the number of cores.
     """
 
@@ -168,12 +168,12 @@ class DataConfig(Section):
     @field_validator("size", mode="before")
     @classmethod
     def _one_size(cls, value: object) -> object:
-        return _as_size(value)
+        return as_size(value)
 
     @field_validator("sizes", mode="before")
     @classmethod
     def _many_sizes(cls, value: object) -> object:
-        return tuple(_as_size(item) for item in value) if isinstance(value, list | tuple) else value
+        return tuple(as_size(item) for item in value) if isinstance(value, list | tuple) else value
 
     @property
     def training_sizes(self) -> tuple[SizeWH, ...]:

@@ -10,7 +10,7 @@ from yolo9k.darknet.cfg import Cfg, read_cfg
 from yolo9k.darknet.labels import find_labels, find_map
 from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.darknet.region import DarknetDetections, DarknetLoss, Region, detect_boxes
-from yolo9k.darknet.weights import Header, blocks, read_weights, write_weights
+from yolo9k.darknet.weights import Header, blocks, write_weights
 
 AnyPath = str | Path
 
@@ -35,11 +35,7 @@ def load(
     if weights is None:
         net.initialise()
     else:
-        own = blocks(net)
-        net.origin = read_weights(weights, own)
-        if net.origin.blocks < len(own):
-            net.initialise()
-            read_weights(weights, own)
+        net.read(weights)
     net.use_norm_rule(norm)
     return net.eval()
 

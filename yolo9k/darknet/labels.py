@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from yolo9k.darknet.cfg import Cfg, Section
+from yolo9k.errors import WeightsError
 from yolo9k.wordtree import WordTree, read_map, read_names, read_tree
 
 
@@ -17,7 +18,7 @@ def find_labels(cfg: Cfg, tree: str | Path | None = None, names: str | Path | No
     if section is None:
         return None
     if "tree" in section.values:
-        path = Path(tree) if tree is not None else _beside(cfg, section.values["tree"])
+        path = Path(tree) if tree is not None else _find(section.values["tree"], cfg.folder)
         labels = None if path is None else read_tree(path, names, _ids_beside(path))
     else:
         labels = None if names is None else read_names(names)
@@ -36,7 +37,7 @@ def find_map(cfg: Cfg, classes: int, map: str | Path | Sequence[int] | None = No
     written = cfg.region.values.get("map")
     if map is None and written is None:
         return None
-    path = _beside(cfg, str(written)) if map is None else Path(map)
+    path = _find(str(written), cfg.folder) if map is None else Path(map)
     if path is None:
         raise cfg.region.error("map", f"{written} is not here; say where the map is")
     return read_map(path, classes)
@@ -46,9 +47,9 @@ def _classes_section(cfg: Cfg) -> Section | None:
     return next((section for section in cfg.layers if section.name in ("region", "softmax")), None)
 
 
-def _beside(cfg: Cfg, written: str) -> Path | None:
-    """The file that a cfg means: from the cfg's own folder, from the one above (`cfg/`, `data/`), from here."""
-    folders = (cfg.folder, cfg.folder.parent, Path())
+def _find(written: str, folder: Path) -> Path | None:
+    """The file that a text file means: from its own folder, from the one above (`cfg/`, `data/`), from here."""
+    folders = (folder, folder.parent, Path())
     candidates = [folder / name for folder in folders for name in (written, Path(written).name)]
     return next((path for path in candidates if path.is_file()), None)
 
@@ -57,3 +58,29 @@ def _ids_beside(tree: Path) -> Path | None:
     """`9k.labels` beside `9k.tree`, where it is there."""
     labels = tree.with_suffix(".labels")
     return labels if labels.is_file() else None
+
+
+def read_data_file(path: str | Path) -> dict[str, Path]:
+    """The `names` and `tree` that a Darknet `.data` file (key = value) names, as far as they are found.
+
+    They are looked for beside the file, in the folder above, and from here. Raises `WeightsError` for what is no such
+    file or names one that is not here.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    found: dict[str, Path] = {}
+    for number, line in enumerate(lines, 1):
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if not line.strip() or line.lstrip()[0] in "#;":
+            continue
+        if not equals or not key or not value:
+            raise WeightsError(f"{path}:{number}: expected key = value")
+        if key in ("names", "tree"):
+            place = _find(value, path.parent)
+            if place is None:
+                raise WeightsError(f"{path}:{number}: {key} = {value}: is not here")
+            found[key] = place
+    return found

@@ -1,6 +1,7 @@
 """A network built from a cfg, layer by layer in Darknet's numbering."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from yolo9k.darknet.cfg import Cfg
 from yolo9k.darknet.layers import DarknetNorm, Head, Layer, Shape, build_layer
 from yolo9k.darknet.region import Region
-from yolo9k.darknet.weights import Loaded
+from yolo9k.darknet.weights import Loaded, blocks, read_weights
 from yolo9k.errors import ConfigError, WeightsError
 from yolo9k.models.head import AnchorHead, RawMap
 from yolo9k.models.layers import initialise
@@ -155,6 +156,19 @@ class DarknetNetwork(nn.Module):
         if isinstance(last, AnchorHead):
             last.initialise()
         return self
+
+    def read(self, path: str | Path) -> Loaded:
+        """Fill the layers from a weights file; those behind the end of a partial one are fresh. Says what there was.
+
+        Raises `WeightsError` naming the layer that does not fit.
+        """
+        own = blocks(self)
+        loaded = read_weights(path, own)
+        if loaded.blocks < len(own):
+            self.initialise()
+            read_weights(path, own)
+        self.origin = loaded
+        return loaded
 
     def _run(self, images: Tensor, stop: int, *, keep: bool = False) -> list[Tensor]:
         """The outputs of layers below `stop`; those that nobody reads any more are let go, unless `keep`."""

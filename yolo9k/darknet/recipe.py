@@ -11,12 +11,17 @@ POLICIES = ("constant", "step", "steps", "exp", "poly", "sigmoid")
 
 
 def config_of(cfg: Cfg) -> Config:
-    """The config that trains and runs a cfg's detector as Darknet does.
+    """The config that trains and runs a cfg's network as Darknet does; of a classifier it says only the network.
 
     Raises `WeightsError` with the line for what this program does not do.
     """
-    region = Region(cfg.region)
     net = cfg.net
+    if cfg.layers[-1].name != "region":
+        network = {"name": "darknet", "cfg": cfg.text}
+        return Config.model_validate(
+            {"model": network, "data": {"size": list(cfg.size_wh)}, "train": train_values(net)}
+        )
+    region = Region(cfg.region)
     anchors = [[float(w), float(h)] for w, h in region.anchors.tolist()]
     augment = {
         "recipe": "fixed",

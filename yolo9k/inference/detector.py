@@ -10,16 +10,18 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from yolo9k import checkpoint
-from yolo9k.boxes import area, clip
-from yolo9k.build import Network, build_network, build_scores
+from yolo9k.boxes import area, clip, cxcywh_to_xyxy, xyxy_to_cxcywh
+from yolo9k.build import Network, build_scores
 from yolo9k.config import Config, with_overrides
+from yolo9k.darknet.images import correct_boxes, letterbox
 from yolo9k.detection.postprocess import Candidates, candidates, suppress
-from yolo9k.errors import ConfigError, DataError, EnvironmentFault, WeightsError
+from yolo9k.errors import ConfigError, DataError, EnvironmentFault
 from yolo9k.hardware import autocast, choose_device, choose_memory_format, choose_precision, out_of_memory
 from yolo9k.images import letterbox_placement, place
 from yolo9k.inference.sources import read_ahead
 from yolo9k.models.layers import ConvBlock
+from yolo9k.pretrained import DarknetFiles, build_stored, check_whole, open_weights
+from yolo9k.progress import Track, silent
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
 
@@ -33,7 +35,7 @@ class Detector:
 
     The network is used as it is given (set to evaluation mode); `Detector.load` reads one from a file and
     folds its batch norms into the convolutions. `size_wh` of the network's input, if not the config's.
-    Raises `ConfigError` for a size that is no multiple of 32, `EnvironmentFault` for a device that is not here.
+    Raises `ConfigError` for a size that the network cannot take, `EnvironmentFault` for a device that is not here.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Detector:
         self.labels = labels
         self.config = with_overrides(config, [f"data.size={size_wh[0]}x{size_wh[1]}"]) if size_wh else config
         self.size_wh = self.config.data.size
+        self.network.check_size(self.size_wh)
 
     @classmethod
     def load(
@@ -63,18 +66,17 @@ class Detector:
         device: str = "auto",
         size_wh: tuple[int, int] | None = None,
         precision: str = "auto",
+        files: DarknetFiles | None = None,
+        track: Track = silent,
     ) -> "Detector":
-        """A detector from a run folder or a checkpoint file; `size_wh` of the network's input, multiples of 32.
+        """A detector from a run folder, a checkpoint, a Darknet file or a model of the catalogue.
 
-        Raises `WeightsError` for a file that is missing or wrong, and what `Detector` raises.
+        `size_wh` of the network's input, multiples of its stride; `files`: what a Darknet file needs beside it.
+        Raises `WeightsError` for a file that is missing, wrong or partial, and what `Detector` raises.
         """
-        path = checkpoint.find(weights)
-        stored = checkpoint.load(path)
-        network = build_network(stored.config.model, stored.labels)
-        try:
-            network.load_state_dict(dict(stored.weights))
-        except RuntimeError as error:
-            raise WeightsError(f"{path}: the weights do not fit the model that the file describes") from error
+        stored = open_weights(weights, files, track)
+        network = build_stored(stored, weights)
+        check_whole(stored, network, weights)
         folded = fold_norms(network.eval())
         return cls(folded, stored.labels, stored.config, size_wh=size_wh, device=device, precision=precision)
 
@@ -127,16 +129,20 @@ class Detector:
             raise ConfigError(f"classes: {error}") from error
 
     def _prepare(self, image: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:
-        """A picture letterboxed to the network's size, (3, H, W) uint8, and its own size."""
+        """A picture letterboxed to the network's size, (3, H, W) bytes or floats in [0, 1], and its own size."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ConfigError(f"a picture is uint8 (H, W, 3) RGB, not {image.dtype} {image.shape}")
         picture_wh = (image.shape[1], image.shape[0])
+        if self.config.data.resize == "darknet":
+            return torch.from_numpy(letterbox(image, self.size_wh)), picture_wh
         canvas = place(image, letterbox_placement(picture_wh, self.size_wh), self.size_wh)
         return torch.from_numpy(canvas).permute(2, 0, 1), picture_wh
 
     @torch.inference_mode()
     def _detect(self, images: torch.Tensor, conf: float) -> Candidates:
-        normalised = images.to(self.device).float().div_(255).contiguous(memory_format=self.memory_format)
+        values = images.to(self.device)
+        normalised = values.float().div_(255) if values.dtype == torch.uint8 else values
+        normalised = normalised.contiguous(memory_format=self.memory_format)
         network = self.network
         try:
             with autocast(self.device, self.precision):
@@ -158,9 +164,15 @@ class Detector:
         label = found.label.cpu().numpy()
         for number, picture_wh in enumerate(sizes_wh):
             own = index == number
-            placement = letterbox_placement(picture_wh, self.size_wh)
-            boxes = clip(placement.to_picture(xyxy[own]), picture_wh)
+            boxes = clip(self._undo_letterbox(xyxy[own], picture_wh), picture_wh)
             yield Detections(boxes, score[own], label[own], self.labels.names)[area(boxes) > 0]
+
+    def _undo_letterbox(self, xyxy: np.ndarray, picture_wh: tuple[int, int]) -> np.ndarray:
+        """Boxes in pixels of the network's input as pixels of the picture; Darknet has a rule of its own for it."""
+        if self.config.data.resize == "darknet":
+            relative = xyxy_to_cxcywh(xyxy) / np.array(self.size_wh * 2, np.float32)
+            return cxcywh_to_xyxy(correct_boxes(relative, picture_wh, self.size_wh, relative=False))
+        return letterbox_placement(picture_wh, self.size_wh).to_picture(xyxy)
 
 
 def fold_norms(network: Network) -> Network:

@@ -16,6 +16,7 @@ from yolo9k.errors import DataError, DivergedError, EnvironmentFault, Stopped, W
 from yolo9k.evaluation import Evaluation, evaluate_detector
 from yolo9k.hardware import explain_out_of_memory
 from yolo9k.inference.detector import Detector
+from yolo9k.pretrained import DarknetFiles, open_weights
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Batch
 from yolo9k.training.log import StepLog
@@ -33,17 +34,20 @@ def train(
     folder: Path,
     *,
     weights: str | Path | None = None,
+    files: DarknetFiles | None = None,
     watcher: Watcher | None = None,
     track: Track = silent,
 ) -> Path:
     """Train as the config says and write the run into `folder`; gives `folder`.
 
-    `weights`: start from a run or checkpoint; layers whose names and shapes agree are taken. Raises the errors
-    of data sets and configs, `DivergedError`, `EnvironmentFault`, and `Stopped` after a signal (all is saved).
+    `weights`: start from a run, a checkpoint, a Darknet file (with its `files`) or a model of the catalogue; layers
+    that fit are taken. Raises the errors of data sets and configs, `WeightsError`, `DivergedError`,
+    `EnvironmentFault`, and `Stopped` after a signal (all is saved).
     """
+    stored = None if weights is None else open_weights(weights, files, track)
     run = Run(config, folder, track)
-    if weights is not None:
-        run.start_from(weights)
+    if stored is not None and weights is not None:
+        run.start_from(stored, weights)
     return Loop(run, watcher or Watcher(), track).go()
 
 

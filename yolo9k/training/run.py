@@ -24,6 +24,7 @@ from yolo9k.training.ema import Ema
 from yolo9k.training.run_folder import RunFolder
 from yolo9k.training.schedule import learning_rate
 from yolo9k.training.step import Stepper, TrainingStep
+from yolo9k.training.transfer import transfer
 from yolo9k.training.watch import Plan
 
 DEFAULT_EPOCHS = 160  # YOLO9000 section 2
@@ -73,20 +74,15 @@ class Run:
 
     # --- where it starts
 
-    def start_from(self, weights: str | Path) -> None:
-        """Take from a checkpoint the weights whose names and shapes agree; the rest stays new. A note says which."""
-        stored = checkpoint.load(checkpoint.find(weights)).weights
-        own = self.network.state_dict()
-        fitting = {name: value for name, value in stored.items() if name in own and own[name].shape == value.shape}
-        if not fitting:
-            raise WeightsError(f"{weights}: no layer of it fits this model")
-        self.network.load_state_dict(fitting, strict=False)
-        new = sorted({name.rsplit(".", 1)[0] for name in own if name not in fitting})
-        left = sorted({name.rsplit(".", 1)[0] for name in stored if name not in fitting})
-        self.notes.append(
-            f"from {weights}: {len(fitting)} of {len(own)} tensors; "
-            f"new: {', '.join(new) or 'none'}; left out: {', '.join(left) or 'none'}"
-        )
+    def start_from(self, stored: Checkpoint, source: str | Path) -> None:
+        """Take the layers of other weights that fit; the rest stays new. A note says which.
+
+        Raises `WeightsError` where none fits.
+        """
+        taken = transfer(stored, self.network)
+        if not taken.taken:
+            raise WeightsError(f"{source}: no layer of it fits this model")
+        self.notes.append(f"from {source}: {taken}")
         if self.ema:
             self.ema = Ema(self.network, self.config.train.ema)
 

@@ -1,0 +1,80 @@
+"""What a weights file or a checkpoint holds, as facts and one row for each layer."""
+
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from yolo9k import checkpoint
+from yolo9k.darknet.catalogue import ENTRIES
+from yolo9k.darknet.cfg import read_cfg
+from yolo9k.darknet.network import DarknetNetwork
+from yolo9k.darknet.weights import BYTES, blocks, describe, read_header
+from yolo9k.wordtree.tree import describe as describe_labels
+
+Facts = dict[str, Any]
+
+
+class LayerRow(NamedTuple):
+    """One convolution with its norm."""
+
+    layer: str
+    shape: str
+    numbers: int
+    holds: str
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is a checkpoint rather than Darknet's weights."""
+    return path.suffix in (".pt", ".pth") or (path.is_file() and zipfile.is_zipfile(path))
+
+
+def inspect_weights(path: Path, cfg: Path | None = None) -> tuple[Facts, list[LayerRow]]:
+    """A Darknet file; its layers where the cfg is given. Raises `WeightsError` for what is none."""
+    header, floats = read_header(path)
+    size = header.size + BYTES * floats
+    facts: Facts = {
+        "file": str(path),
+        "bytes": size,
+        "version": f"{header.major}.{header.minor}.{header.revision}",
+        "seen": header.seen,
+        "header bytes": header.size,
+        "numbers": floats,
+        "size of": ", ".join(name for name, e in ENTRIES.items() if size in e.weights.remote.sizes) or "no known file",
+    }
+    if cfg is None:
+        return facts, []
+    network = blocks(DarknetNetwork(read_cfg(cfg)))
+    rows = [
+        LayerRow(block.name, "x".join(map(str, block.tensors[-1].shape)), block.size // BYTES, holds)
+        for block, holds in describe(network, floats)
+    ]
+    facts["layers"] = f"{sum(row.holds == 'whole' for row in rows)} of {len(rows)} whole"
+    facts["leftover bytes"] = max(BYTES * floats - sum(block.size for block in network), 0)
+    return facts, rows
+
+
+def inspect_checkpoint(path: Path) -> tuple[Facts, list[LayerRow]]:
+    """A checkpoint. Raises `WeightsError` for what is none."""
+    stored = checkpoint.load(path)
+    model, data = stored.config.model, stored.config.data
+    facts: Facts = {
+        "file": str(path),
+        "model": model.name,
+        "labels": f"{len(stored.labels)}: {describe_labels(stored.labels.names)}",
+        "size": f"{data.size[0]}x{data.size[1]}",
+        "anchors in cells": "; ".join(f"{w:g},{h:g}" for w, h in model.anchors) if model.anchors != "auto" else "none",
+        "steps trained": (stored.training or {}).get("next_step", "a finished detector"),
+    }
+    if stored.darknet is not None:
+        facts["from Darknet"] = ", ".join(f"{name} {value}" for name, value in stored.darknet.items())
+    numbers: Counter[str] = Counter()
+    shapes: dict[str, str] = {}
+    for name, value in stored.weights.items():
+        owner, _, part = name.rpartition(".")
+        layer = owner.rpartition(".")[0]
+        numbers[layer] += value.numel() if part != "num_batches_tracked" else 0
+        if value.dim() == 4:
+            shapes[layer] = "x".join(map(str, value.shape))
+    facts["numbers"] = sum(numbers.values())
+    return facts, [LayerRow(layer, shapes.get(layer, ""), numbers[layer], "whole") for layer in numbers]

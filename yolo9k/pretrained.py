@@ -1,0 +1,143 @@
+"""Weights of any origin as a `Checkpoint`: a run, a checkpoint, Darknet's files, a model of the catalogue; and back."""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from yolo9k import checkpoint
+from yolo9k.build import Network, build_network
+from yolo9k.checkpoint import Checkpoint
+from yolo9k.config import Config
+from yolo9k.darknet import catalogue
+from yolo9k.darknet.cfg import read_cfg
+from yolo9k.darknet.labels import find_labels, read_data_file
+from yolo9k.darknet.network import DarknetNetwork
+from yolo9k.darknet.recipe import config_of
+from yolo9k.darknet.weights import Header, blocks, read_header, write_weights
+from yolo9k.darknet.writer import cfg_text
+from yolo9k.errors import EnvironmentFault, WeightsError
+from yolo9k.progress import Track, silent
+from yolo9k.wordtree import WordTree
+
+
+@dataclass(frozen=True)
+class DarknetFiles:
+    """The files that say what a weights file is: its cfg, the names of its labels, its tree; or Darknet's `.data`."""
+
+    cfg: str | Path | None = None
+    names: str | Path | None = None
+    tree: str | Path | None = None
+    data: str | Path | None = None
+
+
+def open_weights(source: str | Path, files: DarknetFiles | None = None, track: Track = silent) -> Checkpoint:
+    """What `--weights` means: a run folder, a checkpoint, a Darknet file (with its `files`), or a catalogue name.
+
+    A model of the catalogue is fetched when it is not here. Raises `WeightsError` for what is not found or wrong.
+    """
+    files = files or DarknetFiles()
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return checkpoint.load(checkpoint.find(path))
+    if path.is_file():
+        is_torch = path.suffix in (".pt", ".pth") or zipfile.is_zipfile(path)
+        return checkpoint.load(path) if is_torch else _from_darknet(path, files)
+    entry = catalogue.find(str(source))
+    if entry is None:
+        raise WeightsError(
+            f"{source}: no such file or run, and no model of the catalogue; {catalogue.near(str(source))}"
+        )
+    fetched = catalogue.download(entry, track)
+    return _from_darknet(fetched.weights, DarknetFiles(fetched.cfg, fetched.names, fetched.tree))
+
+
+def _from_darknet(path: Path, files: DarknetFiles) -> Checkpoint:
+    """A weights file with its cfg; `path.cfg` beside it is taken where none is named."""
+    read_header(path)  # first of all: is it such a file?
+    beside = path.with_suffix(".cfg")
+    cfg_path = files.cfg or (beside if beside.is_file() else None)
+    if cfg_path is None:
+        raise WeightsError(f"{path}: a Darknet file needs its cfg; name it with --cfg")
+    cfg = read_cfg(cfg_path)
+    names, tree = files.names, files.tree
+    if files.data is not None:
+        named = read_data_file(files.data)
+        names, tree = names or named.get("names"), tree or named.get("tree")
+    labels = find_labels(cfg, tree, names)
+    network = DarknetNetwork(cfg, labels)
+    loaded = network.read(path)
+    header = loaded.header
+    origin = {
+        "major": header.major, "minor": header.minor, "revision": header.revision, "seen": header.seen,
+        "blocks": loaded.blocks,
+    }  # fmt: skip
+    labels = labels or WordTree.flat([str(number) for number in range(_classes(network))])
+    return Checkpoint(config_of(cfg), labels, network.state_dict(), darknet=origin)
+
+
+def _classes(network: DarknetNetwork) -> int:
+    return network.region.classes if network.region else network.shapes[-1].channels
+
+
+def build_stored(stored: Checkpoint, source: str | Path) -> Network:
+    """The network of a checkpoint with its weights. Raises `WeightsError` where they do not fit."""
+    network = build_network(stored.config.model, stored.labels)
+    try:
+        network.load_state_dict(dict(stored.weights))
+    except RuntimeError as error:
+        raise WeightsError(f"{source}: the weights do not fit the model that the file describes") from error
+    return network
+
+
+def check_whole(stored: Checkpoint, network: Network, source: str | Path) -> None:
+    """Raises `WeightsError` where a file held only some layers, or belongs to no detector."""
+    if isinstance(network, DarknetNetwork) and network.region is None:
+        raise WeightsError(f"{source}: no detector, its cfg has no [region]; it is where a training may start")
+    total = len(blocks(network))
+    if stored.darknet is not None and stored.darknet["blocks"] < total:
+        raise WeightsError(
+            f"{source}: a partial file with {stored.darknet['blocks']} of {total} layers; "
+            f"it is where a training may start (yolo9k train --weights)"
+        )
+
+
+def write_darknet(stored: Checkpoint, source: str | Path, target: Path) -> list[Path]:
+    """Write a checkpoint as Darknet's weights, with cfg and labels beside them; gives the paths.
+
+    What came from a Darknet file is written as it was, byte for byte. Raises `WeightsError` for what a cfg cannot
+    say, `EnvironmentFault` where a file cannot be written.
+    """
+    network = build_stored(stored, source)
+    chosen = blocks(network)
+    header = Header(seen=int((stored.training or {}).get("seen", 0)))
+    if stored.darknet is not None:
+        origin = dict(stored.darknet)
+        chosen = chosen[: origin.pop("blocks")]
+        header = Header(**origin)
+    written = [target]
+    tree = "" if stored.labels.is_flat else target.with_suffix(".tree").name
+    texts = {".cfg": _cfg_of(network, stored.config, tree), **_label_files(stored.labels)}
+    write_weights(target, chosen, header)
+    for suffix, text in texts.items():
+        written.append(target.with_suffix(suffix))
+        _write(written[-1], text)
+    return written
+
+
+def _cfg_of(network: Network, config: Config, tree: str) -> str:
+    return network.cfg.text if isinstance(network, DarknetNetwork) else cfg_text(network, config, tree)
+
+
+def _label_files(labels: WordTree) -> dict[str, str]:
+    files = {".names": "".join(f"{name}\n" for name in labels.names)}
+    if labels.is_flat:
+        return files
+    lines = (f"{name} {parent}\n" for name, parent in zip(labels.ids, labels.parents, strict=True))
+    return {**files, ".tree": "".join(lines)}
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from error
