@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -121,10 +122,12 @@ def test_options_reach_the_detector(run, photos, tmp_path):
 
 
 def test_the_newest_run_is_the_default(run, photos, weights, monkeypatch):
+    monkeypatch.setenv("YOLO9K_CACHE", str(weights.parent / "cache"))
     official = catalogue.ENTRIES["yolov2"]
     nowhere = replace(official.weights, remote=replace(official.weights.remote, urls=("http://127.0.0.1:9/x",)))
     monkeypatch.setitem(catalogue.ENTRIES, "yolov2", replace(official, weights=nowhere))
-    assert "yolov2.weights could not be fetched from" in error_of(run(photos, weights=""), WeightsError)
+    message = error_of(run(photos, weights=""), WeightsError)
+    assert "yolov2.weights could not be fetched from" in message
     assert "\n" not in message
     monkeypatch.chdir(weights.parents[3])
     assert run(photos, "--no-draw", weights="").exit_code == 0

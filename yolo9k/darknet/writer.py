@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 from torch import nn
 
 from yolo9k.config.schema import Config, TrainConfig
@@ -41,7 +42,7 @@ def _written(value: object) -> str:
     if isinstance(value, bool):
         return str(int(value))
     if isinstance(value, float):
-        return f"{value:.9g}"  # enough for every float32
+        return np.format_float_positional(np.float32(value), trim="-")  # the shortest that reads back equal
     return str(value)
 
 
