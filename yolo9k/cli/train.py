@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yolo9k.cli.console import out, table, track
+from yolo9k.cli.console import err, out, table, track
 from yolo9k.cli.files import CfgOption
 from yolo9k.errors import ConfigError
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[str, typer.Option(help="A config file or a name of `yolo9k config list`.")] = "",
+    config: Annotated[
+        str, typer.Option(help="A config file, a name of `yolo9k config list`, or a Darknet cfg (NAME.cfg).")
+    ] = "",
     dataset: Annotated[str, typer.Option(help="Data set: a name, a config or a folder. Short for data.dataset.")] = "",
     resume: Annotated[Path | None, typer.Option(help="Go on with this run folder exactly where it stopped.")] = None,
     weights: Annotated[
@@ -54,6 +56,7 @@ def train(
     Example: yolo9k train --config voc.yaml --batch 32 --size 416
     Example: yolo9k train --config small.yaml --dataset my-pictures/ --name cells
     Example: yolo9k train --config voc.yaml --weights darknet19_448.conv.23
+    Example: yolo9k train --config yolov2-voc.cfg --dataset voc --batch 64
     Example: yolo9k train --resume runs/cells
     """
     short = {
@@ -65,14 +68,12 @@ def train(
         _resume(resume, _changes(short, size, overrides or []), bool(config or dataset or weights or name or dry_run))
         return
     from yolo9k.cli.screen import Screen
-    from yolo9k.config import load_config
     from yolo9k.pretrained import DarknetFiles
     from yolo9k.training import loop
     from yolo9k.training.run_folder import new_run_folder
 
     changes = _changes(short, size, overrides or [])
-    loaded = load_config(config or None, changes)
-    loaded = _with_dataset(loaded, dataset)
+    loaded = _with_dataset(_load(config, changes), dataset)
     if dry_run:
         from yolo9k.training.trial import try_out
 
@@ -80,6 +81,24 @@ def train(
         return
     with new_run_folder(runs, name or _run_name(config, loaded)) as folder, Screen() as screen:
         loop.train(loaded, folder, weights=weights or None, files=DarknetFiles(cfg), watcher=screen, track=track)
+
+
+def _load(config: str, changes: list[str]) -> Any:
+    """The config of that name, or what a Darknet cfg says of training."""
+    from yolo9k.config import load_config, with_overrides
+
+    if not config.endswith(".cfg"):
+        return load_config(config or None, changes)
+    from yolo9k.darknet.cfg import read_cfg
+    from yolo9k.darknet.recipe import config_of
+
+    cfg = read_cfg(config)
+    loaded = with_overrides(config_of(cfg), changes)
+    for warning in cfg.warnings:
+        err.print(f"warning: {warning}", markup=False)
+    if loaded.train.batch == 1:
+        err.print(f"warning: {config}: batch=1 is for testing; Darknet's networks were trained with 64 (--batch 64)")
+    return loaded
 
 
 def _changes(short: Mapping[str, Any], size: str, overrides: list[str]) -> list[str]:
