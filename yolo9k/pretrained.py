@@ -1,6 +1,7 @@
 """Weights of any origin as a `Checkpoint`: a run, a checkpoint, Darknet's files, a model of the catalogue; and back."""
 
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from yolo9k.progress import Track, silent
 from yolo9k.wordtree import WordTree
 
 
+BESIDE = (".cfg", ".names", ".tree")
+
+
 @dataclass(frozen=True)
 class DarknetFiles:
     """The files that say what a weights file is: its cfg, the names of its labels, its tree; or Darknet's `.data`."""
@@ -37,9 +41,9 @@ def open_weights(source: str | Path, files: DarknetFiles | None = None, track: T
     """
     files = files or DarknetFiles()
     path = Path(source).expanduser()
-    if path.is_dir():
+    if _is(path.is_dir):
         return checkpoint.load(checkpoint.find(path))
-    if path.is_file():
+    if _is(path.is_file):
         is_torch = path.suffix in (".pt", ".pth") or zipfile.is_zipfile(path)
         return checkpoint.load(path) if is_torch else _from_darknet(path, files)
     entry = catalogue.find(str(source))
@@ -49,6 +53,14 @@ def open_weights(source: str | Path, files: DarknetFiles | None = None, track: T
         )
     fetched = catalogue.download(entry, track)
     return _from_darknet(fetched.weights, DarknetFiles(fetched.cfg, fetched.names, fetched.tree))
+
+
+def _is(question: Callable[[], bool]) -> bool:
+    """The answer about a path; no, where no path can be called so."""
+    try:
+        return question()
+    except OSError:
+        return False
 
 
 def _from_darknet(path: Path, files: DarknetFiles) -> Checkpoint:
@@ -107,6 +119,8 @@ def write_darknet(stored: Checkpoint, source: str | Path, target: Path) -> list[
     What came from a Darknet file is written as it was, byte for byte. Raises `WeightsError` for what a cfg cannot
     say, `EnvironmentFault` where a file cannot be written.
     """
+    if target.suffix in BESIDE:
+        raise WeightsError(f"{target}: is the name of a file beside the weights; name them e.g. {target.stem}.weights")
     network = build_stored(stored, source)
     chosen = blocks(network)
     header = Header(seen=int((stored.training or {}).get("seen", 0)))
@@ -129,9 +143,11 @@ def _cfg_of(network: Network, config: Config, tree: str) -> str:
 
 
 def _label_files(labels: WordTree) -> dict[str, str]:
-    files = {".names": "".join(f"{name}\n" for name in labels.names)}
+    files = {".names": "".join(f"{' '.join(name.split())}\n" for name in labels.names)}
     if labels.is_flat:
         return files
+    if parted := next((name for name in labels.ids if len(name.split()) != 1), None):
+        raise WeightsError(f"label {parted!r}: in a .tree file an id is one word")
     lines = (f"{name} {parent}\n" for name, parent in zip(labels.ids, labels.parents, strict=True))
     return {**files, ".tree": "".join(lines)}
 

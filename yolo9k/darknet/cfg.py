@@ -19,11 +19,13 @@ ALIASES = {  # Darknet `parser.c: string_to_layer_type`
     "soft": "softmax",
 }
 LONGEST = 1 << 20  # characters; the largest cfg of Darknet has 8 thousand
-MOST_LAYERS = 10_000
+MOST_LAYERS = 2_000  # Darknet's longest, of its DenseNet, has 306
+LARGEST_INTEGER = 1 << 31  # Darknet reads C's int
+LARGEST_NUMBER = 3e38  # and C's float
 
 
 def _integers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+    return tuple(_integer(part) for part in text.split(","))
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -32,13 +34,20 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def _number(text: str) -> float:
     value = float(text)
-    if value != value or value in (float("inf"), float("-inf")):
+    if "_" in text or not abs(value) <= LARGEST_NUMBER:  # no NaN either
+        raise ValueError(text)
+    return value
+
+
+def _integer(text: str) -> int:
+    value = int(text)
+    if "_" in text or abs(value) > LARGEST_INTEGER:
         raise ValueError(text)
     return value
 
 
 def _flag(text: str) -> bool:
-    return bool(int(text))
+    return bool(_integer(text))
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ class Kind:
     allowed: str
 
 
-INTEGER = Kind(int, "a whole number")
+INTEGER = Kind(_integer, "a whole number")
 NUMBER = Kind(_number, "a number")
 FLAG = Kind(_flag, "0 or 1")
 TEXT = Kind(str, "text")
@@ -179,7 +188,7 @@ def read_cfg(path: str | Path, *, strict: bool = False) -> Cfg:
     try:
         if path.stat().st_size > LONGEST:
             raise WeightsError(f"{path}: {path.stat().st_size:,} bytes are too many for a cfg")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise WeightsError(f"{path}: not a cfg: not text") from error
     except (OSError, ValueError) as error:

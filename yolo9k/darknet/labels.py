@@ -51,7 +51,14 @@ def _find(written: str, folder: Path) -> Path | None:
     """The file that a text file means: from its own folder, from the one above (`cfg/`, `data/`), from here."""
     folders = (folder, folder.parent, Path())
     candidates = [folder / name for folder in folders for name in (written, Path(written).name)]
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if _is_file(path)), None)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _ids_beside(tree: Path) -> Path | None:

@@ -13,7 +13,8 @@ from yolo9k.models.head import AnchorHead
 from yolo9k.models.layers import ACTIVATIONS, ConvBlock, MaxPool, Reorg
 
 MOMENTUM, EPS = 0.01, 1e-5  # Darknet `batchnorm_layer.c`, in the words of PyTorch
-LARGEST = 1 << 31  # weights of one network; more would be a mistake, or meant ill
+MOST_NUMBERS = 1 << 28  # weights and statistics of one network, 1 GiB; Darknet's largest detector has 51 million
+LARGEST_OUTPUT = 1 << 31  # numbers of one layer for one picture
 
 
 @dataclass(frozen=True)
@@ -110,18 +111,6 @@ class Softmax(nn.Module):
         return (parts / self.temperature).softmax(dim=-1).flatten(1)
 
 
-class Detached(nn.Module):
-    """`stopbackward=1`: what is before does not learn."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, *x: Tensor) -> Tensor:
-        """As the module, without its history."""
-        return self.module(*x).detach()
-
-
 Head = tuple[int, int]  # anchors, classes
 
 
@@ -137,7 +126,9 @@ def build_layer(section: Section, number: int, before: Sequence[Shape], head: He
         layer = _BUILDERS[section.name](section, number, before)
     if layer.shape.h < 1 or layer.shape.w < 1:
         raise WeightsError(f"{section.place}: nothing is left of an input of {before[number]}")
-    return Layer(Detached(layer.module), layer.sources, layer.shape) if section.get("stopbackward", False) else layer
+    if layer.shape.channels * layer.shape.h * layer.shape.w > LARGEST_OUTPUT:
+        raise WeightsError(f"{section.place}: an output of {layer.shape} is too large")
+    return layer
 
 
 def _convolutional(section: Section, number: int, before: Sequence[Shape], head: Head | None) -> Layer:
@@ -151,13 +142,14 @@ def _convolutional(section: Section, number: int, before: Sequence[Shape], head:
     for channels, name in ((shape.channels, "input channels"), (filters, "filters")):
         if channels % groups:
             raise section.error("groups", f"{groups} groups do not divide {channels} {name}")
-    if filters * (shape.channels // groups) * size * size > LARGEST:
+    if filters * (shape.channels // groups) * size * size > MOST_NUMBERS:
         raise section.error("filters", f"{filters:,} filters over {shape.channels:,} channels are too many weights")
     norm = DarknetNorm if section.get("batch_normalize", False) else None
     activation = _activation(section, "logistic")
     h, w = ((length + 2 * padding - size) // stride + 1 for length in (shape.h, shape.w))
     out = Shape(filters, h, w, shape.stride * stride)
-    if head and (size, stride, padding, groups, norm, activation) == (1, 1, 0, 1, None, "linear"):
+    is_plain = (size, stride, padding, groups, norm, activation) == (1, 1, 0, 1, None, "linear")
+    if head and is_plain and filters == head[0] * (5 + head[1]):
         return Layer(AnchorHead(shape.channels, *head), (number - 1,), out)
     block = ConvBlock(
         shape.channels, filters, size, stride=stride, padding=padding, groups=groups, norm=norm,

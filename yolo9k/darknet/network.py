@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from yolo9k.darknet.cfg import Cfg
-from yolo9k.darknet.layers import DarknetNorm, Head, Layer, Shape, build_layer
+from yolo9k.darknet.layers import MOST_NUMBERS, DarknetNorm, Head, Layer, Shape, build_layer
 from yolo9k.darknet.region import Region
 from yolo9k.darknet.weights import Loaded, blocks, read_weights
 from yolo9k.errors import ConfigError, WeightsError
@@ -37,27 +37,32 @@ class DarknetNetwork(nn.Module):
         region_at = _region_place(cfg)
         self.region = Region(cfg.layers[region_at]) if region_at is not None else None
         built = self._build((w, h))
-        self.layers = nn.ModuleList(layer.module for layer in built).to_empty(device="cpu")
         self.sources = [layer.sources for layer in built]
         self.shapes = [layer.shape for layer in built]
-        for norm in (m for m in self.layers.modules() if isinstance(m, nn.BatchNorm2d)):
-            norm.reset_parameters()
+        self.stop = _first_end(cfg)
+        if region_at is not None:
+            self._check_region(region_at)
+        self._check_labels()
+        self.layers = nn.ModuleList(layer.module for layer in built).to_empty(device="cpu")
+        self._reset_norms()
         anchors = self.region.anchors if self.region else torch.empty(0, 2)
         self.register_buffer("anchors", anchors, persistent=False)
-        self.stop = _first_end(cfg)
         self.last_use = _last_uses(self.sources)
-        if self.region is not None and region_at is not None:
-            self._check_region(region_at)
+        self.frozen = _frozen(cfg, self.stop)
 
     def _build(self, size_wh: tuple[int, int]) -> list[Layer]:
         """The layers for pictures of a size, without memory: nothing is drawn that a weights file would replace."""
         shapes = [Shape(self.cfg.net.values["channels"], size_wh[1], size_wh[0], 1)]
         layers: list[Layer] = []
+        numbers = 0
         with torch.device("meta"):
             for number, section in enumerate(self.cfg.layers):
                 is_head = self.region is not None and number + 2 == len(self.cfg.layers)
                 layers.append(build_layer(section, number, shapes, self._head_sizes() if is_head else None))
                 shapes.append(layers[-1].shape)
+                numbers += sum(value.numel() for value in layers[-1].module.state_dict().values())
+                if numbers > MOST_NUMBERS:
+                    raise WeightsError(f"{section.place}: with it the network has {numbers:,} weights, too many")
         return layers
 
     def check_size(self, size_wh: tuple[int, int]) -> None:
@@ -80,6 +85,13 @@ class DarknetNetwork(nn.Module):
             raise before.error(
                 "filters", f"{found} channels reach [region]; {anchors} anchors x (5 + {classes} classes) need {needed}"
             )
+
+    def _check_labels(self) -> None:
+        """Of a classifier; the labels of a region are compared where its cfg is read."""
+        end = next((section for section in self.cfg.layers if section.name == "softmax"), None)
+        if end is not None and self.labels is not None and len(self.labels) != self.shapes[-1].channels:
+            values = self.shapes[-1].channels
+            raise WeightsError(f"{end.place}: {values} values, but there are {len(self.labels)} labels")
 
     @property
     def stride(self) -> int:
@@ -127,6 +139,8 @@ class DarknetNetwork(nn.Module):
             elif section.name == "softmax" and "tree" in section.values:
                 logits = outputs[self.sources[number][0]].flatten(1)
                 outputs[number] = self.scores().conditional(logits).exp()
+            elif section.name == "cost":
+                outputs[number] = outputs[number - 1]  # which may have been made just now
         return outputs
 
     def scores(self) -> LabelScores:
@@ -152,10 +166,15 @@ class DarknetNetwork(nn.Module):
     def initialise(self) -> "DarknetNetwork":
         """Fresh weights for all layers; gives the network back."""
         initialise(self)
+        self._reset_norms()
         last = self.layers[self.stop - 1] if self.stop else None
         if isinstance(last, AnchorHead):
             last.initialise()
         return self
+
+    def _reset_norms(self) -> None:
+        for norm in (m for m in self.layers.modules() if isinstance(m, nn.BatchNorm2d)):
+            norm.reset_parameters()
 
     def read(self, path: str | Path) -> Loaded:
         """Fill the layers from a weights file; those behind the end of a partial one are fresh. Says what there was.
@@ -173,13 +192,16 @@ class DarknetNetwork(nn.Module):
     def _run(self, images: Tensor, stop: int, *, keep: bool = False) -> list[Tensor]:
         """The outputs of layers below `stop`; those that nobody reads any more are let go, unless `keep`."""
         outputs: list[Tensor] = []
+        released = images.new_empty(0)
         for number in range(stop):
             sources = [images if source < 0 else outputs[source] for source in self.sources[number]]
-            outputs.append(self.layers[number](*sources))
+            with torch.set_grad_enabled(torch.is_grad_enabled() and number > self.frozen):
+                outputs.append(self.layers[number](*sources))
+            del sources
             if not keep:
                 for source in self.sources[number]:
                     if source >= 0 and self.last_use[source] <= number and source != stop - 1:
-                        outputs[source] = outputs[source][:0]
+                        outputs[source] = released
         return outputs
 
 
@@ -198,6 +220,11 @@ def _first_end(cfg: Cfg) -> int:
     if not stop:
         raise WeightsError(f"{cfg.net.source}: a network needs at least one layer that computes something")
     return stop
+
+
+def _frozen(cfg: Cfg, stop: int) -> int:
+    """The last layer with `stopbackward=1`, at which Darknet ends its way back; -1 where there is none."""
+    return max((n for n, section in enumerate(cfg.layers[:stop]) if section.get("stopbackward", False)), default=-1)
 
 
 def _last_uses(sources: Sequence[tuple[int, ...]]) -> dict[int, int]:

@@ -2,9 +2,12 @@
 
 from typing import Any
 
+from pydantic import ValidationError
+
 from yolo9k.config.schema import Config
 from yolo9k.darknet.cfg import Cfg, Section
 from yolo9k.darknet.region import Region
+from yolo9k.errors import WeightsError
 
 MULTI_SCALE = tuple((side, side) for side in range(320, 609, 32))  # `detector.c: train_detector`
 POLICIES = ("constant", "step", "steps", "exp", "poly", "sigmoid")
@@ -18,9 +21,7 @@ def config_of(cfg: Cfg) -> Config:
     net = cfg.net
     if cfg.layers[-1].name != "region":
         network = {"name": "darknet", "cfg": cfg.text}
-        return Config.model_validate(
-            {"model": network, "data": {"size": list(cfg.size_wh)}, "train": train_values(net)}
-        )
+        return _config(net, {"model": network, "data": {"size": list(cfg.size_wh)}, "train": train_values(net)})
     region = Region(cfg.region)
     anchors = [[float(w), float(h)] for w, h in region.anchors.tolist()]
     augment = {
@@ -40,9 +41,16 @@ def config_of(cfg: Cfg) -> Config:
         "name": "darknet", "cfg": cfg.text, "anchors": anchors, "num_anchors": len(anchors), "classes": region.kind,
         "norm": {"momentum": 0.01, "eps": 1e-5},
     }  # fmt: skip
-    return Config.model_validate(
-        {"model": model, "data": data, "loss": region.loss.model_dump(), "train": train_values(net)}
-    )
+    return _config(net, {"model": model, "data": data, "loss": region.loss.model_dump(), "train": train_values(net)})
+
+
+def _config(net: Section, values: dict[str, Any]) -> Config:
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise WeightsError(f"{net.place}: cannot be used: {key}: {' '.join(first['msg'].split())}") from error
 
 
 def train_values(net: Section) -> dict[str, Any]:

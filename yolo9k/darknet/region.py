@@ -23,7 +23,7 @@ from yolo9k.wordtree.scores import LabelScores
 WARMUP_IMAGES = 12_800  # `region_layer.c`: while fewer were seen, boxes are pulled to their anchors
 SLOTS_END, IMAGE_LABEL = 0.0, 100_000.0  # x of the slot after the last truth; above: a picture with a label only
 UNSET_ANCHOR = 0.5  # cells, where the cfg says none
-LARGEST_MAP = 1 << 24  # classes
+MOST_CLASSES = 1 << 20
 
 
 class Region:
@@ -34,7 +34,7 @@ class Region:
 
     def __init__(self, section: Section) -> None:
         self.section = section
-        self.classes = section.integer("classes", 20, least=1, most=LARGEST_MAP)
+        self.classes = section.integer("classes", 20, least=1, most=MOST_CLASSES)
         num = section.integer("num", 1, least=1, most=1024)
         for key, only in (("coords", 4), ("background", 0)):
             if section.get(key, only) != only:

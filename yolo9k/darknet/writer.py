@@ -1,5 +1,6 @@
 """A package model written as a cfg, so that it runs in Darknet."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -62,10 +63,16 @@ def _policy(train: TrainConfig) -> Options:
     """The schedule in Darknet's words, where it has them; else a constant rate."""
     schedule = train.schedule
     if schedule.policy == "steps" and schedule.unit == "step":
-        at, scales = (",".join(f"{value:g}" for value in values) for values in (schedule.at, schedule.scales))
-        return {"policy": "steps", "steps": at, "scales": scales}
+        at, scales = map(math.ceil, schedule.at), map(float, schedule.scales)
+        return {"policy": "steps", "steps": ",".join(map(_written, at)), "scales": ",".join(map(_written, scales))}
     if schedule.policy == "poly" and schedule.power == train.burn_in_power:
         return {"policy": "poly"}
+    if schedule.policy == "step":
+        return {"policy": "step", "step": schedule.every, "scale": schedule.gamma}
+    if schedule.policy == "exp":
+        return {"policy": "exp", "gamma": schedule.gamma}
+    if schedule.policy == "sigmoid":
+        return {"policy": "sigmoid", "gamma": schedule.gamma, "step": schedule.every}
     return {"policy": "constant"}
 
 

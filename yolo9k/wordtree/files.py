@@ -4,6 +4,7 @@ A tree has a line `id parent` for each node, the parent a line number from 0 or 
 each line: line c is what class c of a data set is called in the tree.
 """
 
+import re
 from pathlib import Path
 
 from yolo9k.errors import DataError
@@ -30,18 +31,23 @@ def read_tree(path: str | Path, names: str | Path | None = None, labels: str | P
     own = ids if labels is None else _same_length(Path(labels), ids, path)
     shown = own if names is None else _same_length(Path(names), ids, path)
     try:
+        WordTree.flat(own)  # whose errors are about the ids alone
+    except DataError as error:
+        raise _with_line(path if labels is None else Path(labels), error) from error
+    try:
         return WordTree(tuple(own), tuple(shown), tuple(parents))
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise _with_line(path, error) from error
 
 
 def read_names(path: str | Path) -> WordTree:
     """A flat label set from a `.names` file, one name a line. Raises `DataError`."""
     path = Path(path)
+    names = read_lines(path)
     try:
-        return WordTree.flat(read_lines(path))
+        return WordTree.flat(names)
     except DataError as error:
-        raise error if str(error).startswith(str(path)) else DataError(f"{path}: {error}") from error
+        raise _with_line(path, error) from error
 
 
 def read_map(path: str | Path, nodes: int) -> tuple[int, ...]:
@@ -71,6 +77,12 @@ def read_lines(path: str | Path) -> list[str]:
     if "" in lines:
         raise DataError(f"{path}:{lines.index('') + 1}: an empty line; every line stands for one label")
     return lines
+
+
+def _with_line(path: Path, error: DataError) -> DataError:
+    """An error of a label set, which begins with the number of a label, with the place in the file."""
+    found = re.match(r"label (\d+)", str(error))
+    return DataError(f"{path}:{int(found[1]) + 1}: {error}" if found else f"{path}: {error}")
 
 
 def _same_length(path: Path, ids: list[str], tree: Path) -> list[str]:
