@@ -195,13 +195,13 @@ def _data_folder() -> Check:
 
 
 def _cache_folder() -> Check:
-    from platformdirs import user_cache_path
+    from yolo9k.darknet.catalogue import cache_folder
 
-    folder = user_cache_path("yolo9k")
+    folder = cache_folder()
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     if os.access(nearest, os.W_OK):
         return Check("cache folder", "ok", str(folder))
-    return Check("cache folder", "warning", f"{folder} cannot be written", "set XDG_CACHE_HOME to a folder that can")
+    return Check("cache folder", "warning", f"{folder} cannot be written", "set YOLO9K_CACHE to a folder that can")
 
 
 CHECKS: dict[str, Callable[[], Check]] = {
