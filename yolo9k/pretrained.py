@@ -20,7 +20,6 @@ from yolo9k.errors import EnvironmentFault, WeightsError
 from yolo9k.progress import Track, silent
 from yolo9k.wordtree import WordTree
 
-
 BESIDE = (".cfg", ".names", ".tree")
 
 

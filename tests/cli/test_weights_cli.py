@@ -4,9 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from yolo9k import cli
+from yolo9k import checkpoint, cli, darknet
+from yolo9k.build import build_network
+from yolo9k.checkpoint import Checkpoint
+from yolo9k.config import load_config
 from yolo9k.darknet.catalogue import ENTRIES, File
+from yolo9k.darknet.weights import Header, blocks, write_weights
 from yolo9k.fetch import Remote
+from yolo9k.wordtree import WordTree
 
 WEIGHTS = bytes(range(256)) * 100
 
@@ -190,3 +195,196 @@ def test_verify_finds_a_wrong_text_without_weights(weights, cache):
     code, _, err = weights("verify")
     assert code == 4
     assert "yolov2.cfg: 6 bytes" in err
+
+
+# Looking into files and converting them
+
+CFG = """[net]
+width=32
+height=16
+channels=3
+[conv]
+batch_normalize=1
+filters=4
+size=3
+[conv]
+filters=16
+activation=linear
+[region]
+num=2
+anchors=1,2,3,4
+classes=3
+"""
+NUMBERS = (4 * 4 + 4 * 3 * 9, 16 + 16 * 4)
+
+
+@pytest.fixture
+def net(tmp_path):
+    """The path of a Darknet file with its cfg beside it."""
+    path = tmp_path / "net.weights"
+    path.with_suffix(".cfg").write_text(CFG)
+    write_weights(path, blocks(darknet.load(path.with_suffix(".cfg"))), Header(0, 2, 3, 6400))
+    return path
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A run folder with a finished package model."""
+    config = load_config(None, ["model.name=yolov2-tiny", "model.width=0.1", "model.anchors=[[1, 2]]", "data.size=64"])
+    labels = WordTree.flat(["red cell", "white cell"])
+    weights = build_network(config.model, labels).state_dict()
+    checkpoint.save(Checkpoint(config, labels, weights), tmp_path / "run" / "checkpoints" / "best.pt")
+    return tmp_path / "run"
+
+
+def test_inspect_says_what_a_header_says(weights, net):
+    code, out, err = weights("inspect", net)
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        f"file: {net}", f"bytes: {20 + 4 * sum(NUMBERS)}", "version: 0.2.3", "seen: 6400", "header bytes: 20",
+        f"numbers: {sum(NUMBERS)}", "size of: no known file",
+    ]  # fmt: skip
+
+
+def test_inspect_knows_the_sizes_of_the_catalogue(weights, tmp_path):
+    path = tmp_path / "a.weights"
+    path.write_bytes(Header(0, 1).to_bytes() + bytes(len(WEIGHTS) - 16))
+    code, out, _ = weights("inspect", path)
+    assert code == 0
+    assert f"size of: {', '.join(ENTRIES)}" in out
+
+
+def test_inspect_with_a_cfg_says_what_the_file_holds_of_each_layer(weights, net):
+    code, out, _ = weights("inspect", net, "--cfg", net.with_suffix(".cfg"))
+    assert code == 0
+    assert "layers: 2 of 2 whole" in out
+    assert "leftover bytes: 0" in out
+    assert "layers.0.conv" in out
+    assert "4x3x3x3" in out
+
+
+@pytest.mark.parametrize(
+    ("more", "holds", "layers", "leftover"),
+    [
+        (0, ["whole", "whole"], "2 of 2 whole", 0),
+        (3, ["whole", "whole"], "2 of 2 whole", 12),
+        (-NUMBERS[1], ["whole", "missing"], "1 of 2 whole", 0),
+        (-1, ["whole", f"{4 * NUMBERS[1] - 4} of {4 * NUMBERS[1]} bytes"], "1 of 2 whole", 0),
+        (-NUMBERS[1] - 1, [f"{4 * NUMBERS[0] - 4} of {4 * NUMBERS[0]} bytes", "missing"], "0 of 2 whole", 0),
+    ],
+)
+def test_inspect_as_json_says_what_is_left_over_or_missing(weights, net, tmp_path, more, holds, layers, leftover):
+    content = net.read_bytes()
+    net.write_bytes((content + bytes(99))[: len(content) + 4 * more])
+    code, out, err = weights("inspect", net, "--cfg", net.with_suffix(".cfg"), "--json", "-")
+    found = json.loads(out)
+    assert code == 0
+    assert f"seen: {found['seen']}" in err  # the text is out of the way
+    assert [row["holds"] for row in found["layers"]] == holds
+    assert [row["numbers"] for row in found["layers"]] == list(NUMBERS)
+    assert (found["leftover bytes"], found["numbers"]) == (leftover, sum(NUMBERS) + more)
+    assert weights("inspect", net, "--json", tmp_path / "a.json")[0] == 0
+    assert json.loads((tmp_path / "a.json").read_text())["layers"] == []
+    counted = json.loads(out)
+    assert layers in err
+    assert counted["version"] == "0.2.3"
+
+
+def test_inspect_of_a_checkpoint(weights, own, net, tmp_path):
+    code, out, _ = weights("inspect", own / "checkpoints" / "best.pt")
+    assert code == 0
+    assert "model: yolov2-tiny\n" in out
+    assert "labels: 2: red cell, white cell\n" in out
+    assert "anchors in cells: 1,2\n" in out
+    assert "from Darknet" not in out
+    assert "backbone.fine.0.0" in out
+    assert weights("convert", net, tmp_path / "net.pt")[0] == 0
+    code, out, _ = weights("inspect", tmp_path / "net.pt", "--json", "-")
+    assert code == 0
+    found = json.loads(out)
+    assert found["from Darknet"] == "major 0, minor 2, revision 3, seen 6400, blocks 2"
+    assert [row["numbers"] for row in found["layers"]] == list(NUMBERS)
+    assert found["numbers"] == sum(NUMBERS)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "0 bytes; a weights file begins"),
+        (b"<html><body>" * 9, "a web page, not weights"),
+        (CFG.encode(), "not a weights file of Darknet"),
+        (Header().to_bytes() + b"123", "3 bytes after the header are no whole number of float32"),
+    ],
+)
+def test_inspect_of_what_is_no_weights_file_is_one_line(weights, net, content, says):
+    net.write_bytes(content)
+    code, out, err = weights("inspect", net)
+    assert (code, out) == (4, "")
+    assert_one_line(err)
+    assert says in err
+
+
+def test_inspect_with_a_wrong_cfg_is_one_line(weights, net, own):
+    net.with_suffix(".cfg").write_text(CFG.replace("filters=16", "filters=17"))
+    code, _, err = weights("inspect", net, "--cfg", net.with_suffix(".cfg"))
+    assert code == 4
+    assert_one_line(err)
+    assert f"{net.with_suffix('.cfg')}:10: [convolutional] filters: 17 channels reach [region]" in err
+    code, _, err = weights("inspect", own / "checkpoints" / "best.pt", "--cfg", net.with_suffix(".cfg"))
+    assert (code, err) == (2, "error: --cfg: a checkpoint says itself what its model is\n")
+    assert weights("inspect", net.with_name("none"))[0] == 4
+    assert weights("inspect", net.with_name("none.pt"))[0] == 4
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_convert_to_a_checkpoint_and_back_is_the_same_file(weights, net, tmp_path, layers):
+    net.write_bytes(net.read_bytes()[: 20 + 4 * sum(NUMBERS[:layers])])
+    (tmp_path / "a.names").write_text("a\nb\nc\n")
+    assert weights("convert", net, tmp_path / "net.pt", "--names", tmp_path / "a.names") == (
+        0, f"wrote {tmp_path / 'net.pt'}\n", "",
+    )  # fmt: skip
+    code, out, _ = weights("convert", tmp_path / "net.pt", tmp_path / "out" / "again.weights")
+    again = tmp_path / "out" / "again.weights"
+    assert (code, out.splitlines()) == (0, [f"wrote {again.with_suffix(s)}" for s in (".weights", ".cfg", ".names")])
+    assert again.read_bytes() == net.read_bytes()
+    assert again.with_suffix(".cfg").read_text() == CFG
+    assert again.with_suffix(".names").read_text() == "a\nb\nc\n"
+
+
+def test_convert_writes_a_run_for_darknet(weights, own, tmp_path):
+    assert weights("convert", own, tmp_path / "cells.weights")[0] == 0
+    net = darknet.load(tmp_path / "cells.cfg", tmp_path / "cells.weights", names=tmp_path / "cells.names")
+    assert net.labels.names == ("red cell", "white cell")
+    assert net.origin.blocks == 9
+    assert net.cfg.size_wh == (64, 64)
+
+
+def test_convert_of_a_model_of_the_catalogue_fetches_it(weights, server):
+    code, _, err = weights("convert", "yolov2", "a.pt")
+    assert code == 4  # what comes is too small to be it
+    assert_one_line(err)
+    assert [path for path, _ in server.requests] == ["/ranges/yolov2.weights", "/ranges/yolov2.cfg"]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "code", "says"),
+    [
+        ("yolov3", "a.pt", 4, "yolov3: no such file or run, and no model of the catalogue; did you mean yolov2?"),
+        ("bare.weights", "a.pt", 4, "a Darknet file needs its cfg; name it with --cfg"),
+        ("short.weights", "a.pt", 4, "layers.0.conv does not fit: it needs"),
+        ("net.weights", "a.cfg", 4, "name them e.g. a.weights"),
+        ("net.weights", "net.cfg/a.pt", 6, "checkpoint cannot be written"),
+        ("net.weights", "net.cfg/a.weights", 6, "cannot be written"),
+    ],
+)
+def test_convert_that_fails_is_one_line(weights, net, tmp_path, monkeypatch, source, target, code, says):
+    monkeypatch.chdir(tmp_path)
+    net.with_name("bare.weights").write_bytes(net.read_bytes())
+    net.with_name("short.weights").write_bytes(net.read_bytes()[:100])
+    net.with_name("short.cfg").write_text(CFG)
+    before = sorted(tmp_path.rglob("*"))
+    found, out, err = weights("convert", source, target)
+    assert (found, out) == (code, "")
+    assert_one_line(err)
+    assert says in err
+    assert sorted(tmp_path.rglob("*")) == before

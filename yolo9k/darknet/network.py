@@ -199,9 +199,9 @@ class DarknetNetwork(nn.Module):
                 outputs.append(self.layers[number](*sources))
             del sources
             if not keep:
-                for source in self.sources[number]:
-                    if source >= 0 and self.last_use[source] <= number and source != stop - 1:
-                        outputs[source] = released
+                for done in (*self.sources[number], number):
+                    if done >= 0 and self.last_use.get(done, -1) <= number and done != stop - 1:
+                        outputs[done] = released
         return outputs
 
 

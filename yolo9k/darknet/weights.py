@@ -7,6 +7,7 @@ may end after any layer: such *partial* files (`darknet19_448.conv.23`) are wher
 
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -150,7 +151,8 @@ def write_weights(path: str | Path, network_blocks: Sequence[Block], header: Hea
                     file.write(tensor.detach().float().cpu().contiguous().numpy().data)
         draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may be what is missing
+            draft.unlink()
         raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from error
 
 

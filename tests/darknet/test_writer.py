@@ -1,0 +1,184 @@
+"""Package models written as cfgs: the same network in another notation."""
+
+import pytest
+import torch
+from torch import nn
+
+from yolo9k import darknet
+from yolo9k.build import build_network
+from yolo9k.config import load_config
+from yolo9k.darknet.recipe import config_of, train_values
+from yolo9k.darknet.weights import blocks
+from yolo9k.darknet.writer import cfg_text
+from yolo9k.errors import WeightsError
+from yolo9k.models.layers import count_parameters
+from yolo9k.wordtree import WordTree
+
+LABELS = WordTree.flat(["a", "b", "c"])
+MODELS = {
+    "yolov2 as released": ("model.name=yolov2",),
+    "yolov2 as in the paper": ("model.name=yolov2", "model.passthrough=paper"),
+    "yolov2 without passthrough": ("model.name=yolov2", "model.passthrough=none"),
+    "tiny": ("model.name=yolov2-tiny",),
+    "tiny of voc": ("model.name=yolov2-tiny-voc",),
+}
+SMALL = ("model.width=0.125", "model.anchors=[[1.3221, 1.73145], [0.1, 11.2364]]", "data.size=96x64")
+
+
+def config_with(*overrides):
+    return load_config(None, [*SMALL, *overrides])
+
+
+def randomise(network: nn.Module) -> nn.Module:
+    """Statistics and biases of a network that has learnt something."""
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for value in (module.weight, module.running_var):
+                nn.init.uniform_(value, 0.5, 2, generator=generator)
+            for value in (module.bias, module.running_mean):
+                nn.init.uniform_(value, -1, 1, generator=generator)
+    return network.eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_and_its_cfg_are_one_network(model, tmp_path):
+    config = config_with(*MODELS[model])
+    own = randomise(build_network(config.model, LABELS))
+    cfg = darknet.parse_cfg(cfg_text(own, config), "own.cfg", strict=True)
+    other = darknet.DarknetNetwork(cfg).eval()
+    for block, same in zip(blocks(own), blocks(other), strict=True):  # the order of a weights file
+        for value, target in zip(block.tensors, same.tensors, strict=True):
+            assert target.shape == value.shape
+            target.copy_(value)
+    x = torch.rand(2, 3, 64, 96)
+    found, expected = other(x), own(x)
+    assert found.shape == expected.shape == (2, 16, 2, 3)
+    assert torch.allclose(found, expected, atol=1e-5 * float(expected.abs().max()))
+    assert torch.equal(other.anchors, own.anchors)
+    assert other.stride == own.stride == 32
+    assert count_parameters(other) == count_parameters(own)
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("yolov2", "yolov2"), ("yolov2-voc", "yolov2"),
+        ("yolov2-tiny", "yolov2-tiny"), ("yolov2-tiny-voc", "yolov2-tiny-voc"),
+    ],
+)  # fmt: skip
+def test_the_models_are_those_of_the_official_cfgs(shared, name, model):
+    official = darknet.read_cfg(shared("golden", "darknet", "cfg") / f"{name}.cfg")
+    region = official.region.values
+    pairs = list(zip(region["anchors"][::2], region["anchors"][1::2], strict=True))
+    config = load_config(None, [f"model.name={model}", f"model.anchors={[list(pair) for pair in pairs]}"])
+    labels = WordTree.flat([str(number) for number in range(region["classes"])])
+    with torch.device("meta"):
+        own = build_network(config.model, labels)
+    own.anchors = torch.tensor(pairs)
+    written = darknet.parse_cfg(cfg_text(own, config))
+    assert written.region.values["anchors"] == region["anchors"]
+    assert [section.name for section in written.layers] == [section.name for section in official.layers]
+    for found, wanted in zip(written.layers[:-1], official.layers[:-1], strict=True):
+        for key in ("filters", "size", "stride", "activation", "batch_normalize"):
+            assert found.get(key, 0) == wanted.get(key, 0), (found.place, key)
+    ours, theirs = (darknet.DarknetNetwork(cfg) for cfg in (written, official))
+    resolved = [(s.channels, s.stride) for s in ours.shapes], [(s.channels, s.stride) for s in theirs.shapes]
+    assert resolved[0] == resolved[1]
+    assert ours.sources == theirs.sources
+
+
+@pytest.mark.parametrize("eps", [1e-3, 1e-6, 1.0001e-5])
+def test_an_eps_that_darknet_does_not_have_is_refused(eps):
+    config = config_with(f"model.norm.eps={eps}")
+    with pytest.raises(WeightsError, match=f"model.norm.eps: Darknet's is 1e-05; a model with {eps:g} cannot"):
+        cfg_text(build_network(config.model, LABELS), config)
+
+
+def test_folded_norms_are_refused():
+    config = config_with()
+    network = build_network(config.model, LABELS)
+    network.neck.join.norm = nn.Identity()
+    with pytest.raises(WeightsError, match="folded"):
+        cfg_text(network, config)
+
+
+def written_back(*overrides):
+    config = config_with(*overrides)
+    cfg = darknet.parse_cfg(cfg_text(build_network(config.model, LABELS), config), "own.cfg")
+    return config, config_of(cfg), cfg
+
+
+def test_a_recipe_comes_back_from_its_cfg():
+    config, again, _ = written_back(
+        "train.batch=24", "train.accumulate=3", "train.steps=1234567", "train.lr=0.0003", "train.momentum=0.95",
+        "train.weight_decay=0.0001", "train.burn_in=70", "train.schedule.policy=steps",
+        "train.schedule.at=[400000, 1234567]", "train.schedule.scales=[0.1, 0.05]", "loss.object_scale=4",
+        "loss.noobject_scale=0.5", "loss.class_scale=2", "loss.coord_scale=3", "loss.thresh=0.55", "loss.rescore=false",
+        "loss.bias_match=false", "loss.image_labels=darknet", "data.augment.jitter=0.25", "data.augment.hue=0.05",
+        "data.augment.saturation=1.75", "data.augment.exposure=1.25", "data.augment.recipe=fixed",
+        "model.classes=logistic",
+    )  # fmt: skip
+    assert again.train.schedule.at == (400_000, 1_234_567)
+    assert again.train.schedule.scales == pytest.approx((0.1, 0.05))
+    schedule = config.train.schedule.model_copy(update={"power": again.train.burn_in_power})
+    assert again.train == config.train.model_copy(
+        update={"schedule": schedule, **{key: getattr(again.train, key) for key in ("clip_grad", "ema")}}
+    )
+    assert again.loss == config.loss
+    assert again.data.size == config.data.size
+    for key in ("jitter", "hue", "saturation", "exposure", "recipe"):
+        assert getattr(again.data.augment, key) == getattr(config.data.augment, key)
+    assert again.model.classes == "logistic"
+    assert torch.tensor(again.model.anchors).equal(torch.tensor(config.model.anchors))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["constant"], {"policy": "constant"}),
+        (["cosine"], {"policy": "constant"}),  # which Darknet does not have
+        (["poly", "power=4"], {"policy": "poly"}),
+        (["step", "every=70", "gamma=0.5"], {"policy": "step", "every": 70, "gamma": 0.5}),
+        (["exp", "gamma=0.999"], {"policy": "exp", "gamma": 0.999}),
+        (["sigmoid", "every=70", "gamma=-0.5"], {"policy": "sigmoid", "every": 70, "gamma": -0.5}),
+        (["steps", "at=[2.5]", "scales=[0.1]", "unit=step"], {"policy": "steps", "at": (3,), "scales": (0.1,)}),
+        (["steps", "at=[2]", "scales=[0.1]", "unit=epoch"], {"policy": "constant"}),
+    ],
+)
+def test_schedules_that_darknet_has_are_written(overrides, expected):
+    name, *others = overrides
+    settings = [f"train.schedule.policy={name}", *(f"train.schedule.{other}" for other in others)]
+    _, again, _ = written_back(*settings)
+    assert {key: getattr(again.train.schedule, key) for key in expected} == expected
+
+
+def test_a_tree_is_named_in_the_region():
+    config = config_with()
+    network = build_network(config.model, LABELS)
+    assert darknet.parse_cfg(cfg_text(network, config, "own.tree")).region.values["tree"] == "own.tree"
+    assert "tree" not in darknet.parse_cfg(cfg_text(network, config)).region.values
+
+
+@pytest.mark.parametrize("name", ["yolov2", "yolov2-voc", "yolov2-tiny", "yolov2-tiny-voc", "yolo9000"])
+def test_the_official_recipes_are_read(shared, name):
+    cfg = darknet.read_cfg(shared("golden", "darknet", "cfg") / f"{name}.cfg")
+    config = config_of(cfg)
+    assert (config.train.momentum, config.train.weight_decay, config.train.lr) == (0.9, 0.0005, 0.001)
+    assert (config.loss.object_scale, config.loss.thresh, config.loss.bias_match) == (5, 0.6, True)
+    assert config.loss.rescore == (name != "yolov2-tiny")
+    assert config.data.sizes[0] == (320, 320)
+    assert config.data.sizes[-1] == (608, 608)
+    at = {"yolov2-voc": (40_000, 60_000), "yolov2-tiny-voc": (0, 100, 20_000, 30_000)}.get(name, (400_000, 450_000))
+    assert config.train.schedule.at == at
+    assert config.train.burn_in == (0 if name == "yolov2-tiny-voc" else 1000)
+    jitter = 0.2 if "tiny" in name or name == "yolo9000" else 0.3
+    assert config.data.augment.jitter == jitter
+    assert config.model.cfg == cfg.text
+
+
+def test_a_batch_is_what_darknet_makes_of_it():
+    cfg = darknet.parse_cfg("[net]\nwidth=8\nheight=8\nchannels=3\nbatch=10\nsubdivisions=4\n")
+    values = train_values(cfg.net)
+    assert (values["batch"], values["accumulate"]) == (8, 4)  # net.batch = 10 / 4, in whole numbers

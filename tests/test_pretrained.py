@@ -1,0 +1,331 @@
+"""Weights of any origin, opened and written back."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from yolo9k import checkpoint, darknet
+from yolo9k.build import build_network
+from yolo9k.checkpoint import Checkpoint
+from yolo9k.config import load_config
+from yolo9k.darknet.catalogue import ENTRIES, Entry, File
+from yolo9k.darknet.weights import Header, blocks, write_weights
+from yolo9k.errors import DataError, EnvironmentFault, WeightsError
+from yolo9k.fetch import Remote
+from yolo9k.pretrained import DarknetFiles, build_stored, check_whole, open_weights, write_darknet
+from yolo9k.wordtree import WordTree
+
+NET = "[net]\nwidth=32\nheight=16\nchannels=3\n"
+CONV = "[conv]\nbatch_normalize=1\nfilters=4\nsize=3\nstride=2\npad=1\nactivation=leaky\n"
+DETECTOR = NET + CONV * 2 + "[conv]\nfilters=16\nactivation=linear\n[region]\nnum=2\nanchors=1,2,3,4\nclasses=3\n"
+CLASSIFIER = NET + CONV + "[conv]\nfilters=5\nactivation=linear\n[avgpool]\n[softmax]\n"
+TREE = "animal -1\ncat 0\ndog 0\n"
+LONG, OLD = Header(0, 2, 5, 1 << 40), Header(0, 1, 0, 6400)
+LABELS = WordTree.flat(["red cell", "white cell", "platelet"])
+SMALL = ("model.width=0.125", "model.anchors=[[1.3221, 1.73145], [0.1, 11.2364]]", "data.size=96x64")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("YOLO9K_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    return tmp_path / "cache" / "weights"
+
+
+@pytest.fixture
+def darknet_files(tmp_path):
+    """`darknet_files(cfg)` writes `net.cfg` and `net.weights` and gives the path of the weights."""
+
+    def write(cfg=DETECTOR, header=LONG, layers=None, name="net.weights"):
+        path = tmp_path / name
+        path.with_suffix(".cfg").write_text(cfg)
+        torch.manual_seed(0)
+        net = darknet.load(path.with_suffix(".cfg"))
+        randomise(net)
+        write_weights(path, blocks(net)[:layers], header)
+        return path
+
+    return write
+
+
+def randomise(network: nn.Module) -> nn.Module:
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for value in (module.weight, module.running_var):
+                nn.init.uniform_(value, 0.5, 2)
+            for value in (module.bias, module.running_mean):
+                nn.init.uniform_(value, -1, 1)
+    return network.eval()
+
+
+def own_model(*overrides, labels=LABELS) -> Checkpoint:
+    torch.manual_seed(0)
+    config = load_config(None, [*SMALL, *overrides])
+    network = randomise(build_network(config.model, labels))
+    return Checkpoint(config, labels, network.state_dict(), {"seen": 640, "next_step": 11})
+
+
+def refusal(error, action, *arguments) -> str:
+    with pytest.raises(error) as refused:
+        action(*arguments)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+# From Darknet
+
+
+def test_a_darknet_file_finds_its_cfg_beside_it(darknet_files):
+    path = darknet_files()
+    stored = open_weights(path)
+    assert stored.darknet == {"major": 0, "minor": 2, "revision": 5, "seen": 1 << 40, "blocks": 3}
+    assert stored.config.model.name == "darknet"
+    assert stored.config.data.size == (32, 16)
+    assert stored.config.data.resize == "darknet"
+    assert stored.labels.names == ("0", "1", "2")
+    network = build_stored(stored, path).eval()
+    check_whole(stored, network, path)
+    x = torch.rand(1, 3, 16, 32)
+    assert torch.equal(network(x), darknet.load(path.with_suffix(".cfg"), path)(x))
+
+
+def test_a_cfg_that_is_named_comes_before_the_one_beside(darknet_files, tmp_path):
+    path = darknet_files()
+    other = tmp_path / "other.cfg"
+    other.write_text(DETECTOR.replace("width=32", "width=64"))
+    assert open_weights(path, DarknetFiles(cfg=other)).config.data.size == (64, 16)
+    path.with_suffix(".cfg").unlink()
+    assert refusal(WeightsError, open_weights, path) == f"{path}: a Darknet file needs its cfg; name it with --cfg"
+    assert open_weights(path, DarknetFiles(cfg=other)).labels.names == ("0", "1", "2")
+    none = tmp_path / "none.cfg"
+    assert refusal(WeightsError, open_weights, path, DarknetFiles(cfg=none)).startswith(f"{none}: cfg cannot be read")
+
+
+def test_what_is_no_weights_file_is_refused_before_a_cfg_is_asked_for(tmp_path):
+    page = tmp_path / "yolov2.weights"
+    page.write_text("<!DOCTYPE html><html>" + "x" * 99)
+    assert "a web page, not weights" in refusal(WeightsError, open_weights, page)
+
+
+def test_names_and_data_files_say_what_the_labels_are(darknet_files, tmp_path):
+    path, names = darknet_files(), tmp_path / "my.names"
+    names.write_text("a\nb\nc\n")
+    assert open_weights(path, DarknetFiles(names=names)).labels.ids == ("a", "b", "c")
+    data = tmp_path / "my.data"
+    data.write_text("# mine\nclasses= 3\n\nnames = data/my.names\nbackup = /tmp\n")  # from where Darknet was started
+    assert open_weights(path, DarknetFiles(data=data)).labels.ids == ("a", "b", "c")
+    other = tmp_path / "other.names"
+    other.write_text("d\ne\nf\n")
+    assert open_weights(path, DarknetFiles(names=other, data=data)).labels.ids == ("d", "e", "f")
+    names.write_text("a\nb\n")
+    assert "[region] classes: 3, but there are 2 labels" in refusal(
+        WeightsError, open_weights, path, DarknetFiles(names=names)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("names\n", "my.data:1: expected key = value"),
+        ("classes=3\nnames=gone.names\n", "my.data:2: names = gone.names: is not here"),
+        (f"names={'n' * 5000}\n", "my.data:1: names = nnn"),
+        (b"\xff\xfe\xfa", "my.data: cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_a_data_file_is_said_with_its_line(darknet_files, tmp_path, text, says):
+    data = tmp_path / "my.data"
+    data.write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert says in refusal(WeightsError, open_weights, darknet_files(), DarknetFiles(data=data))
+
+
+def test_a_tree_is_found_beside_its_cfg_or_named(darknet_files, tmp_path):
+    path = darknet_files(DETECTOR + "tree=data/my.tree\n")
+    tree = tmp_path / "my.tree"
+    message = refusal(WeightsError, lambda: darknet.load(path.with_suffix(".cfg"), path).scores())
+    assert "[region] tree: data/my.tree is not here; say where the tree is" in message
+    tree.write_text(TREE)
+    assert open_weights(path).labels.parents == (-1, 0, 0)
+    tree.with_suffix(".labels").write_text("n1\nn2\nn3\n")
+    (tmp_path / "my.names").write_text("Animal\nCat\nDog\n")
+    labels = open_weights(path, DarknetFiles(names=tmp_path / "my.names")).labels
+    assert (labels.ids, labels.names) == (("n1", "n2", "n3"), ("Animal", "Cat", "Dog"))
+    other = tmp_path / "other.tree"
+    other.write_text("a -1\nb -1\nc 1\n")
+    assert open_weights(path, DarknetFiles(tree=other)).labels.ids == ("a", "b", "c")
+    other.write_text("a -1\nb -1\nc x\n")
+    assert "other.tree:3: parent" in refusal(DataError, open_weights, path, DarknetFiles(tree=other))
+
+
+def test_a_tree_with_an_impossible_name_is_not_here(darknet_files):
+    path = darknet_files(DETECTOR + f"tree={'t' * 5000}\n")
+    assert open_weights(path).labels.names == ("0", "1", "2")
+
+
+def test_labels_of_a_classifier_must_be_as_many_as_its_values(darknet_files, tmp_path):
+    path, names = darknet_files(CLASSIFIER), tmp_path / "my.names"
+    assert len(open_weights(path).labels) == 5
+    names.write_text("a\nb\n")
+    assert "5 values, but there are 2 labels" in refusal(WeightsError, open_weights, path, DarknetFiles(names=names))
+
+
+@pytest.mark.parametrize(("layers", "total"), [(1, 3), (2, 3)])
+def test_a_partial_file_is_no_detector(darknet_files, layers, total):
+    path = darknet_files(layers=layers)
+    stored = open_weights(path)
+    assert stored.darknet["blocks"] == layers
+    message = refusal(WeightsError, check_whole, stored, build_stored(stored, path), path)
+    assert message.startswith(f"{path}: a partial file with {layers} of {total} layers")
+
+
+def test_a_classifier_is_no_detector(darknet_files):
+    path = darknet_files(CLASSIFIER)
+    stored = open_weights(path)
+    assert "no detector, its cfg has no [region]" in refusal(
+        WeightsError, check_whole, stored, build_stored(stored, path), path
+    )
+
+
+# From the catalogue
+
+
+def test_a_model_of_the_catalogue_is_fetched_when_it_is_not_here(darknet_files, file_server, monkeypatch, cache):
+    path = darknet_files(DETECTOR + "tree=data/my.tree\n")
+    contents = {
+        "my.weights": path.read_bytes(), "my.cfg": path.with_suffix(".cfg").read_bytes(), "my.tree": TREE.encode(),
+        "my.names": b"Animal\nCat\nDog\n",
+    }  # fmt: skip
+    file_server.files.update(contents)
+
+    def served(name):
+        return File(f"texts/{name}", Remote((file_server.url(f"plain/{name}"),), (len(contents[name]),), {}))
+
+    weights = replace(served("my.weights"), path="my.weights")
+    entry = Entry("my", "detector", "", "", weights, served("my.cfg"), served("my.names"), tree=served("my.tree"))
+    monkeypatch.setitem(ENTRIES, "my", entry)
+    for name in ("my", "my.weights"):
+        stored = open_weights(name)
+        assert stored.labels.names == ("Animal", "Cat", "Dog")
+        assert stored.darknet["seen"] == 1 << 40
+    assert (cache / "my.weights").read_bytes() == contents["my.weights"]
+    assert len(file_server.requests) == 4  # once each
+
+
+@pytest.mark.parametrize("name", ["yolov3", "none/at/all.pt", "x" * 5000])
+def test_what_is_nothing_at_all_is_refused_without_the_network(name):
+    message = refusal(WeightsError, open_weights, name)
+    assert message.startswith(f"{name}: no such file or run, and no model of the catalogue; ")
+
+
+# Checkpoints and runs
+
+
+def test_a_checkpoint_and_a_run_folder_are_opened(tmp_path):
+    stored = own_model()
+    checkpoint.save(stored, tmp_path / "run" / "checkpoints" / "last.pt")
+    found = open_weights(tmp_path / "run")
+    assert found.config == stored.config
+    checkpoint.save(replace(stored, labels=WordTree.flat(["a", "b", "c"])), tmp_path / "run" / "checkpoints/best.pt")
+    assert open_weights(str(tmp_path / "run")).labels.ids == ("a", "b", "c")
+    assert open_weights(tmp_path / "run/checkpoints/last.pt").labels == LABELS
+    (tmp_path / "run/checkpoints/last.pt").rename(tmp_path / "renamed")
+    assert open_weights(tmp_path / "renamed").labels == LABELS  # known by what is inside
+    (tmp_path / "empty").mkdir()
+    assert "a folder without checkpoints/best.pt" in refusal(WeightsError, open_weights, tmp_path / "empty")
+
+
+def test_weights_that_do_not_fit_their_config_are_refused():
+    stored = own_model()
+    wrong = replace(stored, weights={**stored.weights, "head.conv.bias": torch.zeros(3)})
+    assert refusal(WeightsError, build_stored, wrong, "a.pt") == (
+        "a.pt: the weights do not fit the model that the file describes"
+    )
+
+
+# And back
+
+
+@pytest.mark.parametrize("header", [LONG, OLD, Header(0, 1, 0, -1)])
+@pytest.mark.parametrize(
+    ("cfg", "layers"), [(DETECTOR, None), (DETECTOR, 1), (DETECTOR, 2), (CLASSIFIER, None), (CLASSIFIER, 1)]
+)
+def test_from_darknet_to_a_checkpoint_and_back_is_the_same_file(darknet_files, tmp_path, header, cfg, layers):
+    path = darknet_files(cfg, header, layers)
+    checkpoint.save(open_weights(path), tmp_path / "net.pt")
+    written = write_darknet(open_weights(tmp_path / "net.pt"), "net.pt", tmp_path / "out" / "again.weights")
+    assert [p.name for p in written] == ["again.weights", "again.cfg", "again.names"]
+    assert written[0].read_bytes() == path.read_bytes()
+    assert written[1].read_text() == cfg
+    assert open_weights(written[0]).darknet == open_weights(path).darknet
+
+
+def test_numbers_that_are_none_survive_a_checkpoint(darknet_files, tmp_path):
+    path = darknet_files()
+    content = bytearray(path.read_bytes())
+    content[20:28] = b"\x34\x12\xc0\x7f\x01\x00\x80\xff"  # two NaNs, one of them signalling
+    path.write_bytes(content)
+    checkpoint.save(open_weights(path), tmp_path / "net.pt")
+    write_darknet(open_weights(tmp_path / "net.pt"), "net.pt", tmp_path / "again.weights")
+    assert (tmp_path / "again.weights").read_bytes() == content
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "model",
+    [
+        ("model.name=yolov2",), ("model.name=yolov2", "model.passthrough=paper"),
+        ("model.name=yolov2", "model.passthrough=none"), ("model.name=yolov2-tiny",), ("model.name=yolov2-tiny-voc",),
+    ],
+)  # fmt: skip
+def test_a_package_model_computes_the_same_as_a_darknet_file(tmp_path, model):
+    stored = own_model(*model)
+    written = write_darknet(stored, "own.pt", tmp_path / "own.weights")
+    assert [path.name for path in written] == ["own.weights", "own.cfg", "own.names"]
+    again = open_weights(written[0], DarknetFiles(names=written[2]))
+    assert again.labels == LABELS
+    assert again.darknet["seen"] == 640
+    x = torch.rand(2, 3, 64, 96)
+    expected = build_stored(stored, "own.pt").eval()(x)
+    found = build_stored(again, "own.weights").eval()(x)
+    assert torch.allclose(found, expected, atol=1e-5 * float(expected.abs().max()))
+
+
+@torch.no_grad()
+def test_a_tree_goes_along(tmp_path):
+    tree = WordTree(("animal", "cat", "dog"), ("an animal", "cat", "dog"), (-1, 0, 0))
+    stored = own_model("model.name=yolov2-tiny", labels=tree)
+    written = write_darknet(stored, "own.pt", tmp_path / "own.weights")
+    assert [path.suffix for path in written] == [".weights", ".cfg", ".names", ".tree"]
+    again = open_weights(written[0], DarknetFiles(names=written[2]))
+    assert again.labels == tree
+    assert open_weights(written[0]).labels.names == tree.ids
+
+
+def test_what_a_tree_file_cannot_say_is_refused_before_anything_is_written(tmp_path):
+    tree = WordTree(("animal", "white cat"), ("a", "b"), (-1, 0))
+    stored = own_model("model.name=yolov2-tiny", labels=tree)
+    assert "'white cat': in a .tree file an id is one word" in refusal(
+        WeightsError, write_darknet, stored, "own.pt", tmp_path / "own.weights"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_cfg_cannot_say_is_refused_before_anything_is_written(tmp_path):
+    stored = own_model("model.norm.eps=0.001")
+    assert "model.norm.eps" in refusal(WeightsError, write_darknet, stored, "own.pt", tmp_path / "own.weights")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".cfg", ".names", ".tree"])
+def test_weights_are_not_written_where_their_texts_go(tmp_path, suffix):
+    target = tmp_path / f"own{suffix}"
+    assert "name them e.g. own.weights" in refusal(WeightsError, write_darknet, own_model(), "own.pt", target)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_the_machines_fault(tmp_path):
+    (tmp_path / "own.cfg").mkdir()
+    assert "own.cfg: cannot be written" in refusal(
+        EnvironmentFault, write_darknet, own_model(), "own.pt", tmp_path / "own.weights"
+    )
