@@ -6,6 +6,7 @@ beside the weights. Only tensors and plain values are read (`weights_only=True`)
 
 import os
 import pickle
+import shutil
 import struct
 import warnings
 import zipfile
@@ -23,6 +24,7 @@ from yolo9k.errors import DataError, EnvironmentFault, WeightsError
 from yolo9k.wordtree import WordTree
 
 FORMAT, VERSION = "yolo9k", 1
+LITTLE = 1 << 26  # bytes; with less left, a failed write of a checkpoint is laid to the disk
 BEST, LAST = "best.pt", "last.pt"
 UNREADABLE = (  # what torch raises for bytes that are no checkpoint: its pickle reader lets much through
     OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, struct.error,
@@ -69,11 +71,19 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        reason = getattr(error, "strerror", None) or _why(error, path.parent)
         raise EnvironmentFault(f"{path}: checkpoint cannot be written: {reason}") from error
     finally:
         with suppress(OSError):  # there only after a failure
             temporary.unlink()
+
+
+def _why(error: Exception, folder: Path) -> str:
+    """What torch's error means: on a full disk it speaks of positions in a file."""
+    with suppress(OSError):
+        if shutil.disk_usage(folder).free < LITTLE:
+            return "no space left on the disk"
+    return str(error).partition("\n")[0]
 
 
 def load(path: Path) -> Checkpoint:

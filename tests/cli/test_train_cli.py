@@ -139,6 +139,8 @@ BAD = [
     (["--set", "train.lr=2001-99-99"], 2, "the value is not YAML"),
     (["--set", "train=5"], 2, "train: is a section, a mapping of keys to values, not 5"),
     (["--set", "train.epochs=3"], 2, "train.epochs and steps: give one of them"),
+    (["--name", "../x"], 2, "--name ../x: is the name of a folder inside --runs"),
+    (["--size", "100000"], 2, "data.size: width and height must be at most 8192, not 100000x100000"),
     (["--size", "50"], 2, "data.size: width and height must be multiples of 32, not 50x50"),
     (["--batch", "0"], 2, "train.batch: input should be greater than or equal to 1, not 0"),
     (["--lr", "1e30"], 2, "train.lr: input should be less than or equal to 1000000"),
@@ -150,7 +152,7 @@ BAD = [
     (
         ["--weights", "tiny.yaml"],
         4,
-        "tiny.yaml: not a weights file of Darknet",
+        "tiny.yaml: neither a checkpoint nor a weights file of Darknet",
     ),
     (["--device", "nope"], 6, "device 'nope' is not here; there are cpu"),
     (["--device", "99"], 6, "device 'cuda:99' is not here; there are cpu"),

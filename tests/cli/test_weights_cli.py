@@ -312,7 +312,7 @@ def test_inspect_of_a_checkpoint(weights, own, net, tmp_path):
     [
         (b"", "0 bytes; a weights file begins"),
         (b"<html><body>" * 9, "a web page, not weights"),
-        (CFG.encode(), "not a weights file of Darknet"),
+        (CFG.encode(), "neither a checkpoint nor a weights file of Darknet"),
         (Header().to_bytes() + b"123", "3 bytes after the header are no whole number of float32"),
     ],
 )

@@ -192,8 +192,8 @@ def archive() -> bytes:
         (b"<html>", "a web page, not weights"),
         (archive(), "a PyTorch or zip file, not Darknet's weights"),
         (b"PK", "a PyTorch or zip file"),
-        (CFG.encode(), "not a weights file of Darknet: it begins with other than a version"),
-        (b"\xff" * 64, "not a weights file of Darknet"),
+        (CFG.encode(), "neither a checkpoint nor a weights file of Darknet"),
+        (b"\xff" * 64, "neither a checkpoint nor a weights file of Darknet"),
     ],
 )
 def test_what_is_no_weights_file_is_called_what_it_is(cfg, file, written, says):

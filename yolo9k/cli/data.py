@@ -209,7 +209,7 @@ def _show_config(config: "DatasetConfig", counts: dict[str, str], defects: int, 
         _say(out, f"  {defects} defects: see `yolo9k data check`")
     _say(out, f"wrote {target}")
     _say(out, f"Next: yolo9k data check {target}")
-    _say(out, f"      yolo9k train --config small.yaml --set data.dataset={target}")
+    _say(out, f"      yolo9k train --config small.yaml --dataset {target}")
 
 
 def _show_report(report: "Report", say: Console) -> None:

@@ -72,6 +72,8 @@ def train(
     from yolo9k.training import loop
     from yolo9k.training.run_folder import new_run_folder
 
+    if Path(name).name != name or name in (".", ".."):
+        raise ConfigError(f"--name {name}: is the name of a folder inside --runs, without any path")
     changes = _changes(short, size, overrides or [])
     loaded = _with_dataset(_load(config, changes), dataset)
     if dry_run:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 STRIDE = 32  # of every model this package builds by name
+LARGEST_SIDE = 8192  # pixels; a picture of that size fills the memory of most machines
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -35,6 +36,8 @@ def as_size(value: object) -> object:
 
 
 def _check_size(key: str, size: SizeWH, stride: int) -> None:
+    if max(size) > LARGEST_SIDE:
+        raise ValueError(f"{key}: width and height must be at most {LARGEST_SIDE}, not {size[0]}x{size[1]}")
     if any(side < stride or side % stride for side in size):
         needed = f"multiples of {stride}" if stride > 1 else "at least 1"
         raise ValueError(f"{key}: width and height must be {needed}, not {size[0]}x{size[1]}")

@@ -180,7 +180,7 @@ def _read_header(file: BinaryIO, size: int, path: Path) -> Header:
     major, minor, revision = VERSION.unpack_from(start)
     header = Header(major, minor, revision)
     if not all(0 <= part <= MOST_VERSION for part in (major, minor, revision)):
-        raise WeightsError(f"{path}: not a weights file of Darknet: it begins with other than a version")
+        raise WeightsError(f"{path}: neither a checkpoint nor a weights file of Darknet")
     if size < header.size:
         raise WeightsError(f"{path}: {size} bytes; the header of this version has {header.size}")
     seen = (NEW_SEEN if header.has_long_seen else OLD_SEEN).unpack_from(start, VERSION.size)[0]
