@@ -1,6 +1,7 @@
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,6 +172,16 @@ def test_weights_that_are_none(run, photos, tmp_path):
     )
     (tmp_path / "x.pt").write_text("<html>")
     assert "not a checkpoint that can be read" in error_of(run(photos, weights=tmp_path / "x.pt"), WeightsError)
+
+
+def test_a_bad_picture_leaves_the_others(run, photos, tmp_path):
+    (photos / "ab.png").write_text("text")
+    result = run(photos, "--json", tmp_path / "found.json", "--batch", 1, *LOW)
+    message = error_of(result, DataError)
+    assert f"1 of 4 pictures left out; the first: {photos / 'ab.png'}: not a picture that can be read" in message
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [Path(entry["file"]).name for entry in found["images"]] == ["a.png", "b.jpg", "a.png"]
+    assert sorted(path.name for path in (tmp_path / "detections").iterdir()) == ["a-2.jpg", "a.jpg", "b.jpg"]
 
 
 def test_given_pictures_are_never_overwritten(run, photos):

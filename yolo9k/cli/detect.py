@@ -10,7 +10,7 @@ import typer
 
 from yolo9k.cli.console import err, out, table, track, write_json
 from yolo9k.cli.files import CfgOption, DataOption, NamesOption, TreeOption
-from yolo9k.errors import ConfigError, EnvironmentFault
+from yolo9k.errors import ConfigError, DataError, EnvironmentFault
 
 if TYPE_CHECKING:
     from yolo9k.inference import Detector
@@ -82,12 +82,19 @@ def detect(
         "max_detections": max_detections,
         "agnostic": agnostic,
     }
-    stream = detector.stream(pictures, batch=batch, classes=only, **options)
+    bad: list[DataError] = []
+    stream = detector.stream(pictures, batch=batch, classes=only, on_bad=bad.append, **options)
+    readable: list[Path] = []
     found: list[Detections] = []
-    for path, target, detections in zip(pictures, targets, track(stream, "Detecting", len(pictures)), strict=True):
+    shown = zip(pictures, targets, track(stream, "Detecting", len(pictures)), strict=True)
+    for number, (path, target, detections) in enumerate(shown, 1):
+        if len(readable) + len(bad) == number:  # the stream has just reported this one
+            continue
+        readable.append(path)
         found.append(detections)
         if draw:
             _draw(path, detections, target)
+    given, pictures = len(pictures), readable
     _show(pictures, found, quiet=json == "-")
     if json:
         write_json(json, _as_json(pictures, found, detector, chosen))
@@ -97,6 +104,8 @@ def detect(
         _write_txt(txt, pictures, found)
     if draw:
         (err if json == "-" else out).print(f"drawn pictures are in {save}", markup=False)
+    if bad:
+        raise DataError(f"{len(bad)} of {given} pictures left out; the first: {bad[0]}")
 
 
 def _newest_run() -> str:

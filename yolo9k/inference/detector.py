@@ -1,7 +1,7 @@
 """`Detector`: a trained network that takes pictures and gives detections in pixels of the picture."""
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -108,19 +108,32 @@ class Detector:
         max_detections: int = MOST,
         classes: Sequence[str] = (),
         agnostic: bool = False,
+        on_bad: Callable[[DataError], None] | None = None,
     ) -> Iterator[Detections]:
         """Detect in many pictures, in their order, `batch` at a time; the next ones are read meanwhile.
 
-        Raises `ConfigError` for a class that the labels do not have, `DataError` for a bad picture.
+        Raises `ConfigError` for a class that the labels do not have, and `DataError` for a bad picture unless
+        `on_bad` takes the error: then nothing is found in that picture, and the others follow.
         """
         chosen = self._numbers(classes)
         prepared = read_ahead(pictures, self._prepare, ahead=2 * batch)
         while part := list(islice(prepared, batch)):
-            found = self._detect(torch.stack([tensor for tensor, _ in part]), conf)
-            if chosen:
-                found = found[torch.isin(found.label, torch.tensor(chosen, device=self.device))]
-            found = suppress(found, iou, agnostic=agnostic, max_detections=max_detections)
-            yield from self._in_pictures(found, [size for _, size in part])
+            good = [item for item in part if not isinstance(item, DataError)]
+            results: Iterator[Detections] = iter(())
+            if good:
+                found = self._detect(torch.stack([tensor for tensor, _ in good]), conf)
+                if chosen:
+                    found = found[torch.isin(found.label, torch.tensor(chosen, device=self.device))]
+                found = suppress(found, iou, agnostic=agnostic, max_detections=max_detections)
+                results = self._in_pictures(found, [size for _, size in good])
+            for item in part:
+                if not isinstance(item, DataError):
+                    yield next(results)
+                elif on_bad is None:
+                    raise item
+                else:
+                    on_bad(item)
+                    yield Detections.empty(self.labels.names)
 
     def _numbers(self, classes: Sequence[str]) -> list[int]:
         try:

@@ -59,14 +59,20 @@ def _as_path(source: str) -> Path:
 
 def read_ahead(
     pictures: Iterable[np.ndarray | str | Path], prepare: Callable[[np.ndarray], Prepared], ahead: int
-) -> Iterator[Prepared]:
-    """Read and prepare pictures in threads, in order, at most `ahead` before they are asked for."""
+) -> Iterator[Prepared | DataError]:
+    """Read and prepare pictures in threads, in order, at most `ahead` before they are asked for.
 
-    def ready(picture: np.ndarray | str | Path) -> Prepared:
-        return prepare(picture if isinstance(picture, np.ndarray) else read_image(picture))
+    In the place of a picture that cannot be read comes the error that says why.
+    """
+
+    def ready(picture: np.ndarray | str | Path) -> Prepared | DataError:
+        try:
+            return prepare(picture if isinstance(picture, np.ndarray) else read_image(picture))
+        except DataError as error:
+            return error
 
     with ThreadPoolExecutor(max_workers=available_cores()) as pool:
-        waiting: deque[Future[Prepared]] = deque()
+        waiting: deque[Future[Prepared | DataError]] = deque()
         for picture in pictures:
             waiting.append(pool.submit(ready, picture))
             if len(waiting) > ahead:
