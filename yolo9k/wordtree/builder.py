@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from yolo9k.errors import DataError
-from yolo9k.wordtree.tree import WordTree
+from yolo9k.wordtree.tree import WordTree, in_blocks
 
 MOST_PATHS = 100_000  # of one label; WordNet's nouns have at most a few dozen
 
@@ -196,14 +196,6 @@ def _promote(parents: Parents) -> list[str]:
 
 def _ordered(parents: Parents, names: Mapping[str, str]) -> WordTree:
     """The nodes as Darknet's `9k.tree` has them: a node's children as one block, then what is below each in turn."""
-    children = _children(parents)
-    number: dict[str, int] = {}
-    stack = [TOP]
-    while stack:
-        block = sorted(children.get(stack.pop(), ()))
-        for node in block:
-            number[node] = len(number)
-        stack += reversed(block)
-    ids = tuple(number)
-    places = tuple(-1 if parents[node] == TOP else number[parents[node]] for node in ids)
+    children = {node: sorted(below) for node, below in _children(parents).items()}
+    ids, places = in_blocks(children, TOP)
     return WordTree(ids, tuple(names.get(node, node) for node in ids), places)

@@ -149,6 +149,24 @@ class WordTree:
         )
 
 
+def in_blocks(children: Mapping[str, Sequence[str]], top: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Ids and parents in the order of Darknet's `9k.tree`: a node's children as one block, then below each in turn.
+
+    `children` of every node that has some, and of `top`, which is no node itself.
+    """
+    number: dict[str, int] = {}
+    parents: list[int] = []
+    stack = [top]
+    while stack:
+        node = stack.pop()
+        block = children.get(node, ())
+        for child in block:
+            parents.append(number.get(node, -1))
+            number[child] = len(number)
+        stack += reversed(block)
+    return tuple(number), tuple(parents)
+
+
 def describe(names: Sequence[str], most: int = 6) -> str:
     """A short listing for messages: the first names and how many there are."""
     shown = ", ".join(names[:most])

@@ -1,0 +1,69 @@
+"""Taxonomies of one's own: indented text and YAML say the same, and mistakes are named with their line."""
+
+import pytest
+
+from yolo9k.errors import DataError
+from yolo9k.wordtree.taxonomy import read_taxonomy
+
+TEXT = """# what we look for
+animal
+  dog (hound, doggy)
+    poodle [n02113335] (poodle dog)
+    terrier   # all of them
+
+  cat
+vehicle
+\tcar
+"""
+YAML = """
+animal:
+  dog (hound, doggy):
+    - poodle [n02113335] (poodle dog)
+    - terrier
+  cat:
+vehicle: car
+"""
+
+
+@pytest.mark.parametrize(("name", "text"), [("mine.txt", TEXT), ("mine.yaml", YAML), ("bom.txt", "\ufeff" + TEXT)])
+def test_both_notations_say_the_same(tmp_path, name, text):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    tree = read_taxonomy(tmp_path / name)
+    assert tree.ids == ("animal", "vehicle", "dog", "cat", "n02113335", "terrier", "car")
+    assert tree.names[4] == "poodle"
+    assert tree.parents == (-1, -1, 0, 0, 2, 2, 1)
+    assert tree.find("hound") == tree.find("dog") == 2
+    assert tree.find("poodle dog") == tree.find("poodle") == tree.find("n02113335") == 4
+
+
+def test_nested_lists_and_mappings_may_mix(tmp_path):
+    (tmp_path / "a.yml").write_text("- shape:\n  - round: [disc, ring]\n  - angular\n- 7\n")
+    tree = read_taxonomy(tmp_path / "a.yml")
+    assert tree.ids == ("shape", "7", "round", "angular", "disc", "ring")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.txt", "a\n  b\na\n", "a.txt:3: 'a' is there already, at .*a.txt:1"),
+        ("a.txt", "a\n    b\n  c\n", "a.txt:3: 'c': is indented as no line above it"),
+        ("a.txt", "  a\nb\n", "a.txt:2: 'b': is indented as no line above it"),
+        ("a.txt", "a [x\n", "a.txt:1: 'a .x': a node is written: name .id. .alias, alias."),
+        ("a.txt", "a (x)\nb (x)\n", "a.txt:2: the alias 'x' belongs to 'a' at .*a.txt:1"),
+        ("a.txt", "# nothing\n\n", "a.txt: a taxonomy without a node"),
+        ("a.yaml", "", "a.yaml: a taxonomy without a node"),
+        ("a.yaml", "a: [b\n", "a.yaml:2: not YAML"),
+        ("a.yaml", "a:\n  b:\n  b:\n", "a.yaml:3: 'b' is there already, at .*a.yaml:2"),
+        ("a.yaml", "? [a]\n: b\n", "a.yaml:1: a node is written as text"),
+        ("a.yaml", "".join(f"{{a{i}: " for i in range(250)) + "}" * 250, "a.yaml:1: more than 200 levels"),
+    ],
+)
+def test_mistakes_are_named_with_their_line(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_taxonomy(tmp_path / name)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(DataError, match=r"gone\.txt: cannot be read: No such file"):
+        read_taxonomy(tmp_path / "gone.txt")
