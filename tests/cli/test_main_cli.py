@@ -27,7 +27,7 @@ def test_version(yolo9k):
 def test_help_names_the_commands(yolo9k):
     code, out, _ = yolo9k("--help")
     assert code == 0
-    for name in ("demo", "train", "eval", "detect", "anchors", "weights", "data", "config", "bench", "doctor"):
+    for name in ("demo", "train", "eval", "detect", "anchors", "tree", "weights", "data", "config", "bench", "doctor"):
         assert name in out
 
 

@@ -7,7 +7,7 @@ each line: line c is what class c of a data set is called in the tree.
 import re
 from pathlib import Path
 
-from yolo9k.errors import DataError
+from yolo9k.errors import DataError, EnvironmentFault
 from yolo9k.wordtree.tree import WordTree
 
 MOST_NODES = 10_000_000
@@ -55,6 +55,32 @@ def read_map(path: str | Path, nodes: int) -> tuple[int, ...]:
     path = Path(path)
     lines = enumerate(read_lines(path), 1)
     return tuple(_number(line, f"{path}:{number}: node", least=0, most=nodes - 1) for number, line in lines)
+
+
+def write_tree(tree: WordTree, base: str | Path) -> list[Path]:
+    """Write `base.tree`, `base.labels` (ids) and `base.names`; gives the paths.
+
+    Raises `DataError` for ids with blanks, which Darknet cannot read back, `EnvironmentFault` where a file cannot be
+    written.
+    """
+    spaced = next((name for name in tree.ids if len(name.split()) != 1), None)
+    if spaced is not None:
+        raise DataError(f"{spaced!r}: an id with blanks cannot stand in a .tree file; give it an id [in_brackets]")
+    texts = {
+        ".tree": "".join(f"{name} {parent}\n" for name, parent in zip(tree.ids, tree.parents, strict=True)),
+        ".labels": "".join(f"{name}\n" for name in tree.ids),
+        ".names": "".join(f"{name}\n" for name in tree.names),
+    }
+    written = []
+    for suffix, text in texts.items():
+        path = Path(f"{base}{suffix}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from error
+        written.append(path)
+    return written
 
 
 def read_lines(path: str | Path) -> list[str]:

@@ -106,6 +106,24 @@ class WordTree:
             path.append(node)
         return path
 
+    def children(self, node: int) -> range:
+        """The nodes right below a node (-1: the roots); they are consecutive."""
+        group = 0 if node < 0 else int(self.child_group[node])
+        return range(0) if group < 0 else range(int(self.group_start[group]), int(self.group_start[group + 1]))
+
+    def under(self, node: int) -> list[int]:
+        """The node and everything below it, in order of their numbers."""
+        inside = {node}
+        for other in range(node + 1, len(self)):  # parents come before their children
+            if self.parents[other] in inside:
+                inside.add(other)
+        return sorted(inside)
+
+    @cached_property
+    def leaves(self) -> np.ndarray:
+        """(K,) bool: nodes without children."""
+        return self.child_group < 0
+
     @cached_property
     def _numbers(self) -> dict[str, list[int]]:
         numbers: dict[str, list[int]] = {}

@@ -1,0 +1,86 @@
+"""`yolo9k tree`: what is built, drawn and checked."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from yolo9k import cli
+
+TEXT = "animal\n  dog (hound)\n    poodle [n02113335]\n    terrier\n  cat\nvehicle\n  car\n"
+NOUNS = """00001930 03 n 01 physical_entity 0 000 | x
+00002000 03 n 01 animal 0 001 @ 00001930 n 0000 | x
+00003000 03 n 01 dog 0 001 @ 00002000 n 0000 | x
+00004000 03 n 01 cat 0 001 @ 00002000 n 0000 | x
+00005000 03 n 01 idea 0 000 | x
+"""
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.txt").write_text(TEXT)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["yolo9k", "tree", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return (stopped.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+def test_a_taxonomy_becomes_darknets_files_and_comes_back(tree, tmp_path):
+    code, out, _ = tree("build", "--taxonomy", "mine.txt", "-o", "out/mine")
+    assert code == 0
+    assert "7 nodes, 4 of them leaves, 3 levels" in out
+    assert (tmp_path / "out" / "mine.tree").read_text().splitlines()[:3] == ["animal -1", "vehicle -1", "dog 0"]
+    assert (tmp_path / "out" / "mine.names").read_text().splitlines()[-3:] == ["poodle", "terrier", "car"]
+    code, out, _ = tree("show", "out/mine.tree", "--under", "dog")
+    assert code == 0
+    assert out.splitlines()[:3] == ["dog", "├── poodle n02113335", "└── terrier"]
+
+
+def test_depth_and_roots(tree):
+    _, out, _ = tree("show", "mine.txt", "--depth", 1)
+    assert out.splitlines()[:3] == ["mine.txt", "├── animal", "└── vehicle"]
+
+
+def test_wordnet_ids(tree, tmp_path):
+    (tmp_path / "data.noun").write_text(NOUNS)
+    (tmp_path / "ids.txt").write_text("n00003000\nn00004000\nn00005000\nn99999999\nn00003000\n")
+    code, out, err = tree("build", "--labels", "ids.txt", "--wordnet", ".", "-o", "joint")
+    assert code == 0, err
+    assert "3 nodes, 2 of them leaves, 2 levels" in out
+    for line in ("duplicate: n00003000", "unknown: n99999999", "unreachable: n00005000"):
+        assert line in err
+    assert (tmp_path / "joint.names").read_text() == "animal\ndog\ncat\n"
+
+
+def test_check_counts_and_remarks(tree):
+    code, _, _ = tree("check", "mine.txt", "--json", "facts.json")
+    assert code == 0
+    facts = json.loads(Path("facts.json").read_text())
+    assert facts["numbers"] == {
+        "nodes": 7, "roots": 2, "leaves": 4, "sibling groups": 4, "largest group": 2, "groups of one": 1,
+        "deepest level": 2,
+    }  # fmt: skip
+    assert facts["remarks"] == ["1 nodes have no sibling, so nothing is learnt there: car"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["build"], 2, "name either --taxonomy FILE or --labels FILE"),
+        (["build", "--taxonomy", "gone.txt"], 3, "gone.txt: cannot be read"),
+        (["build", "--labels", "mine.txt", "--wordnet", "nowhere"], 3, "no data.noun of WordNet 3.0 in nowhere"),
+        (["show", "mine.txt", "--under", "wolf"], 3, "'wolf' is no label of this set"),
+        (["build", "--taxonomy", "mine.txt", "-o", "mine.txt/x"], 6, "mine.txt/x.tree: cannot be written"),
+        (["check", "gone.tree"], 3, "gone.tree: no such file"),
+    ],
+)
+def test_mistakes_are_one_line(tree, arguments, code, message):
+    found, _, err = tree(*arguments)
+    assert (found, err.count("\n")) == (code, 1)
+    assert message in err

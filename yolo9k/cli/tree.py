@@ -1,0 +1,185 @@
+"""`yolo9k tree`: build label trees, draw them, check them."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from yolo9k.cli.console import err, out, table, write_json
+from yolo9k.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+    from yolo9k.wordtree import WordTree
+    from yolo9k.wordtree.builder import Built
+
+app = typer.Typer(no_args_is_help=True, help="Build, draw and check label trees.")
+
+MOST_DRAWN = 2000  # nodes; more is no picture
+MOST_NAMED = 10
+
+TreeArgument = Annotated[
+    Path, typer.Argument(metavar="TREE", help="A .tree file (with .names beside it), or a taxonomy (text, YAML).")
+]
+
+
+@app.command()
+def build(
+    taxonomy: Annotated[Path | None, typer.Option(help="A taxonomy of your own: indented text or YAML.")] = None,
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option(help="Files of WordNet ids (n02084071), one a line; repeat it to join several."),
+    ] = None,
+    wordnet: Annotated[
+        Path | None, typer.Option(help="The folder of WordNet 3.0's data.noun, if it is not in a usual place.")
+    ] = None,
+    root: Annotated[str, typer.Option(help="The concept that the tree hangs from, itself left out.")] = "n00001930",
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Where to: writes NAME.tree, NAME.labels, NAME.names.")
+    ] = "labels",
+) -> None:
+    """Build a label tree from a taxonomy file, or from WordNet and a list of its ids.
+
+    Example: yolo9k tree build --taxonomy animals.txt -o animals
+    Example: yolo9k tree build --labels imagenet.wnids.txt --labels coco.wnids.txt -o joint
+    """
+    from yolo9k.wordtree.files import write_tree
+    from yolo9k.wordtree.taxonomy import read_taxonomy
+
+    if (taxonomy is None) == (not labels):
+        raise ConfigError("name either --taxonomy FILE or --labels FILE")
+    if taxonomy is not None:
+        tree = read_taxonomy(taxonomy)
+    else:
+        built = _from_wordnet(labels or [], wordnet, root)
+        _print_report(built)
+        tree = built.tree
+    for path in write_tree(tree, output):
+        out.print(f"wrote {path}", markup=False)
+    out.print(_in_numbers(tree), markup=False)
+
+
+@app.command()
+def show(
+    tree: TreeArgument,
+    under: Annotated[str, typer.Option(help="Only this node (id, name or alias) and what is below.")] = "",
+    depth: Annotated[int | None, typer.Option(min=0, help="Levels to draw.")] = None,
+) -> None:
+    """Draw a label tree.
+
+    Example: yolo9k tree show 9k.tree --under dog --depth 2
+    """
+    from rich.tree import Tree
+
+    labels = _read(tree)
+    start = labels.find(under) if under else -1
+    drawn = Tree(_text(labels, start) if under else str(tree), guide_style="dim")
+    count = _draw(labels, start, drawn, MOST_DRAWN if depth is None else depth, MOST_DRAWN)
+    out.print(drawn)
+    if count >= MOST_DRAWN:
+        err.print(f"… only the first {MOST_DRAWN} nodes; see --under and --depth")
+    out.print(_in_numbers(labels), markup=False)
+
+
+@app.command()
+def check(
+    tree: TreeArgument,
+    json: Annotated[str, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")] = "",
+) -> None:
+    """Check a label tree, and describe it in numbers.
+
+    Example: yolo9k tree check animals.tree
+    """
+    labels = _read(tree)
+    facts = _facts(labels)
+    if json:
+        write_json(json, facts)
+    say = err if json == "-" else out
+    say.print(table(str(tree), ["", ""], facts["numbers"].items()))
+    for remark in facts["remarks"]:
+        say.print(f"remark: {remark}", markup=False)
+
+
+def _from_wordnet(labels: list[Path], folder: Path | None, root: str) -> "Built":
+    from yolo9k.wordtree.builder import build_tree
+    from yolo9k.wordtree.files import read_lines
+    from yolo9k.wordtree.wordnet import read_wordnet
+
+    wanted = [line.split()[0] for path in labels for line in read_lines(path)]
+    net = read_wordnet(folder)
+    if root not in net.hypernyms:
+        raise DataError(f"--root {root}: no noun of WordNet 3.0")
+    return build_tree(wanted, net.hypernyms, root, names=net.names)
+
+
+def _print_report(built: "Built") -> None:
+    """What is not in the tree, which is listed and never guessed."""
+    for what in ("duplicate", "unknown", "unreachable", "root"):
+        found = getattr(built.report, what)
+        if found:
+            more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+            err.print(f"{what}: {', '.join(found[:MOST_NAMED])}{more}", markup=False)
+    out.print(f"{built.full} concepts, {built.spliced} after those without a choice were taken out", markup=False)
+
+
+def _read(path: Path) -> "WordTree":
+    from yolo9k.wordtree import read_tree
+    from yolo9k.wordtree.taxonomy import read_taxonomy
+
+    if path.suffix != ".tree":
+        return read_taxonomy(path)
+    beside = {suffix: path.with_suffix(suffix) for suffix in (".names", ".labels")}
+    there = {suffix: file if file.is_file() else None for suffix, file in beside.items()}
+    return read_tree(path, there[".names"], there[".labels"])
+
+
+def _draw(labels: "WordTree", node: int, drawn: "Tree", depth: int, most: int) -> int:
+    """Draw what is below a node; gives how many nodes that were."""
+    count = 0
+    if depth <= 0:
+        return count
+    for child in labels.children(node):
+        if count >= most:
+            break
+        branch = drawn.add(_text(labels, child))
+        count += 1 + _draw(labels, child, branch, depth - 1, most - count - 1)
+    return count
+
+
+def _text(labels: "WordTree", node: int) -> Any:
+    from rich.text import Text
+
+    name, key = labels.names[node], labels.ids[node]
+    return Text(name) if name == key else Text.assemble(name, (f" {key}", "dim"))
+
+
+def _facts(labels: "WordTree") -> dict[str, Any]:
+    sizes = [int(size) for size in labels.group_start[1:] - labels.group_start[:-1]]
+    lonely = [labels.ids[int(start)] for start, size in zip(labels.group_start, sizes, strict=False) if size == 1]
+    same = [name for name, count in Counter(labels.names).items() if count > 1]
+    numbers = {
+        "nodes": len(labels),
+        "roots": sizes[0],
+        "leaves": int(labels.leaves.sum()),
+        "sibling groups": len(sizes),
+        "largest group": max(sizes),
+        "groups of one": len(lonely),
+        "deepest level": int(labels.depth.max()),
+    }
+    remarks = []
+    if lonely:
+        remarks.append(f"{len(lonely)} nodes have no sibling, so nothing is learnt there: {_some(lonely)}")
+    if same:
+        remarks.append(f"{len(same)} names belong to several nodes, which are then told apart by id: {_some(same)}")
+    return {"numbers": numbers, "remarks": remarks}
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
+
+
+def _in_numbers(labels: "WordTree") -> str:
+    leaves = int(labels.leaves.sum())
+    return f"{len(labels)} nodes, {leaves} of them leaves, {int(labels.depth.max()) + 1} levels"
