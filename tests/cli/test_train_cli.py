@@ -131,6 +131,11 @@ def test_going_on_by_command(train):
     assert stored("runs/a").training["next_step"] == 5
 
 
+def test_resume_takes_a_folder(train):
+    code, _, err = train("--resume", "tiny.yaml", config="")
+    assert (code, err) == (2, "error: --resume tiny.yaml: takes a run folder; --weights starts a new run from a file\n")
+
+
 BAD = [
     (["--set", "train.lrr=1"], 2, "tiny.yaml: train.lrr: unknown key; did you mean train.lr?"),
     (["--set", "oops"], 2, "--set oops: write KEY=VALUE"),

@@ -141,6 +141,8 @@ def _resume(folder: Path, changes: list[str], starts_anew: bool) -> None:
         raise ConfigError(
             "--resume goes on with a run as it was: leave out --config, --dataset, --weights, --name, --dry-run"
         )
+    if folder.is_file():
+        raise ConfigError(f"--resume {folder}: takes a run folder; --weights starts a new run from a file")
     with Screen() as screen:
         loop.resume(folder, overrides=changes, watcher=screen, track=track)
 
