@@ -297,9 +297,10 @@ def test_a_tree_goes_along(tmp_path):
     stored = own_model("model.name=yolov2-tiny", labels=tree)
     written = write_darknet(stored, "own.pt", tmp_path / "own.weights")
     assert [path.suffix for path in written] == [".weights", ".cfg", ".names", ".tree"]
-    again = open_weights(written[0], DarknetFiles(names=written[2]))
-    assert again.labels == tree
+    assert open_weights(written[0]).labels == tree  # all are beside it
+    written[2].rename(tmp_path / "elsewhere.names")
     assert open_weights(written[0]).labels.names == tree.ids
+    assert open_weights(written[0], DarknetFiles(names=tmp_path / "elsewhere.names")).labels == tree
 
 
 def test_what_a_tree_file_cannot_say_is_refused_before_anything_is_written(tmp_path):

@@ -63,10 +63,9 @@ def _is(question: Callable[[], bool]) -> bool:
 
 
 def _from_darknet(path: Path, files: DarknetFiles) -> Checkpoint:
-    """A weights file with its cfg; `path.cfg` beside it is taken where none is named."""
+    """A weights file with its cfg; `path.cfg` and `path.names` beside it are taken where none are named."""
     read_header(path)  # first of all: is it such a file?
-    beside = path.with_suffix(".cfg")
-    cfg_path = files.cfg or (beside if beside.is_file() else None)
+    cfg_path = files.cfg or _beside(path, ".cfg")
     if cfg_path is None:
         raise WeightsError(f"{path}: a Darknet file needs its cfg; name it with --cfg")
     cfg = read_cfg(cfg_path)
@@ -74,6 +73,7 @@ def _from_darknet(path: Path, files: DarknetFiles) -> Checkpoint:
     if files.data is not None:
         named = read_data_file(files.data)
         names, tree = names or named.get("names"), tree or named.get("tree")
+    names = names or _beside(path, ".names")
     labels = find_labels(cfg, tree, names)
     network = DarknetNetwork(cfg, labels)
     loaded = network.read(path)
@@ -84,6 +84,12 @@ def _from_darknet(path: Path, files: DarknetFiles) -> Checkpoint:
     }  # fmt: skip
     labels = labels or WordTree.flat([str(number) for number in range(_classes(network))])
     return Checkpoint(config_of(cfg), labels, network.state_dict(), darknet=origin)
+
+
+def _beside(path: Path, suffix: str) -> Path | None:
+    """The file of the same name with another suffix, where it is there."""
+    other = path.with_suffix(suffix)
+    return other if other != path and other.is_file() else None
 
 
 def _classes(network: DarknetNetwork) -> int:
