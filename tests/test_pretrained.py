@@ -306,8 +306,8 @@ def test_a_tree_goes_along(tmp_path):
 def test_what_a_tree_file_cannot_say_is_refused_before_anything_is_written(tmp_path):
     tree = WordTree(("animal", "white cat"), ("a", "b"), (-1, 0))
     stored = own_model("model.name=yolov2-tiny", labels=tree)
-    assert "'white cat': in a .tree file an id is one word" in refusal(
-        WeightsError, write_darknet, stored, "own.pt", tmp_path / "own.weights"
+    assert "'white cat': an id with blanks cannot stand in a .tree file" in refusal(
+        DataError, write_darknet, stored, "own.pt", tmp_path / "own.weights"
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -113,6 +113,11 @@ def _can_map(path: Path) -> bool:
     return path.is_file() and zipfile.is_zipfile(path)
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is a checkpoint, by its suffix or its first bytes, rather than Darknet's weights."""
+    return path.suffix in (".pt", ".pth") or _can_map(path)
+
+
 def find(weights: str | Path) -> Path:
     """The file that `--weights` means: a file itself, or of a run folder its best, else its last checkpoint.
 

@@ -1,6 +1,5 @@
 """What a weights file or a checkpoint holds, as facts and one row for each layer."""
 
-import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,11 +21,6 @@ class LayerRow(NamedTuple):
     shape: str
     numbers: int
     holds: str
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether a file is a checkpoint rather than Darknet's weights."""
-    return path.suffix in (".pt", ".pth") or (path.is_file() and zipfile.is_zipfile(path))
 
 
 def inspect_weights(path: Path, cfg: Path | None = None) -> tuple[Facts, list[LayerRow]]:

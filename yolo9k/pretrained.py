@@ -1,6 +1,5 @@
 """Weights of any origin as a `Checkpoint`: a run, a checkpoint, Darknet's files, a model of the catalogue; and back."""
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from yolo9k.darknet.writer import cfg_text
 from yolo9k.errors import EnvironmentFault, WeightsError
 from yolo9k.progress import Track, silent
 from yolo9k.wordtree import WordTree
+from yolo9k.wordtree.files import label_texts
 
 BESIDE = (".cfg", ".names", ".tree")
 
@@ -43,8 +43,7 @@ def open_weights(source: str | Path, files: DarknetFiles | None = None, track: T
     if _is(path.is_dir):
         return checkpoint.load(checkpoint.find(path))
     if _is(path.is_file):
-        is_torch = path.suffix in (".pt", ".pth") or zipfile.is_zipfile(path)
-        return checkpoint.load(path) if is_torch else _from_darknet(path, files)
+        return checkpoint.load(path) if checkpoint.is_checkpoint(path) else _from_darknet(path, files)
     entry = catalogue.find(str(source))
     if entry is None:
         raise WeightsError(
@@ -122,7 +121,7 @@ def write_darknet(stored: Checkpoint, source: str | Path, target: Path) -> list[
     """Write a checkpoint as Darknet's weights, with cfg and labels beside them; gives the paths.
 
     What came from a Darknet file is written as it was, byte for byte. Raises `WeightsError` for what a cfg cannot
-    say, `EnvironmentFault` where a file cannot be written.
+    say, `DataError` for what a tree's file cannot, `EnvironmentFault` where a file cannot be written.
     """
     if target.suffix in BESIDE:
         raise WeightsError(f"{target}: is the name of a file beside the weights; name them e.g. {target.stem}.weights")
@@ -135,7 +134,8 @@ def write_darknet(stored: Checkpoint, source: str | Path, target: Path) -> list[
         header = Header(**origin)
     written = [target]
     tree = "" if stored.labels.is_flat else target.with_suffix(".tree").name
-    texts = {".cfg": _cfg_of(network, stored.config, tree), **_label_files(stored.labels)}
+    labels = label_texts(stored.labels, (".names", ".tree") if tree else (".names",))
+    texts = {".cfg": _cfg_of(network, stored.config, tree), **labels}
     write_weights(target, chosen, header)
     for suffix, text in texts.items():
         written.append(target.with_suffix(suffix))
@@ -145,16 +145,6 @@ def write_darknet(stored: Checkpoint, source: str | Path, target: Path) -> list[
 
 def _cfg_of(network: Network, config: Config, tree: str) -> str:
     return network.cfg.text if isinstance(network, DarknetNetwork) else cfg_text(network, config, tree)
-
-
-def _label_files(labels: WordTree) -> dict[str, str]:
-    files = {".names": "".join(f"{' '.join(name.split())}\n" for name in labels.names)}
-    if labels.is_flat:
-        return files
-    if parted := next((name for name in labels.ids if len(name.split()) != 1), None):
-        raise WeightsError(f"label {parted!r}: in a .tree file an id is one word")
-    lines = (f"{name} {parent}\n" for name, parent in zip(labels.ids, labels.parents, strict=True))
-    return {**files, ".tree": "".join(lines)}
 
 
 def _write(path: Path, text: str) -> None:

@@ -100,7 +100,8 @@ def inspect(
 
     Example: yolo9k weights inspect yolov2-voc.weights --cfg yolov2-voc.cfg
     """
-    from yolo9k.inspection import inspect_checkpoint, inspect_weights, is_checkpoint
+    from yolo9k.checkpoint import is_checkpoint
+    from yolo9k.inspection import inspect_checkpoint, inspect_weights
 
     if is_checkpoint(file):
         if cfg is not None:

@@ -106,10 +106,7 @@ class DarknetNetwork(nn.Module):
         return last if isinstance(last, AnchorHead) else RawMap(*self._head_sizes())
 
     def _detector(self) -> Region:
-        if self.region is None:
-            self.cfg.region  # noqa: B018  # raises what is wrong
-            raise WeightsError(f"{self.cfg.net.source}: no detector")
-        return self.region
+        return self.region or Region(self.cfg.region)  # which says what is missing
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to what `head` reads."""

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from yolo9k.errors import EnvironmentFault, WeightsError
+from yolo9k.fetch import HTML_STARTS
 
 VERSION = struct.Struct("<iii")
 OLD_SEEN, NEW_SEEN = struct.Struct("<i"), struct.Struct("<q")
 BYTES = 4  # of a float32
 MOST_VERSION = 1_000_000  # Darknet itself gives numbers above 1000 a meaning
-HTML_STARTS = (b"<!doctype html", b"<html")
 
 
 @dataclass(frozen=True)

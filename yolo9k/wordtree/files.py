@@ -5,12 +5,14 @@ each line: line c is what class c of a data set is called in the tree.
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from yolo9k.errors import DataError, EnvironmentFault
 from yolo9k.wordtree.tree import WordTree
 
 MOST_NODES = 10_000_000
+SUFFIXES = (".tree", ".labels", ".names")
 
 
 def read_tree(path: str | Path, names: str | Path | None = None, labels: str | Path | None = None) -> WordTree:
@@ -63,16 +65,8 @@ def write_tree(tree: WordTree, base: str | Path) -> list[Path]:
     Raises `DataError` for ids with blanks, which Darknet cannot read back, `EnvironmentFault` where a file cannot be
     written.
     """
-    spaced = next((name for name in tree.ids if len(name.split()) != 1), None)
-    if spaced is not None:
-        raise DataError(f"{spaced!r}: an id with blanks cannot stand in a .tree file; give it an id [in_brackets]")
-    texts = {
-        ".tree": "".join(f"{name} {parent}\n" for name, parent in zip(tree.ids, tree.parents, strict=True)),
-        ".labels": "".join(f"{name}\n" for name in tree.ids),
-        ".names": "".join(f"{name}\n" for name in tree.names),
-    }
     written = []
-    for suffix, text in texts.items():
+    for suffix, text in label_texts(tree, SUFFIXES).items():
         path = Path(f"{base}{suffix}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +75,22 @@ def write_tree(tree: WordTree, base: str | Path) -> list[Path]:
             raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from error
         written.append(path)
     return written
+
+
+def label_texts(tree: WordTree, suffixes: Sequence[str]) -> dict[str, str]:
+    """What the files of a label set say, by suffix (some of `SUFFIXES`).
+
+    Raises `DataError` for ids with blanks where there is to be a `.tree`, which Darknet could not read back.
+    """
+    spaced = next((name for name in tree.ids if len(name.split()) != 1), None)
+    if spaced is not None and ".tree" in suffixes:
+        raise DataError(f"{spaced!r}: an id with blanks cannot stand in a .tree file; give it an id [in_brackets]")
+    lines: dict[str, Iterable[str]] = {
+        ".tree": (f"{name} {parent}" for name, parent in zip(tree.ids, tree.parents, strict=True)),
+        ".labels": tree.ids,
+        ".names": (" ".join(name.split()) for name in tree.names),
+    }
+    return {suffix: "".join(f"{line}\n" for line in lines[suffix]) for suffix in suffixes}
 
 
 def read_lines(path: str | Path) -> list[str]:
