@@ -1,5 +1,6 @@
 """A case of the original program's numbers: arrays, and how close one must come."""
 
+import functools
 import json
 
 import numpy as np
@@ -19,6 +20,7 @@ class Case:
         self.folder = folder
         self.expected = np.load(folder / "expected.npz")
         self.given = np.load(folder / "input.npz")
+        self.compared = set()
 
     def net(self, norm="cudnn", cfg="net.cfg"):
         return darknet.load(self.folder / cfg, self.folder / "net.weights", norm=norm)
@@ -30,6 +32,7 @@ class Case:
         return torch.from_numpy(self.given[key])
 
     def equal(self, key, found, tolerance=TOLERANCE):
+        self.compared.add(key)
         expected = self.expected[key]
         found = np.asarray(found.detach() if isinstance(found, torch.Tensor) else found)
         assert found.shape == expected.shape, f"{key}: {found.shape}, not {expected.shape}"
@@ -42,8 +45,8 @@ class Case:
 
 @pytest.fixture
 def golden(shared):
-    """`golden("forward-v2")` is a `Case`."""
-    return lambda *parts: Case(shared("golden", "darknet", *parts))
+    """`golden("forward-v2")` is a `Case`, the same one within a test."""
+    return functools.cache(lambda *parts: Case(shared("golden", "darknet", *parts)))
 
 
 @pytest.fixture
