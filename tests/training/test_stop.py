@@ -34,3 +34,11 @@ def test_another_thread_trains_without():
     thread.start()
     thread.join()
     assert entered == [0]
+
+
+def test_an_ignored_signal_stays_ignored():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with StopSignal() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.received == 0
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

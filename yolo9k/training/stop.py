@@ -6,7 +6,10 @@ from typing import Any
 
 
 class StopSignal:
-    """Remembers SIGINT and SIGTERM, so that the loop can finish its step and save; a second one acts at once."""
+    """Remembers SIGINT and SIGTERM, so that the loop can finish its step and save; a second one acts at once.
+
+    A signal that is ignored, as a shell does for SIGINT of what it starts in the background, stays ignored.
+    """
 
     def __init__(self) -> None:
         self.received = 0
@@ -14,6 +17,8 @@ class StopSignal:
 
     def __enter__(self) -> "StopSignal":
         for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is signal.SIG_IGN:
+                continue
             try:
                 self._before[number] = signal.signal(number, self._note)
             except ValueError:  # not in the main thread: whoever runs it there has its own way to stop
