@@ -161,7 +161,7 @@ def test_classifier_training(golden, folder):
     net = case.net().train()
     scores, label = net.scores(), case.tensor("label").long()
     logits = torch.from_numpy(case.expected["train_logits"]).requires_grad_()
-    loss = scores.path_losses(logits, label)
+    loss = scores.path_losses(scores.of_path(logits, label), label)
     loss.sum().backward()
     case.equal("train_delta", -logits.grad)
     assert loss.sum().item() == pytest.approx(float(case.expected["train_cost"]), rel=5e-5)

@@ -29,6 +29,9 @@ class Head(Protocol):
     def class_logits(self, features: Tensor, positions: Tensor, nodes: Tensor | None = None) -> Tensor:
         """Class logits at chosen boxes: (M, Q)."""
 
+    def class_maps(self, features: Tensor, images: Tensor, nodes: Tensor | None) -> Tensor:
+        """Class logits at all boxes of chosen images: (M, A, Q, H, W)."""
+
 
 class RegionLoss(nn.Module):
     """Sums of the losses of a batch, by part: `box`, `objectness`, `classification`, and `warmup` while it lasts.
@@ -95,38 +98,45 @@ class RegionLoss(nn.Module):
         return iou(cxcywh_to_xyxy(own), truths.xyxy)
 
     def _classification(self, head: Head, features: Tensor, truths: Truths, chosen: Assignment) -> Tensor:
-        logits = head.class_logits(features, chosen.positions)
         if self.scores.kind == "logistic":
+            logits = head.class_logits(features, chosen.positions)
             loss = self.scores.loss_logistic(logits, _labels_of_box(truths, chosen, logits.shape[1]))
             return self.options.class_scale * loss[chosen.active].sum()
         # Of two truths in one box the later wins, group by group: where their paths part, both are learnt.
-        losses, on_path = self.scores.path_losses(logits, truths.label), self.scores.on_path[truths.label]
+        losses = self._path_losses(head, features, chosen.positions, truths.label)
+        on_path = self.scores.on_path[truths.label]
         group = self.scores.group[self.scores.path[truths.label]]
         key = chosen.flat[:, None] * self.scores.num_groups + group
         counts = last_of_each(key, on_path & ~truths.ignore[:, None])
         return self.options.class_scale * torch.where(counts, losses, 0.0).sum()
 
+    def _path_losses(self, head: Head, features: Tensor, positions: Tensor, label: Tensor) -> Tensor:
+        """(N, D) losses of the labels of boxes; of the head's weights, only the rows of their paths are read.
+
+        So many boxes that all rows are fewer read them all.
+        """
+        rows = self.scores.path_rows(label)
+        if rows is not None and rows.numel() < len(self.anchors) * self.scores.num_nodes:
+            return self.scores.path_losses(head.class_logits(features, positions, rows), label)
+        return self.scores.path_losses(self.scores.of_path(head.class_logits(features, positions), label), label)
+
     # --- pictures with a label and no box
 
     def _image_labels(self, head: Head, features: Tensor, boxes: GridBoxes, batch: Batch) -> tuple[Tensor, Tensor]:
         """(M,) the box that fits each label best, as a flat index, and the loss of the labels at these boxes."""
-        flat = torch.stack(
-            [
-                self._best_box(head, features, boxes.objectness[image], image, label)
-                for image, label in zip(batch.labelled_image, batch.image_label, strict=True)
-            ]
-        )
+        flat = self._best_boxes(head, features, boxes, batch)
         positions = torch.stack(torch.unravel_index(flat, boxes.objectness.shape), dim=1)
-        loss = self.scores.loss(head.class_logits(features, positions), batch.image_label)
-        return flat, self.options.class_scale * loss.sum()
+        losses = self._path_losses(head, features, positions, batch.image_label)
+        return flat, self.options.class_scale * losses.sum()
 
     @torch.no_grad()
-    def _best_box(self, head: Head, features: Tensor, objectness: Tensor, image: Tensor, label: Tensor) -> Tensor:
-        """The box of a picture with the largest objectness x P(label): a flat index; the first wins a tie."""
-        places = torch.ones_like(objectness).nonzero()  # (A * H * W, 3)
-        positions = torch.cat([image.expand(len(places), 1), places], dim=1)
-        probability = self.scores.absolute_of(head.class_logits(features, positions), label).exp()
-        return image * objectness.numel() + (objectness.flatten() * probability).argmax()
+    def _best_boxes(self, head: Head, features: Tensor, boxes: GridBoxes, batch: Batch) -> Tensor:
+        """The box of each picture with the largest objectness x P(label): flat indices; the first wins a tie."""
+        image, label = batch.labelled_image, batch.image_label
+        logits = head.class_maps(features, image, self.scores.path_rows(label)).movedim(2, 1)  # (M, R, A, H, W)
+        probability = (-self.scores.path_losses(logits, label).sum(1)).exp()
+        best = (boxes.objectness[image] * probability).flatten(1).argmax(1)
+        return image * boxes.objectness[0].numel() + best
 
     def _raised(self, boxes: GridBoxes, flat: Tensor) -> Tensor:
         """What keeps the objectness of the chosen boxes from falling below .3; Darknet computes it and drops it."""

@@ -2,8 +2,12 @@
 
 Inside every sibling group the probabilities are a softmax; a node's absolute probability is the product along
 its path to a root. For a flat tree all of this is the plain softmax.
+
+Letters: M rows (boxes), K nodes, D the longest path, R the most nodes in the groups of one path.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -12,6 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yolo9k.wordtree.tree import WordTree
+
+GroupProbability = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Descents:
+    """Where rows ended: `node` (M,); `path` (M, D): the probability of each node of the way by its depth, else NaN."""
+
+    node: Tensor
+    path: Tensor
 
 
 class LabelScores(nn.Module):
@@ -26,23 +40,38 @@ class LabelScores(nn.Module):
     parent: Tensor
     child_group: Tensor
     members: Tensor
+    depth: Tensor
     by_depth: Tensor
+    by_group_size: Tensor
+    back: Tensor
+    rows: Tensor
+    slot: Tensor
+    place: Tensor
 
     def __init__(self, tree: WordTree, kind: Literal["softmax", "logistic"] = "softmax") -> None:
         super().__init__()
         self.kind, self.flat = kind, tree.is_flat
-        self.num_groups = int(tree.group[-1]) + 1
+        self.num_nodes, self.num_groups = len(tree), int(tree.group[-1]) + 1
+        paths = _paths(tree)
         tables = {
             "group": tree.group,
             "parent": np.asarray(tree.parents),
             "child_group": tree.child_group,
             "members": _members(tree),
+            "depth": tree.depth,
             "by_depth": tree.depth.argsort(kind="stable"),
-            **_paths(tree),
+            **paths,
+            **({} if self.flat else _path_rows(tree, paths["path"], paths["on_path"])),
         }
+        group_sizes = np.diff(tree.group_start)[tree.group]
+        tables["by_group_size"] = group_sizes.argsort(kind="stable")
+        tables["back"] = tables["by_group_size"].argsort()
         for name, table in tables.items():
             self.register_buffer(name, torch.from_numpy(table), persistent=False)
         self.level_sizes = np.bincount(tree.depth).tolist()
+        self.group_sizes = list(zip(*(a.tolist() for a in np.unique(group_sizes, return_counts=True)), strict=True))
+
+    # --- all labels
 
     def conditional(self, logits: Tensor) -> Tensor:
         """Logits (M, K) to log P(node | parent), (M, K)."""
@@ -51,79 +80,149 @@ class LabelScores(nn.Module):
             return F.logsigmoid(logits)
         if self.flat:
             return F.log_softmax(logits, dim=-1)
-        group = self.group.expand_as(logits)
-        shape = (len(logits), self.num_groups)
-        top = logits.new_full(shape, float("-inf")).scatter_reduce(1, group, logits.detach(), "amax")
-        shifted = logits - top.gather(1, group)
-        total = logits.new_zeros(shape).scatter_add(1, group, shifted.exp())
-        return shifted - total.log().gather(1, group)
+        # Groups of one size are one softmax; labels come first, so that what is picked out is contiguous.
+        parts = logits.t()[self.by_group_size].split([count for _, count in self.group_sizes])
+        sizes = [size for size, _ in self.group_sizes]
+        inside = [
+            F.log_softmax(part.view(len(part) // size, size, len(logits)), dim=1).view(part.shape)
+            for part, size in zip(parts, sizes, strict=True)
+        ]
+        return torch.cat(inside)[self.back].t()
 
     def absolute(self, logits: Tensor) -> Tensor:
         """Logits (M, K) to log P(node), (M, K): sums along the paths, level by level."""
         total = self.conditional(logits)
+        if self.flat:
+            return total
+        by_node = total.t()
         for nodes in self.by_depth.split(self.level_sizes)[1:]:
-            total = total.index_add(1, nodes, total[:, self.parent[nodes]])
-        return total
-
-    def absolute_of(self, logits: Tensor, label: Tensor) -> Tensor:
-        """log P of one label (a tensor of no dimensions) in every row: (M, K) to (M,)."""
-        return (self.conditional(logits)[:, self.path[label]] * self.on_path[label]).sum(1)
-
-    def path_losses(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Cross entropy of each row's label in every group on its path: (M, K), (M,) to (M, D).
-
-        D is the longest path; beyond a label's own path there are zeros. What is below the label gets no gradient:
-        it is unknown, not wrong.
-        """
-        chosen = self.conditional(logits).gather(1, self.path[label])
-        return -torch.where(self.on_path[label], chosen, 0.0)
+            by_node = by_node.index_add_(0, nodes, by_node[self.parent[nodes]])
+        return by_node.t()
 
     def loss(self, logits: Tensor, label: Tensor) -> Tensor:
-        """`path_losses` summed: (M, K), (M,) to (M,). Logistic: `loss_logistic`."""
-        return self.path_losses(logits, label).sum(1)
-
-    def descend(self, probability: Tensor, threshold: float) -> Tensor:
-        """The node that each row ends in: from the roots to the likeliest child while their product is above.
-
-        `probability` (M, K), not logarithms; gives (M,). With conditional probabilities this is the paper's rule;
-        Darknet's detector feeds absolute ones, in which ancestors count repeatedly (`tree.c:
-        hierarchy_top_prediction`). Where not even a root is above the threshold, the likeliest root is given.
-        """
-        rows = len(probability)
-        product = probability.new_ones(rows)
-        group = torch.zeros(rows, dtype=torch.int64, device=probability.device)
-        result, going = torch.zeros_like(group), torch.ones_like(group, dtype=torch.bool)
-        padded = torch.cat([probability, probability.new_full((rows, 1), -1.0)], dim=1)
-        for _ in self.level_sizes:
-            members = self.members[group]
-            best, place = padded.gather(1, members).max(1)
-            node = members.gather(1, place[:, None]).squeeze(1)
-            deeper = going & (product * best > threshold)
-            ends = torch.where(group == 0, node, self.parent[members[:, 0]])
-            result = torch.where(going, torch.where(deeper, node, ends), result)
-            product = torch.where(deeper, product * best, product)
-            going = deeper & (self.child_group[node] >= 0)
-            group = torch.where(going, self.child_group[node], group)
-        return result
+        """Cross entropy in every group on the label's path: (M, K), (M,) to (M,). Logistic: `loss_logistic`."""
+        return self.path_losses(self.of_path(logits, label), label).sum(1)
 
     def loss_logistic(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Binary cross entropy of every label: (M, K) logits, (M, K) of 0 and 1, to (M,)."""
         return F.binary_cross_entropy_with_logits(logits.float(), labels, reduction="none").sum(1)
 
+    # --- the groups on a label's path: all that its probability and its loss need
+
+    def path_rows(self, label: Tensor) -> Tensor | None:
+        """(M, R) the nodes of all groups on the path of each label (M,), filled up with node 0; none: all nodes."""
+        return None if self.flat else self.rows[label]
+
+    def of_path(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Of all logits (M, K) those of `path_rows`, (M, R)."""
+        return logits if self.flat else logits.gather(1, self.rows[label])
+
+    def path_losses(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Cross entropy of each label in every group on its path, the label's own group first.
+
+        `logits` (M, R, ...) of `path_rows(label)`; gives (M, D, ...), zeros beyond a label's own path. What is below
+        the label gets no gradient: it is unknown, not wrong.
+        """
+        logits = logits.float()
+        if self.flat:
+            own = _like(label[:, None], logits)
+            log_probability = F.logsigmoid(logits) if self.kind == "logistic" else F.log_softmax(logits, dim=1)
+            return -log_probability.gather(1, own)
+        slot, place = _like(self.slot[label], logits), _like(self.place[label], logits)
+        shape = (len(logits), place.shape[1] + 1, *logits.shape[2:])  # the last slot takes what only fills up
+        top = logits.new_full(shape, float("-inf")).scatter_reduce(1, slot, logits.detach(), "amax")
+        total = torch.zeros_like(top).scatter_add(1, slot, (logits - top.gather(1, slot)).exp())
+        normaliser = (torch.where(total > 0, total, 1.0).log() + top)[:, :-1]
+        return torch.where(_like(self.on_path[label], logits), normaliser - logits.gather(1, place), 0.0)
+
+    # --- one label, found from the roots down
+
+    def descend(self, probability: Tensor, threshold: float) -> Tensor:
+        """`descend_with` on probabilities that are all there, (M, K); gives the nodes (M,)."""
+        padded = torch.cat([probability, probability.new_full((len(probability), 1), -1.0)], dim=1)
+
+        def ask(rows: Tensor, group: Tensor) -> Tensor:
+            return padded[rows[:, None], self.members[group]]
+
+        return self.descend_with(ask, probability.new_ones(len(probability)), threshold).node
+
+    def descend_with(
+        self,
+        ask: GroupProbability,
+        start: Tensor,
+        threshold: float,
+        *,
+        rule: Literal["paper", "darknet"] = "paper",
+        start_node: Tensor | None = None,
+    ) -> Descents:
+        """From the roots (or `start_node`, of probability `start` (M,)) to the likeliest child, while above `threshold`.
+
+        `ask(rows (m,), group (m,))` gives P(node | parent) of each row's group, (m, S), places beyond its members
+        below 0. `paper` compares the product of what it gave; Darknet's detector feeds absolute probabilities to the
+        same product, so that ancestors count repeatedly (`tree.c: hierarchy_top_prediction`). Where not even a root
+        is above the threshold, the likeliest root is given.
+        """
+        product, absolute = start.clone(), start.clone()
+        node = torch.full_like(start, -1, dtype=torch.int64) if start_node is None else start_node.clone()
+        path = start.new_full((len(start), len(self.level_sizes)), float("nan"))
+        group = torch.zeros_like(node) if start_node is None else self.child_group[node]
+        going = (group >= 0).nonzero().flatten()
+        for _ in self.level_sizes:
+            if not len(going):
+                break
+            best, place = ask(going, group[going]).max(1)
+            child = self.members[group[going], place]
+            fed = best * absolute[going] if rule == "darknet" else best
+            deeper = product[going] * fed > threshold
+            takes = deeper | (node[going] < 0)
+            going, child, best, fed, deeper = (t[takes] for t in (going, child, best, fed, deeper))
+            node[going], group[going] = child, self.child_group[child]
+            product[going], absolute[going] = product[going] * fed, absolute[going] * best
+            path[going, self.depth[child]] = absolute[going]
+            going = going[deeper & (group[going] >= 0)]
+        return Descents(node, path)
+
+
+def _like(table: Tensor, logits: Tensor) -> Tensor:
+    """A table (M, X) as wide as logits (M, R, ...) are behind their second dimension: (M, X, ...)."""
+    trailing = logits.shape[table.dim() :]
+    return table.view(*table.shape, *(1 for _ in trailing)).expand(*table.shape, *trailing)
+
 
 def _members(tree: WordTree) -> np.ndarray:
     """(G, S) the nodes of each group, filled up with K, which is no node."""
     sizes = np.diff(tree.group_start)
-    members = np.full((len(sizes), sizes.max()), len(tree), np.int64)
-    for group, (start, size) in enumerate(zip(tree.group_start, sizes, strict=False)):
-        members[group, :size] = np.arange(start, start + size)
-    return members
+    places = tree.group_start[:-1, None] + np.arange(sizes.max())
+    return np.where(np.arange(sizes.max()) < sizes[:, None], places, len(tree))
 
 
 def _paths(tree: WordTree) -> dict[str, np.ndarray]:
     """`path` (K, D): each node and its ancestors, the root repeated; `on_path` (K, D): false for repetitions."""
-    paths = [tree.path(node) for node in range(len(tree))]
-    longest = max(map(len, paths))
-    path = np.array([nodes + [nodes[-1]] * (longest - len(nodes)) for nodes in paths])
-    on_path = np.array([[True] * len(nodes) + [False] * (longest - len(nodes)) for nodes in paths])
-    return {"path": path, "on_path": on_path}
+    longest = int(tree.depth.max()) + 1
+    parent, columns = np.asarray(tree.parents), [np.arange(len(tree))]
+    for _ in range(1, longest):
+        above = parent[columns[-1]]
+        columns.append(np.where(above < 0, columns[-1], above))
+    return {"path": np.stack(columns, axis=1), "on_path": np.arange(longest) <= tree.depth[:, None]}
+
+
+def _path_rows(tree: WordTree, path: np.ndarray, on_path: np.ndarray) -> dict[str, np.ndarray]:
+    """Where the logits of a path stand when only those of its groups are computed, own group first.
+
+    `rows` (K, R) node numbers; `slot` (K, R) which group of the path each belongs to, D for what fills up;
+    `place` (K, D) the column of each node of the path.
+    """
+    start, sizes = tree.group_start[:-1], np.diff(tree.group_start)
+    group = tree.group[path]
+    counts = np.where(on_path, sizes[group], 0)
+    ends = counts.cumsum(axis=1)
+    columns = np.arange(ends[:, -1].max())
+    slot = np.stack([np.searchsorted(row, columns, side="right") for row in ends])  # groups that end before
+    padded_group = np.append(group, np.zeros((len(tree), 1), np.int64), axis=1)
+    offsets = np.append(np.zeros((len(tree), 1), np.int64), ends, axis=1)
+    within = columns - np.take_along_axis(offsets, slot, axis=1)
+    filled = slot < path.shape[1]
+    rows = np.where(filled, start[np.take_along_axis(padded_group, slot, axis=1)] + within, 0)
+    place = np.where(on_path, offsets[:, :-1] + path - start[group], 0)
+    return {"rows": rows, "slot": slot, "place": place}
+
