@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from yolo9k.wordtree import WordTree
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -36,6 +39,25 @@ def shared() -> Callable[..., Path]:
         return path
 
     return find
+
+
+@pytest.fixture
+def random_tree() -> Callable[[int], WordTree]:
+    """Trees that are random in depth and size of their groups, by a seed."""
+
+    def grow(seed: int) -> WordTree:
+        rng = np.random.default_rng(seed)
+        parents, waiting = [-1] * int(rng.integers(1, 4)), list(range(3))
+        while waiting and len(parents) < 40:
+            parent = waiting.pop(int(rng.integers(len(waiting))))
+            if parent < len(parents):
+                children = int(rng.integers(0, 5))
+                waiting += range(len(parents), len(parents) + children)
+                parents += [parent] * children
+        ids = tuple(f"n{node}" for node in range(len(parents)))
+        return WordTree(ids, ids, tuple(parents))
+
+    return grow
 
 
 class FileServer(ThreadingHTTPServer):

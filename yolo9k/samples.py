@@ -130,13 +130,15 @@ class Detections:
     """What was found in one picture, one row per (box, label), best score first.
 
     `xyxy` (N, 4) float32 pixels of the picture; `score` (N,) in [0, 1]; `label` (N,) nodes; `names` are the
-    names of all nodes of the label set, so that `names[label[i]]` reads as text.
+    names of all nodes of the label set, so that `names[label[i]]` reads as text. `path` (N, D), where labels form a
+    tree and each box has one: the probability of each node on the way to the label, by depth, NaN beyond it.
     """
 
     xyxy: np.ndarray
     score: np.ndarray
     label: np.ndarray
     names: tuple[str, ...] = field(default=(), repr=False)
+    path: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.xyxy)
@@ -154,7 +156,8 @@ class Detections:
 
     def __getitem__(self, chosen: Any) -> "Detections":
         """The rows that a mask, slice or index array chooses."""
-        return replace(self, xyxy=self.xyxy[chosen], score=self.score[chosen], label=self.label[chosen])
+        path = None if self.path is None else self.path[chosen]
+        return replace(self, xyxy=self.xyxy[chosen], score=self.score[chosen], label=self.label[chosen], path=path)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, float, str]]:
         """Rows as (box, score, name)."""

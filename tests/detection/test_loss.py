@@ -6,6 +6,8 @@ from torch import nn
 
 from yolo9k.config.schema import LossConfig
 from yolo9k.detection.loss import RegionLoss
+from yolo9k.models.head import AnchorHead
+from yolo9k.models.head import RawMap as HeadRawMap
 from yolo9k.samples import Batch
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.scores import LabelScores
@@ -22,7 +24,14 @@ class RawMap(nn.Module):
 
     def class_logits(self, features, positions, nodes=None):
         image, anchor, row, column = positions.unbind(1)
-        return features[image, anchor, :, row, column][:, 5:]
+        logits = features[image, anchor, :, row, column][:, 5:]
+        return logits if nodes is None else logits.gather(1, nodes)
+
+    def class_maps(self, features, images, nodes):
+        logits = features[images, :, 5:]
+        if nodes is None:
+            return logits
+        return logits.gather(2, nodes[:, None, :, None, None].expand(-1, logits.shape[1], -1, *logits.shape[3:]))
 
 
 def batch(boxes, images=1, ignore=None):
@@ -160,3 +169,50 @@ def test_images_of_a_batch_do_not_meet():
 def test_half_precision_is_scored_in_float32():
     features = zeros().detach().to(torch.bfloat16)
     assert region_loss(features, batch([(0, 12, 4, 18, 8, 2)]))["box"].dtype == torch.float32
+
+
+# --- the sparse head
+
+
+@pytest.mark.parametrize("mode", ["paper", "darknet"])
+@pytest.mark.parametrize("boxes", [3, 60])  # few read the rows of their paths, many all rows
+@pytest.mark.parametrize("seed", range(4))
+def test_sparse_equals_dense_with_gradients(random_tree, seed, boxes, mode):
+    tree, rng = random_tree(seed), torch.Generator().manual_seed(seed)
+    anchors, size = torch.tensor([[1.0, 1.0], [2.0, 1.0], [1.0, 2.0]]), 4 * 32
+    head = AnchorHead(8, len(anchors), len(tree))
+    features = torch.randn(5, 8, 4, 4, generator=rng)
+    corners = torch.rand(boxes, 2, generator=rng) * 80
+    labelled = Batch(
+        images=torch.zeros(5, 3, size, size),
+        image_index=torch.randint(0, 3, (boxes,), generator=rng),
+        xyxy=torch.cat([corners, corners + 10 + torch.rand(boxes, 2, generator=rng) * 30], dim=1),
+        label=torch.randint(0, len(tree), (boxes,), generator=rng),
+        ignore=torch.rand(boxes, generator=rng) < 0.1,
+        labelled_image=torch.tensor([3, 4]),
+        image_label=torch.randint(0, len(tree), (2,), generator=rng),
+    )
+    loss = RegionLoss(anchors, LabelScores(tree), LossConfig(warmup_images=0, image_labels=mode))
+    found = []
+    for asked, given in ((head, lambda x: x), (HeadRawMap(len(anchors), len(tree)), head.dense)):
+        head.zero_grad()
+        x = features.clone().requires_grad_()
+        losses = loss(asked, given(x), labelled, 1)
+        torch.stack(list(losses.values())).sum().backward()
+        found.append([*losses.values(), x.grad, head.conv.weight.grad.clone(), head.conv.bias.grad.clone()])
+    for sparse, dense in zip(*found, strict=True):
+        assert torch.allclose(sparse, dense, rtol=1e-4, atol=1e-5)
+    assert found[0][3].item() > 0  # the image labels
+
+
+def test_the_likeliest_box_of_an_image_label_is_found_among_all(random_tree):
+    tree = random_tree(1)
+    head = AnchorHead(8, 3, len(tree))
+    features = torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    scores, label = LabelScores(tree), torch.tensor([len(tree) - 1, 3])
+    maps = head.class_maps(features, torch.tensor([1, 0]), scores.path_rows(label))
+    sparse = -scores.path_losses(maps.movedim(2, 1), label).sum(1)
+    dense = head.dense(features).view(2, 3, 5 + len(tree), 4, 4)[[1, 0], :, 5:]
+    absolute = scores.absolute(dense.movedim(2, -1).reshape(-1, len(tree))).view(2, 3, 4, 4, -1)
+    for row, node in enumerate(label.tolist()):
+        assert torch.allclose(sparse[row], absolute[row, ..., node], atol=1e-4)

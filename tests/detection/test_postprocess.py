@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from yolo9k.detection import postprocess
+from yolo9k.detection.labelling import EveryLabel
 from yolo9k.detection.postprocess import Candidates, candidates, suppress
 from yolo9k.wordtree import WordTree
-from yolo9k.wordtree.scores import LabelScores
 
 ANCHORS = torch.tensor([[1.0, 1.0], [2.0, 2.0]])
 
@@ -16,6 +16,14 @@ class RawMap:
     def class_logits(self, features, positions, nodes=None):
         image, anchor, row, column = positions.unbind(1)
         return features[image, anchor, :, row, column][:, 5:]
+
+
+def every(names):
+    return every_of(WordTree.flat(names))
+
+
+def every_of(tree):
+    return EveryLabel(tree, "softmax", torch.device("cpu"))
 
 
 def found(rows):
@@ -33,25 +41,25 @@ def kept(rows, iou=0.45, agnostic=False, most=100):
 def test_candidates_by_hand():
     features = torch.full((2, 2, 7, 2, 3), -20.0)
     features[1, 1, :, 1, 2] = torch.tensor([0.0, 0, 0, 0, 1.3862944, 1.0986123, 0])  # objectness .8, labels 3/4, 1/4
-    result = candidates(RawMap(), features, ANCHORS, (96, 64), LabelScores(WordTree.flat(["a", "b"])), conf=0.1)
+    result = candidates(RawMap(), features, ANCHORS, (96, 64), every(["a", "b"]), conf=0.1)
     assert result.image_index.tolist() == [1, 1]
     assert result.label.tolist() == [0, 1]
     assert result.score.tolist() == pytest.approx([0.6, 0.2])
     assert result.xyxy.tolist() == [[48, 16, 112, 80]] * 2
-    few = candidates(RawMap(), features, ANCHORS, (96, 64), LabelScores(WordTree.flat(["a", "b"])), conf=0.3)
+    few = candidates(RawMap(), features, ANCHORS, (96, 64), every(["a", "b"]), conf=0.3)
     assert few.label.tolist() == [0]
 
 
 def test_the_threshold_is_strict():
     features = torch.zeros(1, 2, 6, 1, 1)  # objectness .5, one label
-    scores = LabelScores(WordTree.flat(["a"]))
+    scores = every(["a"])
     assert len(candidates(RawMap(), features, ANCHORS, (32, 32), scores, conf=0.5).score) == 0
     assert len(candidates(RawMap(), features, ANCHORS, (32, 32), scores, conf=0.49).score) == 2
 
 
 def test_a_label_of_a_tree_is_scored_by_its_path():
     features = torch.full((1, 1, 8, 1, 1), 0.0)
-    scores = LabelScores(WordTree(tuple("rsx"), tuple("rsx"), (-1, -1, 0)))
+    scores = every_of(WordTree(tuple("rsx"), tuple("rsx"), (-1, -1, 0)))
     result = candidates(RawMap(), features, ANCHORS[:1], (32, 32), scores, conf=0.1)
     assert result.score.tolist() == pytest.approx([0.25, 0.25, 0.25])
 
@@ -105,3 +113,38 @@ def test_the_number_of_candidates_is_limited_in_each_image(monkeypatch):
     monkeypatch.setattr(postprocess, "MOST_CANDIDATES", 2)
     rows = [(0, 20 * i, 0, 20 * i + 9, 9, 0.9 - 0.1 * i, 0) for i in range(4)] + [(1, 0, 0, 9, 9, 0.1, 0)]
     assert [row[:2] for row in kept(rows)] == [(0, 0.9), (0, 0.8), (1, 0.1)]
+
+
+# roots a, b; below a: c, d; below c: e
+TREE = WordTree(tuple("abcde"), tuple("abcde"), (-1, -1, 0, 0, 2))
+PLACE = (0, 0, 0, 10, 10)
+
+
+@pytest.mark.parametrize(
+    ("labels", "survive"),
+    [
+        ([4, 0], [4]),  # an ancestor
+        ([0, 4], [0]),  # a descendant
+        ([2, 3], [2, 3]),  # siblings
+        ([1, 0, 4], [1, 0]),  # another branch stays, the lineage of a goes
+        ([3, 3], [3]),
+    ],
+)
+def test_in_a_tree_a_label_and_its_ancestors_suppress_each_other(labels, survive):
+    rows = [(*PLACE, 0.9 - 0.1 * place, label) for place, label in enumerate(labels)]
+    spans = torch.from_numpy(TREE.spans)
+    result = suppress(found(rows), 0.45, agnostic=False, max_detections=10, spans=spans)
+    assert result.label.tolist() == survive
+
+
+def test_suppression_in_a_tree_keeps_images_apart_and_counts_them():
+    rows = [
+        (image, left, 0, left + 5, 5, 0.9 - left / 1000 - image / 2000, 4) for image in (0, 1) for left in (0, 20, 40)
+    ]
+    rows += [(0, 1, 0, 6, 5, 0.5, 0)]  # overlaps the first, but a third of it only
+    spans = torch.from_numpy(TREE.spans)
+    result = suppress(found(rows), 0.45, agnostic=False, max_detections=2, spans=spans)
+    assert result.image_index.tolist() == [0, 1, 0, 1]
+    assert result.xyxy[:, 0].tolist() == [0, 0, 20, 20]
+    everything = suppress(found(rows), 0.7, agnostic=False, max_detections=9, spans=spans)
+    assert len(everything.label) == 7

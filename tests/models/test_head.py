@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from yolo9k.models.head import AnchorHead
+from yolo9k.models import head as head_module
+from yolo9k.models.head import AnchorHead, RawMap
 
 B, A, K, H, W, C = 2, 3, 4, 2, 5, 6
 
@@ -29,7 +30,7 @@ def test_dense_is_anchor_major(head, features):
     assert dense[1, 2, 5 + 1, 0, 3].item() == pytest.approx((weight[row] @ features[1, :, 0, 3] + bias[row]).item())
 
 
-def test_the_three_questions_agree(head, features):
+def test_the_questions_agree(head, features):
     dense = head.dense(features).view(B, A, 5 + K, H, W)
     assert torch.allclose(head.geometry(features), dense[:, :, :5], atol=1e-6)
     logits = head.class_logits(features, everywhere())
@@ -69,3 +70,28 @@ def test_a_new_head_expects_little(head):
     geometry = head.geometry(torch.zeros(1, C, 1, 1))
     assert geometry[0, :, 4].sigmoid().flatten().tolist() == pytest.approx([0.1] * A)
     assert (geometry[0, :, :4] == 0).all()
+
+
+def test_each_box_its_own_labels(head, features):
+    every, nodes = head.class_logits(features, everywhere()), torch.randint(0, K, (B * A * H * W, 3))
+    assert torch.allclose(head.class_logits(features, everywhere(), nodes), every.gather(1, nodes), atol=1e-6)
+    raw = RawMap(A, K).class_logits(head.dense(features), everywhere(), nodes)
+    assert torch.allclose(raw, every.gather(1, nodes), atol=1e-6)
+
+
+def test_maps_of_chosen_images(head, features):
+    dense, images = head.dense(features).view(B, A, 5 + K, H, W)[:, :, 5:], torch.tensor([1, 0, 1])
+    nodes = torch.tensor([[0, 3], [2, 2], [1, 0]])
+    expected = torch.stack([dense[b][:, own] for b, own in zip(images, nodes, strict=True)])
+    for asked, given in ((head, features), (RawMap(A, K), head.dense(features))):
+        assert torch.allclose(asked.class_maps(given, images, nodes), expected, atol=1e-6)
+        assert torch.allclose(asked.class_maps(given, images, None), dense[images], atol=1e-6)
+
+
+def test_many_rows_are_computed_anchor_by_anchor(head, features, monkeypatch):
+    few = gradients(head, features, lambda x: head.class_logits(x, everywhere()))
+    monkeypatch.setattr(head_module, "FEW_ROWS", 1)
+    many = gradients(head, features, lambda x: head.class_logits(x, everywhere()))
+    for one, other in zip(few, many, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+    assert head.class_logits(features, torch.zeros(0, 4, dtype=torch.int64)).shape == (0, K)

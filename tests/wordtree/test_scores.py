@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -90,3 +91,33 @@ def test_logistic_labels_stand_alone():
     assert scores.absolute(logits).exp()[0].tolist() == pytest.approx([1 / 2, 3 / 4])
     loss = scores.loss_logistic(logits, torch.tensor([[1.0, 0.0]]))
     assert loss.item() == pytest.approx(math.log(2) + math.log(4))
+
+
+@pytest.mark.parametrize("name", ["hand9", "subset60"])
+def test_darknets_own_numbers(shared, name):
+    case = json.loads(shared("golden", "wordtree", f"hier_{name}.json").read_text())
+    ids, parents = zip(*(line.split() for line in case["tree"]), strict=True)
+    tree = WordTree(ids, ids, tuple(map(int, parents)))
+    assert tree.group.tolist() == case["group"]
+    assert tree.child_group.tolist() == case["child"]
+    assert tree.group_start.tolist() == [*case["group_offset"], case["n"]]
+    assert tree.leaves.astype(int).tolist() == case["leaf"]
+    scores = LabelScores(tree)
+    for vector in case["vectors"]:
+        conditional = torch.tensor(vector["conditional"])
+        if vector["logits"] is not None:
+            logits = torch.tensor(vector["logits"])[None]
+            assert torch.allclose(scores.conditional(logits).exp()[0], conditional, rtol=1e-5)
+        absolute = scores.absolute(conditional.log()[None]).exp()[0]
+        assert torch.allclose(absolute, torch.tensor(vector["absolute"]), rtol=1e-5, atol=1e-12)
+        changed = {tree.find(name) for name in case["changed_leaves"]}
+        for key, kept in (("leaves", set(tree.leaves.nonzero()[0].tolist())), ("changed_leaves", changed)):
+            field = "absolute_only_leaves_nonzero" if key == "leaves" else "absolute_changed_leaves_nonzero"
+            found = {str(node): absolute[node].item() for node in kept if absolute[node] > 0}
+            assert found == pytest.approx(dict(vector[field].items()), rel=1e-5), key
+        for field, given in (
+            ("top_on_conditional", conditional),
+            ("top_on_absolute_as_region_layer_does", torch.tensor(vector["absolute"])),
+        ):
+            found = [scores.descend(given[None], threshold).item() for threshold in vector["thresholds"]]
+            assert found == vector[field]

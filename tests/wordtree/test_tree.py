@@ -74,3 +74,24 @@ def test_trees_that_break_a_rule(ids, parents, message):
 def test_describe_is_short():
     assert describe(["a", "b"]) == "a, b"
     assert describe([str(i) for i in range(9)]) == "0, 1, 2, 3, 4, 5, … 9 in all"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_spans_say_what_is_below(random_tree, seed):
+    grown = random_tree(seed)
+    for node in range(len(grown)):
+        first, end = grown.spans[node]
+        inside = [n for n in range(len(grown)) if first <= grown.spans[n, 0] < end]
+        assert inside == grown.under(node)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pruned_keeps_whole_groups_on_the_paths(random_tree, seed):
+    grown = random_tree(seed)
+    nodes = [len(grown) - 1, len(grown) // 2]
+    small, kept = grown.pruned(nodes)
+    groups = {grown.group[above] for node in nodes for above in grown.path(node)}
+    assert kept.tolist() == [n for n in range(len(grown)) if grown.group[n] in groups]
+    for new, old in enumerate(kept):
+        assert small.ids[new] == grown.ids[old]
+        assert [small.ids[n] for n in small.path(new)] == [grown.ids[n] for n in grown.path(old)]

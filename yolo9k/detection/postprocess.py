@@ -6,9 +6,10 @@ import torch
 import torchvision.ops
 from torch import Tensor
 
+from yolo9k.boxes import iou as box_iou
 from yolo9k.detection.codec import decode
+from yolo9k.detection.labelling import Labelling
 from yolo9k.detection.loss import Head
-from yolo9k.wordtree.scores import LabelScores
 
 MOST_CANDIDATES = 10_000  # (box, label) pairs of an image that enter suppression, the best ones
 FAR = 1e6  # pixels; boxes of an untrained network may be larger than numbers are
@@ -16,50 +17,75 @@ FAR = 1e6  # pixels; boxes of an untrained network may be larger than numbers ar
 
 @dataclass(frozen=True)
 class Candidates:
-    """Scored boxes of a batch, one row per (box, label): `xyxy` in pixels of the network's input."""
+    """Scored boxes of a batch, one row per (box, label), `xyxy` in pixels of the network's input.
+
+    `path` as in `Labelled`.
+    """
 
     image_index: Tensor
     xyxy: Tensor
     score: Tensor
     label: Tensor
+    path: Tensor | None = None
 
     def __getitem__(self, chosen: Tensor) -> "Candidates":
-        return Candidates(self.image_index[chosen], self.xyxy[chosen], self.score[chosen], self.label[chosen])
+        path = None if self.path is None else self.path[chosen]
+        return Candidates(self.image_index[chosen], self.xyxy[chosen], self.score[chosen], self.label[chosen], path)
 
 
 def candidates(
-    head: Head, features: Tensor, anchors: Tensor, size_wh: tuple[int, int], scores: LabelScores, conf: float
+    head: Head, features: Tensor, anchors: Tensor, size_wh: tuple[int, int], labelling: Labelling, conf: float
 ) -> Candidates:
-    """Every (box, label) whose score, objectness times P(label), is above `conf`; `size_wh` of the network's input.
+    """Every (box, label) whose score is above `conf`; `size_wh` of the network's input.
 
     Class logits are computed only for boxes whose objectness is above `conf`, as in Darknet.
     """
     boxes = decode(head.geometry(features), anchors)
     positions = (boxes.objectness > conf).nonzero()  # (M, 4): image, anchor, row, column
     image, anchor, row, column = positions.unbind(1)
-    objectness = boxes.objectness[image, anchor, row, column]
-    probability = scores.absolute(head.class_logits(features, positions)).exp()
-    score = objectness[:, None] * probability
-    box, label = (score > conf).nonzero().unbind(1)
+    found = labelling(head, features, positions, boxes.objectness[image, anchor, row, column], conf)
     rows, columns = boxes.objectness.shape[2:]
     flat = (anchor * rows + row) * columns + column
     cell_wh = torch.tensor([size_wh[0] / columns, size_wh[1] / rows] * 2, device=features.device)
     xyxy = boxes.xyxy()[image, flat] * cell_wh
-    return Candidates(image[box], xyxy[box], score[box, label], label)
+    return Candidates(image[found.box], xyxy[found.box], found.score, found.label, found.path)
 
 
-def suppress(found: Candidates, iou: float, *, agnostic: bool, max_detections: int) -> Candidates:
+def suppress(
+    found: Candidates, iou: float, *, agnostic: bool, max_detections: int, spans: Tensor | None = None
+) -> Candidates:
     """Non-maximum suppression inside each image and label (`agnostic`: inside each image), best score first.
 
-    A box goes when its IoU with a better one is above `iou`. At most `max_detections` of an image are kept.
+    A box goes when its IoU with a better one is above `iou`. With the `spans` of a tree a label and its ancestors
+    count as one label. At most `max_detections` of an image are kept.
     """
     found = found[found.score.argsort(descending=True, stable=True)]
     found = found[_rank_in_image(found.image_index) < MOST_CANDIDATES]
+    if spans is not None and not agnostic:
+        return found[_keep_lineages(found, iou, spans, max_detections)]
     groups = found.image_index
     if not agnostic and len(found.label):
         groups = groups * (found.label.max() + 1) + found.label
     kept = found[keep(found.xyxy, found.score, groups, iou)]
     return kept[_rank_in_image(kept.image_index) < max_detections]
+
+
+def _keep_lineages(found: Candidates, iou: float, spans: Tensor, max_detections: int) -> Tensor:
+    """Rows, best first, that no better box suppresses whose label is the same, above or below; few rows: on the CPU."""
+    image, xyxy, span = (t.cpu() for t in (found.image_index, found.xyxy, spans[found.label]))
+    first, end = span.unbind(1)
+    alive = torch.ones_like(image, dtype=torch.bool)
+    kept: list[int] = []
+    counts: dict[int, int] = {}
+    for row, number in enumerate(image.tolist()):
+        if not alive[row] or counts.get(number, 0) == max_detections:
+            continue
+        kept.append(row)
+        counts[number] = counts.get(number, 0) + 1
+        is_below = (first >= first[row]) & (first < end[row])
+        is_above = (first <= first[row]) & (end > first[row])
+        alive &= ~((box_iou(xyxy[row], xyxy) > iou) & (is_below | is_above) & (image == number))
+    return torch.tensor(kept, dtype=torch.int64, device=found.label.device)
 
 
 def keep(xyxy: Tensor, score: Tensor, groups: Tensor, iou: float) -> Tensor:

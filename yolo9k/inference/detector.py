@@ -14,6 +14,7 @@ from yolo9k.boxes import area, clip, cxcywh_to_xyxy, xyxy_to_cxcywh
 from yolo9k.build import Network, build_scores
 from yolo9k.config import Config, with_overrides
 from yolo9k.darknet.images import correct_boxes, letterbox
+from yolo9k.detection.labelling import BestOf, Descent, EveryLabel, Labelling, Rule
 from yolo9k.detection.postprocess import Candidates, candidates, suppress
 from yolo9k.errors import ConfigError, DataError, EnvironmentFault
 from yolo9k.hardware import autocast, choose_device, choose_memory_format, choose_precision, out_of_memory
@@ -28,6 +29,7 @@ from yolo9k.wordtree import WordTree
 Picture = np.ndarray | str | Path
 
 CONF, IOU, MOST = 0.25, 0.45, 300  # what a person wants to see; evaluation has thresholds of its own
+HIER_THRESH = 0.5  # Darknet's
 
 
 class Detector:
@@ -54,6 +56,7 @@ class Detector:
         self.network = network.to(self.device, memory_format=self.memory_format).eval()  # type: ignore[call-overload]
         self.scores = build_scores(config.model, labels).to(self.device)
         self.labels = labels
+        self.usual_labelling = self.labelling()
         self.config = with_overrides(config, [f"data.size={size_wh[0]}x{size_wh[1]}"]) if size_wh else config
         self.size_wh = self.config.data.size
         self.network.check_size(self.size_wh)
@@ -80,6 +83,35 @@ class Detector:
         folded = fold_norms(network.eval())
         return cls(folded, stored.labels, stored.config, size_wh=size_wh, device=device, precision=precision)
 
+    def labelling(
+        self,
+        *,
+        hier_thresh: float = HIER_THRESH,
+        rule: Rule = "paper",
+        leaves_only: bool = False,
+        under: Sequence[str] = (),
+    ) -> Labelling:
+        """How boxes are named, for `stream`: with flat labels by each that is likely enough, in a tree by one.
+
+        In a tree a descent from the roots goes on while the probability is above `hier_thresh`, by the `rule` of the
+        paper or of Darknet (see `Descent`); `leaves_only`: the likeliest leaf; `under`: only these nodes (ids, names or
+        aliases) and what is below them. Raises `ConfigError` for a node that the labels do not have, and where flat
+        labels leave nothing to descend.
+        """
+        starts = self._numbers(under, "under")
+        if self.labels.is_flat:
+            if leaves_only or under or rule != "paper" or hier_thresh != HIER_THRESH:
+                raise ConfigError("these labels are flat: there is no tree to descend; choose labels with classes")
+            return EveryLabel(self.labels, self.scores.kind, self.device)
+        if leaves_only:
+            inside = range(len(self.labels)) if not under else sorted({n for s in starts for n in self.labels.under(s)})
+            return BestOf(self.labels, self.device, [node for node in inside if self.labels.leaves[node]])
+        return Descent(self.labels, self.scores, hier_thresh, rule, starts)
+
+    def labelling_by(self, nodes: Sequence[int]) -> Labelling:
+        """Every one of these nodes that is likely enough, as evaluation wants it."""
+        return EveryLabel(self.labels, self.scores.kind, self.device, nodes)
+
     def __call__(
         self,
         image: Picture,
@@ -89,13 +121,15 @@ class Detector:
         max_detections: int = MOST,
         classes: Sequence[str] = (),
         agnostic: bool = False,
+        labelling: Labelling | None = None,
     ) -> Detections:
         """Detect in one picture: a path, or uint8 (H, W, 3) RGB.
 
-        `conf`: smallest score; `iou`: overlap above which the worse box goes; `classes`: only these labels;
-        `agnostic`: boxes of different labels suppress each other, too. Raises `DataError` for a bad picture.
+        `conf`: smallest score; `iou`: overlap above which the worse box goes; `classes`: only these labels (in a tree
+        also those below them); `agnostic`: boxes of different labels suppress each other, too; `labelling`: from
+        `Detector.labelling`. Raises `DataError` for a bad picture.
         """
-        options = {"conf": conf, "iou": iou, "max_detections": max_detections}
+        options = {"conf": conf, "iou": iou, "max_detections": max_detections, "labelling": labelling}
         return next(iter(self.stream([image], batch=1, classes=classes, agnostic=agnostic, **options)))  # type: ignore[arg-type]
 
     def stream(
@@ -108,6 +142,7 @@ class Detector:
         max_detections: int = MOST,
         classes: Sequence[str] = (),
         agnostic: bool = False,
+        labelling: Labelling | None = None,
         on_bad: Callable[[DataError], None] | None = None,
     ) -> Iterator[Detections]:
         """Detect in many pictures, in their order, `batch` at a time; the next ones are read meanwhile.
@@ -115,16 +150,17 @@ class Detector:
         Raises `ConfigError` for a class that the labels do not have, and `DataError` for a bad picture unless
         `on_bad` takes the error: then nothing is found in that picture, and the others follow.
         """
-        chosen = self._numbers(classes)
+        chosen = [node for top in self._numbers(classes, "classes") for node in self.labels.under(top)]
+        named = labelling or self.usual_labelling
         prepared = read_ahead(pictures, self._prepare, ahead=2 * batch)
         while part := list(islice(prepared, batch)):
             good = [item for item in part if not isinstance(item, DataError)]
             results: Iterator[Detections] = iter(())
             if good:
-                found = self._detect(torch.stack([tensor for tensor, _ in good]), conf)
+                found = self._detect(torch.stack([tensor for tensor, _ in good]), conf, named)
                 if chosen:
                     found = found[torch.isin(found.label, torch.tensor(chosen, device=self.device))]
-                found = suppress(found, iou, agnostic=agnostic, max_detections=max_detections)
+                found = suppress(found, iou, agnostic=agnostic, max_detections=max_detections, spans=named.spans)
                 results = self._in_pictures(found, [size for _, size in good])
             for item in part:
                 if not isinstance(item, DataError):
@@ -135,11 +171,11 @@ class Detector:
                     on_bad(item)
                     yield Detections.empty(self.labels.names)
 
-    def _numbers(self, classes: Sequence[str]) -> list[int]:
+    def _numbers(self, names: Sequence[str], option: str) -> list[int]:
         try:
-            return [self.labels.find(name) for name in classes]
+            return [self.labels.find(name) for name in names]
         except DataError as error:
-            raise ConfigError(f"classes: {error}") from error
+            raise ConfigError(f"{option}: {error}") from error
 
     def _prepare(self, image: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:
         """A picture letterboxed to the network's size, (3, H, W) bytes or floats in [0, 1], and its own size."""
@@ -152,7 +188,7 @@ class Detector:
         return torch.from_numpy(canvas).permute(2, 0, 1), picture_wh
 
     @torch.inference_mode()
-    def _detect(self, images: torch.Tensor, conf: float) -> Candidates:
+    def _detect(self, images: torch.Tensor, conf: float, labelling: Labelling) -> Candidates:
         values = images.to(self.device)
         normalised = values.float().div_(255) if values.dtype == torch.uint8 else values
         normalised = normalised.contiguous(memory_format=self.memory_format)
@@ -161,7 +197,7 @@ class Detector:
             with autocast(self.device, self.precision):
                 features = network.features(normalised)
             # The head runs in float32: small beside the rest, and scores do not jump in steps of bf16.
-            return candidates(network.head, features.float(), network.anchors, self.size_wh, self.scores, conf)
+            return candidates(network.head, features.float(), network.anchors, self.size_wh, labelling, conf)
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -175,10 +211,12 @@ class Detector:
         index = found.image_index.cpu().numpy()
         xyxy, score = (t.float().cpu().numpy() for t in (found.xyxy, found.score))
         label = found.label.cpu().numpy()
+        path = None if found.path is None else found.path.cpu().numpy()
         for number, picture_wh in enumerate(sizes_wh):
             own = index == number
             boxes = clip(self._undo_letterbox(xyxy[own], picture_wh), picture_wh)
-            yield Detections(boxes, score[own], label[own], self.labels.names)[area(boxes) > 0]
+            ways = None if path is None else path[own]
+            yield Detections(boxes, score[own], label[own], self.labels.names, ways)[area(boxes) > 0]
 
     def _undo_letterbox(self, xyxy: np.ndarray, picture_wh: tuple[int, int]) -> np.ndarray:
         """Boxes in pixels of the network's input as pixels of the picture; Darknet has a rule of its own for it."""

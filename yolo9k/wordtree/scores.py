@@ -155,7 +155,7 @@ class LabelScores(nn.Module):
         rule: Literal["paper", "darknet"] = "paper",
         start_node: Tensor | None = None,
     ) -> Descents:
-        """From the roots (or `start_node`, of probability `start` (M,)) to the likeliest child, while above `threshold`.
+        """From the roots (or `start_node`, of probability `start` (M,)) to the likeliest child while above `threshold`.
 
         `ask(rows (m,), group (m,))` gives P(node | parent) of each row's group, (m, S), places beyond its members
         below 0. `paper` compares the product of what it gave; Darknet's detector feeds absolute probabilities to the
@@ -225,4 +225,3 @@ def _path_rows(tree: WordTree, path: np.ndarray, on_path: np.ndarray) -> dict[st
     rows = np.where(filled, start[np.take_along_axis(padded_group, slot, axis=1)] + within, 0)
     place = np.where(on_path, offsets[:, :-1] + path - start[group], 0)
     return {"rows": rows, "slot": slot, "place": place}
-

@@ -120,6 +120,34 @@ class WordTree:
         return sorted(inside)
 
     @cached_property
+    def spans(self) -> np.ndarray:
+        """(K, 2) the places of each node and of what follows its subtree, depth first: b is below or is a where
+        spans[a, 0] <= spans[b, 0] < spans[a, 1].
+        """
+        sizes = np.ones(len(self), np.int64)
+        for node in range(len(self) - 1, -1, -1):
+            if self.parents[node] >= 0:
+                sizes[self.parents[node]] += sizes[node]
+        first, free = np.zeros(len(self), np.int64), {-1: 0}
+        for node, parent in enumerate(self.parents):
+            first[node] = free[parent]
+            free[parent] += sizes[node]
+            free[node] = first[node] + 1
+        return np.stack([first, first + sizes], axis=1)
+
+    def pruned(self, nodes: Sequence[int]) -> tuple["WordTree", np.ndarray]:
+        """The tree of all sibling groups on the paths of some nodes, and the number here of each of its nodes.
+
+        Groups are whole, so probabilities of the nodes are the same in both trees.
+        """
+        groups = {int(self.group[above]) for node in nodes for above in self.path(node)}
+        kept = np.flatnonzero(np.isin(self.group, sorted(groups)))
+        number = {int(old): new for new, old in enumerate(kept)}
+        parents = tuple(number.get(self.parents[old], -1) for old in kept)
+        ids, names = (tuple(texts[old] for old in kept) for texts in (self.ids, self.names))
+        return WordTree(ids, names, parents), kept
+
+    @cached_property
     def leaves(self) -> np.ndarray:
         """(K,) bool: nodes without children."""
         return self.child_group < 0
@@ -135,12 +163,16 @@ class WordTree:
             numbers[key] = [node]  # an id is never ambiguous
         return numbers
 
+    def candidates(self, text: str) -> Sequence[int]:
+        """The nodes with this id, or else with this name or alias."""
+        return self._numbers.get(text, ())
+
     def find(self, text: str) -> int:
         """The number of the node with this id, name or alias.
 
         Raises `DataError` where none or several have it.
         """
-        found = self._numbers.get(text, [])
+        found = self.candidates(text)
         if len(found) == 1:
             return found[0]
         if found:
