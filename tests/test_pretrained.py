@@ -12,7 +12,7 @@ from yolo9k.checkpoint import Checkpoint
 from yolo9k.config import load_config
 from yolo9k.darknet.catalogue import ENTRIES, Entry, File
 from yolo9k.darknet.weights import Header, blocks, write_weights
-from yolo9k.errors import DataError, EnvironmentFault, WeightsError
+from yolo9k.errors import ConfigError, DataError, EnvironmentFault, WeightsError
 from yolo9k.fetch import Remote
 from yolo9k.pretrained import DarknetFiles, build_stored, check_whole, open_weights, write_darknet
 from yolo9k.wordtree import WordTree
@@ -158,6 +158,25 @@ def test_a_tree_is_found_beside_its_cfg_or_named(darknet_files, tmp_path):
     assert "other.tree:3: parent" in refusal(DataError, open_weights, path, DarknetFiles(tree=other))
 
 
+def test_a_tree_is_refused_where_the_cfg_has_no_use_for_it(darknet_files, tmp_path):
+    (tmp_path / "my.tree").write_text(TREE)
+    path = darknet_files()
+    message = refusal(WeightsError, open_weights, path, DarknetFiles(tree=tmp_path / "my.tree"))
+    assert message == f"{path.with_suffix('.cfg')}: has no tree= that {tmp_path / 'my.tree'} could be"
+
+
+def test_warnings_about_a_cfg_are_logged_or_errors(darknet_files, caplog):
+    path = darknet_files(DETECTOR + "flavour=mint\n")
+    caplog.clear()
+    stored = open_weights(path)
+    (record,) = caplog.records
+    assert (record.levelname, record.name) == ("WARNING", "yolo9k.darknet.cfg")
+    assert record.getMessage().startswith(f"{path.with_suffix('.cfg')}:26: [region] flavour: unknown option")
+    build_stored(stored, path)
+    assert len(caplog.records) == 1  # what is in a checkpoint is not complained of
+    assert refusal(WeightsError, open_weights, path, DarknetFiles(strict=True)) == record.getMessage()
+
+
 def test_a_tree_with_an_impossible_name_is_not_here(darknet_files):
     path = darknet_files(DETECTOR + f"tree={'t' * 5000}\n")
     assert open_weights(path).labels.names == ("0", "1", "2")
@@ -210,6 +229,39 @@ def test_a_model_of_the_catalogue_is_fetched_when_it_is_not_here(darknet_files, 
         assert stored.darknet["seen"] == 1 << 40
     assert (cache / "my.weights").read_bytes() == contents["my.weights"]
     assert len(file_server.requests) == 4  # once each
+    for option in ("cfg", "names", "tree", "data"):
+        message = refusal(ConfigError, open_weights, "my", DarknetFiles(**{option: path}))
+        assert message == (
+            f"--{option}: belongs to a weights file of Darknet; my is a model of the catalogue, which has its own"
+        )
+
+
+def test_a_file_with_the_name_and_size_of_an_official_one_needs_no_cfg(
+    darknet_files, file_server, monkeypatch, tmp_path
+):
+    path = darknet_files(DETECTOR, layers=2, name="my.conv.2")
+    cfg, size = path.with_suffix(".cfg"), path.stat().st_size
+    file_server.files["my.cfg"] = cfg.read_bytes()
+    cfg.unlink()
+    weights = File("my.conv.2", Remote((file_server.url("missing/my.conv.2"),), (size, size + 4)))
+    texts = File("texts/my.cfg", Remote((file_server.url("plain/my.cfg"),), (len(DETECTOR),)))
+    monkeypatch.setitem(ENTRIES, "my.conv.2", Entry("my.conv.2", "partial", "", "", weights, texts))
+    assert open_weights(path).darknet["blocks"] == 2
+    assert [asked for asked, _ in file_server.requests] == ["/plain/my.cfg"]  # not the weights
+    path.write_bytes(path.read_bytes() + bytes(8))  # so it is something else
+    assert refusal(WeightsError, open_weights, path) == f"{path}: a Darknet file needs its cfg; name it with --cfg"
+
+
+def test_where_the_cfg_of_an_official_file_cannot_be_had_it_is_asked_for(darknet_files, file_server, monkeypatch):
+    path = darknet_files(DETECTOR)
+    path.with_suffix(".cfg").unlink()
+    weights = File("net.weights", Remote((), (path.stat().st_size,)))
+    cfg = File("texts/my.cfg", Remote((file_server.url("missing/my.cfg"),), (9,)))
+    monkeypatch.setitem(ENTRIES, "net", Entry("net", "detector", "", "", weights, cfg))
+    message = refusal(WeightsError, open_weights, path)
+    assert message.startswith(
+        f"{path}: a Darknet file needs its cfg; name it with --cfg, for my.cfg could not be fetched"
+    )
 
 
 @pytest.mark.parametrize("name", ["yolov3", "none/at/all.pt", "x" * 5000])
@@ -231,6 +283,10 @@ def test_a_checkpoint_and_a_run_folder_are_opened(tmp_path):
     assert open_weights(tmp_path / "run/checkpoints/last.pt").labels == LABELS
     (tmp_path / "run/checkpoints/last.pt").rename(tmp_path / "renamed")
     assert open_weights(tmp_path / "renamed").labels == LABELS  # known by what is inside
+    cfg = DarknetFiles(cfg=tmp_path / "a.cfg")
+    for source, kind in ((tmp_path / "run", "a run"), (tmp_path / "renamed", "a checkpoint")):
+        message = refusal(ConfigError, open_weights, source, cfg)
+        assert message == f"--cfg: belongs to a weights file of Darknet; {source} is {kind}"
     (tmp_path / "empty").mkdir()
     assert "a folder without checkpoints/best.pt" in refusal(WeightsError, open_weights, tmp_path / "empty")
 
@@ -254,10 +310,10 @@ def test_from_darknet_to_a_checkpoint_and_back_is_the_same_file(darknet_files, t
     path = darknet_files(cfg, header, layers)
     checkpoint.save(open_weights(path), tmp_path / "net.pt")
     written = write_darknet(open_weights(tmp_path / "net.pt"), "net.pt", tmp_path / "out" / "again.weights")
-    assert [p.name for p in written] == ["again.weights", "again.cfg", "again.names"]
-    assert written[0].read_bytes() == path.read_bytes()
-    assert written[1].read_text() == cfg
-    assert open_weights(written[0]).darknet == open_weights(path).darknet
+    assert [(p.name, remark) for p, remark in written] == [("again.weights", ""), ("again.cfg", "")]  # no names known
+    assert written[0].path.read_bytes() == path.read_bytes()
+    assert written[1].path.read_text() == cfg
+    assert open_weights(written[0].path).darknet == open_weights(path).darknet
 
 
 def test_numbers_that_are_none_survive_a_checkpoint(darknet_files, tmp_path):
@@ -281,8 +337,8 @@ def test_numbers_that_are_none_survive_a_checkpoint(darknet_files, tmp_path):
 def test_a_package_model_computes_the_same_as_a_darknet_file(tmp_path, model):
     stored = own_model(*model)
     written = write_darknet(stored, "own.pt", tmp_path / "own.weights")
-    assert [path.name for path in written] == ["own.weights", "own.cfg", "own.names"]
-    again = open_weights(written[0], DarknetFiles(names=written[2]))
+    assert [path.name for path, _ in written] == ["own.weights", "own.cfg", "own.names"]
+    again = open_weights(written[0].path, DarknetFiles(names=written[2].path))
     assert again.labels == LABELS
     assert again.darknet["seen"] == 640
     x = torch.rand(2, 3, 64, 96)
@@ -295,12 +351,68 @@ def test_a_package_model_computes_the_same_as_a_darknet_file(tmp_path, model):
 def test_a_tree_goes_along(tmp_path):
     tree = WordTree(("animal", "cat", "dog"), ("an animal", "cat", "dog"), (-1, 0, 0))
     stored = own_model("model.name=yolov2-tiny", labels=tree)
-    written = write_darknet(stored, "own.pt", tmp_path / "own.weights")
+    written = [path for path, _ in write_darknet(stored, "own.pt", tmp_path / "own.weights")]
     assert [path.suffix for path in written] == [".weights", ".cfg", ".names", ".tree"]
     assert open_weights(written[0]).labels == tree  # all are beside it
     written[2].rename(tmp_path / "elsewhere.names")
     assert open_weights(written[0]).labels.names == tree.ids
     assert open_weights(written[0], DarknetFiles(names=tmp_path / "elsewhere.names")).labels == tree
+
+
+@pytest.mark.parametrize("cfg", [DETECTOR, CLASSIFIER.replace("filters=5", "filters=3")])
+def test_the_cfg_of_a_tree_names_the_tree_that_is_written_beside_it(darknet_files, tmp_path, cfg):
+    path = darknet_files(cfg + "# of the animals\ntree = data/my.tree\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "my.tree").write_text(TREE)
+    checkpoint.save(open_weights(path), tmp_path / "net.pt")
+    target = tmp_path / "out" / "again.weights"
+    written = write_darknet(open_weights(tmp_path / "net.pt"), "net.pt", target)
+    assert [path for path, _ in written] == [target.with_suffix(s) for s in (".weights", ".cfg", ".names", ".tree")]
+    assert [remark for _, remark in written] == ["", "tree=again.tree, where it was tree=data/my.tree", "", ""]
+    assert target.read_bytes() == path.read_bytes()
+    assert target.with_suffix(".cfg").read_text() == cfg + "# of the animals\ntree=again.tree\n"
+    (tmp_path / "data" / "my.tree").unlink()
+    assert open_weights(target).labels == open_weights(tmp_path / "net.pt").labels
+    again = write_darknet(open_weights(target), target, target)  # onto itself: nothing is left to change
+    assert [remark for _, remark in again] == [""] * 4
+    assert target.read_bytes() == path.read_bytes()
+
+
+def test_of_a_map_it_is_said_that_it_does_not_come_along(darknet_files, tmp_path):
+    path = darknet_files(DETECTOR + "tree=my.tree\nmap=data/my.map\n")
+    (tmp_path / "my.tree").write_text(TREE)
+    (_, (cfg, remark), *_) = write_darknet(open_weights(path), path, tmp_path / "out.weights")
+    assert remark == (
+        "tree=out.tree, where it was tree=my.tree; map=data/my.map is as it was; that file is no part of a checkpoint"
+    )
+    assert "map=data/my.map\n" in cfg.read_text()
+
+
+def test_a_flat_tree_that_a_cfg_names_is_written_too(darknet_files, tmp_path):
+    path = darknet_files(DETECTOR + "tree=my.tree\n")
+    (tmp_path / "my.tree").write_text("a -1\nb -1\nc -1\n")
+    written = write_darknet(open_weights(path), path, tmp_path / "out.weights")
+    assert [p.name for p, _ in written] == ["out.weights", "out.cfg", "out.names", "out.tree"]
+    assert open_weights(written[0].path).labels.ids == ("a", "b", "c")
+
+
+def test_a_tree_with_blanks_in_its_name_is_refused_for_no_cfg_can_name_it(tmp_path):
+    tree = WordTree(("animal", "cat"), ("animal", "cat"), (-1, 0))
+    stored = own_model("model.name=yolov2-tiny", labels=tree)
+    message = refusal(WeightsError, write_darknet, stored, "own.pt", tmp_path / "my own.weights")
+    assert "a cfg cannot name a tree with blanks in its name" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_detector_whose_tree_is_not_here_is_neither_run_nor_written(darknet_files, tmp_path):
+    path = darknet_files(DETECTOR + "tree=data/my.tree\n")
+    stored = open_weights(path)  # a training may start from it
+    expected = f"{path}: the label tree of its cfg, data/my.tree, is not here; name it (--tree)"
+    assert refusal(WeightsError, check_whole, stored, build_stored(stored, path), path) == expected
+    assert refusal(WeightsError, write_darknet, stored, path, tmp_path / "out.weights") == expected
+    assert not (tmp_path / "out.weights").exists()
+    (tmp_path / "my.tree").write_text(TREE)
+    check_whole(open_weights(path), build_stored(open_weights(path), path), path)
 
 
 def test_what_a_tree_file_cannot_say_is_refused_before_anything_is_written(tmp_path):

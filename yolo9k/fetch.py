@@ -2,12 +2,15 @@
 
 import hashlib
 import http.client
+import os
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import platformdirs
 
 from yolo9k.errors import EnvironmentFault, WeightsError
 from yolo9k.progress import Track, silent
@@ -17,6 +20,12 @@ TIMEOUT_S = 20  # of silence
 ATTEMPTS = 4  # in a row that bring nothing, per address; each goes on where the last one broke off
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 HTML_STARTS = (b"<!doctype html", b"<html")
+
+
+def cache_folder() -> Path:
+    """The folder of all that can be had again: `$YOLO9K_CACHE`, else where the platform keeps such files."""
+    wanted = os.environ.get("YOLO9K_CACHE")
+    return Path(wanted).expanduser() if wanted else Path(platformdirs.user_cache_dir("yolo9k"))
 
 
 @dataclass(frozen=True)

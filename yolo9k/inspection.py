@@ -23,8 +23,11 @@ class LayerRow(NamedTuple):
     holds: str
 
 
-def inspect_weights(path: Path, cfg: Path | None = None) -> tuple[Facts, list[LayerRow]]:
-    """A Darknet file; its layers where the cfg is given. Raises `WeightsError` for what is none."""
+def inspect_weights(path: Path, cfg: Path | None = None, *, strict: bool = False) -> tuple[Facts, list[LayerRow]]:
+    """A Darknet file; its layers where the cfg is given (`strict`: warnings about that are errors).
+
+    Raises `WeightsError` for what is no such file or cfg.
+    """
     header, floats = read_header(path)
     size = header.size + BYTES * floats
     facts: Facts = {
@@ -38,14 +41,30 @@ def inspect_weights(path: Path, cfg: Path | None = None) -> tuple[Facts, list[La
     }
     if cfg is None:
         return facts, []
-    network = blocks(DarknetNetwork(read_cfg(cfg)))
+    read = read_cfg(cfg, strict=strict)
+    read.log_warnings()
+    network = blocks(DarknetNetwork(read))
     rows = [
         LayerRow(block.name, "x".join(map(str, block.tensors[-1].shape)), block.size // BYTES, holds)
         for block, holds in describe(network, floats)
     ]
+    leftover = max(BYTES * floats - sum(block.size for block in network), 0)
     facts["layers"] = f"{sum(row.holds == 'whole' for row in rows)} of {len(rows)} whole"
-    facts["leftover bytes"] = max(BYTES * floats - sum(block.size for block in network), 0)
+    facts["leftover bytes"] = leftover
+    facts["fits the cfg"] = _verdict(rows, leftover)
     return facts, rows
+
+
+def _verdict(rows: list[LayerRow], leftover: int) -> str:
+    """Whether a file can be read with its cfg."""
+    broken = next((row for row in rows if row.holds not in ("whole", "missing")), None)
+    if broken is not None:
+        return f"no, it ends inside {broken.layer}"
+    if leftover:
+        return "no, it is longer than the network"
+    if rows[0].holds == "missing":
+        return "no, it has no layer"
+    return "yes" if rows[-1].holds == "whole" else "yes, as a partial file"
 
 
 def inspect_checkpoint(path: Path) -> tuple[Facts, list[LayerRow]]:

@@ -127,9 +127,12 @@ def test_the_newest_run_is_the_default(run, photos, weights, monkeypatch):
     official = catalogue.ENTRIES["yolov2"]
     nowhere = replace(official.weights, remote=replace(official.weights.remote, urls=("http://127.0.0.1:9/x",)))
     monkeypatch.setitem(catalogue.ENTRIES, "yolov2", replace(official, weights=nowhere))
-    message = error_of(run(photos, weights=""), WeightsError)
-    assert "yolov2.weights could not be fetched from" in message
+    result = run(photos, weights="")
+    message = error_of(result, WeightsError)
+    assert "runs/ has no run, and the official yolov2 cannot be had" in message
+    assert len(message) < 250
     assert "\n" not in message
+    assert result.output == ""
     monkeypatch.chdir(weights.parents[3])
     assert run(photos, "--no-draw", weights="").exit_code == 0
 
@@ -193,7 +196,15 @@ def test_given_pictures_are_never_overwritten(run, photos):
 
 
 @pytest.mark.parametrize("option", ["--csv", "--txt", "--json", "--out"])
-def test_targets_that_cannot_be_written(run, photos, tmp_path, option):
+def test_targets_are_looked_at_before_the_work(run, photos, tmp_path, option):
     (tmp_path / "file").write_text("")
-    result = run(photos / "a.png", option, tmp_path / "file" / "x")
-    assert "cannot be written" in error_of(result, EnvironmentFault)
+    result = run(photos / "a.png", option, tmp_path / "file" / "x", weights="not-looked-at")
+    assert f"{option} {tmp_path}/file/x: cannot be written" in error_of(result, EnvironmentFault)
+
+
+def test_out_is_a_folder(run, photos, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    result = run(photos / "a.png", "--out", tmp_path / "file")
+    assert "cannot be written: it is a file, a folder is needed" in error_of(result, EnvironmentFault)
+    assert (tmp_path / "file").read_text() == "kept"
+    assert run(photos / "a.png", "--out", tmp_path / "file", "--no-draw").exit_code == 0

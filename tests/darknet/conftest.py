@@ -53,3 +53,13 @@ def golden(shared):
 def case(golden, request):
     """The case that a test names as its indirect parameter."""
     return golden(request.param)
+
+
+@pytest.fixture(scope="session")
+def image_ops(shared):
+    """Pictures and labels, the operations on them by kind, and what Darknet computed (golden `image-ops`)."""
+    folder = shared("golden", "darknet", "image-ops")
+    operations = {}
+    for entry in json.loads((folder / "ops.json").read_text()):
+        operations.setdefault(entry.get("op", "augmentation"), []).append(entry)
+    return np.load(folder / "input.npz"), operations, np.load(folder / "expected.npz")

@@ -250,10 +250,11 @@ def test_softmax_in_groups(groups, temperature):
         assert torch.allclose(output, torch.cat(parts, 1))
 
 
-def test_softmax_of_a_tree_is_inside_sibling_groups_up_to_the_cost():
-    net = build("[avgpool]\n[softmax]\ntree=x\n[cost]\n", channels=5, labels=TREE)
+@pytest.mark.parametrize(("option", "temperature"), [("", 1), ("temperature=.5\n", 0.5)])
+def test_softmax_of_a_tree_is_inside_sibling_groups_up_to_the_cost(option, temperature):
+    net = build(f"[avgpool]\n[softmax]\n{option}tree=x\n[cost]\n", channels=5, labels=TREE)
     x = picture(net)
-    logits = x.flatten(2).mean(2)
+    logits = x.flatten(2).mean(2) / temperature
     expected = torch.cat([part.softmax(1) for part in logits.split([2, 2, 1], 1)], 1)
     for output in net.layer_outputs(x)[1:]:
         assert torch.allclose(output, expected)

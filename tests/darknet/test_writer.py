@@ -8,9 +8,10 @@ from yolo9k import darknet
 from yolo9k.build import build_network
 from yolo9k.config import load_config
 from yolo9k.darknet.recipe import config_of, train_values
-from yolo9k.darknet.weights import blocks
+from yolo9k.darknet.weights import blocks, read_weights
 from yolo9k.darknet.writer import cfg_text
 from yolo9k.errors import WeightsError
+from yolo9k.models.darknet19 import Classifier, Darknet19
 from yolo9k.models.layers import count_parameters
 from yolo9k.wordtree import WordTree
 
@@ -21,6 +22,7 @@ MODELS = {
     "yolov2 without passthrough": ("model.name=yolov2", "model.passthrough=none"),
     "tiny": ("model.name=yolov2-tiny",),
     "tiny of voc": ("model.name=yolov2-tiny-voc",),
+    "yolo9000": ("model.name=yolo9000",),
 }
 SMALL = ("model.width=0.125", "model.anchors=[[1.3221, 1.73145], [0.1, 11.2364]]", "data.size=96x64")
 
@@ -65,7 +67,7 @@ def test_a_model_and_its_cfg_are_one_network(model, tmp_path):
     ("name", "model"),
     [
         ("yolov2", "yolov2"), ("yolov2-voc", "yolov2"),
-        ("yolov2-tiny", "yolov2-tiny"), ("yolov2-tiny-voc", "yolov2-tiny-voc"),
+        ("yolov2-tiny", "yolov2-tiny"), ("yolov2-tiny-voc", "yolov2-tiny-voc"), ("yolo9000", "yolo9000"),
     ],
 )  # fmt: skip
 def test_the_models_are_those_of_the_official_cfgs(shared, name, model):
@@ -87,6 +89,32 @@ def test_the_models_are_those_of_the_official_cfgs(shared, name, model):
     resolved = [(s.channels, s.stride) for s in ours.shapes], [(s.channels, s.stride) for s in theirs.shapes]
     assert resolved[0] == resolved[1]
     assert ours.sources == theirs.sources
+
+
+def package_model(name, region):
+    """The package's own class for an official cfg."""
+    if name == "darknet19":
+        return Classifier(Darknet19(), 1000)
+    pairs = list(zip(region["anchors"][::2], region["anchors"][1::2], strict=True))
+    config = load_config(None, [f"model.name={'yolov2' if name == 'yolov2-voc' else name}"])
+    labels = WordTree.flat([str(number) for number in range(region["classes"])])
+    return build_network(config.model.model_copy(update={"anchors": tuple(pairs)}), labels)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["yolov2-voc", "yolov2-tiny", "yolov2-tiny-voc", "darknet19"])
+def test_the_same_weights_give_the_same_output_in_both_notations(shared, tmp_path, name):
+    cfg = darknet.read_cfg(shared("golden", "darknet", "cfg") / f"{name}.cfg")
+    torch.manual_seed(0)
+    official = randomise(darknet.load(cfg))
+    darknet.save(official, tmp_path / "net.weights")
+    own = package_model(name, cfg.layers[-1].values).eval()
+    wanted = blocks(own)
+    assert read_weights(tmp_path / "net.weights", wanted).blocks == len(wanted)
+    x = torch.rand(1, 3, 64, 96)
+    expected = official(x)
+    assert expected.std() > 0
+    assert torch.allclose(own(x), expected, atol=1e-5 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("eps", [1e-3, 1e-6, 1.0001e-5])
@@ -175,6 +203,7 @@ def test_the_official_recipes_are_read(shared, name):
     assert config.train.burn_in == (0 if name == "yolov2-tiny-voc" else 1000)
     jitter = 0.2 if "tiny" in name or name == "yolo9000" else 0.3
     assert config.data.augment.jitter == jitter
+    assert (config.data.augment.recipe, config.data.augment.min_visible) == ("fixed", 0)
     assert config.model.cfg == cfg.text
 
 

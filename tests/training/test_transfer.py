@@ -108,7 +108,7 @@ def test_of_a_whole_classifier_the_last_layer_is_left_out(opened):
     assert len(report.left_out) == 1
     assert report.left_out[0].startswith("layers.23")
     assert str(report) == (
-        "18 of 23 layers; new: neck.deepen.0, neck.deepen.1, neck.passthrough.0, neck.join, head; left out: layers.23"
+        "18 of 23 layers: backbone.fine.0.0 to backbone.coarse.5; new: neck.deepen.0 to head; left out: layers.23"
     )
 
 
@@ -125,7 +125,7 @@ def test_of_a_partial_file_nothing_is_taken_that_it_does_not_hold(opened):
     network = darknet.load(darknet.parse_cfg(cfg))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     report = transfer(stored, network)
-    assert report == Transfer(("layers.0",), ("layers.1", "layers.2"), ())
+    assert (report.taken, report.new, report.left_out) == (("layers.0",), ("layers.1", "layers.2"), ())
     assert_same(layer(network.state_dict(), "layers.0"), layer(stored.weights, "layers.0"))
     assert_same(layer(network.state_dict(), "layers.2"), layer(before, "layers.2"))
 
@@ -134,14 +134,14 @@ def test_a_cfg_that_stops_the_way_back_has_the_same_layers(opened):
     cfg = NET + conv(8) + conv(8)
     network = darknet.load(darknet.parse_cfg(cfg + "stopbackward=1\n" + conv(16)))
     report = transfer(opened(cfg), network)
-    assert report == Transfer(("layers.0", "layers.1"), ("layers.2",), ())
+    assert (report.taken, report.new, report.left_out) == (("layers.0", "layers.1"), ("layers.2",), ())
 
 
 def test_networks_that_share_nothing_stay_as_they_are(opened):
     before, network = own()
     report = transfer(opened(NET + conv(5)), network)
     assert (report.taken, report.left_out) == ((), ("layers.0",))
-    assert str(report).startswith("0 of 23 layers; new: backbone.")
+    assert str(report).startswith("0 of 23 layers: none; new: backbone.fine.0.0 to head; left")
     assert_same(network.state_dict(), before.weights)
 
 
@@ -152,5 +152,39 @@ def test_what_is_taken_still_learns(opened):
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-def test_a_report_without_anything_new_says_none():
-    assert str(Transfer(("a", "b"), (), ())) == "2 of 2 layers; new: none; left out: none"
+def test_layers_of_two_cfgs_are_taken_in_their_order_whatever_their_numbers(opened):
+    stored = opened(NET + conv(8) + conv(16) + "[maxpool]\nstride=2\n" + conv(16) + conv(16) + conv(24))
+    pooled = NET + conv(8) + "[dropout]\n" + conv(16) + conv(16) + conv(16)  # the numbers of 16 x 16 are others now
+    network = darknet.load(darknet.parse_cfg(pooled))
+    report = transfer(stored, network)
+    assert report.pairs == {
+        "layers.0": "layers.0",
+        "layers.2": "layers.1",
+        "layers.3": "layers.3",
+        "layers.4": "layers.4",
+    }
+    state = network.state_dict()
+    for name, source in report.pairs.items():
+        assert_same(layer(state, name), layer(stored.weights, source))
+    assert report.left_out == ("layers.5",)
+
+
+def test_between_two_cfgs_nothing_is_taken_behind_a_layer_that_does_not_fit(opened):
+    stored = opened(NET + conv(8) + conv(8) + conv(16) + conv(16))
+    report = transfer(stored, darknet.load(darknet.parse_cfg(NET + conv(8) + conv(8, 1) + conv(16) + conv(16))))
+    assert (report.taken, report.left_out) == (("layers.0",), ("layers.1", "layers.2", "layers.3"))
+
+
+def test_yolo9000_starts_from_yolov2_with_their_common_layers(shared, opened):
+    folder = shared("golden", "darknet", "cfg")
+    stored = opened((folder / "yolov2.cfg").read_text())
+    report = transfer(stored, darknet.DarknetNetwork(darknet.read_cfg(folder / "yolo9000.cfg")))
+    assert str(report) == "18 of 19 layers: layers.0 to layers.22; new: layers.23; left out: layers.23 to layers.30"
+
+
+def test_a_report_names_neighbours_as_first_to_last():
+    own = ("a", "b", "c", "d", "e", "f")
+    assert str(Transfer({"a": "x", "b": "y"}, own[:2], ("x", "y"))) == "2 of 2 layers: a, b; new: none; left out: none"
+    found = Transfer({"a": "z", "d": "y", "e": "x"}, own, ("v", "w", "x", "y", "z"))
+    assert str(found) == "3 of 6 layers: a, d, e; new: b, c, f; left out: v, w"
+    assert str(Transfer({"f": "z"}, own, ("z",))) == "1 of 6 layers: f; new: a to e; left out: none"

@@ -1,12 +1,13 @@
 """`yolo9k weights`: list, fetch and verify the official weights; look into files and convert them."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from yolo9k.cli.console import err, out, table, track, write_json
-from yolo9k.cli.files import CfgOption, DataOption, NamesOption, TreeOption
+from yolo9k.cli.files import CfgOption, DataOption, NamesOption, StrictOption, TreeOption
 from yolo9k.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Official weights: list, fetch, verify. Any weights: inspect, convert.")
 
 MB = 1_000_000
+DARKNET_SUFFIX = re.compile(r"\.(weights|backup|\d+)")  # yolov2.weights, yolov2.backup, darknet19_448.conv.23
 
 JsonOption = Annotated[str, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")]
 
@@ -69,7 +71,7 @@ def verify(
     ] = None,
     json: JsonOption = "",
 ) -> None:
-    """Check size and hash of each file in the cache; exits with 4 when one is wrong.
+    """Check size and hash of each file in the cache; exits with 4 when one is wrong, or one of a named model missing.
 
     Example: yolo9k weights verify yolov2
     """
@@ -88,12 +90,15 @@ def verify(
     if not verdicts:
         say.print(f"no weights in {catalogue.weights_folder()}; see: yolo9k weights list", markup=False)
     _refuse_wrong(verdicts)
+    if names:
+        _refuse_missing(verdicts)
 
 
 @app.command()
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A Darknet weights file, or a checkpoint.")],
     cfg: Annotated[Path | None, typer.Option(help="Its cfg: shows what the file holds of each layer.")] = None,
+    strict: StrictOption = False,
     json: JsonOption = "",
 ) -> None:
     """Show what a weights file or checkpoint holds: header, layers, leftovers.
@@ -108,7 +113,7 @@ def inspect(
             raise ConfigError("--cfg: a checkpoint says itself what its model is")
         facts, rows = inspect_checkpoint(file)
     else:
-        facts, rows = inspect_weights(file, cfg)
+        facts, rows = inspect_weights(file, cfg, strict=strict)
     if json:
         write_json(json, {**facts, "layers": [row._asdict() for row in rows]})
     say = err if json == "-" else out
@@ -127,10 +132,11 @@ def convert(
     names: NamesOption = None,
     tree: TreeOption = None,
     data: DataOption = None,
+    strict: StrictOption = False,
 ) -> None:
-    """Turn Darknet's weights into a checkpoint, or a checkpoint into Darknet's weights, cfg and names.
+    """Turn Darknet's weights into a checkpoint, or a checkpoint into Darknet's weights, cfg, names and tree.
 
-    What came from Darknet goes back byte for byte.
+    Weights that came from Darknet go back byte for byte; of their cfg only the place of a label tree is changed.
 
     Example: yolo9k weights convert yolov2-voc.weights yolov2-voc.pt --cfg yolov2-voc.cfg --names voc.names
     Example: yolo9k weights convert runs/cells cells.weights
@@ -138,16 +144,20 @@ def convert(
     from dataclasses import replace
 
     from yolo9k import checkpoint
-    from yolo9k.pretrained import DarknetFiles, open_weights, write_darknet
+    from yolo9k.pretrained import DarknetFiles, Written, check_tree, open_weights, write_darknet
 
-    stored = open_weights(source, DarknetFiles(cfg, names, tree, data), track)
-    if target.suffix in (".pt", ".pth"):
+    is_checkpoint = target.suffix in (".pt", ".pth")
+    if not is_checkpoint and not DARKNET_SUFFIX.fullmatch(target.suffix):
+        raise ConfigError(f"{target}: the name must end in .pt for a checkpoint, in .weights for Darknet")
+    stored = open_weights(source, DarknetFiles(cfg, names, tree, data, strict), track)
+    if is_checkpoint:
+        check_tree(stored, source)
         checkpoint.save(replace(stored, training=None), target)
-        written = [target]
+        written = [Written(target)]
     else:
         written = write_darknet(stored, source, target)
-    for path in written:
-        out.print(f"wrote {path}", markup=False)
+    for path, remark in written:
+        out.print(f"wrote {path}{f' ({remark})' if remark else ''}", markup=False)
 
 
 def _entries(names: list[str]) -> "list[Entry]":
@@ -200,3 +210,12 @@ def _refuse_wrong(verdicts: "dict[str, list[Verdict]]") -> None:
         first = next(iter(wrong.values()))
         others = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise WeightsError(f"{first.path}: {first.reason}{others}; remove it, then: yolo9k weights download")
+
+
+def _refuse_missing(verdicts: "dict[str, list[Verdict]]") -> None:
+    for name, found in verdicts.items():
+        missing = sum(verdict.condition == "missing" for verdict in found)
+        if missing:
+            raise WeightsError(
+                f"{name}: {missing} of {len(found)} files are not here; fetch them: yolo9k weights download {name}"
+            )

@@ -28,9 +28,11 @@ def load(
 
     A partial file fills the first layers, `net.origin` says how many; the others are fresh. `tree`: the file that
     the cfg's `tree=` means, looked for beside the cfg if left out. `norm`: Darknet's rule of inference, see
-    `DarknetNorm`. `strict`: unknown options of the cfg are errors. Raises `WeightsError` with file, line and layer.
+    `DarknetNorm`. The cfg's warnings go to the logger `yolo9k.darknet.cfg`, `strict` makes them errors. Raises
+    `WeightsError` with file, line and layer.
     """
     read = cfg if isinstance(cfg, Cfg) else read_cfg(cfg, strict=strict)
+    read.log_warnings()
     net = DarknetNetwork(read, find_labels(read, tree, names))
     if weights is None:
         net.initialise()

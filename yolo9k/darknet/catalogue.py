@@ -8,16 +8,13 @@ found from the folder above the cfg's.
 
 import difflib
 import hashlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-import platformdirs
-
 from yolo9k.errors import EnvironmentFault
-from yolo9k.fetch import Remote, fetch, flaw
+from yolo9k.fetch import Remote, cache_folder, fetch, flaw
 from yolo9k.progress import Track, silent
 
 COMMIT = "f6afaabcdf85f77e7aff2ec55c020c0e297c77f9"
@@ -77,15 +74,20 @@ class Entry:
     maps: Mapping[str, File] = field(default_factory=dict)
 
     @property
+    def texts(self) -> tuple[File, ...]:
+        """All its files but the weights, the cfg first."""
+        texts = (self.cfg, self.names, self.labels, self.tree, *self.maps.values())
+        return tuple(file for file in texts if file)
+
+    @property
     def files(self) -> tuple[File, ...]:
         """All its files, the weights first."""
-        texts = (self.cfg, self.names, self.labels, self.tree, *self.maps.values())
-        return (self.weights, *(file for file in texts if file))
+        return (self.weights, *self.texts)
 
 
 @dataclass(frozen=True)
 class Files:
-    """The paths of a model's files, which are all there; `maps` go by their names without suffix (`coco9k`)."""
+    """The paths of a model's files; `maps` go by their names without suffix (`coco9k`)."""
 
     weights: Path
     cfg: Path
@@ -232,12 +234,6 @@ def near(name: str) -> str:
     return f"did you mean {close[0]}?" if close else f"the catalogue has {', '.join(names())}"
 
 
-def cache_folder() -> Path:
-    """The folder of all that can be fetched again: `$YOLO9K_CACHE`, else where the platform keeps such files."""
-    wanted = os.environ.get("YOLO9K_CACHE")
-    return Path(wanted).expanduser() if wanted else Path(platformdirs.user_cache_dir("yolo9k"))
-
-
 def weights_folder() -> Path:
     """Where the files of the catalogue lie; one put there by hand under its name is used, too."""
     return cache_folder() / "weights"
@@ -249,12 +245,22 @@ def download(entry: Entry, track: Track = silent, urls: Sequence[str] = ()) -> F
     `urls` replace the addresses of the weights. Raises `WeightsError` where a file cannot be had from any of its
     addresses, or has the wrong size; `EnvironmentFault` where the cache cannot be written.
     """
-    for file in entry.files:
-        remote = replace(file.remote, urls=tuple(urls)) if urls and file is entry.weights else file.remote
-        if file.content and not file.place.exists():
-            _write(file)
-        fetch(remote, file.place, track)
+    remote = entry.weights.remote
+    _bring(replace(entry.weights, remote=replace(remote, urls=tuple(urls) or remote.urls)), track)
+    return download_texts(entry, track)
+
+
+def download_texts(entry: Entry, track: Track = silent) -> Files:
+    """`download` for all files but the weights."""
+    for file in entry.texts:
+        _bring(file, track)
     return _paths(entry)
+
+
+def _bring(file: File, track: Track) -> None:
+    if file.content and not file.place.exists():
+        _write(file)
+    fetch(file.remote, file.place, track)
 
 
 def is_cached(entry: Entry) -> bool:

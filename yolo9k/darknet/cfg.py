@@ -1,9 +1,11 @@
 """Darknet's cfg files: sections of typed options, each with its line (Darknet `parser.c`, `option_list.c`).
 
 The reader is stricter than Darknet, which reads `64x` as 64 and unknown options as nothing: wrong types are errors
-with their place, unknown options are warnings (errors where the caller is strict).
+with their place; unknown options, options given twice and those that are not followed here are warnings (errors where
+the caller is strict).
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ LONGEST = 1 << 20  # characters; the largest cfg of Darknet has 8 thousand
 MOST_LAYERS = 2_000  # Darknet's longest, of its DenseNet, has 306
 LARGEST_INTEGER = 1 << 31  # Darknet reads C's int
 LARGEST_NUMBER = 3e38  # and C's float
+
+LOG = logging.getLogger(__name__)
 
 
 def _integers(text: str) -> tuple[int, ...]:
@@ -120,6 +124,12 @@ OPTIONS: Mapping[str, Mapping[str, Kind]] = {
     },
 }  # fmt: skip
 
+# What Darknet's training follows and ours does not, with the values that change nothing.
+NOT_FOLLOWED: Mapping[str, Mapping[str, float]] = {
+    "net": {"adam": 0, "clip": 0},
+    "convolutional": {"learning_rate": 1, "clip": 0},
+}
+
 
 @dataclass(frozen=True)
 class Section:
@@ -156,7 +166,7 @@ class Section:
 class Cfg:
     """A cfg file: `[net]`, then the layers in Darknet's numbering (the first after `[net]` is 0).
 
-    `text` is the file as it was; `folder` is where it lay, for `tree=` and `map=`.
+    `text` is the file as it was; `folder` is where it lay, for `tree=` and `map=`. `warnings` are lines for a person.
     """
 
     net: Section
@@ -171,6 +181,11 @@ class Cfg:
         return self.net.values["width"], self.net.values["height"]
 
     @property
+    def classes(self) -> Section | None:
+        """The section that says what the classes are, if there is one: region or softmax."""
+        return next((section for section in self.layers if section.name in ("region", "softmax")), None)
+
+    @property
     def region(self) -> Section:
         """The region section. Raises `WeightsError` where the network is no detector."""
         if not self.layers or self.layers[-1].name != "region":
@@ -178,9 +193,20 @@ class Cfg:
             raise WeightsError(f"{self.net.source}: a detector ends with [region]; this cfg {end}")
         return self.layers[-1]
 
+    def log_warnings(self) -> None:
+        """Tell whoever listens to this module's logger."""
+        for warning in self.warnings:
+            LOG.warning("%s", warning)
+
+    def text_with(self, section: Section, key: str, value: str) -> str:
+        """The text with another value of an option that stands in it; all other lines stay as they are."""
+        lines = self.text.split("\n")
+        lines[section.lines[key] - 1] = f"{key}={value}"
+        return "\n".join(lines)
+
 
 def read_cfg(path: str | Path, *, strict: bool = False) -> Cfg:
-    """Read a cfg file; `strict` makes unknown options errors.
+    """Read a cfg file; `strict` makes warnings errors.
 
     Raises `WeightsError` with file and line for what is no cfg.
     """
@@ -243,11 +269,15 @@ def _section(written: str, line: int, entries: list[tuple[int, str, str]], sourc
     values: dict[str, Any] = {}
     lines: dict[str, int] = {}
     for number, key, text in entries:
+        place = f"{source}:{number}: [{name}] {_shown(key)}"
         if key not in known:
-            warnings.append(f"{source}:{number}: [{name}] {_shown(key)}: unknown option, Darknet does not read it")
-        elif key not in values:  # of two, Darknet uses the first
-            values[key] = _typed(known[key], text, f"{source}:{number}: [{name}] {key}")
-            lines[key] = number
+            warnings.append(f"{place}: unknown option, Darknet does not read it")
+            continue
+        value = _typed(known[key], text, place)
+        if values.setdefault(key, value) != value:
+            warnings.append(f"{place}: a second value; Darknet uses the first, of line {lines[key]}")
+        if lines.setdefault(key, number) == number and value != NOT_FOLLOWED.get(name, {}).get(key, value):
+            warnings.append(f"{place}: {_shown(text)} is not followed here; training differs from Darknet's")
     return Section(name, source, line, values, lines)
 
 
@@ -255,7 +285,8 @@ def _typed(kind: Kind, text: str, place: str) -> Any:
     try:
         return kind.read(text.rstrip(",") if kind in (INTEGERS, NUMBERS) else text)
     except (ValueError, OverflowError) as error:
-        raise WeightsError(f"{place}: must be {kind.allowed}, not {_shown(text)}") from error
+        hint = "; a comment needs a line of its own" if "#" in text or ";" in text else ""
+        raise WeightsError(f"{place}: must be {kind.allowed}, not {_shown(text)}{hint}") from error
 
 
 def _check_net(net: Section) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolo9k.darknet.cfg import Cfg, Section
+from yolo9k.darknet.cfg import Cfg
 from yolo9k.errors import WeightsError
 from yolo9k.wordtree import WordTree, read_map, read_names, read_tree
 
@@ -12,9 +12,12 @@ def find_labels(cfg: Cfg, tree: str | Path | None = None, names: str | Path | No
     """The labels of a cfg: its tree, else names; none where there are neither, or the tree is not here.
 
     `tree` and `names` are files given by the user, which must be there; names of a tree that nobody gives are its
-    ids. Raises `WeightsError` where their number is not the cfg's, `DataError` for what cannot be read.
+    ids. Raises `WeightsError` where their number is not the cfg's, or a tree is given that the cfg has no use for,
+    `DataError` for what cannot be read.
     """
-    section = _classes_section(cfg)
+    section = cfg.classes
+    if tree is not None and (section is None or "tree" not in section.values):
+        raise WeightsError(f"{cfg.net.source}: has no tree= that {tree} could be")
     if section is None:
         return None
     if "tree" in section.values:
@@ -41,10 +44,6 @@ def find_map(cfg: Cfg, classes: int, map: str | Path | Sequence[int] | None = No
     if path is None:
         raise cfg.region.error("map", f"{written} is not here; say where the map is")
     return read_map(path, classes)
-
-
-def _classes_section(cfg: Cfg) -> Section | None:
-    return next((section for section in cfg.layers if section.name in ("region", "softmax")), None)
 
 
 def _find(written: str, folder: Path) -> Path | None:
@@ -75,7 +74,7 @@ def read_data_file(path: str | Path) -> dict[str, Path]:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     found: dict[str, Path] = {}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from yolo9k.darknet.cfg import Cfg
-from yolo9k.darknet.layers import MOST_NUMBERS, DarknetNorm, Head, Layer, Shape, build_layer
+from yolo9k.darknet.layers import MOST_NUMBERS, DarknetNorm, Head, Layer, Shape, Softmax, build_layer
 from yolo9k.darknet.region import Region
 from yolo9k.darknet.weights import Loaded, blocks, read_weights
 from yolo9k.errors import ConfigError, WeightsError
@@ -134,8 +134,9 @@ class DarknetNetwork(nn.Module):
             if section.name == "region":
                 outputs[number] = self._detector().activate(outputs[number], self.scores())
             elif section.name == "softmax" and "tree" in section.values:
-                logits = outputs[self.sources[number][0]].flatten(1)
-                outputs[number] = self.scores().conditional(logits).exp()
+                softmax, logits = self.layers[number], outputs[self.sources[number][0]].flatten(1)
+                assert isinstance(softmax, Softmax)
+                outputs[number] = self.scores().conditional(logits / softmax.temperature).exp()
             elif section.name == "cost":
                 outputs[number] = outputs[number - 1]  # which may have been made just now
         return outputs

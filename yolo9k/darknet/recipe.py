@@ -30,6 +30,7 @@ def config_of(cfg: Cfg) -> Config:
         "hue": float(net.get("hue", 0.0)),
         "saturation": float(net.get("saturation", 1.0)),
         "exposure": float(net.get("exposure", 1.0)),
+        "min_visible": 0.0,  # the least sliver of a box is learnt
     }
     data = {
         "size": list(cfg.size_wh),

@@ -129,14 +129,17 @@ class DarknetLoss:
         image_index, slot = (listed & ~labelled[:, None]).nonzero().unbind(1)
         boxes = slots[image_index, slot]
         size = torch.tensor([images.shape[-1], images.shape[-2]] * 2, device=images.device)
+        # x * W is Darknet's float32; corners in double give the same centre back, also on the border of two cells
+        cxcywh = (boxes[:, :4] * size).double()
         label = boxes[:, 4].long()
         if self.map is not None:
             label = self._mapped(label)
-        self._check(torch.cat([label, image_label]))
+        classes = self.region.classes
+        _check_range(torch.cat([label, image_label]), classes, f"the network has {classes} classes")
         return Batch(
             images=images,
             image_index=image_index,
-            xyxy=cxcywh_to_xyxy(boxes[:, :4] * size),
+            xyxy=cxcywh_to_xyxy(cxcywh),
             label=label,
             ignore=torch.zeros_like(label, dtype=torch.bool),
             labelled_image=labelled.nonzero().flatten(),
@@ -145,13 +148,14 @@ class DarknetLoss:
 
     def _mapped(self, label: Tensor) -> Tensor:
         assert self.map is not None
-        if len(label) and not 0 <= int(label.min()) <= int(label.max()) < len(self.map):
-            raise DataError(f"class {int(label.max())}: the map has {len(self.map)} entries")
+        _check_range(label, len(self.map), f"the map has {len(self.map)} entries")
         return torch.tensor(self.map, device=label.device)[label]
 
-    def _check(self, label: Tensor) -> None:
-        if len(label) and not 0 <= int(label.min()) <= int(label.max()) < self.region.classes:
-            raise DataError(f"class {int(label.max())}: the network has {self.region.classes} classes")
+
+def _check_range(label: Tensor, below: int, what: str) -> None:
+    outside = label[(label < 0) | (label >= below)]
+    if len(outside):
+        raise DataError(f"class {int(outside[0])}: {what}")
 
 
 @dataclass(frozen=True)

@@ -84,4 +84,4 @@ def best_overlap(truths: Truths, boxes_xyxy: Tensor) -> Tensor:
     covered = intersection(own, truth) / area(own).clamp(min=1e-9)
     overlap = torch.where(truths.ignore[:, None], covered, iou(own, truth))
     index = truths.image_index[:, None].expand_as(overlap)
-    return boxes_xyxy.new_zeros(boxes_xyxy.shape[:2]).scatter_reduce(0, index, overlap, "amax")
+    return overlap.new_zeros(boxes_xyxy.shape[:2]).scatter_reduce(0, index, overlap, "amax")

@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from yolo9k.boxes import area, clip, cxcywh_to_xyxy, xyxy_to_cxcywh
 from yolo9k.build import Network, build_scores
-from yolo9k.config import Config, with_overrides
+from yolo9k.config import Config, Override, with_overrides
 from yolo9k.darknet.images import correct_boxes, letterbox
 from yolo9k.detection.labelling import BestOf, Descent, EveryLabel, Labelling, Rule
 from yolo9k.detection.postprocess import Candidates, candidates, suppress
@@ -57,7 +57,7 @@ class Detector:
         self.scores = build_scores(config.model, labels).to(self.device)
         self.labels = labels
         self.usual_labelling = self.labelling()
-        self.config = with_overrides(config, [f"data.size={size_wh[0]}x{size_wh[1]}"]) if size_wh else config
+        self.config = with_overrides(config, [Override("data.size", size_wh, "data.size")]) if size_wh else config
         self.size_wh = self.config.data.size
         self.network.check_size(self.size_wh)
 

@@ -1,6 +1,7 @@
 """Taking weights from another network: by the names of layers, or in the order of a Darknet file."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,32 +10,51 @@ from torch import Tensor, nn
 from yolo9k.checkpoint import Checkpoint
 
 Layers = dict[str, dict[str, Tensor]]  # the name of a layer (a convolution with its norm) to its tensors
+NUMBERED = re.compile(r"layers\.\d+")  # what a layer of a cfg is called
+SPAN = 3  # so many neighbours and more are written as first to last
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """Which layers were taken, which of the network stay new, and which of the file were left out."""
+    """What became of the layers `own` of a network and `theirs` of a file; `pairs`: those taken, own to theirs."""
 
-    taken: tuple[str, ...]
-    new: tuple[str, ...]
-    left_out: tuple[str, ...]
+    pairs: Mapping[str, str]
+    own: tuple[str, ...]
+    theirs: tuple[str, ...]
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """Layers of the network that come from the file."""
+        return tuple(self.pairs)
+
+    @property
+    def new(self) -> tuple[str, ...]:
+        """Layers of the network that the file has nothing for."""
+        return tuple(name for name in self.own if name not in self.pairs)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Layers of the file that the network has no use for."""
+        used = set(self.pairs.values())
+        return tuple(name for name in self.theirs if name not in used)
 
     def __str__(self) -> str:
-        total = len(self.taken) + len(self.new)
-        parts = (f"new: {_listed(self.new)}", f"left out: {_listed(self.left_out)}")
-        return f"{len(self.taken)} of {total} layers; {'; '.join(parts)}"
+        taken, new = (_listed(names, self.own) for names in (self.taken, self.new))
+        left_out = _listed(self.left_out, self.theirs)
+        return f"{len(self.pairs)} of {len(self.own)} layers: {taken}; new: {new}; left out: {left_out}"
 
 
 def transfer(stored: Checkpoint, network: nn.Module) -> Transfer:
     """Copy into the network the layers that fit; the others stay as they are.
 
-    Layers are found by name where the models have the same ones. Otherwise they are taken in the order of a Darknet
-    file, up to the first that does not fit: what comes after it would be something else.
+    Layers are found by name where the models have the same ones. Otherwise, and between two cfgs (one layer more
+    shifts all numbers behind it), they are taken in the order of a Darknet file, up to the first that does not fit:
+    what comes after it would be something else.
     """
     theirs, own = _layers(stored.weights), _layers(network.state_dict(keep_vars=True))
     if stored.darknet is not None:  # a partial file: the rest of the stored network is not from it
         theirs = dict(list(theirs.items())[: stored.darknet["blocks"]])
-    if theirs.keys() & own.keys():
+    if any(name in theirs and not NUMBERED.fullmatch(name) for name in own):
         pairs = {name: name for name in own if name in theirs and _fits(theirs[name], own[name])}
     else:
         pairs = _in_order(theirs, own)
@@ -42,11 +62,7 @@ def transfer(stored: Checkpoint, network: nn.Module) -> Transfer:
         for name, source in pairs.items():
             for part, value in theirs[source].items():
                 own[name][part].copy_(value)
-    return Transfer(
-        tuple(pairs),
-        tuple(name for name in own if name not in pairs),
-        tuple(name for name in theirs if name not in pairs.values()),
-    )
+    return Transfer(pairs, tuple(own), tuple(theirs))
 
 
 def _in_order(theirs: Layers, own: Layers) -> dict[str, str]:
@@ -72,5 +88,14 @@ def _fits(theirs: dict[str, Tensor], own: dict[str, Tensor]) -> bool:
     return theirs.keys() == own.keys() and all(theirs[part].shape == own[part].shape for part in own)
 
 
-def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(names) or "none"
+def _listed(names: Sequence[str], order: Sequence[str]) -> str:
+    """Some names of an ordered list, neighbours as `first to last`."""
+    chosen = set(names)
+    runs: list[list[str]] = [[]]
+    for name in order:
+        if name in chosen:
+            runs[-1].append(name)
+        elif runs[-1]:
+            runs.append([])
+    parts = [[f"{run[0]} to {run[-1]}"] if len(run) >= SPAN else run for run in runs]
+    return ", ".join(part for run in parts for part in run) or "none"
