@@ -1,7 +1,7 @@
 """A small data set on disk and a detector that knows it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,31 @@ from PIL import Image
 from yolo9k.datasets.records import Annotations, Record
 from yolo9k.samples import BoxLabels, Detections
 from yolo9k.wordtree import WordTree
+from yolo9k.wordtree.supervision import Supervision
 
 LABELS = WordTree.flat(["cat", "dog", "eel"])
 
 
 @dataclass
 class FixedDetector:
-    """Gives detections by the name of the picture, and remembers how it was called."""
+    """Gives detections by the name of the picture, and remembers how it was called.
+
+    `scored` are those of a labelling by nodes, where it has others.
+    """
 
     found: dict[str, Detections]
     labels: WordTree = LABELS
+    supervision: Supervision | None = None
+    scored: dict[str, Detections] = field(default_factory=dict)
     calls: list[dict[str, Any]] = field(default_factory=list)
+
+    def labelling_by(self, nodes: list[int]) -> tuple[int, ...]:
+        return tuple(nodes)
 
     def stream(self, paths: list[Path], **settings: Any) -> Iterator[Detections]:
         self.calls.append(settings)
         for path in paths:
-            yield self.found[path.name]
+            yield (self.scored if settings.get("labelling") and self.scored else self.found)[path.name]
 
 
 def found(rows: list[tuple[list[float], float, int]]) -> Detections:
@@ -58,4 +67,37 @@ def detector() -> FixedDetector:
             "0.png": found([([0, 0, 20, 20], 0.9, 0), ([40, 0, 60, 15], 0.8, 0)]),
             "1.png": found([([10, 10, 40, 40], 0.7, 0), ([50, 0, 79, 29], 0.6, 1)]),
         }
+    )
+
+
+IDS = ("animal", "vehicle", "dog", "cat", "terrier", "poodle")
+TREE = WordTree(IDS, IDS, (-1, -1, 0, 0, 2, 2))
+
+
+@pytest.fixture
+def tree_annotations(annotations: Annotations) -> Annotations:
+    """The same pictures over a tree: a dog and a terrier; a cat and a vehicle to ignore."""
+    labels = ([2, 4], [3, 1])
+    records = [
+        replace(record, boxes=replace(record.boxes, label=np.array(label)))
+        for record, label in zip(annotations.records, labels, strict=True)
+    ]
+    return Annotations(tuple(records), TREE)
+
+
+@pytest.fixture
+def tree_detector() -> FixedDetector:
+    """Calls the dog a poodle, the terrier a dog, the cat a vehicle; by scores of nodes, all is right but the cat."""
+    dog, terrier, cat = [0, 0, 20, 20], [40, 20, 70, 50], [10, 10, 40, 40]
+    return FixedDetector(
+        found={
+            "0.png": found([(dog, 0.9, 5), (terrier, 0.8, 2), ([0, 40, 20, 60], 0.5, 3)]),
+            "1.png": found([(cat, 0.7, 1)]),
+        },
+        scored={
+            "0.png": found([(dog, 0.9, 2), (terrier, 0.8, 2), (terrier, 0.6, 4)]),
+            "1.png": found([(cat, 0.2, 4)]),
+        },
+        labels=TREE,
+        supervision=Supervision(boxes=(2,), images=(3, 4)),
     )

@@ -56,3 +56,4 @@ def test_official_truth_keeps_areas_of_what_was_read(tmp_path, content):
     held_out = DatasetConfig(kind="coco", root=str(tmp_path), splits={"train": ("a.json",)}, holdout=0.5)
     assert official_truth(held_out, "val", read) == truth
     assert official_truth(config.model_copy(update={"kind": "voc"}), "val", read) is None
+    assert official_truth(config, "val", replace(read, category_ids=None)) is None  # over a tree

@@ -6,7 +6,7 @@ from PIL import Image
 
 from yolo9k.errors import EnvironmentFault
 from yolo9k.evaluation import evaluate, evaluate_detector
-from yolo9k.evaluation.plots import FATES, confusion_matrix, precision_recall, worst_misses, write_plots
+from yolo9k.evaluation.plots import FATES, confusion_matrix, depth_levels, precision_recall, worst_misses, write_plots
 from yolo9k.metrics import Confusion
 from yolo9k.samples import BoxLabels, Detections
 from yolo9k.wordtree import WordTree
@@ -68,3 +68,32 @@ def test_of_many_labels_the_most_confused_are_shown():
     shown = [text.get_text() for text in axes.get_yticklabels()]
     assert len(shown) == 101
     assert {"n7", "n250", "background"} <= set(shown)
+
+
+def test_over_a_tree_depth_takes_the_place_of_confusion(tmp_path, tree_detector, tree_annotations):
+    scores, detections = evaluate_detector(tree_detector, tree_annotations)
+    paths = write_plots(tmp_path, scores, detections, scores.records)
+    assert [path.name for path in paths] == [
+        "precision_recall.png",
+        "f1_confidence.png",
+        "depth.png",
+        "predictions.jpg",
+        "worst_misses.jpg",
+    ]
+
+
+def test_bars_of_a_level_add_up(tree_detector, tree_annotations):
+    scores, _ = evaluate_detector(tree_detector, tree_annotations)
+    axes = depth_levels(scores.depth).axes[0]
+    heights = np.array([[bar.get_height() for bar in kind] for kind in axes.containers])
+    assert heights.shape == (4, 3)
+    assert heights.sum(axis=0) == pytest.approx([1, 1, 1])
+    assert [text.get_text() for text in axes.texts] == ["3", "3", "1"]
+
+
+def test_over_a_tree_pictures_show_one_label_a_box(tree_detector, tree_annotations):
+    scores, _ = evaluate_detector(tree_detector, tree_annotations)
+    depth = scores.depth
+    sheet = worst_misses(depth, depth.detections, depth.records)
+    for fate in FATES:  # the dog is on the way to poodle, the cat is missed
+        assert (sheet[40:] == FATES[fate]).all(axis=2).any(), fate

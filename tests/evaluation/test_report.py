@@ -1,5 +1,5 @@
 from yolo9k.evaluation import evaluate, evaluate_detector
-from yolo9k.evaluation.report import COLUMNS, protocol, summary, table_rows
+from yolo9k.evaluation.report import COLUMNS, DEPTH_COLUMNS, columns, depth_rows, protocol, summary, table_rows
 from yolo9k.samples import Detections
 
 
@@ -31,3 +31,29 @@ def test_coco_has_two_lines(detector, annotations):
     lines = summary(scores)
     assert lines[2].startswith("COCO  AP 0.")
     assert "AR large -" in lines[3]
+
+
+def test_over_a_tree_rows_say_how_a_label_was_taught(tree_detector, tree_annotations, detector, annotations):
+    scores, _ = evaluate_detector(tree_detector, tree_annotations)
+    assert columns(scores) == (*COLUMNS, "taught")
+    assert [row[-1] for row in table_rows(scores)] == ["", "boxed", "image labels only", "image labels only"]
+    assert columns(evaluate_detector(detector, annotations)[0]) == COLUMNS
+
+
+def test_over_a_tree_the_summary_has_groups_and_depths(tree_detector, tree_annotations):
+    scores, _ = evaluate_detector(tree_detector, tree_annotations)
+    assert summary(scores)[2:] == [
+        "boxed: 1 labels  mAP50 1.0000  mAP50-95 1.0000",
+        "image labels only: 2 labels  mAP50 0.5000  mAP50-95 0.5000",
+        "depth 1.3333 of the labels, 1.0000 reached; found 3 of 3 boxes, with the exact label 0.0000",
+    ]
+    text = " ".join(protocol(scores, 0.005, 0.45, 100))
+    assert "every label above it" in text
+    assert "roots have depth 0" in text
+
+
+def test_depths_have_a_row_for_each_level(tree_detector, tree_annotations):
+    scores, _ = evaluate_detector(tree_detector, tree_annotations)
+    rows = depth_rows(scores.depth)
+    assert {len(row) for row in rows} == {len(DEPTH_COLUMNS)}
+    assert rows[2] == (2, 1, 0.0, 1.0, 0.0, 0.0)

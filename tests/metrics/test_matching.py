@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from yolo9k.metrics import match
+from yolo9k.metrics.matching import spread
 from yolo9k.samples import BoxLabels, Detections
 
 LEFT, RIGHT = (0, 0, 10, 10), (100, 0, 110, 10)
@@ -83,3 +84,16 @@ def test_nothing_at_all(pictures):
 def test_numbers_of_pictures_must_agree():
     with pytest.raises(ValueError, match="zip"):
         match([found([])], [], 1, [0.5])
+
+
+def test_of_truths_that_overlap_equally_the_first_is_taken():
+    truths = BoxLabels.of([RIGHT, LEFT, LEFT], [0, 0, 0])
+    matches = match([found([(LEFT, 0.9, 0)])], [truths], 1, [0.5])
+    assert matches.truth.tolist() == [1]
+
+
+def test_runs_of_numbers():
+    run, number = spread(np.array([5, 9, 0]), np.array([2, 0, 3]))
+    assert run.tolist() == [0, 0, 2, 2, 2]
+    assert number.tolist() == [5, 6, 0, 1, 2]
+    assert spread(np.zeros(0, int), np.zeros(0, int))[0].tolist() == []

@@ -3,7 +3,8 @@
 import pytest
 
 from yolo9k.errors import DataError
-from yolo9k.wordtree.taxonomy import read_taxonomy
+from yolo9k.wordtree.files import write_tree
+from yolo9k.wordtree.taxonomy import open_tree, read_taxonomy
 
 TEXT = """# what we look for
 animal
@@ -67,3 +68,14 @@ def test_mistakes_are_named_with_their_line(tmp_path, name, text, message):
 def test_a_missing_file(tmp_path):
     with pytest.raises(DataError, match=r"gone\.txt: cannot be read: No such file"):
         read_taxonomy(tmp_path / "gone.txt")
+
+
+def test_a_tree_is_opened_by_its_suffix_with_the_files_beside_it(tmp_path):
+    (tmp_path / "mine.txt").write_text(TEXT)
+    taxonomy = open_tree(tmp_path / "mine.txt")
+    assert taxonomy == read_taxonomy(tmp_path / "mine.txt")
+    write_tree(taxonomy, tmp_path / "mine")
+    whole = open_tree(str(tmp_path / "mine.tree"))
+    assert (whole.ids, whole.names, whole.parents) == (taxonomy.ids, taxonomy.names, taxonomy.parents)
+    (tmp_path / "mine.names").unlink()
+    assert open_tree(tmp_path / "mine.tree").names == taxonomy.ids

@@ -47,6 +47,11 @@ def test_find_an_ambiguous_name():
         tree.find("bank")
 
 
+def test_candidates_of_a_text():
+    tree = WordTree(("a", "b", "c"), ("bank", "bank", "a"), (-1, -1, -1), {"shore": 1})
+    assert [list(tree.candidates(text)) for text in ("bank", "a", "shore", "x")] == [[0, 1], [0], [1], []]
+
+
 def test_stored_and_back(tree):
     stored = json.loads(json.dumps(tree.to_dict()))
     assert WordTree.from_dict(stored) == tree

@@ -32,15 +32,15 @@ def official_truth(config: DatasetConfig, split: str, annotations: Annotations) 
     """The annotation file of a split of kind coco, cut down to the pictures and categories that were read.
 
     Its areas are those of the outlines, which decide what COCO calls small, medium and large. None for other
-    kinds, and for splits of several files, whose numbers may collide.
+    kinds, for labels over a tree, and for splits of several files, whose numbers may collide.
     """
     entries = config.splits.get(split) or config.splits["train"]  # a split held out is a part of train
-    if config.kind != "coco" or len(entries) != 1:
+    if config.kind != "coco" or annotations.category_ids is None or len(entries) != 1:
         return None
     name = entries[0] if isinstance(entries[0], str) else entries[0].annotations
     content = json.loads((dataset_root(config) / name).read_text(encoding="utf-8-sig"))
     images = {record.id for record in annotations.records}
-    categories = set(annotations.category_ids or ())
+    categories = set(annotations.category_ids)
     return {
         "info": {},
         "images": [image for image in content["images"] if image["id"] in images],

@@ -1,19 +1,18 @@
-"""Scores of detections, or of a detector, on the records of a data set.
+"""Scores of detections on the records of a data set.
 
 Two ways of matching are used side by side: without VOC's additional pixel for `map50`, `map50_95`, the table
 and the curves, and with it for VOC's own numbers. In both, truths to ignore (difficult, crowd) never count.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
-from yolo9k.config.schema import EvalConfig
-from yolo9k.datasets.records import Annotations, Record
-from yolo9k.errors import ConfigError
+from yolo9k.datasets.records import Record
 from yolo9k.evaluation.coco import category_ids_of, image_ids_of, truth_of
+from yolo9k.evaluation.depth import DepthReport
 from yolo9k.metrics import (
     Confusion,
     Curves,
@@ -27,21 +26,19 @@ from yolo9k.metrics import (
     match,
     mean,
 )
-from yolo9k.progress import Track, silent
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
-from yolo9k.wordtree.tree import describe
+from yolo9k.wordtree.supervision import TAUGHT, Taught
 
-if TYPE_CHECKING:
-    from yolo9k.inference.detector import Detector
-
-DEFAULTS = EvalConfig()
 THRESHOLDS = tuple((50 + 5 * i) / 100 for i in range(10))
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """One row of the table: pictures with boxes that count, those boxes, P and R at the best mean F1, AP."""
+    """One row of the table: pictures with boxes that count, those boxes, P and R at the best mean F1, AP.
+
+    `taught`: how the model learnt the label, where that is known.
+    """
 
     name: str
     images: int
@@ -50,6 +47,17 @@ class ClassScores:
     recall: float
     ap50: float
     ap50_95: float
+    taught: Taught | None = None
+
+
+@dataclass(frozen=True)
+class GroupScores:
+    """Means over the `classes` labels that were taught in one way."""
+
+    taught: Taught
+    classes: int
+    map50: float
+    map50_95: float
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,9 @@ class Evaluation:
     `map50`: mean area under the precision envelope at IoU >= .5 without VOC's additional pixel, the number
     that chooses checkpoints; `map50_95`: its mean over IoU .5, .55, ... .95; `voc_area` and `voc07` (11
     points): with the pixel. `total` is the table's row of all labels, `classes` has one for each label with
-    a truth that counts. `coco`: the twelve numbers of pycocotools by name, where asked for.
+    a truth that counts. `labels`, `records` and `category_ids` are what the detections were scored against.
+    `confusion` is none where a box counts for several labels (`by_ancestry`); there, `depth` may say how deep into
+    the label tree detections are right. `coco`: the twelve numbers of pycocotools by name, where asked for.
     """
 
     map50: float
@@ -69,10 +79,19 @@ class Evaluation:
     total: ClassScores
     classes: tuple[ClassScores, ...]
     labels: WordTree
+    records: Sequence[Record]
+    category_ids: Sequence[int]
     matches: Matches
     curves: Curves
-    confusion: Confusion
+    confusion: Confusion | None
+    by_ancestry: bool = False
+    depth: DepthReport | None = None
     coco: dict[str, float] | None = None
+
+    @property
+    def groups(self) -> tuple[GroupScores, ...]:
+        """Scores of the labels that were taught alike, where that is known."""
+        return tuple(_group(kind, rows) for kind in TAUGHT if (rows := [r for r in self.classes if r.taught == kind]))
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers, ready for JSON; of the confusion matrix the cells that are not 0, largest first."""
@@ -85,18 +104,29 @@ class Evaluation:
             "coco": self.coco,
             "all": asdict(self.total),
             "classes": [asdict(row) for row in self.classes],
-            "confusion": self._confused(),
+            "groups": [asdict(group) for group in self.groups],
+            "depth": None if self.depth is None else self.depth.to_dict(),
+            "confusion": None if self.confusion is None else _confused(self.confusion, self.labels),
         }
 
-    def _confused(self) -> list[dict[str, Any]]:
-        names = [*(self.labels.names[label] for label in self.confusion.label), "background"]
-        cells = np.argwhere(self.confusion.counts)
-        counts = self.confusion.counts[tuple(cells.T)]
-        rows = [(cells[i], counts[i]) for i in np.argsort(-counts, kind="stable")]
-        return [
-            {"truth": names[truth], "predicted": names[predicted], "count": int(count)}
-            for (truth, predicted), count in rows
-        ]
+
+def _confused(confusion: Confusion, labels: WordTree) -> list[dict[str, Any]]:
+    names = [*(labels.names[label] for label in confusion.label), "background"]
+    cells = np.argwhere(confusion.counts)
+    counts = confusion.counts[tuple(cells.T)]
+    rows = [(cells[i], counts[i]) for i in np.argsort(-counts, kind="stable")]
+    return [
+        {"truth": names[truth], "predicted": names[predicted], "count": int(count)}
+        for (truth, predicted), count in rows
+    ]
+
+
+def _group(taught: Taught, rows: Sequence[ClassScores]) -> GroupScores:
+    return GroupScores(taught, len(rows), _mean_of(rows, "ap50"), _mean_of(rows, "ap50_95"))
+
+
+def _mean_of(rows: Sequence[ClassScores], column: str) -> float:
+    return mean(np.array([getattr(row, column) for row in rows]))
 
 
 def evaluate(
@@ -104,12 +134,16 @@ def evaluate(
     records: Sequence[Record],
     labels: WordTree,
     *,
+    taught: Sequence[Taught] = (),
+    by_ancestry: bool = False,
     coco: bool = False,
     coco_truth: Mapping[str, Any] | None = None,
     category_ids: Sequence[int] | None = None,
 ) -> Evaluation:
-    """Score detections; `detections[i]` belongs to `records[i]`, labels are nodes of `labels`.
+    """Score detections; `detections[i]` belongs to `records[i]`, labels are those of `labels`.
 
+    `taught`: how the model learnt each label. `by_ancestry`: boxes and detections were repeated for each label that
+    they count for, so that nobody can say which label is taken for which.
     `coco` adds COCO's numbers (half a minute for 5,000 pictures), against `coco_truth`, the content of an
     annotation file, or else against the records. Raises `ValueError` where the numbers of pictures differ.
     """
@@ -117,10 +151,10 @@ def evaluate(
     matches = match(detections, truths, len(labels), THRESHOLDS)
     voc = match(detections, truths, len(labels), THRESHOLDS[:1], voc_pixel=True)
     precisions, lines = average_precision(matches), curves(matches)
-    rows = _class_rows(records, labels, lines, precisions)
+    rows = _class_rows(records, labels, lines, precisions, taught)
+    numbers = category_ids_of(labels, category_ids)
     statistics = None
     if coco:
-        numbers = category_ids_of(labels, category_ids)
         truth = truth_of(records, labels, numbers) if coco_truth is None else coco_truth
         statistics = coco_statistics(truth, coco_results(detections, image_ids_of(records), numbers))
     return Evaluation(
@@ -131,15 +165,18 @@ def evaluate(
         total=_total(records, rows),
         classes=rows,
         labels=labels,
+        records=records,
+        category_ids=numbers,
         matches=matches,
         curves=lines,
-        confusion=confusion(detections, truths),
+        confusion=None if by_ancestry else confusion(detections, truths),
+        by_ancestry=by_ancestry,
         coco=statistics,
     )
 
 
 def _class_rows(
-    records: Sequence[Record], labels: WordTree, lines: Curves, precisions: np.ndarray
+    records: Sequence[Record], labels: WordTree, lines: Curves, precisions: np.ndarray, taught: Sequence[Taught]
 ) -> tuple[ClassScores, ...]:
     counted = [record.boxes.label[~record.boxes.ignore] for record in records]
     boxes = _occurrences(counted, len(labels))
@@ -153,6 +190,7 @@ def _class_rows(
             recall=float(lines.recall[row, lines.best]),
             ap50=float(precisions[0, label]),
             ap50_95=float(precisions[:, label].mean()),
+            taught=taught[label] if taught else None,
         )
         for row, label in enumerate(lines.label)
     )
@@ -164,60 +202,12 @@ def _occurrences(labels: Sequence[np.ndarray], count: int) -> np.ndarray:
 
 def _total(records: Sequence[Record], rows: Sequence[ClassScores]) -> ClassScores:
     """The row of all labels: every picture, every box that counts, means of the scores."""
-    columns = ("precision", "recall", "ap50", "ap50_95")
-    means = {column: mean(np.array([getattr(row, column) for row in rows])) for column in columns}
-    return ClassScores("all", len(records), sum(row.boxes for row in rows), **means)
-
-
-def evaluate_detector(
-    detector: "Detector",
-    annotations: Annotations,
-    *,
-    conf: float = DEFAULTS.conf,
-    iou: float = DEFAULTS.iou,
-    max_detections: int = DEFAULTS.max_detections,
-    batch: int = DEFAULTS.batch,
-    coco: bool = False,
-    coco_truth: Mapping[str, Any] | None = None,
-    track: Track = silent,
-) -> tuple[Evaluation, list[Detections]]:
-    """Run a detector over the pictures and score what it finds; detections have the data set's labels.
-
-    `coco` and `coco_truth` as for `evaluate`.
-    Raises `ConfigError` where the labels of detector and data set differ, `DataError` for a bad picture.
-    """
-    settings = {"conf": conf, "iou": iou, "max_detections": max_detections, "batch": batch}
-    detections = list(_detect(detector, annotations, track, **settings))
-    scores = evaluate(
-        detections,
-        annotations.records,
-        annotations.labels,
-        coco=coco,
-        coco_truth=coco_truth,
-        category_ids=annotations.category_ids,
+    return ClassScores(
+        name="all",
+        images=len(records),
+        boxes=sum(row.boxes for row in rows),
+        precision=_mean_of(rows, "precision"),
+        recall=_mean_of(rows, "recall"),
+        ap50=_mean_of(rows, "ap50"),
+        ap50_95=_mean_of(rows, "ap50_95"),
     )
-    return scores, detections
-
-
-def _detect(detector: "Detector", annotations: Annotations, track: Track, **settings: Any) -> Iterator[Detections]:
-    """The detections of every record, in the data set's labels."""
-    numbers = label_numbers(detector.labels, annotations.labels)
-    paths = [record.path for record in annotations.records]
-    for found in track(detector.stream(paths, **settings), "Evaluating", total=len(paths)):
-        yield replace(found, label=numbers[found.label], names=annotations.labels.names)
-
-
-def label_numbers(model: WordTree, data: WordTree) -> np.ndarray:
-    """(K,) the number in the data set of each of the model's labels.
-
-    The same labels in another order are matched by their ids. Raises `ConfigError` naming those that differ.
-    """
-    if set(model.ids) == set(data.ids):
-        numbers = {key: number for number, key in enumerate(data.ids)}
-        return np.array([numbers[key] for key in model.ids])
-    differences = [
-        f"only the {owner} has {describe([key for key in own.ids if key not in set(other.ids)])}"
-        for owner, own, other in (("model", model, data), ("data set", data, model))
-        if set(own.ids) - set(other.ids)
-    ]
-    raise ConfigError(f"the labels of model and data set differ: {'; '.join(differences)}")

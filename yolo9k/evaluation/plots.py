@@ -1,4 +1,4 @@
-"""Plots of an evaluation: curves, confusion matrix, predictions beside labels, the worst misses."""
+"""Plots of an evaluation: curves, confusion matrix, depth in the tree, predictions beside labels, the worst misses."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +9,10 @@ import numpy as np
 from yolo9k.datasets.records import Record
 from yolo9k.drawing import Colour, colour, draw_boxes, fit, legend, mosaic, save_image
 from yolo9k.errors import EnvironmentFault
+from yolo9k.evaluation.depth import DepthReport
 from yolo9k.evaluation.evaluate import Evaluation
 from yolo9k.images import read_image
+from yolo9k.metrics import Matches
 from yolo9k.metrics.confusion import CONFIDENCE, Confusion
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
@@ -32,19 +34,31 @@ FATES: dict[str, Colour] = {
     "missed": (255, 200, 0),
     "to ignore": (150, 150, 150),
 }
+LEVEL_COLOURS: dict[str, Colour] = {
+    "right": (50, 115, 175),
+    "too_coarse": (240, 190, 60),
+    "wrong_branch": (200, 75, 40),
+    "not_found": (190, 190, 190),
+}
 
 
 def write_plots(
     folder: Path, scores: Evaluation, detections: Sequence[Detections], records: Sequence[Record]
 ) -> list[Path]:
-    """Write all plots into a folder, and return their paths. Raises `EnvironmentFault`, `DataError`."""
-    figures = {
-        "precision_recall.png": precision_recall(scores),
-        "f1_confidence.png": f1_confidence(scores),
-        "confusion.png": confusion_matrix(scores.confusion, scores.labels),
-    }
-    pictures = {"predictions.jpg": predictions(detections, records, scores.labels)}
-    worst = worst_misses(scores, detections, records)
+    """Write all plots into a folder, and return their paths. Raises `EnvironmentFault`, `DataError`.
+
+    `detections` and `records` as they were scored (`Evaluation.records`). Over a tree the pictures show one label a
+    box, as it was measured for the depth report.
+    """
+    figures = {"precision_recall.png": precision_recall(scores), "f1_confidence.png": f1_confidence(scores)}
+    if scores.confusion is not None:
+        figures["confusion.png"] = confusion_matrix(scores.confusion, scores.labels)
+    shown: Evaluation | DepthReport = scores
+    if scores.depth is not None:
+        figures["depth.png"] = depth_levels(scores.depth)
+        shown, detections, records = scores.depth, scores.depth.detections, scores.depth.records
+    pictures = {"predictions.jpg": predictions(detections, records, shown.labels)}
+    worst = worst_misses(shown, detections, records)
     if worst is not None:
         pictures["worst_misses.jpg"] = worst
     for name, figure in figures.items():
@@ -138,6 +152,28 @@ def _most_confused(confusion: Confusion) -> np.ndarray:
     return np.append(worst, len(errors) - 1)
 
 
+def depth_levels(report: DepthReport) -> "Figure":
+    """What became of the truths at each level of the tree, as shares that add up to 1, with their number on top."""
+    from matplotlib.figure import Figure
+
+    levels = report.levels
+    figure = Figure(figsize=(max(5.0, 0.55 * len(levels) + 3.2), 4.5), layout="constrained")
+    title = f"exact label {report.exact:.3f}, found {report.found} of {report.truths}"
+    axes = figure.add_subplot(xlabel="depth in the tree", ylabel="share of the truths", title=title, ylim=(0, 1.08))
+    below = np.zeros(len(levels))
+    for kind, paint in LEVEL_COLOURS.items():
+        shares = np.array([level.shares[kind] for level in levels])
+        text = kind.replace("_", " ")
+        axes.bar(range(len(levels)), shares, bottom=below, color=np.array(paint) / 255, width=0.75, label=text)
+        below += shares
+    for place, level in enumerate(levels):
+        axes.text(place, 1.01, f"{level.truths}", ha="center", va="bottom", fontsize=8)
+    axes.set_xticks(range(len(levels)), [str(level.depth) for level in levels])
+    axes.set_yticks(np.linspace(0, 1, 6))
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small", frameon=False, reverse=True)
+    return figure
+
+
 def predictions(detections: Sequence[Detections], records: Sequence[Record], labels: WordTree) -> np.ndarray:
     """Pictures from all over the data set: labels left, predictions of confidence >= .25 right of them."""
     chosen = np.unique(np.linspace(0, len(records) - 1, min(PREDICTIONS, len(records))).round().astype(int))
@@ -174,9 +210,11 @@ def _drawn(
     return draw_boxes(small, boxes, texts, colours, ignore=ignore)
 
 
-def worst_misses(scores: Evaluation, detections: Sequence[Detections], records: Sequence[Record]) -> np.ndarray | None:
+def worst_misses(
+    scores: Evaluation | DepthReport, detections: Sequence[Detections], records: Sequence[Record]
+) -> np.ndarray | None:
     """The pictures with most misses and false positives at confidence >= .25; none where all is well."""
-    fates = _fates(scores, records)
+    fates = _fates(scores.matches, records)
     errors = np.array([false.sum() + missed.sum() for _, false, missed in fates])
     worst = [i for i in np.argsort(-errors, kind="stable")[:WORST] if errors[i]]
     if not worst:
@@ -190,9 +228,8 @@ def worst_misses(scores: Evaluation, detections: Sequence[Detections], records: 
 Fate = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def _fates(scores: Evaluation, records: Sequence[Record]) -> list[Fate]:
+def _fates(matches: Matches, records: Sequence[Record]) -> list[Fate]:
     """For each picture: which detections are hits, which are false positives, which truths are missed."""
-    matches = scores.matches
     confident = matches.score >= CONFIDENCE
     hit = matches.hit[0] & confident
     false = ~matches.hit[0] & ~matches.ignored[0] & confident

@@ -84,14 +84,26 @@ def _join(parts: list[np.ndarray], kind: type) -> np.ndarray:
 
 
 def _closest(found: Detections, boxes: BoxLabels, margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each detection the truth of its label that it overlaps most (-1: none), and their IoU."""
-    if not len(found) or not len(boxes):
-        return np.full(len(found), -1), np.zeros(len(found))
-    overlap = iou(found.xyxy[:, None].astype(float) + margin, boxes.xyxy[None].astype(float) + margin)
-    overlap[found.label[:, None] != boxes.label[None]] = 0
-    best = overlap.argmax(axis=1)
-    highest = overlap.max(axis=1)
+    """For each detection the truth of its label that it overlaps most (-1: none), and their IoU.
+
+    Only pairs of one label are looked at, so that many labels of a box cost no more than they are.
+    """
+    order = boxes.label.argsort(kind="stable")
+    first, end = (np.searchsorted(boxes.label[order], found.label, side=side) for side in ("left", "right"))
+    row, place = spread(first, end - first)
+    truth = order[place]
+    overlap = iou(found.xyxy[row].astype(float) + margin, boxes.xyxy[truth].astype(float) + margin)
+    best, highest = np.full(len(found), -1), np.zeros(len(found))
+    rising = np.lexsort((-truth, overlap))  # what is written last stays: most overlap, of equal ones the first truth
+    best[row[rising]], highest[row[rising]] = truth[rising], overlap[rising]
     return np.where(highest > 0, best, -1), highest
+
+
+def spread(first: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Runs of consecutive numbers, end to end: (N,) starts and lengths to the run (M,) and the number (M,) of each."""
+    run = np.repeat(np.arange(len(count)), count)
+    begin = np.cumsum(count) - count
+    return run, first[run] + np.arange(len(run)) - begin[run]
 
 
 def _first_of_each(truth: np.ndarray, reached: np.ndarray, score: np.ndarray) -> np.ndarray:

@@ -1,0 +1,127 @@
+"""How deep into the tree detections are right."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import scenes
+from hypothesis import given
+from hypothesis import strategies as st
+from scenes import trees
+
+from yolo9k.evaluation.depth import Level, depth_report
+from yolo9k.samples import Detections
+from yolo9k.wordtree import WordTree
+
+IDS = ("animal", "device", "dog", "cat", "clock", "terrier", "poodle")
+TREE = WordTree(IDS, IDS, (-1, -1, 0, 0, 1, 2, 2))
+ANIMAL, DEVICE, DOG, CAT, CLOCK, TERRIER, POODLE = range(7)
+
+
+def test_levels_by_hand():
+    # a terrier called dog, a terrier called poodle, a poodle called clock, a cat called cat, a dog nobody finds,
+    # a dog called terrier; one more detection of the cat, and one of nothing
+    records = [
+        scenes.record(0, [0, 1, 2], [TERRIER, TERRIER, POODLE]),
+        scenes.record(1, [3, 4, 5], [CAT, DOG, DOG]),
+    ]
+    found = [
+        scenes.detections([0, 1, 2], [DOG, POODLE, CLOCK], [0.9, 0.8, 0.7]),
+        scenes.detections([3, 3, 5, 9], [CAT, DEVICE, TERRIER, CAT], [0.6, 0.5, 0.4, 0.3]),
+    ]
+    report = depth_report(found, records, TREE)
+    assert report.levels == (
+        Level(0, truths=6, right=4, too_coarse=0, wrong_branch=1, not_found=1),
+        Level(1, truths=6, right=4, too_coarse=0, wrong_branch=1, not_found=1),
+        Level(2, truths=3, right=0, too_coarse=1, wrong_branch=2, not_found=0),
+    )
+    assert report.levels[2].shares["too_coarse"] == pytest.approx(1 / 3)
+    assert (report.truths, report.found) == (6, 5)
+    assert report.exact == pytest.approx(1 / 6)
+    assert report.truth_depth == pytest.approx((2 + 2 + 2 + 1 + 1 + 1) / 6)
+    assert report.reached_depth == pytest.approx((1 + 2 + 1 + 1 + 2) / 5)
+    # related: the dog for a terrier, the cat, the terrier for a dog
+    assert report.matches.hit[0].tolist() == [True, False, False, True, False, True, False]
+
+
+def test_the_best_score_takes_a_box_whatever_its_label():
+    records = [scenes.record(0, [0], [DOG])]
+    found = [scenes.detections([0, 0], [DOG, CLOCK], [0.3, 0.9])]
+    assert depth_report(found, records, TREE).levels[1].wrong_branch == 1
+
+
+def test_boxes_to_ignore_do_not_count():
+    records = [scenes.record(0, [0, 1], [DOG, CAT], [True, False])]
+    report = depth_report([scenes.detections([0], [DOG], [0.9])], records, TREE)
+    assert (report.truths, report.found) == (1, 0)
+    assert report.levels[0].not_found == 1
+    assert math.isnan(report.reached_depth)
+
+
+def test_nothing_to_measure():
+    report = depth_report([Detections.empty()], [scenes.record(0, [], [])], TREE)
+    assert report.levels == ()
+    assert (report.truths, report.found) == (0, 0)
+    assert math.isnan(report.exact)
+    assert math.isnan(report.truth_depth)
+    assert depth_report([], [], TREE).levels == ()
+
+
+def test_the_dictionary_is_json():
+    report = depth_report([scenes.detections([0], [DOG], [0.9])], [scenes.record(0, [0, 1], [TERRIER, CAT])], TREE)
+    stored = json.loads(json.dumps(report.to_dict()))
+    assert stored["levels"][1]["shares"] == {"right": 0.5, "too_coarse": 0, "wrong_branch": 0, "not_found": 0.5}
+    assert stored["levels"][2]["too_coarse"] == 1
+    assert stored["found"] == 1
+    assert "records" not in stored
+
+
+def just_the_truth(records, named=lambda label: label):
+    """Detections of all boxes that count, with labels that follow from theirs."""
+    kept = [record.boxes[~record.boxes.ignore] for record in records]
+    return [
+        Detections(boxes.xyxy, np.full(len(boxes), 0.9), np.array([named(n) for n in boxes.label], int))
+        for boxes in kept
+    ]
+
+
+@given(st.data())
+def test_a_perfect_detector_is_right_at_every_level(data):
+    tree = data.draw(trees())
+    records = data.draw(scenes.records(tree, least=1))
+    report = depth_report(just_the_truth(records), records, tree)
+    assert all(level.right == level.truths for level in report.levels)
+    assert report.levels[0].truths == report.truths == report.found
+    assert len(report.levels) == 1 + max(tree.depth[r.boxes.label[~r.boxes.ignore]].max(initial=0) for r in records)
+    assert report.exact == 1
+    assert report.truth_depth == report.reached_depth
+    assert report.matches.hit.all()
+
+
+@given(st.data())
+def test_a_detector_that_stops_one_level_early_is_too_coarse_just_there(data):
+    tree = data.draw(trees())
+    records = data.draw(scenes.records(tree, least=1))
+    report = depth_report(
+        just_the_truth(records, lambda n: max(tree.parents[n], n * (tree.parents[n] < 0))), records, tree
+    )
+    depths = np.concatenate([tree.depth[r.boxes.label[~r.boxes.ignore]] for r in records])
+    for level in report.levels:
+        ends_here = int((depths == level.depth).sum()) if level.depth else 0
+        assert level.too_coarse == ends_here
+        assert level.right == level.truths - ends_here
+    assert report.exact == np.mean(depths == 0)
+
+
+@given(st.data())
+def test_fates_at_a_level_add_up_and_being_right_only_fades(data):
+    tree = data.draw(trees())
+    records = data.draw(scenes.records(tree))
+    report = depth_report(data.draw(scenes.found(tree, len(records))), records, tree)
+    rights = [level.right for level in report.levels]
+    for level in report.levels:
+        assert level.right + level.too_coarse + level.wrong_branch + level.not_found == level.truths
+        assert sum(level.shares.values()) == pytest.approx(1)
+    assert rights == sorted(rights, reverse=True)
+    assert report.truths == (report.levels[0].truths if report.levels else 0)

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from yolo9k.config import DatasetConfig
+from yolo9k.config.schema import TreeLabels
+from yolo9k.datasets.read import read_images
+from yolo9k.errors import ConfigError
+from yolo9k.evaluation.images import evaluate_images, score_images
+from yolo9k.samples import Detections
+from yolo9k.wordtree import WordTree
+
+TREE = WordTree(("cat", "dog", "poodle", "terrier"), ("cat", "dog", "poodle", "terrier"), (-1, -1, 1, 1))
+
+
+def named(*labels):
+    rows = len(labels)
+    return Detections(np.zeros((rows, 4), np.float32), np.linspace(1, 0, rows, dtype=np.float32), np.array(labels, int))
+
+
+def test_top_1_and_top_5_and_levels_by_hand():
+    found = [named(2, 0), named(3, 2), named(0), named(1), named()]
+    truths = [2, 2, 1, 2, 0]
+    scores = score_images(found, truths, TREE)
+    assert scores.pictures == 5
+    assert scores.top1 == pytest.approx(1 / 5)  # the first alone: "dog" is too coarse for a poodle
+    assert scores.top5 == pytest.approx(2 / 5)
+    assert scores.levels == ((0, 5, pytest.approx(3 / 5)), (1, 3, pytest.approx(1 / 3)))
+
+
+def test_a_label_below_that_of_the_picture_is_right():
+    assert score_images([named(2)], [1], TREE).top1 == 1
+
+
+class Named:
+    def __init__(self, labels):
+        self.labels = labels
+
+    def labelling(self, leaves_only):
+        assert leaves_only
+        return "leaves"
+
+    def stream(self, paths, labelling, **_):
+        assert labelling == (None if self.labels.is_flat else "leaves")
+        for path in paths:
+            yield named(self.labels.find(path.parent.name))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("cat", "poodle"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        (tmp_path / "pictures" / name / "a.jpg").touch()
+    (tmp_path / "tree.txt").write_text("cat\ndog\n  poodle\n  terrier\n")
+    labels = TreeLabels(tree=str(tmp_path / "tree.txt"))
+    return DatasetConfig(kind="folder", root=str(tmp_path), splits={"train": ("pictures",)}, labels=labels)
+
+
+def test_over_a_folder(folder):
+    images = read_images(folder, "train")
+    assert evaluate_images(Named(TREE), images).top1 == 1
+    with pytest.raises(ConfigError, match="the same labels"):
+        evaluate_images(Named(WordTree.flat(["cat"])), images)

@@ -1,0 +1,183 @@
+"""Scores over a tree: equal to flat ones where there is no tree, and steady under a coarser one."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scenes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scenes import trees
+
+from yolo9k.datasets.records import Annotations
+from yolo9k.evaluation import evaluate, evaluate_tree
+from yolo9k.evaluation.labels import choose_classes
+from yolo9k.samples import Detections
+from yolo9k.wordtree import WordTree
+from yolo9k.wordtree.supervision import Supervision
+
+IDS = ("device", "clock", "tool", "meter", "alarm")
+TREE = WordTree(IDS, IDS, (-1, 0, 0, 1, 1))
+DEVICE, CLOCK, TOOL, METER, ALARM = range(5)
+
+
+def read(records, labels, **others) -> Annotations:
+    return Annotations(tuple(records), labels, **others)
+
+
+def test_a_descendant_counts_for_its_labelled_ancestor():
+    records = [scenes.record(0, [0, 1], [CLOCK, TOOL])]
+    descended = [scenes.detections([0, 1], [ALARM, METER], [0.9, 0.8])]
+    scores, found = evaluate_tree(None, descended, records, choose_classes(TREE, read(records, TREE)))
+    assert [(row.name, row.ap50) for row in scores.classes] == [("clock", 1.0), ("tool", 0.0)]
+    assert [name for _, _, name in found[0]] == ["clock", "clock"]
+    assert scores.confusion is None
+    assert scores.to_dict()["confusion"] is None
+    assert scores.depth.levels[1].right == 1
+
+
+def test_a_box_with_a_coarser_label_counts_neither_way():
+    records = [scenes.record(0, [0, 1], [CLOCK, METER])]
+    scored = [scenes.detections([0, 1, 1], [METER, METER, CLOCK], [0.9, 0.8, 0.8])]
+    scores, _ = evaluate_tree(scored, None, records, choose_classes(TREE, read(records, TREE)))
+    assert [(row.name, row.boxes, row.ap50) for row in scores.classes] == [("clock", 2, 0.5), ("meter", 1, 1.0)]
+    assert scores.total.boxes == 2
+    assert scores.depth is None
+
+
+def test_exact_classes_keep_a_meter_from_being_a_clock():
+    flat = WordTree.flat(["parking meter", "clock"])
+    records = [scenes.record(0, [0, 1], [0, 1])]
+    scored = [scenes.detections([0, 0, 1], [METER, CLOCK, CLOCK], [0.9, 0.8, 0.7])]
+    classes = choose_classes(TREE, read(records, flat), nodes=(METER, CLOCK))
+    exact, _ = evaluate_tree(scored, None, records, classes)
+    assert [(row.name, row.boxes, row.ap50) for row in exact.classes] == [("parking meter", 1, 1.0), ("clock", 1, 0.5)]
+    assert exact.confusion is not None
+    related = choose_classes(TREE, read(records, flat), nodes=(METER, CLOCK), by_ancestry=True)
+    asked, _ = evaluate_tree(scored, None, records, related)
+    assert [(row.name, row.boxes, row.ap50) for row in asked.classes] == [("parking meter", 1, 1.0), ("clock", 2, 1.0)]
+
+
+def test_scores_by_what_was_taught():
+    records = [scenes.record(0, [0, 1, 2], [CLOCK, TOOL, METER])]
+    scored = [scenes.detections([0, 1], [CLOCK, TOOL], [0.9, 0.8])]
+    classes = choose_classes(TREE, read(records, TREE))
+    scores, _ = evaluate_tree(scored, None, records, classes, supervision=Supervision((CLOCK,), (METER, TOOL)))
+    assert [(row.name, row.taught) for row in scores.classes] == [
+        ("clock", "boxed"),
+        ("tool", "image labels only"),
+        ("meter", "image labels only"),
+    ]
+    boxed, labelled = scores.groups
+    assert (boxed.taught, boxed.classes, boxed.map50) == ("boxed", 1, pytest.approx(0.5))
+    assert (labelled.taught, labelled.classes, labelled.map50) == ("image labels only", 2, pytest.approx(0.5))
+    assert scores.to_dict()["groups"][1]["classes"] == 2
+    assert evaluate_tree(scored, None, records, classes)[0].groups == ()
+
+
+def test_an_annotation_file_is_the_truth_only_of_its_own_classes():
+    flat = WordTree.flat(["parking meter", "clock"])
+    records = [scenes.record(0, [0, 1], [0, 1])]
+    data = read(records, flat, category_ids=(4, 9))
+    scored = [scenes.detections([0, 0, 1], [METER, CLOCK, CLOCK], [0.9, 0.9, 0.8])]
+    truth = {
+        "images": [{"id": 1}],
+        "categories": [{"id": 4}, {"id": 9}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 4, "bbox": [60, 60, 9, 9], "area": 81, "iscrowd": 0}],
+    }
+    options = {"coco": True, "coco_truth": truth}
+    exact, _ = evaluate_tree(scored, None, records, choose_classes(TREE, data, nodes=(METER, CLOCK)), **options)
+    assert exact.coco["AP50"] == 0  # by the file, whose box lies elsewhere
+    for others in ({"by_ancestry": True}, {"only": [0]}):
+        classes = choose_classes(TREE, data, nodes=(METER, CLOCK), **others)
+        assert evaluate_tree(scored, None, records, classes, **options)[0].coco["AP50"] == pytest.approx(1)
+
+
+def test_some_form_of_detections_is_needed():
+    classes = choose_classes(TREE, read([], TREE))
+    with pytest.raises(ValueError, match="scored or descended"):
+        evaluate_tree(None, None, [], classes)
+
+
+@settings(max_examples=50)
+@given(st.data())
+def test_a_tree_of_depth_one_gives_the_flat_scores(data):
+    flat = WordTree.flat(["a", "b", "c", "d"])
+    records = data.draw(scenes.records(flat))
+    found = data.draw(scenes.found(flat, len(records)))
+    expected = evaluate(found, records, flat)
+    for by_ancestry in (True, False):
+        classes = choose_classes(flat, read(records, flat), by_ancestry=by_ancestry)
+        for forms in ((found, None), (None, found)):
+            scores, _ = evaluate_tree(*forms, records, classes)
+            stored, wanted = scores.to_dict(), expected.to_dict()
+            if by_ancestry:
+                del stored["confusion"], wanted["confusion"]
+            np.testing.assert_equal(stored, wanted)
+
+
+def perfect(records, tree) -> tuple[list[Detections], list[Detections]]:
+    """All that can be said of the boxes that count: as nodes with scores, and as one label each."""
+    scored, descended = [], []
+    for boxes in (record.boxes[~record.boxes.ignore] for record in records):
+        row = [i for i, label in enumerate(boxes.label) for _ in tree.path(label)]
+        nodes = np.array([node for label in boxes.label for node in tree.path(label)], int)
+        scored.append(Detections(boxes.xyxy[row], np.full(len(row), 0.9), nodes))
+        descended.append(Detections(boxes.xyxy, np.full(len(boxes), 0.9), boxes.label))
+    return scored, descended
+
+
+@settings(max_examples=50)
+@given(st.data())
+def test_a_perfect_detector_scores_1_in_every_class(data):
+    tree = data.draw(trees())
+    records = data.draw(scenes.records(tree, least=1))
+    classes = choose_classes(tree, read(records, tree), by_ancestry=True)
+    named = {int(label) for record in records for label in record.boxes.label[~record.boxes.ignore]}
+    scored, descended = perfect(records, tree)
+    for forms in ((scored, descended), (None, descended)):
+        scores, _ = evaluate_tree(*forms, records, classes)
+        assert [row.ap50_95 for row in scores.classes] == pytest.approx([1] * len(named))
+        assert scores.total.boxes == sum(int((~record.boxes.ignore).sum()) for record in records)
+
+
+def cut(tree: WordTree, depth: int) -> tuple[WordTree, np.ndarray]:
+    """The tree without what lies deeper, and the node there of each node here."""
+    kept = np.flatnonzero(tree.depth <= depth)
+    number = {int(old): new for new, old in enumerate(kept)}
+    ids = tuple(tree.ids[old] for old in kept)
+    shorter = WordTree(ids, ids, tuple(number.get(tree.parents[old], -1) for old in kept))
+    coarse = [next(number[above] for above in tree.path(node) if above in number) for node in range(len(tree))]
+    return shorter, np.array(coarse)
+
+
+def in_order(boxes) -> list:
+    return sorted(zip(boxes.xyxy.tolist(), boxes.label.tolist(), boxes.ignore.tolist(), strict=True))
+
+
+@settings(max_examples=50)
+@given(st.data())
+def test_expanding_commutes_with_coarsening_the_tree(data):
+    tree = data.draw(trees())
+    records = data.draw(scenes.records(tree))
+    found = data.draw(scenes.found(tree, len(records)))
+    shorter, coarse = cut(tree, data.draw(st.integers(0, int(tree.depth.max()))))
+    chosen = data.draw(st.lists(st.integers(0, len(shorter) - 1), min_size=1, unique=True))
+    places = [tree.ids.index(shorter.ids[node]) for node in chosen]
+
+    coarse_records = [replace(r, boxes=replace(r.boxes, label=coarse[r.boxes.label])) for r in records]
+    coarse_found = [replace(each, label=coarse[each.label]) for each in found]
+    fine = choose_classes(tree, read(records, tree), only=places, by_ancestry=True)
+    short = choose_classes(shorter, read(coarse_records, shorter), only=chosen, by_ancestry=True)
+
+    for one, other in zip(fine.truths(records), short.truths(coarse_records), strict=True):
+        assert in_order(one.boxes) == in_order(other.boxes)
+    for one, other in zip(fine.descended(found), short.descended(coarse_found), strict=True):
+        np.testing.assert_array_equal(one.xyxy, other.xyxy)
+        np.testing.assert_array_equal(one.label, other.label)
+    scores, _ = evaluate_tree(None, found, records, fine)
+    expected, _ = evaluate_tree(None, coarse_found, coarse_records, short)
+    for name in ("map50", "map50_95", "voc_area", "classes"):
+        np.testing.assert_equal(getattr(scores, name), getattr(expected, name))
+    if not (tree.is_flat or shorter.is_flat):
+        assert scores.depth.levels[: len(expected.depth.levels)] == expected.depth.levels

@@ -1,0 +1,141 @@
+"""How deep into a label tree detections are right, for detectors that give each box one label.
+
+Each box that counts is looked for by the detections of any label, with VOC's rule at IoU >= .5. A label's depth is
+the number of its ancestors. At every level down to the label of the box, the detection that found it is *right* where
+both have the same ancestor there, *too coarse* where it ended above, on the way to the label, and on the *wrong
+branch* from where they part.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from yolo9k.datasets.records import Record
+from yolo9k.metrics import Matches, match
+from yolo9k.samples import Detections
+from yolo9k.wordtree import WordTree
+
+IOU = 0.5
+RIGHT, TOO_COARSE, WRONG_BRANCH, NOT_FOUND = range(4)
+
+
+@dataclass(frozen=True)
+class Level:
+    """What became of the boxes whose label lies at `depth` or below: `truths` in all, and how many of each kind."""
+
+    depth: int
+    truths: int
+    right: int
+    too_coarse: int
+    wrong_branch: int
+    not_found: int
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Each kind over `truths`."""
+        kinds = ("right", "too_coarse", "wrong_branch", "not_found")
+        return {kind: getattr(self, kind) / self.truths for kind in kinds}
+
+
+@dataclass(frozen=True)
+class DepthReport:
+    """The levels from the roots on, of `truths` boxes that count, of which `found` were found.
+
+    `exact`: the share of truths whose detection has just their label. Mean depths, NaN where there is nothing:
+    `truth_depth` of the labels, `reached_depth` of the detections that found a box.
+    `labels`, `detections` and `records` are what was measured; in `matches` a hit is a detection whose label lies
+    on the way to that of the box, or below it.
+    """
+
+    levels: tuple[Level, ...]
+    truths: int
+    found: int
+    exact: float
+    truth_depth: float
+    reached_depth: float
+    labels: WordTree
+    matches: Matches
+    detections: Sequence[Detections]
+    records: Sequence[Record]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers, ready for JSON."""
+        names = ("truths", "found", "exact", "truth_depth", "reached_depth")
+        levels = [{**asdict(level), "shares": level.shares} for level in self.levels]
+        return {**{name: getattr(self, name) for name in names}, "levels": levels}
+
+
+def depth_report(detections: Sequence[Detections], records: Sequence[Record], tree: WordTree) -> DepthReport:
+    """Measure detections with one label a box; all labels are nodes of `tree`.
+
+    Raises `ValueError` where the numbers of pictures differ.
+    """
+    matches = _match_boxes(detections, records)
+    truth = _join([record.boxes.label for record in records])
+    counts = ~_join([record.boxes.ignore for record in records]).astype(bool)
+    named = _join([found.label for found in detections])
+    hit = matches.hit[0]
+    predicted = np.full(len(truth), -1)
+    predicted[matches.truth[hit]] = named[hit]
+
+    own, reached = _lineages(tree, truth), _lineages(tree, predicted)
+    fate = _fates(own, reached)
+    related = (fate[:, 0] == RIGHT) & (fate != WRONG_BRANCH).all(axis=1)
+    found = predicted[counts] >= 0
+    return DepthReport(
+        levels=_levels(fate[counts], own[counts] >= 0),
+        truths=int(counts.sum()),
+        found=int(found.sum()),
+        exact=_mean(predicted[counts] == truth[counts]),
+        truth_depth=_mean(tree.depth[truth[counts]]),
+        reached_depth=_mean(tree.depth[predicted[counts][found]]),
+        labels=tree,
+        matches=replace(matches, hit=matches.hit & np.append(related, False)[matches.truth]),
+        detections=detections,
+        records=records,
+    )
+
+
+def _match_boxes(detections: Sequence[Detections], records: Sequence[Record]) -> Matches:
+    """Detections and truths of one picture, whatever their labels."""
+    found = [replace(each, label=np.zeros_like(each.label)) for each in detections]
+    truths = [replace(record.boxes, label=np.zeros_like(record.boxes.label)) for record in records]
+    return match(found, truths, 1, [IOU])
+
+
+def _lineages(tree: WordTree, nodes: np.ndarray) -> np.ndarray:
+    """(N, D) of nodes (N,): the ancestor at each depth, the node itself last, then -1; -1 is no node."""
+    levels = np.full((len(nodes), int(tree.depth.max()) + 1), -1)
+    parents = np.asarray(tree.parents)
+    row = np.flatnonzero(nodes >= 0)
+    node = nodes[row]
+    while len(row):
+        levels[row, tree.depth[node]] = node
+        node = parents[node]
+        row, node = row[node >= 0], node[node >= 0]
+    return levels
+
+
+def _fates(own: np.ndarray, reached: np.ndarray) -> np.ndarray:
+    """(N, D) what became of each truth at each level, from the lineages of its label and of the label it got."""
+    agree = (own == reached) & (own >= 0)
+    reach = (reached >= 0).sum(axis=1, keepdims=True)
+    ended = agree.sum(axis=1, keepdims=True) == reach  # all that the detection says is right
+    missing = np.where(reach == 0, NOT_FOUND, np.where(ended, TOO_COARSE, WRONG_BRANCH))
+    return np.where(agree, RIGHT, np.where(own >= 0, missing, RIGHT))
+
+
+def _levels(fate: np.ndarray, is_level: np.ndarray) -> tuple[Level, ...]:
+    counts = (np.bincount(fate[is_level[:, depth], depth], minlength=4) for depth in range(fate.shape[1]))
+    levels = (Level(depth, int(kinds.sum()), *map(int, kinds)) for depth, kinds in enumerate(counts))
+    return tuple(level for level in levels if level.truths)
+
+
+def _join(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0, np.int64), *parts])
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")

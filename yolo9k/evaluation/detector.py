@@ -1,0 +1,80 @@
+"""A detector over a data set: its scores, and what it found."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from yolo9k.config.schema import EvalConfig
+from yolo9k.datasets.records import Annotations
+from yolo9k.errors import DataError
+from yolo9k.evaluation.evaluate import Evaluation
+from yolo9k.evaluation.labels import choose_classes
+from yolo9k.evaluation.tree import evaluate_tree
+from yolo9k.progress import Track, silent
+from yolo9k.samples import Detections
+from yolo9k.wordtree.supervision import Supervision
+
+if TYPE_CHECKING:
+    from yolo9k.detection.labelling import Labelling
+    from yolo9k.evaluation.classes import Classes
+    from yolo9k.inference.detector import Detector
+
+DEFAULTS = EvalConfig()
+
+
+def evaluate_detector(
+    detector: "Detector",
+    annotations: Annotations,
+    *,
+    conf: float = DEFAULTS.conf,
+    iou: float = DEFAULTS.iou,
+    max_detections: int = DEFAULTS.max_detections,
+    batch: int = DEFAULTS.batch,
+    nodes: Sequence[int] | None = None,
+    only: Sequence[int] | None = None,
+    by_ancestry: bool | None = None,
+    supervision: Supervision | None = None,
+    depth: bool = True,
+    descent: "Labelling | None" = None,
+    coco: bool = False,
+    coco_truth: Mapping[str, Any] | None = None,
+    on_bad: Callable[[DataError], None] | None = None,
+    track: Track = silent,
+) -> tuple[Evaluation, list[Detections]]:
+    """Run a detector over the pictures and score what it finds; detections have the labels of the scores.
+
+    `nodes`, `only` and `by_ancestry` choose the classes (see `choose_classes`); `supervision`, `coco` and
+    `coco_truth` as for `evaluate_tree`. Over a tree the pictures are gone through a second time for the `depth`
+    report, by `descent` or else as the detector usually names boxes.
+    `max_detections` are boxes of a picture, each of which may be several classes.
+    Raises `ConfigError` where the detector lacks labels of the data set, `DataError` for a bad picture unless `on_bad`
+    takes it: then nothing was found in that picture.
+    """
+    classes = choose_classes(detector.labels, annotations, nodes=nodes, only=only, by_ancestry=by_ancestry)
+    paths = [record.path for record in annotations.records]
+
+    taking: dict[str, Any] = {} if on_bad is None else {"on_bad": on_bad}
+
+    def find(title: str, most: int, **options: Any) -> list[Detections]:
+        stream = detector.stream(paths, conf=conf, iou=iou, max_detections=most, batch=batch, **taking, **options)
+        return list(track(stream, title, total=len(paths)))
+
+    scored = find("Evaluating", max_detections * classes.most_of_a_box, **_labelling(detector, classes))
+    descended = None
+    if depth and not detector.labels.is_flat:
+        descended = find("Descending the tree", max_detections, labelling=descent)
+    return evaluate_tree(
+        scored,
+        descended,
+        annotations.records,
+        classes,
+        supervision=supervision or detector.supervision,
+        coco=coco,
+        coco_truth=coco_truth,
+    )
+
+
+def _labelling(detector: "Detector", classes: "Classes") -> dict[str, Any]:
+    """Nothing where the classes are all labels of a flat set, which is how a detector names boxes anyway."""
+    if detector.labels.is_flat and len(classes.asked) == len(detector.labels):
+        return {}
+    return {"labelling": detector.labelling_by(classes.asked)}

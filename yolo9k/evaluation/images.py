@@ -1,0 +1,77 @@
+"""A detector as a classifier: what its best box calls a whole picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from yolo9k.datasets.read import ImageSet
+from yolo9k.errors import ConfigError
+from yolo9k.progress import Track, silent
+from yolo9k.samples import Detections
+from yolo9k.wordtree import WordTree
+
+if TYPE_CHECKING:
+    from yolo9k.inference.detector import Detector
+
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """Shares of the `pictures`: `top1` and `top5` of those whose label is that of the best, of one of the best 5 boxes.
+
+    A label is right that is the picture's or lies below it. `levels`: by depth, how many pictures have labels as deep,
+    and the share whose best box has the same ancestor there.
+    """
+
+    pictures: int
+    top1: float
+    top5: float
+    levels: tuple[tuple[int, int, float], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers, ready for JSON."""
+        levels = [dict(zip(("depth", "pictures", "right"), level, strict=True)) for level in self.levels]
+        return {"pictures": self.pictures, "top1": self.top1, "top5": self.top5, "levels": levels}
+
+
+def evaluate_images(
+    detector: "Detector", images: ImageSet, *, batch: int = BATCH, track: Track = silent
+) -> ImageScores:
+    """Score the labels of whole pictures: boxes are named by their likeliest leaf, or label where labels are flat.
+
+    Raises `ConfigError` where the detector's labels are others than those of the pictures, `DataError` for a bad one.
+    """
+    if detector.labels.ids != images.labels.ids:
+        raise ConfigError(
+            "image labels are scored where model and data set have the same labels; give the data set the model's tree "
+            "(labels: {tree: FILE})"
+        )
+    labelling = None if detector.labels.is_flat else detector.labelling(leaves_only=True)
+    records = images.records
+    paths = [records[number].path for number in range(len(records))]
+    stream = detector.stream(paths, batch=batch, conf=0.0, iou=1.0, max_detections=5, labelling=labelling)
+    found = list(track(stream, "Naming pictures", len(paths)))
+    truths = [records[number].image_label for number in range(len(records))]
+    return score_images(found, truths, detector.labels)
+
+
+def score_images(found: Sequence[Detections], truths: Sequence[int], tree: WordTree) -> ImageScores:
+    """The scores of detections, best first, against the label of each picture."""
+    lineages = [[tree.path(int(label))[::-1] for label in each.label] for each in found]
+    is_right = [[truth in way for way in ways] for ways, truth in zip(lineages, truths, strict=True)]
+    levels = []
+    own = [tree.path(truth)[::-1] for truth in truths]
+    for depth in range(max(map(len, own))):
+        pairs = [
+            (way[depth], ways[0] if ways else []) for way, ways in zip(own, lineages, strict=True) if len(way) > depth
+        ]
+        levels.append((depth, len(pairs), float(np.mean([node in best for node, best in pairs]))))
+    return ImageScores(
+        pictures=len(truths),
+        top1=float(np.mean([any(right[:1]) for right in is_right])),
+        top5=float(np.mean([any(right[:5]) for right in is_right])),
+        levels=tuple(levels),
+    )
