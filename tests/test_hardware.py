@@ -81,3 +81,8 @@ def test_memory_really_runs_out():
     with pytest.raises(RuntimeError) as error:
         torch.empty(2**60)
     assert hardware.out_of_memory(error.value)
+
+
+def test_nobody_counts_memory_on_windows(monkeypatch):
+    monkeypatch.setattr(hardware.sys, "platform", "win32")
+    assert hardware.peak_memory(CPU) == (None, "")

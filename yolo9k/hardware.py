@@ -1,6 +1,7 @@
 """What this machine does best: device, number format, memory layout, number of worker processes."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
@@ -93,3 +94,15 @@ def explain_out_of_memory(device: torch.device, remedy: str) -> Iterator[None]:
         if not out_of_memory(error):
             raise
         raise EnvironmentFault(f"out of memory on {device}; {remedy}") from error
+
+
+def peak_memory(device: torch.device) -> tuple[int | None, str]:
+    """The most bytes that were in use so far, on the GPU or by this process, and which; none where nobody counts."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device), " on the GPU"
+    if sys.platform == "win32":
+        return None, ""
+    import resource  # POSIX only
+
+    unit = 1 if sys.platform == "darwin" else 1024  # what getrusage counts in
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, " of this process"
