@@ -2,21 +2,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from yolo9k.datasets.joint import read_training
 from yolo9k.datasets.read import read_annotations
-from yolo9k.datasets.toy import write_toy
-from yolo9k.demo import configure, detect_some
+from yolo9k.datasets.toy_joint import COARSE, write_toy_joint
+from yolo9k.demo import configure, detect_some, score
 from yolo9k.errors import ConfigError
 from yolo9k.samples import Detections
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return write_toy(tmp_path_factory.mktemp("toy"), {"train": 12}, side_px=96)
+def toy(tmp_path_factory):
+    return write_toy_joint(tmp_path_factory.mktemp("toy"), scenes=12, singles=1, tests=6, side_px=96)
+
+
+@pytest.fixture(scope="module")
+def dataset(toy):
+    return toy.joint
 
 
 @pytest.fixture(scope="module")
 def records(dataset):
-    return read_annotations(dataset, "train").records
+    return read_training(dataset).boxed
 
 
 def test_configure_fills_in_data_set_anchors_and_overrides(dataset, records):
@@ -44,3 +50,36 @@ def test_detect_some_writes_each_picture_and_a_mosaic(records, tmp_path):
     assert drawn.shape == plain.shape
     assert (drawn[10, 15:55] != plain[10, 15:55]).any()
     assert (drawn[30:50, 30:50] == plain[30:50, 30:50]).all()
+
+
+class Perfect:
+    """Finds every box of the test pictures: with its kind, or as far down as `levels` of the tree."""
+
+    supervision = None
+
+    def __init__(self, test, levels):
+        self.test, self.labels, self.levels = test, test.labels, levels
+
+    def labelling_by(self, nodes):
+        return "all"
+
+    def stream(self, paths, labelling=None, **_):
+        for record in self.test.records:
+            ways = [self.labels.path(int(label))[::-1][: self.levels] for label in record.boxes.label]
+            rows = [
+                (box, node)
+                for box, way in zip(record.boxes.xyxy, ways, strict=True)
+                for node in (way if labelling else way[-1:])
+            ]
+            xyxy = np.array([box for box, _ in rows], np.float32).reshape(-1, 4)
+            nodes = np.array([node for _, node in rows], np.int64)
+            yield Detections(xyxy, np.ones(len(rows), np.float32), nodes, self.labels.names)
+
+
+@pytest.mark.parametrize(("levels", "never_boxed"), [(3, 1.0), (1, 0.0)])
+def test_the_two_numbers_that_count(toy, levels, never_boxed):
+    test = read_annotations(toy.test, "test")
+    scores, _, story = score(Perfect(test, levels), test)
+    assert story.boxed == 1
+    assert story.never_boxed == never_boxed
+    assert {row.name for row in scores.classes} > set(COARSE)

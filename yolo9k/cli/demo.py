@@ -1,4 +1,4 @@
-"""`yolo9k demo`: the whole way, from pictures to a trained detector, on data it draws itself."""
+"""`yolo9k demo`: the story of YOLO9000 on data it draws itself, from pictures to a trained detector."""
 
 import time
 from pathlib import Path
@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from yolo9k.cli.console import out, table, track, write_json
+from yolo9k.cli.outputs import check_outputs
+
+MOST_NAMED = 6
 
 if TYPE_CHECKING:
-    from yolo9k.datasets.check import Report
+    from yolo9k.datasets.joint import TrainingSet
+    from yolo9k.demo import Story
     from yolo9k.evaluation import Evaluation
 
 
@@ -17,6 +21,9 @@ def demo(
     folder: Annotated[Path, typer.Option("--out", help="Everything is written below this folder.")] = Path(
         "demo-output"
     ),
+    all_boxes: Annotated[
+        bool, typer.Option("--all-boxes", help="Put the kind of everything on the training boxes: the upper bound.")
+    ] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of training; the config's if left out.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the pictures, the anchors and the training.")] = 0,
     overrides: Annotated[
@@ -24,62 +31,87 @@ def demo(
     ] = None,
     json: Annotated[str, typer.Option(help="Write the scores to this file.")] = "",
 ) -> None:
-    """Draw a data set, cluster anchors, train a small YOLOv2, score it, detect: minutes, and no network.
+    """Train one detector from boxes that say little and pictures that have no boxes, and see what it finds.
+
+    It draws shapes: some pictures have boxes, labelled round or angular and no more; others show a single thing each,
+    labelled striped star or plain ring, without a box. Trained on both, over a label tree, the detector is scored on
+    the kinds of things that never had a box. It takes minutes, and no network.
 
     Example: yolo9k demo --out demo-output
     """
-    from yolo9k.datasets.check import check_dataset
-    from yolo9k.demo import configure, detect_some, make_dataset
-    from yolo9k.evaluation import evaluate_detector
+    from yolo9k.datasets.joint import read_training
+    from yolo9k.datasets.read import read_annotations
+    from yolo9k.demo import configure, detect_some, make_dataset, score
     from yolo9k.evaluation.plots import write_plots
     from yolo9k.inference.detector import Detector
     from yolo9k.training import train
 
+    check_outputs(files={"--json": json}, folders={"--out": folder})
     start = time.monotonic()
     _chapter(1, f"Drawing pictures of shapes into {folder / 'data'}")
-    dataset = make_dataset(folder / "data", seed, track)
-    report = check_dataset(dataset, track=track)
-    _print_report(report)
+    toy = make_dataset(folder / "data", seed, all_boxes=all_boxes, track=track)
+    training, test = read_training(toy.joint, track=track), read_annotations(toy.test, "test", track=track)
+    _print_sets(training)
+    out.print(f"the label tree: yolo9k tree show {toy.taxonomy}", markup=False)
 
     _chapter(2, "Clustering anchors from the training boxes")
     changes = [*(overrides or []), *([f"train.steps={steps}"] if steps else [])]
-    config, anchors = configure(dataset, report.annotations["train"].records, changes, seed)
+    config, anchors = configure(toy.joint, training.boxed, changes, seed)
     out.print(f"{len(anchors)} anchors in grid cells: {anchors.rounded()}", markup=False)
     out.print(f"average IoU with the boxes {anchors.average_iou:.3f}")
 
     _chapter(3, f"Training {config.model.name} at width {config.model.width:g} for {config.train.steps} steps")
     run = train(config, folder / "run")
 
-    _chapter(4, "Scoring on the test pictures")
+    _chapter(4, f"Scoring on {len(test.records)} test pictures")
     detector = Detector.load(run)
-    test = report.annotations["test"]
-    scores, found = evaluate_detector(detector, test, track=track)
-    plots = write_plots(folder / "plots", scores, found, test.records)
+    scores, found, story = score(detector, test, track)
+    plots = write_plots(folder / "plots", scores, found, scores.records)
 
     _chapter(5, "Detecting")
     pictures = detect_some(detector, test.records, folder / "detections")
     _print_scores(scores)
+    _print_story(story, usual=not (changes or seed or all_boxes))
     out.print(f"pictures with detections  {pictures[0]} and beside it", markup=False)
     out.print(f"plots                     {', '.join(str(path) for path in plots)}", markup=False)
     out.print(f"the trained detector      {run}")
     out.print(f"done in {(time.monotonic() - start) / 60:.1f} minutes; try: yolo9k detect --weights {run} IMAGE")
     if json:
-        write_json(json, scores.to_dict())
+        write_json(json, {**scores.to_dict(), **vars(story)})
 
 
 def _chapter(number: int, text: str) -> None:
     out.print(f"\n[bold]{number}/5[/] {text}")
 
 
-def _print_report(report: "Report") -> None:
-    rows = ((s.name, s.images, s.boxes, s.small, s.medium, s.large) for s in report.splits)
-    out.print(table("", ["split", "pictures", "boxes", "small", "medium", "large"], rows))
-    out.print(f"labels: {', '.join(report.labels)}; {len(report.defects)} defects")
+def _print_sets(training: "TrainingSet") -> None:
+    labels = training.labels
+    supervision = training.supervision()
+    for source, nodes in zip(training.sources, (supervision.boxes, supervision.images), strict=True):
+        names = [labels.names[node] for node in nodes]
+        more = f", … {len(names)} in all" if len(names) > MOST_NAMED else ""
+        out.print(f"{source}: {', '.join(names[:MOST_NAMED])}{more}", markup=False)
 
 
 def _print_scores(scores: "Evaluation") -> None:
     from yolo9k.evaluation import report
 
-    out.print(table("Test pictures", report.COLUMNS, report.table_rows(scores)))
+    out.print(table("Test pictures", report.columns(scores), report.table_rows(scores)))
+    if scores.depth is not None:
+        out.print(table("Right down to which depth", report.DEPTH_COLUMNS, report.depth_rows(scores.depth)))
     for line in report.summary(scores):
         out.print(line)
+
+
+def _print_story(story: "Story", *, usual: bool) -> None:
+    """What training with few boxes gave, beside what all boxes would give, where that was measured."""
+    from yolo9k.datasets.toy_joint import COARSE
+    from yolo9k.demo import UPPER_BOUND
+
+    kinds = {f"{' and '.join(COARSE)}: boxed": "boxed", "shapes and patterns: never boxed": "never_boxed"}
+    rows = []
+    for title, name in kinds.items():
+        found, bound = getattr(story, name), getattr(UPPER_BOUND, name)
+        rows.append([title, found, *([bound, f"{found / bound:.0%}"] if usual else [])])
+    columns = ["mAP50 of", "here", *(["with all boxes", "share"] if usual else [])]
+    out.print(table("What never had a box is found", columns, rows))

@@ -8,7 +8,7 @@ A picture depends on the seed, its split and its number only. What is drawn is a
 fills, and an `Object` keeps both names, so that finer label sets can be made from the same pictures.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ LETTERS = "AEFGHKMNRSYZ"  # none that looks like a shape
 SUBPIXEL_BITS = 4
 
 Contours = list[np.ndarray]
+Kind = tuple[str, str]  # a shape and a fill
 Fill = Callable[[np.random.Generator, int, np.ndarray], np.ndarray]
 
 
@@ -110,29 +111,45 @@ def _write_split(folder: Path, split: str, seed: list[int], count: int, side_px:
     labels.mkdir(parents=True, exist_ok=True)
     for number in track(range(count), f"Drawing {split} pictures", count):
         scene = draw_scene(np.random.default_rng([*seed, number]), side_px)
-        _, encoded = cv2.imencode(".jpg", scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
-        (pictures / f"{split}-{number:04d}.jpg").write_bytes(encoded.tobytes())
-        (labels / f"{split}-{number:04d}.txt").write_text(_label_lines(scene), encoding="utf-8")
+        write_jpeg(pictures / f"{split}-{number:04d}.jpg", scene.image)
+        lines = label_lines(scene, [list(SHAPES).index(thing.shape) for thing in scene.objects])
+        (labels / f"{split}-{number:04d}.txt").write_text(lines, encoding="utf-8")
 
 
-def _label_lines(scene: Scene) -> str:
+def write_jpeg(path: Path, image: np.ndarray) -> None:
+    """Write a picture (H, W, 3) RGB."""
+    _, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+    path.write_bytes(encoded.tobytes())
+
+
+def label_lines(scene: Scene, labels: Sequence[int]) -> str:
     """`class cx cy w h` by object, relative to the picture."""
     lines = []
-    for thing in scene.objects:
+    for thing, label in zip(scene.objects, labels, strict=True):
         x1, y1, x2, y2 = (edge / len(scene.image) for edge in thing.xyxy)
-        label = list(SHAPES).index(thing.shape)
         lines.append(f"{label} {(x1 + x2) / 2:.6f} {(y1 + y2) / 2:.6f} {x2 - x1:.6f} {y2 - y1:.6f}\n")
     return "".join(lines)
 
 
-def draw_scene(rng: np.random.Generator, side_px: int = SIDE_PX) -> Scene:
-    """A picture of 1 to `MOST_OBJECTS` shapes, drawn with random numbers from `rng` only."""
+def draw_scene(
+    rng: np.random.Generator,
+    side_px: int = SIDE_PX,
+    *,
+    kinds: Sequence[Kind] = (),
+    most_objects: int = 0,
+    diameters: tuple[float, float] = DIAMETERS,
+) -> Scene:
+    """A picture of shapes, drawn with random numbers from `rng` only.
+
+    `kinds`: the shapes and fills to choose from, any of all if left out; `most_objects`, `MOST_OBJECTS` if left out, of
+    diameters in a range of shares of the side.
+    """
     image = _with_clutter(rng, _background(rng, side_px, _dull(rng)))
     masks: list[np.ndarray] = []
     drawn: list[tuple[str, str]] = []
-    for _ in range(rng.integers(1, MOST_OBJECTS + 1)):
-        shape, fill = str(rng.choice(list(SHAPES))), str(rng.choice(list(FILLS)))
-        mask = _free_mask(rng, SHAPES[shape], side_px, masks)
+    for _ in range(rng.integers(1, (most_objects or MOST_OBJECTS) + 1)):
+        shape, fill = _any_kind(rng) if not kinds else kinds[int(rng.integers(len(kinds)))]
+        mask = _free_mask(rng, SHAPES[shape], side_px, diameters, masks)
         if mask is None:  # no room left
             continue
         paint = FILLS[fill](rng, side_px, _bright(rng)).astype(np.float32)
@@ -145,12 +162,20 @@ def draw_scene(rng: np.random.Generator, side_px: int = SIDE_PX) -> Scene:
     return Scene(image.clip(0, 255).astype(np.uint8), objects)
 
 
+def _any_kind(rng: np.random.Generator) -> Kind:
+    return str(rng.choice(list(SHAPES))), str(rng.choice(list(FILLS)))
+
+
 def _free_mask(
-    rng: np.random.Generator, contours: Contours, side_px: int, masks: list[np.ndarray]
+    rng: np.random.Generator,
+    contours: Contours,
+    side_px: int,
+    diameters: tuple[float, float],
+    masks: list[np.ndarray],
 ) -> np.ndarray | None:
     """Coverage (S, S) of a shape at a random place that leaves the earlier ones visible; none if crowded."""
     for _ in range(20):
-        mask = _random_mask(rng, contours, side_px)
+        mask = _random_mask(rng, contours, side_px, diameters)
         together = [*masks, mask]
         shares = (seen.sum() / (m > 127).sum() for m, seen in zip(together, _visible(together), strict=True))
         if all(share >= 1 - MOST_HIDDEN for share in shares):
@@ -158,9 +183,11 @@ def _free_mask(
     return None
 
 
-def _random_mask(rng: np.random.Generator, contours: Contours, side_px: int) -> np.ndarray:
+def _random_mask(
+    rng: np.random.Generator, contours: Contours, side_px: int, diameters: tuple[float, float]
+) -> np.ndarray:
     """Coverage (S, S) uint8 of a shape of random size, proportions, rotation and place in the picture."""
-    radius = side_px * np.exp(rng.uniform(*np.log(DIAMETERS))) / 2
+    radius = side_px * np.exp(rng.uniform(*np.log(diameters))) / 2
     stretch = np.exp(rng.uniform(-0.15, 0.15) * np.array([1, -1]))
     angle = rng.uniform(0, 2 * np.pi)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

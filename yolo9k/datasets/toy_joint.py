@@ -1,0 +1,146 @@
+"""The toy data for joint training: boxes say little, pictures of single things say what kinds there are.
+
+Boxes are labelled *round* or *angular* only. What is a striped star or a plain ring is told by pictures of one thing
+each, without boxes. Test pictures have several things, all labelled by kind, so that the kinds that never had a box
+can be scored. `all_boxes` labels the training boxes by kind, too: the upper bound.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from yolo9k.config import DatasetConfig, JointConfig, dump
+from yolo9k.config.schema import SourceConfig, TreeFile, TreeLabels
+from yolo9k.datasets.toy import SIDE_PX, Kind, Scene, draw_scene, label_lines, write_jpeg
+from yolo9k.errors import EnvironmentFault
+from yolo9k.progress import Track, silent
+
+COARSE: Mapping[str, tuple[str, ...]] = {
+    "round": ("disc", "ring"),
+    "angular": ("triangle", "square", "star", "cross"),
+}
+PATTERNS = ("plain", "striped", "checked")
+KINDS: tuple[Kind, ...] = tuple(product((shape for shapes in COARSE.values() for shape in shapes), PATTERNS))
+SCENES, SINGLES, TESTS = 600, 60, 200  # pictures with boxes, of each kind alone, to score on
+SINGLE_DIAMETERS = (0.25, 0.7)  # larger than in scenes, as in pictures that are taken of one thing
+IMAGES_SHARE = 1  # for each picture with boxes
+
+
+@dataclass(frozen=True)
+class ToyJoint:
+    """Configs of what was written: `joint` to train on, `test` to score on, and its `taxonomy`."""
+
+    joint: JointConfig
+    test: DatasetConfig
+    taxonomy: Path
+
+
+def write_toy_joint(
+    folder: Path,
+    *,
+    scenes: int = SCENES,
+    singles: int = SINGLES,
+    tests: int = TESTS,
+    all_boxes: bool = False,
+    side_px: int = SIDE_PX,
+    seed: int = 0,
+    track: Track = silent,
+) -> ToyJoint:
+    """Write the taxonomy, pictures, labels and configs below `folder`.
+
+    `scenes` with boxes, `singles` of each kind, `tests` to score. The same arguments write the same files. Raises
+    `EnvironmentFault` where the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        taxonomy = folder / "shapes.txt"
+        taxonomy.write_text(_taxonomy(), encoding="utf-8")
+        named = _names if all_boxes else _coarse_names
+        boxes = _write_scenes(folder, "boxes", "train", scenes, named(), [seed, 0], side_px, track)
+        test = _write_scenes(folder, "test", "test", tests, _names(), [seed, 1], side_px, track)
+        _write_singles(folder / "singles" / "train", singles, [seed, 2], side_px, track)
+        joint = _joint(folder, taxonomy, boxes)
+        test = test.model_copy(update={"labels": TreeLabels(tree=str(taxonomy.resolve()), classes=_names())})
+        (folder / "joint.yaml").write_text(dump(joint), encoding="utf-8")
+        (folder / "test.yaml").write_text(dump(test), encoding="utf-8")
+    except OSError as error:
+        raise EnvironmentFault(f"{folder}: cannot be written: {error.strerror or error}") from error
+    return ToyJoint(joint, test, taxonomy)
+
+
+def _taxonomy() -> str:
+    lines = []
+    for coarse, shapes in COARSE.items():
+        lines.append(coarse)
+        for shape in shapes:
+            lines.append(f"  {shape}")
+            lines += [f"    {pattern} {shape} [{pattern}_{shape}]" for pattern in PATTERNS]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _names() -> tuple[str, ...]:
+    """The name of each of `KINDS`."""
+    return tuple(f"{pattern} {shape}" for shape, pattern in KINDS)
+
+
+def _coarse_names() -> tuple[str, ...]:
+    """What the boxes of each of `KINDS` are called where they say little."""
+    above = {shape: coarse for coarse, shapes in COARSE.items() for shape in shapes}
+    return tuple(above[shape] for shape, _ in KINDS)
+
+
+def _joint(folder: Path, taxonomy: Path, boxes: DatasetConfig) -> JointConfig:
+    root = str((folder / "singles").resolve())
+    images = DatasetConfig(kind="folder", root=root, splits={"train": ("train",)}, name="singles")
+    return JointConfig(
+        sources=(
+            SourceConfig(dataset=boxes, use="boxes"),
+            SourceConfig(dataset=images, use="images", share=IMAGES_SHARE),
+        ),
+        labels=TreeFile(tree=str(taxonomy.resolve())),
+        name="toy joint",
+    )
+
+
+def _write_scenes(
+    folder: Path,
+    name: str,
+    split: str,
+    count: int,
+    called: Sequence[str],
+    seed: list[int],
+    side_px: int,
+    track: Track,
+) -> DatasetConfig:
+    """Pictures of several things of all `KINDS`, whose boxes are `called` so."""
+    classes = tuple(dict.fromkeys(called))
+    pictures, labels = (folder / name / part / split for part in ("images", "labels"))
+    pictures.mkdir(parents=True, exist_ok=True)
+    labels.mkdir(parents=True, exist_ok=True)
+    for number in track(range(count), f"Drawing {name} pictures", count):
+        scene = draw_scene(np.random.default_rng([*seed, number]), side_px, kinds=KINDS)
+        write_jpeg(pictures / f"{split}-{number:04d}.jpg", scene.image)
+        lines = label_lines(scene, [classes.index(called[kind]) for kind in _kinds_of(scene)])
+        (labels / f"{split}-{number:04d}.txt").write_text(lines, encoding="utf-8")
+    root = str((folder / name).resolve())
+    return DatasetConfig(
+        kind="yolo", root=root, splits={split: (f"images/{split}",)}, labels=classes, name=f"toy {name}"
+    )
+
+
+def _kinds_of(scene: Scene) -> list[int]:
+    return [KINDS.index((thing.shape, thing.fill)) for thing in scene.objects]
+
+
+def _write_singles(folder: Path, count: int, seed: list[int], side_px: int, track: Track) -> None:
+    """Pictures of one thing each, in a folder for each kind."""
+    wanted = [(kind, number) for kind in range(len(KINDS)) for number in range(count)]
+    for kind, number in track(wanted, "Drawing single things", len(wanted)):
+        target = folder / _names()[kind]
+        target.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng([*seed, kind, number])
+        scene = draw_scene(rng, side_px, kinds=[KINDS[kind]], most_objects=1, diameters=SINGLE_DIAMETERS)
+        write_jpeg(target / f"{number:04d}.jpg", scene.image)
