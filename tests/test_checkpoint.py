@@ -10,6 +10,7 @@ from yolo9k.checkpoint import Checkpoint, find, load, save
 from yolo9k.config import load_config
 from yolo9k.errors import EnvironmentFault, WeightsError
 from yolo9k.wordtree import WordTree
+from yolo9k.wordtree.supervision import Supervision
 
 
 @pytest.fixture
@@ -17,7 +18,8 @@ def stored() -> Checkpoint:
     config = load_config(None, ["model.anchors=[[1, 2], [3, 4]]", "data.size=96x64", "data.dataset=voc"])
     labels = WordTree(("a", "b"), ("cat", "dog"), (-1, 0), {"puss": 0})
     weights = {"x": torch.arange(4.0).view(2, 2).t(), "n": torch.tensor(3)}
-    return Checkpoint(config, labels, weights, {"step": 7, "optimizer": {"lr": 0.1, "m": torch.ones(2)}})
+    training = {"step": 7, "optimizer": {"lr": 0.1, "m": torch.ones(2)}}
+    return Checkpoint(config, labels, weights, training, supervision=Supervision(boxes=(0,), images=(1,)))
 
 
 def names(folder):
@@ -30,6 +32,7 @@ def test_written_and_read(tmp_path, stored):
     found = load(path)
     assert (found.config, found.labels) == (stored.config, stored.labels)
     assert {name: value.tolist() for name, value in found.weights.items()} == {"x": [[0, 2], [1, 3]], "n": 3}
+    assert found.supervision == stored.supervision
     assert found.training["step"] == 7
     assert found.training["optimizer"]["m"].tolist() == [1, 1]
     assert names(path.parent) == ["a.pt"]

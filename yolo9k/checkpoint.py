@@ -8,6 +8,7 @@ import os
 import pickle
 import shutil
 import struct
+import sys
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from torch import Tensor
 from yolo9k.config import Config
 from yolo9k.errors import DataError, EnvironmentFault, WeightsError
 from yolo9k.wordtree import WordTree
+from yolo9k.wordtree.supervision import Supervision
 
 FORMAT, VERSION = "yolo9k", 1
 LITTLE = 1 << 26  # bytes; with less left, a failed write of a checkpoint is laid to the disk
@@ -38,7 +40,8 @@ class Checkpoint:
 
     `training` is what going on with the run needs (optimiser, step, raw weights); none in a finished file.
     `darknet`: of weights that came from a Darknet file its `major`, `minor`, `revision` and `seen`, and how many of
-    the network's convolutions (`blocks`) it held; then the file can be written again byte for byte.
+    the network's convolutions (`blocks`) it held; then the file can be written again byte for byte. `supervision`:
+    what the labels were taught with, where that is known.
     """
 
     config: Config
@@ -46,6 +49,7 @@ class Checkpoint:
     weights: Mapping[str, Tensor]
     training: Mapping[str, Any] | None = None
     darknet: Mapping[str, int] | None = None
+    supervision: Supervision | None = None
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
@@ -61,6 +65,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "weights": {name: value.detach().cpu().contiguous() for name, value in checkpoint.weights.items()},
         "training": checkpoint.training,
         "darknet": checkpoint.darknet,
+        "supervision": None if checkpoint.supervision is None else checkpoint.supervision.to_dict(),
     }
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -91,7 +96,8 @@ def load(path: Path) -> Checkpoint:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # what torch thinks of foreign files: the error below says it
-            stored = torch.load(path, map_location="cpu", weights_only=True, mmap=_can_map(path))
+            mapped = sys.platform != "win32" and _is_archive(path)  # Windows lets no mapped file be replaced
+            stored = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError as error:
         raise WeightsError(f"{path}: no such checkpoint") from error
     except UNREADABLE as error:
@@ -103,19 +109,23 @@ def load(path: Path) -> Checkpoint:
     try:
         config = Config.model_validate(stored["config"])
         labels = WordTree.from_dict(stored["labels"])
-        return Checkpoint(config, labels, dict(stored["weights"]), stored["training"], stored.get("darknet"))
+        taught = stored.get("supervision")
+        return Checkpoint(
+            config, labels, dict(stored["weights"]), stored["training"], stored.get("darknet"),
+            None if taught is None else Supervision.from_dict(taught),
+        )  # fmt: skip
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, DataError) as error:
         raise WeightsError(f"{path}: checkpoint is incomplete: {' '.join(str(error).split())}") from error
 
 
-def _can_map(path: Path) -> bool:
-    """Whether the file can be mapped instead of read whole: zip archives only, so not damaged ones."""
+def _is_archive(path: Path) -> bool:
+    """Whether the file is a whole zip archive, as torch writes them: others cannot be mapped instead of read."""
     return path.is_file() and zipfile.is_zipfile(path)
 
 
 def is_checkpoint(path: Path) -> bool:
     """Whether a file is a checkpoint, by its suffix or its first bytes, rather than Darknet's weights."""
-    return path.suffix in (".pt", ".pth") or _can_map(path)
+    return path.suffix in (".pt", ".pth") or _is_archive(path)
 
 
 def find(weights: str | Path) -> Path:

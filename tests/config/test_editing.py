@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from yolo9k.config.editing import set_value, write_value
+from yolo9k.config.editing import set_value, write_values
 from yolo9k.errors import ConfigError
 
 WANTED = [[1.5, 2.0], [3.0, 4.25]]
@@ -77,11 +77,11 @@ def test_refuses_what_it_cannot_edit(before, says):
 def test_writes_the_file_and_names_it_in_errors(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("model: {anchors: auto}  # é\n", encoding="utf-8")
-    write_value(path, "model", "anchors", WANTED)
-    assert path.read_text(encoding="utf-8") == f"model: {{anchors: {FLOW}}}  # é\n"
+    write_values(path, "model", {"anchors": WANTED, "num_anchors": 2})
+    assert path.read_text(encoding="utf-8") == f"model: {{anchors: {FLOW}, num_anchors: 2}}  # é\n"
     assert [p.name for p in tmp_path.iterdir()] == ["mine.yaml"]
     path.write_text("- 1\n")
     with pytest.raises(ConfigError, match=r"mine\.yaml: model is no mapping"):
-        write_value(path, "model", "anchors", WANTED)
+        write_values(path, "model", {"anchors": WANTED})
     with pytest.raises(ConfigError, match="cannot be read"):
-        write_value(tmp_path / "none.yaml", "model", "anchors", WANTED)
+        write_values(tmp_path / "none.yaml", "model", {"anchors": WANTED})

@@ -3,7 +3,16 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yolo9k.config import Config, DatasetConfig, dump, load_config, load_dataset_config, with_overrides
+from yolo9k.config import (
+    Config,
+    DatasetConfig,
+    JointConfig,
+    Override,
+    dump,
+    load_config,
+    load_dataset_config,
+    with_overrides,
+)
 from yolo9k.errors import ConfigError
 
 
@@ -62,15 +71,15 @@ def test_extends_itself(write):
         ("trian: {lr: 1}", "trian: unknown key; did you mean train?"),
         ("lr: 1", "lr: unknown key; did you mean train.lr?"),
         ("data: {augment: {foo: 1}}", "data.augment.foo: unknown key; did you mean data.augment.flip?"),
-        ("train: {batch: many}", "train.batch: input should be a valid integer"),
-        ("train: {batch: -4}", "train.batch: input should be greater than or equal to 1, not -4"),
-        ("train: {lr: .inf}", "train.lr: input should be a finite number, not inf"),
+        ("train: {batch: many}", "train.batch: must be a whole number, not 'many'"),
+        ("train: {batch: -4}", "train.batch: must be at least 1, not -4"),
+        ("train: {lr: .inf}", "train.lr: must be a finite number, not inf"),
         ("train: {epochs: 1, steps: 1}", "train.epochs and steps: give one of them"),
         ("train: {batch: 8, accumulate: 3}", "train.accumulate: batch 8 is not a multiple of 3"),
         ("train: {patience: 5, eval_every: 0}", "train.patience: needs evaluations while training, eval_every is 0"),
-        ("train: [1]", "train: is a section, a mapping of keys to values, not [1]"),
+        ("train: [1]", "train: is a section with keys of its own (batch, accumulate, epochs, steps, …), not [1]"),
         ("train: {schedule: {policy: steps}}", "train.schedule.at: the policy 'steps' needs at least one entry"),
-        ("train: {schedule: {policy: line}}", "train.schedule.policy: input should be 'constant', 'steps', 'poly'"),
+        ("train: {schedule: {policy: line}}", "train.schedule.policy: must be 'constant', 'steps', 'poly'"),
         ("train: {schedule: {at: [2, 1], scales: [1, 1]}}", "train.schedule.at: must rise"),
         ("train: {schedule: {at: [2]}}", "train.schedule.scales: 0 for 1 entries of at; one each"),
         ("data: {size: 100}", "data.size: width and height must be multiples of 32, not 100x100"),
@@ -81,7 +90,7 @@ def test_extends_itself(write):
         ("model: {anchors: []}", "model.anchors: at least one anchor is needed"),
         (
             "model: {name: yolov3}",
-            "model.name: input should be 'yolov2', 'yolov2-tiny', 'yolov2-tiny-voc' or 'darknet'",
+            "model.name: must be 'yolov2', 'yolov2-tiny', 'yolov2-tiny-voc', 'yolo9000' or 'darknet', not 'yolov3'",
         ),
         ("- 1", "a config is a mapping of keys to values, not a list"),
         ("a: [1", "mine.yaml:1: not YAML"),
@@ -123,6 +132,38 @@ def test_overrides_are_yaml():
     assert config.train.device == "0"
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.lrr=1"], "--set train.lrr=1: unknown key; did you mean train.lr?"),
+        (["train={lrr: 1}"], "--set train={lrr: 1}: train.lrr: unknown key; did you mean train.lr?"),
+        (["train.schedule=foo"], "train.schedule=foo: is a section with keys of its own (policy, at, scales, unit, …)"),
+        (["data.workers=-1"], "--set data.workers=-1: must be 'auto' or at least 0, not -1"),
+        (["train.batch=8", "train.accumulate=3"], "--set train.accumulate=3: batch 8 is not a multiple of 3"),
+        (
+            ["train.accumulate=2", "train.batch=3"],
+            "--set train.batch=3: train.accumulate: batch 3 is not a multiple",
+        ),
+        (["train.batch=0", "train.lr=x"], "--set train.batch=0: must be at least 1, not 0"),
+        (["train.steps=3"], "--set train.steps=3: train.epochs and steps: give one of them"),
+        (["train.steps=3", "train.epochs=null", "train.lr=0"], "--set train.lr=0: must be more than 0, not 0"),
+        (["model.anchors=[[1, -2]]"], "--set model.anchors=[[1, -2]]: model.anchors.0.1: must be more than 0, not -2"),
+        ([Override("data.size", 50, "--size 50")], "--size 50: width and height must be multiples of 32, not 50x50"),
+    ],
+)
+def test_an_error_names_the_override_that_made_it(write, overrides, message):
+    found = refused(write("train: {epochs: 3}"), *overrides)
+    assert message in found
+    assert found.startswith("--")
+    assert "mine.yaml" not in found
+
+
+def test_an_error_of_the_file_is_not_blamed_on_overrides(write):
+    found = refused(write("train: {batch: 0}"), "train.lr=1", "train.seed=-1")
+    assert found.endswith("mine.yaml: train.batch: must be at least 1, not 0")
+    assert load_config(write("train: {batch: 0}"), ["train.batch=1"]).train.batch == 1
+
+
 def test_later_overrides_win():
     assert load_config(None, ["train.lr=1", "train.lr=2"]).train.lr == 2
 
@@ -131,7 +172,7 @@ def test_overrides_of_a_made_config():
     config = load_config("voc")
     assert with_overrides(config, []) == config
     assert with_overrides(config, ["train.batch=8"]) == load_config("voc", ["train.batch=8"])
-    with pytest.raises(ConfigError, match=r"options: train.batch: "):
+    with pytest.raises(ConfigError, match=r"^--set train.batch=x: must be a whole number, not 'x'$"):
         with_overrides(config, ["train.batch=x"])
 
 
@@ -167,7 +208,7 @@ def test_labels_may_look_like_numbers(write):
     ("text", "message"),
     [
         ("kind: voc\nsplits: {train: [a]}", "root: is missing"),
-        ("kind: xml\nroot: a\nsplits: {train: [a]}", "kind: input should be 'voc', 'coco' or 'yolo', not 'xml'"),
+        ("kind: xml\nroot: a\nsplits: {train: [a]}", "kind: must be 'voc', 'coco', 'yolo' or 'folder', not 'xml'"),
         ("kind: voc\nroot: a\nsplits: {}", ": splits: name at least one"),
         ("kind: voc\nroot: a\nsplits: {val: [a]}\nholdout: 0.1", ": holdout: the data set has a val split already"),
         ("kind: voc\nroot: a\nsplits: {test: [a]}\nholdout: 0.1", ": holdout: is a share of the split train"),
@@ -185,3 +226,94 @@ def test_configs_cannot_be_changed():
     for model in (Config(), DatasetConfig(kind="voc", root="a", splits={"train": ("a",)})):
         with pytest.raises(ValueError, match="frozen"):
             model.name = "b"
+
+
+# --- joint data sets
+
+JOINT = "labels: {tree: a.txt}\nsources:\n- {dataset: coco, use: boxes}\n"
+
+
+def test_sources_are_found_in_the_catalogue_beside_the_file_and_as_folders(write, tmp_path, monkeypatch):
+    write("kind: folder\nroot: /x\nsplits: {train: [.]}\n", "kinds.yaml")
+    (tmp_path / "pictures").mkdir()
+    monkeypatch.chdir("/")
+    joint = load_dataset_config(
+        write(JOINT + "- {dataset: kinds.yaml, use: images, share: 4}\n- {dataset: pictures, use: images}\n")
+    )
+    assert isinstance(joint, JointConfig)
+    assert (joint.name, [source.share for source in joint.sources]) == ("mine", [1, 4, 1])
+    coco, kinds, pictures = (source.dataset for source in joint.sources)
+    assert coco == load_dataset_config("coco")
+    assert (kinds.kind, kinds.name) == ("folder", "kinds")
+    assert pictures == str(tmp_path / "pictures")
+    assert load_dataset_config(joint) == joint
+    assert JointConfig.model_validate(yaml.safe_load(dump(joint))) == joint
+
+
+def test_a_joint_set_may_stand_in_a_training_config(write):
+    config = load_config(
+        write("data:\n  dataset:\n    labels: {tree: a.txt}\n    sources: [{dataset: coco, use: boxes}]\n")
+    )
+    assert isinstance(config.data.dataset, JointConfig)
+    assert Config.model_validate(yaml.safe_load(dump(config))) == config
+    joint = load_dataset_config(config.data.dataset)
+    assert joint.sources[0].dataset == load_dataset_config("coco")
+    changed = with_overrides(config, ["data.dataset.labels.tree=b.txt"])
+    assert changed.data.dataset.labels.tree == "b.txt"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (JOINT.replace("use: boxes", "use: images"), ": sources: at least one needs `use: boxes`"),
+        ("sources: []\nlabels: {tree: a}", ": sources: at least one needs `use: boxes`"),
+        (JOINT.replace("boxes", "box"), "sources.0.use: must be 'boxes' or 'images', not 'box'"),
+        (JOINT.replace("boxes", "boxes, share: 0"), "sources.0.share: must be at least 1, not 0"),
+        (JOINT.replace("boxes", "boxes, shares: 2"), "sources.0.shares: unknown key; did you mean sources.0.share?"),
+        (JOINT.replace("coco", "{kind: xml, root: a, splits: {}}"), "sources.0.dataset.kind: must be 'voc', 'coco'"),
+        (JOINT.replace("coco", "cocoa"), "sources.0: cocoa: no such data set file, and none of that name"),
+        (JOINT.replace("coco", "''"), "sources.0: no data set is named"),
+        (JOINT.replace("coco", "mine.yaml"), "sources.0: mine.yaml is a joint data set itself; name its sources"),
+        (JOINT + "- {dataset: coco, use: images}\n", "sources.1: the data set coco is of kind coco; `use: im"),
+        (
+            JOINT.replace("coco", "{kind: folder, root: x, splits: {a: [.]}}"),
+            "sources.0: the data set x is of kind folder",
+        ),
+        (
+            JOINT + "val: {dataset: {kind: folder, root: x, splits: {a: [.]}}}\n",
+            "val: the data set x is of kind folder",
+        ),
+        (JOINT + "val: {dataset: nowhere}\n", "val: nowhere: no such data set file"),
+        (JOINT.replace("tree: a.txt", "map: a.map"), "labels.map belongs to each source, whose classes it"),
+        ("sources:\n- {dataset: coco, use: boxes}\n", "labels: is missing"),
+    ],
+)
+def test_wrong_joint_sets(write, text, message):
+    with pytest.raises(ConfigError) as caught:
+        load_dataset_config(write(text))
+    assert message in str(caught.value)
+    assert "mine.yaml: " in str(caught.value)
+    assert str(caught.value).count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("{tree: a, nams: {}}", "labels.nams: unknown key; did you mean labels.names?"),
+        ("{map: a}", "labels.tree: is missing"),
+        ("cat", "labels: must be a list, not 'cat'"),
+        ("{tree: a, on_unknown: guess}", "labels.on_unknown: must be 'stop' or 'skip', not 'guess'"),
+    ],
+)
+def test_wrong_labels(write, labels, message):
+    with pytest.raises(ConfigError) as caught:
+        load_dataset_config(write(f"kind: voc\nroot: a\nsplits: {{train: [a]}}\nlabels: {labels}\n"))
+    assert message in str(caught.value)
+
+
+def test_labels_over_a_tree(write):
+    text = "kind: voc\nroot: a\nsplits: {train: [a]}\nlabels: {tree: t.txt, names: {7: x, y: ''}, classes: [7, y]}\n"
+    dataset = load_dataset_config(write(text))
+    assert dataset.labels.names == {"7": "x", "y": ""}
+    assert dataset.classes == ("7", "y")
+    assert DatasetConfig.model_validate(yaml.safe_load(dump(dataset))) == dataset

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from yolo9k.config import load_config
+from yolo9k.config import DatasetConfig, load_config, load_dataset_config
 from yolo9k.datasets.augmented import CELL_WH, augmented_mosaic
+from yolo9k.datasets.joint import Source, TrainingSet, read_training
 from yolo9k.datasets.records import Annotations, Record
 from yolo9k.drawing import colour
 from yolo9k.errors import DataError
@@ -23,12 +26,17 @@ def annotations(tmp_path):
     return Annotations(tuple(records), WordTree.flat(["cat", "dog"]))
 
 
+def training(annotations):
+    dataset = DatasetConfig(kind="voc", root="x", splits={"train": ("train",)})
+    return TrainingSet((Source("x", annotations),), dataset)
+
+
 def painted(picture):
     return (picture == colour(1)).all(-1).sum()
 
 
 def test_pictures_with_their_boxes(annotations):
-    picture = augmented_mosaic(annotations, load_config(None, [*CALM, "data.size=64x32"]), 4)
+    picture = augmented_mosaic(training(annotations), load_config(None, [*CALM, "data.size=64x32"]), 4)
     assert picture.shape[1] > 2 * CELL_WH[0]
     assert picture.shape[0] > 2 * CELL_WH[1]
     assert painted(picture) > 1000
@@ -37,18 +45,36 @@ def test_pictures_with_their_boxes(annotations):
 def test_ignored_boxes_are_dashed(annotations):
     config = load_config(None, [*CALM, "data.size=64x32"])
     plain, dashed = (
-        augmented_mosaic(Annotations(annotations.records[i : i + 1], annotations.labels), config, 1) for i in (0, 2)
+        augmented_mosaic(training(replace(annotations, records=annotations.records[i : i + 1])), config, 1)
+        for i in (0, 2)
     )
     assert 0 < painted(dashed) < painted(plain)
 
 
 def test_more_pictures_than_a_batch(annotations):
-    picture = augmented_mosaic(annotations, load_config(None, [*CALM, "data.size=32"]), 5)
+    picture = augmented_mosaic(training(annotations), load_config(None, [*CALM, "data.size=32"]), 5)
     assert picture.shape[1] > 3 * CELL_WH[0]  # 3 columns, 2 rows
 
 
 def test_a_bad_picture(annotations):
     annotations.records[1].path.write_text("text")
     with pytest.raises(DataError, match=r"1\.png: not a picture"):
-        augmented_mosaic(annotations, load_config(None, CALM), 3)
-    assert isinstance(augmented_mosaic(annotations, load_config(None, [*CALM, "data.on_error=skip"]), 3), np.ndarray)
+        augmented_mosaic(training(annotations), load_config(None, CALM), 3)
+    assert isinstance(
+        augmented_mosaic(training(annotations), load_config(None, [*CALM, "data.on_error=skip"]), 3), np.ndarray
+    )
+
+
+def test_labels_of_whole_pictures_stand_below_them(zoo, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "yolo9k.datasets.augmented.mosaic", lambda cells, **given: seen.append((cells, given)) or cells[0]
+    )
+    joint = read_training(load_dataset_config(zoo / "joint.yaml"))
+    augmented_mosaic(joint, load_config(None, [*CALM, "data.size=64"]), 6)
+    ((cells, given),) = seen
+    captions = given["captions"]
+    assert len(cells) == len(captions) == 6
+    assert sum(caption.startswith(("poodle: ", "terrier: ", "car: ")) for caption in captions) == 4
+    drawn = [(cell == colour(joint.labels.find("dog"))).all(-1).any() for cell in cells]
+    assert [not caption.partition(":")[2] for caption in captions] == drawn

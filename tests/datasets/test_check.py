@@ -99,6 +99,71 @@ def test_boxes_that_are_nearly_equal_are_remarks():
     assert found.message == "cat [0.0, 0.0, 10.0, 10.0] and [0.0, 0.0, 10.0, 9.0], IoU 0.90"
 
 
+def remarks(config: DatasetConfig) -> dict[str, str]:
+    return {remark.kind: remark.message for remark in check_dataset(config).remarks}
+
+
+def test_pictures_without_a_label_file_are_a_remark(data, tmp_path):
+    for i, name in enumerate("defghij"):
+        picture(tmp_path / "train" / f"{name}.png", 10 + i)
+    labels(tmp_path / "train" / "e.png")  # an empty one: somebody looked
+    message = "6 pictures (d.png, f.png, g.png, h.png, i.png, …) without a label file count as pictures without any"
+    (found,) = remarks(data).items()
+    assert found[0] == "no label file"
+    assert found[1].startswith(message)
+    assert kinds(data) == {}
+
+
+def voc(root: Path, *stems: str) -> None:
+    for i, stem in enumerate(stems):
+        picture(root / "JPEGImages" / f"{stem}.png", i)
+        (root / "Annotations").mkdir(exist_ok=True)
+        size = "<size><width>40</width><height>20</height></size>"
+        (root / "Annotations" / f"{stem}.xml").write_text(f"<annotation>{size}</annotation>")
+
+
+def test_pictures_without_an_annotation_are_a_remark_where_no_list_chooses(tmp_path):
+    voc(tmp_path, "a", "b")
+    picture(tmp_path / "JPEGImages" / "left.png", 5)
+    everything = DatasetConfig(kind="voc", root=str(tmp_path), splits={"train": ("all",)}, labels=("cat",))
+    assert remarks(everything) == {"not annotated": "1 pictures (left.png) without an annotation are left out"}
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("a\nb\n")
+    assert remarks(everything.model_copy(update={"splits": {"train": ("train",)}})) == {}
+
+
+def test_a_picture_whose_annotation_is_bad_or_named_otherwise_is_no_remark(tmp_path):
+    voc(tmp_path, "a", "b")
+    (tmp_path / "Annotations" / "a.xml").write_text("broken")
+    (tmp_path / "JPEGImages" / "b.png").rename(tmp_path / "JPEGImages" / "other.png")
+    xml = tmp_path / "Annotations" / "b.xml"
+    xml.write_text(xml.read_text().replace("<annotation>", "<annotation><filename>other.png</filename>"))
+    everything = DatasetConfig(kind="voc", root=str(tmp_path), splits={"train": ("all",)}, labels=("cat",))
+    assert remarks(everything) == {"single picture": remarks(everything)["single picture"]}
+    assert kinds(everything) == {"unreadable annotation": 1}
+
+
+def test_pictures_that_are_no_pictures_are_not_called_duplicates(tmp_path):
+    voc(tmp_path, "a", "b")
+    for name in ("a", "b"):
+        (tmp_path / "JPEGImages" / f"{name}.png").write_text("this is text")
+    everything = DatasetConfig(kind="voc", root=str(tmp_path), splits={"train": ("all",)}, labels=("cat",))
+    assert kinds(everything) == {"unreadable picture": 2}
+
+
+def test_val_that_is_train_is_a_remark(data):
+    same = data.model_copy(update={"splits": {"train": ("train",), "val": ("train",), "test": ("train",)}})
+    found = [remark for remark in check_dataset(same).remarks if remark.kind == "same pictures"]
+    assert sorted(remark.message.split()[0] for remark in found) == ["test", "val"]
+    assert "has the same pictures as train" in found[0].message
+    assert remarks(data.model_copy(update={"splits": {**data.splits, "test": ("val",)}})) == {}
+
+
+def test_one_picture_is_a_remark(data):
+    one = data.model_copy(update={"splits": {"val": ("val",)}})
+    assert remarks(one) == {"single picture": "there is one picture: a detector will know that one, and no other"}
+
+
 def test_report_as_plain_values(data):
     plain = check_dataset(data).to_dict()
     assert plain["labels"] == ("cat", "dog")

@@ -166,13 +166,21 @@ def test_yolo_as_ultralytics_writes_it(tmp_path):
     assert boxes(config, "train") + boxes(config, "val") == 12
 
 
-def test_holdout_grows_until_it_holds_something_out(tmp_path):
-    for name in "ab":
-        yolo(tmp_path, name)
+@pytest.mark.parametrize(("pictures", "holdout", "held"), [(2, 0.01, 1), (2, 0.9, 1), (6, 0.2, 1), (13, 0.2, 3)])
+def test_few_pictures_are_divided_as_the_share_says(tmp_path, pictures, holdout, held):
+    for number in range(pictures):
+        yolo(tmp_path, f"picture{number}")
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
-    config = recognise(tmp_path, holdout=0.01)
-    assert config.holdout in (0.3, 0.4, 0.5, 0.6, 0.7)
-    assert boxes(config, "train") == boxes(config, "val") == 1
+    config = recognise(tmp_path, holdout=holdout)
+    assert len(read_annotations(config, "val").records) == held
+    assert len(read_annotations(config, "train").records) == pictures - held
+
+
+def test_many_pictures_keep_the_share(tmp_path):
+    for number in range(60):
+        yolo(tmp_path, f"picture{number}")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    assert recognise(tmp_path).holdout == 0.2
 
 
 @pytest.mark.parametrize(("images", "labels", "entry"), [("images", "labels", "images"), (".", ".", ".")])

@@ -1,15 +1,17 @@
 from collections import Counter
 from itertools import chain
 
+import numpy as np
 import pytest
 
-from yolo9k.datasets.sampler import StepSampler, picture_generator, size_of_step
+from yolo9k.datasets.sampler import StepSampler, Stream, interleaved, picture_generator, size_of_step
 
 SIZES = tuple((side, side) for side in range(320, 640, 32))
 
 
 def sampler(first=0, last=10, **changes):
-    given = {"num_pictures": 7, "batch": 4, "accumulate": 1, "sizes": SIZES, "size_period": 3, "seed": 5}
+    stream = Stream([changes.pop("num_pictures", 7)], changes.pop("seed", 5))
+    given = {"stream": stream, "batch": 4, "accumulate": 1, "sizes": SIZES, "size_period": 3}
     return StepSampler(**given | changes, first=first, last=last)
 
 
@@ -65,3 +67,63 @@ def test_pictures_have_random_numbers_of_their_own():
 
 def test_a_batch_larger_than_the_data_set():
     assert Counter(r.index for r in sampler(num_pictures=1, batch=3).step(0)) == {0: 3}
+
+
+# --- several sources
+
+
+def places(stream, count):
+    return [stream[place] for place in range(count)]
+
+
+def test_one_source_has_the_order_that_runs_had_before_there_were_several():
+    """Old runs go on with the same pictures: an epoch is numpy's permutation for (seed, 0, epoch)."""
+    expected = [(0, int(i)) for epoch in range(4) for i in np.random.default_rng([5, 0, epoch]).permutation(7)]
+    assert places(Stream([7], seed=5), 28) == places(Stream([7], 5, [3]), 28) == expected
+    assert [index for _, index in expected[:7]] == [1, 4, 2, 3, 6, 5, 0]
+
+
+@pytest.mark.parametrize("shares", [(1, 4), (4, 1), (1, 1), (2, 3, 5), (1, 1, 7), (6, 4)])
+def test_every_period_has_each_source_as_often_as_its_share(shares):
+    stream, period = Stream([9, 5, 3][: len(shares)], 0, shares), sum(shares)
+    sources = [source for source, _ in places(stream, 5 * period)]
+    for start in range(0, len(sources), period):
+        assert Counter(sources[start : start + period]) == dict(enumerate(shares))
+
+
+@pytest.mark.parametrize("shares", [(1, 4), (1, 1), (2, 3, 5), (1, 1, 7), (6, 4), (30, 70)])
+def test_sources_are_spread_evenly(shares):
+    """No source is further from its share than one picture, wherever one looks."""
+    period = interleaved(shares) * 3
+    for source, share in enumerate(shares):
+        drawn = np.cumsum([each == source for each in period])
+        fair = (np.arange(len(period)) + 1) * share / sum(shares)
+        assert np.abs(drawn - fair).max() < 1.01
+
+
+def test_each_source_has_its_own_epochs():
+    drawn = [[index for each, index in places(Stream([6, 10], 3, [1, 4]), 300) if each == source] for source in (0, 1)]
+    assert [len(part) for part in drawn] == [60, 240]
+    for part, count in zip(drawn, (6, 10), strict=True):
+        epochs = [part[start : start + count] for start in range(0, len(part), count)]
+        assert all(sorted(epoch) == list(range(count)) for epoch in epochs)
+        assert len({tuple(epoch) for epoch in epochs}) > len(epochs) - 2
+    same_size = [[i for each, i in places(Stream([50, 50], 3, [1, 1]), 100) if each == source] for source in (0, 1)]
+    assert same_size[0] != same_size[1]
+
+
+def test_the_order_of_sources_is_a_function_of_seed_and_step():
+    def joint(seed=1):
+        return sampler(stream=Stream([6, 10], seed, [1, 4]))
+
+    steps = [joint().step(step) for step in range(10)]
+    assert [request.source for request in steps[0]] == interleaved([1, 4])[:4]
+    one = joint()
+    assert [one.step(step) for step in reversed(range(10))] == steps[::-1]
+    assert [joint(2).step(step) for step in range(10)] != steps
+
+
+def test_large_sources_keep_one_order_each():
+    stream = Stream([1000, 2000], 0, [1, 1])
+    places(stream, 9000)
+    assert {source: len(order) for source, (_, order) in stream._orders.items()} == {0: 1000, 1: 2000}

@@ -152,6 +152,17 @@ def test_missing_picture_and_missing_annotation(tmp_path):
     assert [defect.kind for defect in defects] == ["missing picture", "missing annotation"]
 
 
+def test_a_missing_picture_is_named_as_it_was_looked_for(tmp_path):
+    path = add(tmp_path, "a", item(), size=f"<filename>cat.jpg</filename>{SIZE}")
+    (tmp_path / "JPEGImages" / "a.jpg").unlink()
+    expected = (
+        f"{path}: no picture 'cat.jpg' (its filename) or 'a' in JPEGImages, images, Images of {tmp_path}, in that"
+    )
+    with pytest.raises(DataError) as raised:
+        read(tmp_path)
+    assert str(raised.value).startswith(expected)
+
+
 def test_missing_list_names_the_ones_there_are(tmp_path):
     add(tmp_path, "a", item())
     split(tmp_path, "train", "a\n")

@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 import signal
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from yolo9k import checkpoint
 from yolo9k.checkpoint import BEST, LAST
 from yolo9k.detection.loss import RegionLoss
-from yolo9k.errors import DataError, DivergedError, EnvironmentFault, Stopped, WeightsError
+from yolo9k.errors import ConfigError, DataError, DivergedError, EnvironmentFault, Stopped, WeightsError
 from yolo9k.training import loop, resume, train
 from yolo9k.training.step import Stepper
 from yolo9k.training.watch import Watcher
@@ -20,7 +19,7 @@ class Recorder(Watcher):
     """Remembers what a run told, and may raise a signal after a step."""
 
     def __init__(self, stop_after=None, number=signal.SIGINT):
-        self.steps, self.entries, self.scores, self.plan, self.end = [], [], [], None, None
+        self.steps, self.entries, self.scores, self.notes, self.plan, self.end = [], [], [], [], None, None
         self.stop_after, self.number = stop_after, number
 
     def started(self, plan):
@@ -29,13 +28,16 @@ class Recorder(Watcher):
     def stepped(self, step, size_wh):
         self.steps.append((step, size_wh))
         if step + 1 == self.stop_after:
-            os.kill(os.getpid(), self.number)
+            signal.raise_signal(self.number)
 
     def logged(self, entry):
         self.entries.append(dict(entry))
 
     def evaluated(self, scores, *, best):
         self.scores.append((scores.map50, best))
+
+    def noted(self, text):
+        self.notes.append(text)
 
     def finished(self, folder, best):
         self.end = (folder, best)
@@ -185,7 +187,7 @@ def test_a_signal_that_comes_late_waits_for_the_next_step(tiny, run_folder):
     class Late(Watcher):
         def logged(self, entry):
             if entry["step"] == 2:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(Stopped, match="stopped after step 3"):
         train(tiny(), run_folder, watcher=Late())
@@ -204,9 +206,17 @@ def test_a_finished_run_goes_on_for_no_step(tiny, run_folder):
     train(tiny("train.steps=1"), run_folder)
     before = metrics(run_folder)
     watcher = Recorder()
-    resume(run_folder, watcher=watcher)
+    assert resume(run_folder, watcher=watcher) == run_folder
     assert watcher.steps == []
+    assert watcher.notes == [f"{run_folder} is finished: it has made all its 1 steps; ask for more to go on"]
     assert metrics(run_folder) == before
+
+
+def test_fewer_steps_than_are_made_are_refused(tiny, run_folder):
+    train(tiny("train.steps=3"), run_folder)
+    with pytest.raises(ConfigError, match=r"run: has made 3 steps, more than the 2 asked for$"):
+        resume(run_folder, overrides=["train.steps=2"])
+    assert last(run_folder).training["next_step"] == 3
 
 
 def test_entries_after_the_last_checkpoint_come_only_once(tiny, run_folder):
@@ -286,10 +296,29 @@ def test_a_picture_that_cannot_be_read_loses_no_step(tiny, toy, tmp_path, run_fo
     pictures = sorted((tmp_path / "toy" / "images" / "train").iterdir())
     config = tiny(f"data.dataset.root={tmp_path / 'toy'}", "train.steps=100", f"data.workers={workers}")
     watcher = Damage()
-    with pytest.raises(DataError, match=r"train-000\d.jpg: not a picture"):
+    message = r"train-000\d.jpg: not a picture that can be read; yolo9k data check finds all that cannot be used"
+    with pytest.raises(DataError, match=message):
         train(config, run_folder, watcher=watcher)
     assert 2 <= len(watcher.steps) < 100
     assert last(run_folder).training["next_step"] == len(watcher.steps)
+
+
+def test_pictures_that_are_skipped_are_counted(tiny, toy, tmp_path, run_folder):
+    shutil.copytree(toy.root, tmp_path / "toy")
+    for name in ("train/train-0001.jpg", "train/train-0003.jpg", "val/val-0002.jpg"):
+        path = tmp_path / "toy" / "images" / name
+        path.write_bytes(path.read_bytes()[:-500])  # its header still tells the size
+    watcher = Recorder()
+    with pytest.raises(DataError, match=r"train-000\d.jpg"):
+        train(tiny(f"data.dataset.root={tmp_path / 'toy'}"), tmp_path / "strict")
+    train(tiny(f"data.dataset.root={tmp_path / 'toy'}", "data.on_error=skip"), run_folder, watcher=watcher)
+    assert [entry["unreadable_pictures"] for entry in metrics(run_folder) if "loss" in entry][-1] == 2
+    note, of_val = watcher.notes
+    assert of_val.startswith("warning: 1 validation pictures could not be read, nothing was found in them; the first: ")
+    assert "val-0002.jpg: " in of_val
+    assert note.startswith("warning: 2 training pictures could not be read, others took their place: train-000")
+    assert "train-0001.jpg" in note
+    assert "train-0003.jpg" in note
 
 
 def test_memory_that_runs_out_is_no_bug(tiny, run_folder, monkeypatch):

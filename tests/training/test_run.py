@@ -5,6 +5,7 @@ import torch
 
 from yolo9k import checkpoint
 from yolo9k.checkpoint import BEST, LAST
+from yolo9k.config import load_dataset_config
 from yolo9k.errors import ConfigError, DataError, WeightsError
 from yolo9k.pretrained import open_weights
 from yolo9k.training.run import DEFAULT_EPOCHS, Run
@@ -67,7 +68,7 @@ def test_starting_from_weights_says_what_was_taken(tiny, run_folder):
     assert same({n: v for n, v in own.items() if not n.startswith("head")}, theirs)
     assert same(own, run.ema.network.state_dict())
     (note,) = run.notes
-    assert "8 of 9 layers; new: head; left out: head" in note
+    assert "8 of 9 layers: backbone.fine.0.0 to neck.join; new: head; left out: head" in note
     assert str(run_folder) in note
 
 
@@ -112,3 +113,67 @@ def test_defects_of_the_labels_are_told(tiny, toy, tmp_path, run_folder):
 def test_a_missing_folder_names_itself(tiny, run_folder):
     with pytest.raises(DataError, match="/nowhere: no such folder"):
         Run(tiny("data.dataset.root=/nowhere"), run_folder)
+
+
+# --- joint data sets
+
+
+@pytest.fixture
+def joint(tiny, zoo):
+    def config(*overrides):
+        dataset = load_dataset_config(zoo / "joint.yaml")
+        made = tiny(*overrides)
+        return made.model_copy(update={"data": made.data.model_copy(update={"dataset": dataset})})
+
+    return config
+
+
+def test_a_joint_run_learns_boxes_and_image_labels(joint, run_folder):
+    run = Run(joint("train.batch=6", "train.steps=1", "model.anchors=auto", "model.num_anchors=1"), run_folder)
+    assert run.steps_per_epoch == 4 * 3 / 6
+    assert len(run.config.model.anchors) == 1
+    plan = run.plan()
+    assert (plan.pictures, plan.boxes, len(plan.labels)) == (4, 8, 8)
+    assert plan.notes == (
+        "boxes: 4 pictures with boxes, 1 of 3 drawn", "kinds: 6 pictures with image labels, 2 of 3 drawn",
+    )  # fmt: skip
+    ((_, parts),) = run.batches()
+    losses = run.stepper(0, parts, 0.01)
+    assert {"box", "classification", "image_label"} <= losses.keys()
+    assert all(torch.isfinite(value) for value in losses.values())
+    assert run.sets.train.supervision().images == tuple(run.labels.find(key) for key in ("n1", "terrier", "car"))
+    assert len(run.sets.val.records) == 2
+    assert run.sets.val.labels == run.labels
+
+
+def test_a_joint_run_is_written_out_and_taken_up_again(joint, run_folder, monkeypatch, tmp_path):
+    first = Run(joint(), run_folder)
+    first.save(LAST)
+    path = first.files.checkpoints / LAST
+    monkeypatch.chdir(tmp_path.parent)
+    stored = checkpoint.load(path)
+    again = Run(stored.config, run_folder)
+    again.restore(stored, path)
+    assert again.config == first.config
+    assert [batch.names for _, parts in again.batches() for batch in parts] == [
+        batch.names for _, parts in first.batches() for batch in parts
+    ]
+
+
+def test_a_tree_that_was_changed_is_noticed(joint, run_folder, zoo):
+    run = Run(joint(), run_folder)
+    run.save(LAST)
+    path = run.files.checkpoints / LAST
+    text = (zoo / "zoo.txt").read_text()
+    (zoo / "zoo.txt").write_text(text.replace("bus", "tram"))
+    with pytest.raises(WeightsError, match=r"last\.pt: its labels are others than those of the data set now"):
+        Run(joint(), run_folder).restore(checkpoint.load(path), path)
+
+
+def test_defects_of_a_source_are_told(joint, run_folder, zoo):
+    label = zoo / "boxes" / "train" / "0.txt"
+    label.write_text(label.read_text() + "0 0.5 0.5 0 0.1\n")
+    notes = Run(joint(), run_folder).notes
+    assert len(notes) == 3
+    assert notes[1].startswith("warning: boxes: 1 defects in the labels, the first is ")
+    assert "has no area" in notes[1]

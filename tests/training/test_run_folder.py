@@ -30,7 +30,24 @@ def test_names_are_counted_up(tmp_path):
     for expected in ("a", "a-2", "a-3"):
         with new_run_folder(tmp_path / "runs", "a") as found:
             assert found == tmp_path / "runs" / expected
-            (found / "something").touch()
+            (found / "checkpoints").mkdir()
+            (found / "checkpoints" / "last.pt").touch()
+
+
+def fill(folder, *, checkpoint):
+    (folder / "checkpoints").mkdir()
+    (folder / "config.yaml").touch()
+    if checkpoint:
+        (folder / "checkpoints" / "last.pt").touch()
+    raise EnvironmentFault("disk full")
+
+
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_a_run_without_a_checkpoint_goes(tmp_path, checkpoint):
+    with pytest.raises(EnvironmentFault), new_run_folder(tmp_path, "a") as folder:
+        fill(folder, checkpoint=checkpoint)
+    assert folder.is_dir() == checkpoint
+    assert (folder / "config.yaml").is_file() == checkpoint
 
 
 def test_a_folder_that_stays_empty_goes(tmp_path):
@@ -41,7 +58,7 @@ def test_a_folder_that_stays_empty_goes(tmp_path):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "runs").write_text("a file")
-    with pytest.raises(EnvironmentFault, match=r"runs/a: cannot be created: "), new_run_folder(tmp_path / "runs", "a"):
+    with pytest.raises(EnvironmentFault, match=r"runs.a: cannot be created: "), new_run_folder(tmp_path / "runs", "a"):
         pass
 
 
@@ -111,7 +128,7 @@ def test_going_on_leaves_out_what_comes_again(folder):
 @pytest.mark.parametrize("name", ["metrics.jsonl", "results.csv"])
 def test_a_file_that_cannot_be_written(folder, name):
     (folder.folder / name).mkdir()
-    with pytest.raises(EnvironmentFault, match=rf"run/{name}: cannot be written: Is a directory"):
+    with pytest.raises(EnvironmentFault, match=rf"{name}: cannot be written: (Is a directory|Permission denied)"):
         folder.metrics({"step": 1}) if name == "metrics.jsonl" else folder.result({"step": 1})
 
 

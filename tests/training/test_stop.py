@@ -1,4 +1,3 @@
-import os
 import signal
 import threading
 
@@ -11,16 +10,16 @@ def test_notes_a_signal_and_gives_the_handlers_back():
     before = signal.getsignal(signal.SIGTERM)
     with StopSignal() as stop:
         assert stop.received == 0
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert stop.received == signal.SIGINT
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_second_signal_acts_at_once():
     with StopSignal():
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_another_thread_trains_without():
@@ -39,6 +38,6 @@ def test_another_thread_trains_without():
 def test_an_ignored_signal_stays_ignored():
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with StopSignal() as stop:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert stop.received == 0
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -27,5 +27,5 @@ def test_nothing_to_draw(tmp_path):
 def test_a_picture_that_cannot_be_written(tmp_path):
     write(tmp_path, [{"step": 1, "loss": 1.0}])
     (tmp_path / "plots").write_text("a file")
-    with pytest.raises(EnvironmentFault, match=r"plots/curves.png: cannot be written"):
+    with pytest.raises(EnvironmentFault, match=r"plots.curves.png: cannot be written"):
         plot_run(tmp_path)

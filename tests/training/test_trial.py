@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from yolo9k.errors import EnvironmentFault
-from yolo9k.training import trial
+from yolo9k.errors import EnvironmentFault, WeightsError
+from yolo9k.training import train, trial
 from yolo9k.training.step import Stepper
 
 
@@ -28,6 +28,15 @@ def test_the_step_is_one_at_the_largest_size(tiny, monkeypatch):
     assert set(sizes) == {(96, 96)}
 
 
+def test_weights_are_taken_and_told(tiny, run_folder):
+    train(tiny("train.steps=1"), run_folder)
+    (note,) = trial.try_out(tiny(), weights=run_folder).notes
+    assert f"from {run_folder}: 9 of 9 layers" in note
+    with pytest.raises(WeightsError, match="no such file or run"):
+        trial.try_out(tiny(), weights="nowhere.pt")
+    assert trial.try_out(tiny()).notes == ()
+
+
 def test_says_when_memory_does_not_do(tiny, monkeypatch):
     def no_memory(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -35,8 +44,3 @@ def test_says_when_memory_does_not_do(tiny, monkeypatch):
     monkeypatch.setattr(Stepper, "__call__", no_memory)
     with pytest.raises(EnvironmentFault, match=r"out of memory on cpu; raise train.accumulate"):
         trial.try_out(tiny())
-
-
-def test_nobody_counts_memory_on_windows(monkeypatch):
-    monkeypatch.setattr(trial.sys, "platform", "win32")
-    assert trial._peak_memory(torch.device("cpu")) == (None, "")

@@ -2,11 +2,15 @@
 
 from yolo9k.config.catalogue import config_names, dataset_names
 from yolo9k.config.loading import dump, load_config, load_dataset_config, parse_size, with_overrides
-from yolo9k.config.schema import Config, DatasetConfig
+from yolo9k.config.overrides import Override
+from yolo9k.config.schema import AnyDataset, Config, DatasetConfig, JointConfig
 
 __all__ = [
+    "AnyDataset",
     "Config",
     "DatasetConfig",
+    "JointConfig",
+    "Override",
     "config_names",
     "dataset_names",
     "dump",

@@ -1,5 +1,6 @@
-"""Changing one value of a YAML file while every other byte, comments included, stays as it is."""
+"""Changing values of a YAML file while every other byte, comments included, stays as it is."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,8 @@ import yaml
 from yolo9k.errors import ConfigError, EnvironmentFault
 
 
-def write_value(path: Path, section: str, key: str, value: Any) -> None:
-    """Set `section.key` of a YAML file to `value`; the file is replaced whole or not at all.
+def write_values(path: Path, section: str, values: Mapping[str, Any]) -> None:
+    """Set keys of a section of a YAML file to `values`; the file is replaced whole or not at all.
 
     Raises `ConfigError` where that cannot be done safely, `EnvironmentFault` where the file is not writable.
     """
@@ -18,12 +19,13 @@ def write_value(path: Path, section: str, key: str, value: Any) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     try:
-        changed = set_value(text, section, key, value)
+        for key, value in values.items():
+            text = set_value(text, section, key, value)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     draft = path.with_name(path.name + ".new")
     try:
-        draft.write_bytes(changed.encode("utf-8"))
+        draft.write_bytes(text.encode("utf-8"))
         draft.replace(path)
     except OSError as error:
         raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from error

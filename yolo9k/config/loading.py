@@ -1,39 +1,67 @@
 """Reading configs: YAML, `extends`, `--set key=value`, and errors that name the key and the nearest right one."""
 
 import difflib
-import types
-import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from yolo9k.config import catalogue
-from yolo9k.config.schema import Config, DatasetConfig, as_size
+from yolo9k.config.overrides import Override
+from yolo9k.config.schema import AnyDataset, Config, DatasetConfig, JointConfig, PartConfig, as_size
+from yolo9k.config.wording import requirement
 from yolo9k.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
+Part = TypeVar("Part", bound=PartConfig)
+Sections = list[type[BaseModel]]
+Location = tuple[int | str, ...]  # of a value, as pydantic says it
+
+NAMED_KEYS = 4  # of a section, where a value stands in its place
+Problem = Mapping[str, Any]  # of pydantic's list of errors
+
+# of unions in the schema
+BRANCHES = ("str", "int", "float", "bool", "DatasetConfig", "JointConfig", "TreeLabels", "SplitSource")
 
 
-def load_config(name: str | Path | None, overrides: Iterable[str] = ()) -> Config:
-    """The config `name` (a path or a catalogue name; none is all defaults) with `key=value` overrides.
+def load_config(name: str | Path | None, overrides: Iterable[str | Override] = ()) -> Config:
+    """The config `name` (a path or a catalogue name; none is all defaults) with overrides (`key=value` as text).
 
     Raises `ConfigError` for what is not found, not YAML, unknown, or of the wrong type or range.
     """
     values = _read_extending(_locate(str(name)), seen=()) if name is not None else {}
-    for override in overrides:
-        values = _merge(values, _parse_override(override))
-    return _validate(Config, values, str(name) if name is not None else "options")
+    return _overridden(values, overrides, str(name))
 
 
-def with_overrides(config: Config, overrides: Iterable[str]) -> Config:
-    """The config changed by `key=value` overrides. Raises `ConfigError`."""
-    values: dict[str, Any] = config.model_dump(mode="json")
-    for override in overrides:
-        values = _merge(values, _parse_override(override))
-    return _validate(Config, values, "options")
+def with_overrides(config: Config, overrides: Iterable[str | Override]) -> Config:
+    """The config changed by overrides (`key=value` as text). Raises `ConfigError`."""
+    return _overridden(config.model_dump(mode="json"), overrides, "config")
+
+
+def _overridden(values: dict[str, Any], overrides: Iterable[str | Override], source: str) -> Config:
+    """The config after all overrides; an error names the one that made it wrong, or the source that was wrong before.
+
+    What one override breaks a later one may mend: `train.steps=9` needs `train.epochs=null` where that is set.
+    """
+    config, problem = _attempt(values)
+    error = problem and f"{source}: {problem}"
+    for override in map(Override.of, overrides):
+        values = _merge(values, override.nested())
+        config, problem = _attempt(values)
+        error = problem and (error or override.blamed(problem))
+    if config is None:
+        raise ConfigError(error)
+    return config
+
+
+def _attempt(values: Mapping[str, Any]) -> tuple[Config | None, str]:
+    """The config of the values, or the problem that they have."""
+    try:
+        return Config.model_validate(values), ""
+    except ValidationError as error:
+        return None, _explain(Config, error)
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -45,18 +73,72 @@ def parse_size(text: str) -> tuple[int, int]:
     return size[0], size[1]
 
 
-def load_dataset_config(source: str | Path | DatasetConfig) -> DatasetConfig:
-    """A data set config by path or catalogue name; one that is already resolved is given back.
+def load_dataset_config(source: str | Path | AnyDataset) -> AnyDataset:
+    """A data set config, or a joint one (it has `sources`), by path or catalogue name; a resolved one is given back.
 
-    Raises `ConfigError`.
+    The sources of a joint one are resolved, too; those that are folders stay paths. Raises `ConfigError`.
     """
     if isinstance(source, DatasetConfig):
         return source
-    path = catalogue.find(str(source), dataset=True)
+    if isinstance(source, JointConfig):
+        return _with_sources(source, Path(), source.name or "data.dataset")
+    path = _locate_dataset(str(source))
+    dataset = _read_dataset(path)
+    return _with_sources(dataset, path.parent, str(path)) if isinstance(dataset, JointConfig) else dataset
+
+
+def _locate_dataset(name: str) -> Path:
+    path = catalogue.find(name, dataset=True)
     if path is None:
-        raise ConfigError(_not_found("data set", str(source), catalogue.dataset_names()))
-    dataset = _validate(DatasetConfig, _read_yaml(path), str(path))
+        raise ConfigError(_not_found("data set", name, catalogue.dataset_names()))
+    return path
+
+
+def _read_dataset(path: Path) -> AnyDataset:
+    """The config in a file, named after it where it says no name; sources stay as they are written."""
+    values = _read_yaml(path)
+    kind: type[AnyDataset] = JointConfig if "sources" in values else DatasetConfig
+    dataset = _validate(kind, values, str(path))
     return dataset if dataset.name else dataset.model_copy(update={"name": path.stem})
+
+
+def _with_sources(joint: JointConfig, folder: Path, place: str) -> JointConfig:
+    """The joint config with the configs that its parts name, which may lie beside it in `folder`."""
+    sources = []
+    for number, source in enumerate(joint.sources):
+        at = f"{place}: sources.{number}"
+        sources.append(_with_dataset(source, folder, at))
+        _check_kind(sources[-1].dataset, source.use == "images", at)
+    val = joint.val and _with_dataset(joint.val, folder, f"{place}: val")
+    if val is not None:
+        _check_kind(val.dataset, False, f"{place}: val")
+    return joint.model_copy(update={"sources": tuple(sources), "val": val})
+
+
+def _check_kind(dataset: str | DatasetConfig, images: bool, place: str) -> None:
+    """Raises `ConfigError` where a source is not of the kind that gives what it is used for."""
+    if isinstance(dataset, str) or (dataset.kind == "folder") == images:
+        return
+    needed = "`use: images` needs one of kind folder" if images else "it has no boxes; `use: images` learns its labels"
+    raise ConfigError(f"{place}: the data set {dataset.name or dataset.root} is of kind {dataset.kind}; {needed}")
+
+
+def _with_dataset(part: Part, folder: Path, place: str) -> Part:
+    if not isinstance(part.dataset, str):
+        return part
+    here = Path(part.dataset).expanduser()
+    beside = folder / here
+    found = beside if beside.is_file() else catalogue.find(part.dataset, dataset=True)
+    directory = next((path for path in (beside, here) if part.dataset and path.is_dir()), None)
+    if found is None and directory is not None:
+        return part.model_copy(update={"dataset": str(directory)})
+    try:
+        dataset = _read_dataset(found or _locate_dataset(part.dataset))
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from error
+    if isinstance(dataset, JointConfig):
+        raise ConfigError(f"{place}: {part.dataset} is a joint data set itself; name its sources")
+    return part.model_copy(update={"dataset": dataset})
 
 
 def dump(model: BaseModel) -> str:
@@ -118,19 +200,6 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _parse_override(text: str) -> dict[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"--set {text}: write KEY=VALUE, e.g. --set train.lr=0.0005")
-    try:
-        parsed: Any = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"--set {text}: the value is not YAML") from error
-    for part in reversed(key.strip().split(".")):
-        parsed = {part: parsed}
-    return parsed
-
-
 def _validate(model: type[Model], values: Mapping[str, Any], source: str) -> Model:
     try:
         return model.model_validate(values)
@@ -141,25 +210,47 @@ def _validate(model: type[Model], values: Mapping[str, Any], source: str) -> Mod
 def _explain(model: type[BaseModel], error: ValidationError) -> str:
     """The first problem in one line; an unknown key comes first, since it often causes the others."""
     problems = sorted(error.errors(include_url=False), key=_rank)
-    problem = problems[0]
-    location = [str(part) for part in problem["loc"] if not _is_union_branch(part)]
+    alternatives = _alternatives(problems)
+    problem = max(alternatives, key=_depth)  # the form that fits best, as far as it goes
+    location = _location(problem)
     key = ".".join(location) or "config"
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    more = f" (and {len(problems) - len(alternatives)} more)" if len(problems) > len(alternatives) else ""
     if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {_nearest(model, location)}{more}"
+        return f"{key}: unknown key; {_nearest(model, problem['loc'])}{more}"
     if problem["type"] == "missing":
         return f"{key}: is missing{more}"
+    section = _section_at(model, problem["loc"])
     if problem["type"] == "model_type":
-        return f"{key}: is a section, a mapping of keys to values, not {problem['input']!r}{more}"
-    message = problem["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
+        keys = list(section.model_fields if section else ())
+        some = ", ".join(keys[:NAMED_KEYS]) + (", …" if len(keys) > NAMED_KEYS else "")
+        return f"{key}: is a section with keys of its own ({some}), not {problem['input']!r}{more}"
     if problem["type"] == "value_error":  # of a key, or of a section: then the message begins with the key in it
+        message = problem["msg"].removeprefix("Value error, ")
         within = f"{key}." if location else ""
-        return f"{within}{message}{more}" if _section_at(model, location) else f"{key}: {message}{more}"
-    return f"{key}: {message}, not {problem['input']!r}{more}"
+        return f"{within}{message}{more}" if section else f"{key}: {message}{more}"
+    equals = [other for other in alternatives if _depth(other) == _depth(problem)]
+    return f"{key}: {requirement(equals)}, not {problem['input']!r}{more}"
 
 
-def _rank(problem: Mapping[str, Any]) -> int:
+def _alternatives(problems: Sequence[Problem]) -> list[Problem]:
+    """The first problem, with those of the other forms that its value may have."""
+    first, *others = problems
+    at = max((i for i, part in enumerate(first["loc"]) if _is_union_branch(part)), default=None)
+    if at is None:
+        return [first]
+    same_value = [other for other in others if len(other["loc"]) > at and other["loc"][:at] == first["loc"][:at]]
+    return [first, *(other for other in same_value if other["loc"][at] != first["loc"][at])]
+
+
+def _location(problem: Problem) -> list[str]:
+    return [str(part) for part in problem["loc"] if not _is_union_branch(part)]
+
+
+def _depth(problem: Problem) -> int:
+    return len(_location(problem))
+
+
+def _rank(problem: Problem) -> int:
     """Unknown keys first; last that a section is no text, where it might have been one (`data.dataset`)."""
     if problem["type"] == "extra_forbidden":
         return 0
@@ -168,11 +259,12 @@ def _rank(problem: Mapping[str, Any]) -> int:
 
 def _is_union_branch(part: object) -> bool:
     """Pydantic names the branch of a union in the location; a person did not write that."""
-    return isinstance(part, str) and ("[" in part or part in ("str", "int", "float", "bool", "DatasetConfig"))
+    return isinstance(part, str) and ("[" in part or part.startswith("constrained-") or part in BRANCHES)
 
 
-def _nearest(model: type[BaseModel], location: list[str]) -> str:
-    section = _section_at(model, location[:-1]) or model
+def _nearest(model: type[BaseModel], loc: Location) -> str:
+    location = [str(part) for part in loc if not _is_union_branch(part)]
+    section = _section_at(model, loc[:-1]) or model
     prefix = ".".join(location[:-1])
     known = [f"{prefix}.{name}" if prefix else name for name in section.model_fields]
     everywhere = known + [key for key in _all_keys(model) if key not in known and key != prefix]
@@ -182,29 +274,37 @@ def _nearest(model: type[BaseModel], location: list[str]) -> str:
     return f"did you mean {best[0]}?" if best else f"allowed are {', '.join(known)}"
 
 
-def _section_at(model: type[BaseModel], location: list[str]) -> type[BaseModel] | None:
+def _section_at(model: type[BaseModel], loc: Location) -> type[BaseModel] | None:
     """The section that a location leads to; none where it leads to a value."""
-    section: type[BaseModel] | None = model
-    for part in location:
-        section = _section_of(section, part) if section else None
-    return section
+    sections: Sections = [model]
+    for part in loc:
+        if isinstance(part, int):  # an entry of a list of sections
+            continue
+        if _is_union_branch(part):
+            sections = [section for section in sections if section.__name__ == part]
+        else:
+            sections = [inner for section in sections for inner in _sections_of(section, part, lists=True)]
+    return sections[0] if sections else None
 
 
-def _section_of(section: type[BaseModel], name: str) -> type[BaseModel] | None:
+def _sections_of(section: type[BaseModel], name: str, *, lists: bool) -> Sections:
+    """The sections that the value of a key may be; with `lists` those that may stand in a list there, too."""
     field = section.model_fields.get(name)
-    if field is None:
-        return None
-    options = [field.annotation]
-    if isinstance(field.annotation, types.UnionType) or typing.get_origin(field.annotation) is typing.Union:
-        options = list(typing.get_args(field.annotation))
-    return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+    return _sections_in(field.annotation, lists) if field else []
+
+
+def _sections_in(annotation: Any, lists: bool) -> Sections:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if not lists and get_origin(annotation) in (tuple, dict):
+        return []
+    return [section for inner in get_args(annotation) for section in _sections_in(inner, lists)]
 
 
 def _all_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
     keys: list[str] = []
     for name in section.model_fields:
         keys.append(prefix + name)
-        inner = _section_of(section, name)
-        if inner is not None:
+        for inner in _sections_of(section, name, lists=False):
             keys += _all_keys(inner, f"{prefix}{name}.")
     return keys

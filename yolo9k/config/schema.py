@@ -4,9 +4,10 @@ All models are frozen and refuse unknown keys. Sizes are pixels, anchors are gri
 numbers of steps are optimiser updates.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 STRIDE = 32  # of every model this package builds by name
 LARGEST_SIDE = 8192  # pixels; a picture of that size fills the memory of most machines
@@ -53,14 +54,15 @@ class NormConfig(Section):
 class ModelConfig(Section):
     """The network.
 
-    `name`: `yolov2-tiny` and `yolov2-tiny-voc` differ in the last 3x3 convolution (512 and 1024 channels).
+    `name`: `yolov2-tiny` and `yolov2-tiny-voc` differ in the last 3x3 convolution (512 and 1024 channels); `yolo9000`
+    has none between Darknet-19 and the head.
     `passthrough` (yolov2 only): `darknet` is the released cfg's (1x1x64, then reorg), `paper` sends all 512
     channels. `width` multiplies all channels. `anchors`: (width, height) in grid cells, or `auto`: clustered
     from the training boxes. `classes`: `softmax` gives a box one label, `logistic` any number. The name `darknet`
     means the network of a Darknet cfg, whose text is `cfg`; the cfg's own numbers then hold, not those above.
     """
 
-    name: Literal["yolov2", "yolov2-tiny", "yolov2-tiny-voc", "darknet"] = "yolov2"
+    name: Literal["yolov2", "yolov2-tiny", "yolov2-tiny-voc", "yolo9000", "darknet"] = "yolov2"
     cfg: str = ""
     passthrough: Literal["darknet", "paper", "none"] = "darknet"
     width: Annotated[float, Field(gt=0, le=4)] = 1.0
@@ -120,21 +122,67 @@ class SplitSource(Section):
     images: str
 
 
+class TreeFile(Section):
+    """A label tree: a `.tree` file, its `.names` and `.labels` beside it, or a taxonomy.
+
+    A path from where the command runs, else from `$YOLO9K_DATA`; so are all paths of labels.
+    """
+
+    tree: str
+
+
+class ClassNodes(Section):
+    """How a data set's own classes find their nodes in a label tree: by id, name and alias, unless said otherwise.
+
+    `map`: a Darknet `.map`, whose line c is the node of class c. `names`: class to id, name or alias of a node, which
+    comes before both; an empty text leaves the class out: its boxes are neither learnt nor background, its pictures
+    not seen. `on_unknown`: whether a class that finds no node stops everything or is left out.
+    """
+
+    map: str = ""
+    names: dict[str, str] = {}
+    on_unknown: Literal["stop", "skip"] = "stop"
+
+
+class TreeLabels(ClassNodes, TreeFile):
+    """Labels that are nodes of a tree. `classes`: the data set's own, in order, where the data do not say them."""
+
+    classes: tuple[str, ...] = ()
+
+
+def _labels_form(value: object) -> str:
+    """Which form labels have, so that an error speaks of that one alone."""
+    return "TreeLabels" if isinstance(value, Mapping | TreeLabels) else "tuple[str]"
+
+
+Labels = Annotated[
+    Annotated[tuple[str, ...], Tag("tuple[str]")] | Annotated[TreeLabels, Tag("TreeLabels")],
+    Discriminator(_labels_form),
+]
+
+
 class DatasetConfig(Section):
     """A data set: its kind, where it is and how it is divided.
 
     `root` is relative to `$YOLO9K_DATA` (default `data/`). Entries of `splits` by kind: voc `SPLIT` or
     `FOLDER/SPLIT` (a list in `ImageSets/Main`, or `all`); coco an annotation file, alone or with its picture
-    folder; yolo a folder of pictures or a text file that lists them. `holdout`: the share of the training
-    pictures that becomes `val` where no such split is named, chosen by a hash of the picture's name.
+    folder; yolo a folder of pictures or a text file that lists them; folder a folder (`.`: the root) whose folders
+    are classes with pictures in them, so that each picture has a label and no box. `labels`: names in order, or a tree.
+    `holdout`: the share of the training pictures that becomes `val` where no such split is named, chosen by a hash of
+    the picture's name.
     """
 
-    kind: Literal["voc", "coco", "yolo"]
+    kind: Literal["voc", "coco", "yolo", "folder"]
     root: str
     splits: dict[str, tuple[str | SplitSource, ...]]
-    labels: tuple[str, ...] = ()
+    labels: Labels = ()
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     name: str = ""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that it names, in order; none where the data say them."""
+        return self.labels.classes if isinstance(self.labels, TreeLabels) else self.labels
 
     @model_validator(mode="after")
     def _has_train(self) -> "DatasetConfig":
@@ -145,6 +193,82 @@ class DatasetConfig(Section):
         if self.holdout and "train" not in self.splits:
             raise ValueError("holdout: is a share of the split train, which is not named")
         return self
+
+
+def _dataset_form(value: object) -> str:
+    """Which form a data set has, so that an error speaks of that one alone."""
+    return "DatasetConfig" if isinstance(value, Mapping | DatasetConfig) else "str"
+
+
+OneDataset = Annotated[
+    Annotated[str, Tag("str")] | Annotated[DatasetConfig, Tag("DatasetConfig")], Discriminator(_dataset_form)
+]
+
+
+class PartConfig(ClassNodes):
+    """A data set as a part of a joint one: a name of the catalogue, the path of a config or a folder, or written out.
+
+    What is said of its classes here comes before what its own config says.
+    """
+
+    dataset: OneDataset
+
+
+class SourceConfig(PartConfig):
+    """A data set to learn from: its `boxes`, or the labels of its `images` (kind folder).
+
+    Of as many pictures as all sources have shares, `share` come from this one.
+    """
+
+    use: Literal["boxes", "images"]
+    share: Annotated[int, Field(ge=1, le=1000)] = 1
+    split: str = "train"
+
+
+class ValidationConfig(PartConfig):
+    """A data set to score on, with boxes; where `split` is empty, the split that is asked for."""
+
+    split: str = ""
+
+
+class JointConfig(Section):
+    """Several data sets as one, over one label tree (YOLO9000 section 4, "Joint classification and detection").
+
+    An epoch is one pass over the first source. Validation is on `val`, else on the first source with boxes.
+    """
+
+    sources: tuple[SourceConfig, ...]
+    labels: TreeFile
+    val: ValidationConfig | None = None
+    name: str = ""
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _tree_alone(cls, value: object) -> object:
+        said = [key for key in ClassNodes.model_fields if isinstance(value, Mapping) and key in value]
+        if said:
+            raise ValueError(f"{said[0]} belongs to each source, whose classes it is about; here stands the tree alone")
+        return value
+
+    @model_validator(mode="after")
+    def _has_boxes(self) -> "JointConfig":
+        if all(source.use != "boxes" for source in self.sources):
+            raise ValueError("sources: at least one needs `use: boxes`, which teach where things are")
+        return self
+
+
+def _any_dataset_form(value: object) -> str:
+    is_joint = isinstance(value, JointConfig) or (isinstance(value, Mapping) and "sources" in value)
+    return "JointConfig" if is_joint else _dataset_form(value)
+
+
+AnyDataset = DatasetConfig | JointConfig
+NamedDataset = Annotated[
+    Annotated[str, Tag("str")]
+    | Annotated[DatasetConfig, Tag("DatasetConfig")]
+    | Annotated[JointConfig, Tag("JointConfig")],
+    Discriminator(_any_dataset_form),
+]
 
 
 class DataConfig(Section):
@@ -158,7 +282,7 @@ class DataConfig(Section):
     that read and augment, `auto` by the number of cores.
     """
 
-    dataset: str | DatasetConfig = ""
+    dataset: NamedDataset = ""
     size: SizeWH = (416, 416)
     sizes: tuple[SizeWH, ...] = ()
     size_period: Annotated[int, Field(ge=1)] = 10
@@ -204,6 +328,8 @@ class LossConfig(Section):
     bias_match: bool = True
     warmup_images: Annotated[int, Field(ge=0)] = 12_800
     image_labels: Literal["paper", "darknet"] = "paper"
+    image_label_box: Literal["fit", "objectness"] = "fit"
+    image_labels_after: Annotated[int, Field(ge=0)] = 0
 
 
 class ScheduleConfig(Section):

@@ -6,28 +6,28 @@ from pathlib import Path
 import numpy as np
 
 from yolo9k.config import Config
+from yolo9k.datasets.joint import TrainingSet
 from yolo9k.datasets.pictures import TrainingPictures, make_batch
-from yolo9k.datasets.records import Annotations
 from yolo9k.datasets.sampler import Request, StepSampler
 from yolo9k.drawing import colour, draw_boxes, fit, mosaic
 
 CELL_WH = (360, 360)
 
 
-def augmented_mosaic(annotations: Annotations, config: Config, number: int) -> np.ndarray:
-    """The first `number` pictures that a run with this config learns from, boxes drawn, ignored ones dashed.
+def augmented_mosaic(training: TrainingSet, config: Config, number: int) -> np.ndarray:
+    """The first `number` pictures that a run with this config learns from, with what is learnt of them.
 
-    Gives (H, W, 3) uint8. Raises `ConfigError` for a transform that does not fit, `DataError` for a picture that
-    cannot be read.
+    Boxes are drawn, ignored ones dashed; the label of a whole picture stands below it. Gives (H, W, 3) uint8. Raises
+    `ConfigError` for a transform that does not fit, `DataError` for a picture that cannot be read.
     """
     data, train = config.data, config.train
-    pictures = TrainingPictures(annotations.records, data.augment, train.seed, data.on_error)
+    sources = [source.read.records for source in training.sources]
+    pictures = TrainingPictures(sources, data.augment, train.seed, data.on_error)
     steps = range(-(-number // train.batch))
-    sampler = StepSampler(
-        len(pictures), train.batch, 1, data.training_sizes, data.size_period, train.seed, 0, len(steps)
-    )  # fmt: skip
+    stream = training.stream(train.seed)
+    sampler = StepSampler(stream, train.batch, 1, data.training_sizes, data.size_period, 0, len(steps))
     requests = list(islice(chain.from_iterable(map(sampler.step, steps)), number))
-    cells = [_labelled(pictures, request, annotations.labels.names) for request in requests]
+    cells = [_labelled(pictures, request, training.labels.names) for request in requests]
     return mosaic([cell for cell, _ in cells], cell_wh=CELL_WH, captions=[caption for _, caption in cells])
 
 
@@ -44,4 +44,5 @@ def _labelled(pictures: TrainingPictures, request: Request, names: tuple[str, ..
         ignore=batch.ignore.numpy(),
     )
     w, h = batch.size_wh
-    return drawn, f"{Path(batch.names[0]).name}, {w}x{h}"
+    label = "".join(f"{names[node]}: " for node in batch.image_label.tolist())
+    return drawn, f"{label}{Path(batch.names[0]).name}, {w}x{h}"

@@ -12,6 +12,7 @@ import numpy as np
 
 from yolo9k.boxes import area, iou
 from yolo9k.config import DatasetConfig
+from yolo9k.datasets.check_files import remark_on_files
 from yolo9k.datasets.read import dataset_root, read_annotations, split_names
 from yolo9k.datasets.records import Annotations, Defect, Record
 from yolo9k.errors import DataError
@@ -115,7 +116,7 @@ def check_dataset(config: DatasetConfig, splits: Sequence[str] = (), track: Trac
         labels=labels,
         splits=tuple(describe_split(name, part) for name, part in read.items()),
         defects=tuple(dict.fromkeys(defects + [d for d in doubles if d.kind == "duplicate box"])),
-        remarks=tuple(d for d in doubles if d.kind != "duplicate box"),
+        remarks=(*remark_on_files(config, read), *(d for d in doubles if d.kind != "duplicate box")),
         annotations=read,
     )
 
@@ -128,7 +129,7 @@ def _different(config: DatasetConfig, names: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Look:
-    """What opening a picture gave: a digest of the file, and what is wrong with it, if anything."""
+    """What opening a picture gave: a digest of the file, none of an unreadable one; and what is wrong, if anything."""
 
     digest: str
     defect: Defect | None
@@ -150,7 +151,7 @@ def _look(record: Record) -> Look:
     try:
         height, width = read_image(path).shape[:2]
     except DataError as error:
-        return Look(digest, Defect("unreadable picture", str(path), str(error).removeprefix(f"{path}: ")))
+        return Look("", Defect("unreadable picture", str(path), str(error).removeprefix(f"{path}: ")))
     if (width, height) == record.size_wh:
         return Look(digest, None)
     annotated = f"{record.size_wh[0]}x{record.size_wh[1]}"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import yaml
 
-from yolo9k.config import DatasetConfig, load_dataset_config
+from yolo9k.config import AnyDataset, DatasetConfig, load_dataset_config
 from yolo9k.config.schema import SplitSource
 from yolo9k.datasets.coco import CocoFile
 from yolo9k.datasets.read import data_folder, read_annotations
@@ -31,6 +31,8 @@ KIND_WORDS = {
     "yolo": "YOLO: one text file a picture",
 }
 DEFAULT_HOLDOUT = 0.2
+SEARCHES = 16  # halvings for the share to hold out
+FEW = 50  # pictures, whose hashes may divide badly
 DEPTH = 3  # folders below the one named that are looked into
 PROBED = 50  # pictures that are looked at before a folder counts as unlabelled
 
@@ -44,7 +46,7 @@ class Layout:
     splits: Splits
 
 
-def open_dataset(source: str, track: Track = silent) -> DatasetConfig:
+def open_dataset(source: str, track: Track = silent) -> AnyDataset:
     """A data set by catalogue name or config path, or a folder that is recognised on the spot.
 
     Raises `ConfigError` and `DataError`.
@@ -59,7 +61,7 @@ def recognise(
 ) -> DatasetConfig:
     """A config for the data set in `folder`; where it has no `val`, a share of `train` becomes that.
 
-    The share is `holdout`, more where the pictures are so few that none would be held out.
+    The share is `holdout`, or one near it that holds out as many as that should, where the pictures are few.
 
     Raises `DataError` where the folder is missing, or holds nothing of that kind (none named: of any kind).
     """
@@ -67,7 +69,7 @@ def recognise(
         raise DataError(f"{folder}: no such folder")
     layout = find_layout(folder.resolve(), kind)
     config = DatasetConfig(
-        kind=layout.kind, root=_root_text(layout.root), splits=layout.splits, name=folder.resolve().name
+        kind=layout.kind, root=root_text(layout.root), splits=layout.splits, name=folder.resolve().name
     )
     config = config.model_copy(update={"labels": _labels(config, layout, track)})
     if holdout and "train" in layout.splits and "val" not in layout.splits:
@@ -76,16 +78,32 @@ def recognise(
 
 
 def _holdout_that_fits(config: DatasetConfig, wanted: float) -> float:
-    """The share `wanted`, or more where so few pictures leave `val` empty; 0 where none divides them."""
-    for share in (wanted, *(share for share in (0.3, 0.4, 0.5, 0.6, 0.7) if share > wanted)):
-        divided = config.model_copy(update={"holdout": share})
-        try:
-            for split in ("val", "train"):
-                read_annotations(divided, split, "skip")
-        except DataError:
-            continue
-        return share
-    return 0.0
+    """The share `wanted`; of a few pictures the one that makes that many `val`, at least one; 0 where none is to spare.
+
+    Hashes divide a few pictures badly: of six, a share of .2 may take none or four.
+    """
+    total = _count(config, "train", 0.0)
+    aim = min(max(1, round(wanted * total)), total - 1)
+    if aim < 1:
+        return 0.0
+    share, low, high, fitting = wanted, 0.0, 1.0, 0.0
+    for _ in range(SEARCHES):
+        held = _count(config, "val", share)
+        if 0 < held < total:
+            fitting = share
+        if held == aim or (fitting and total > FEW):
+            break
+        low, high = (share, high) if held < aim else (low, share)
+        share = round((low + high) / 2, 6)
+    return fitting
+
+
+def _count(config: DatasetConfig, split: str, holdout: float) -> int:
+    """How many pictures a split has with that share held out."""
+    try:
+        return len(read_annotations(config.model_copy(update={"holdout": holdout}), split, "skip").records)
+    except DataError:
+        return 0
 
 
 def find_layout(folder: Path, kind: Kind | None = None) -> Layout:
@@ -104,7 +122,8 @@ def find_layout(folder: Path, kind: Kind | None = None) -> Layout:
     raise DataError(f"{folder}: holds no labelled pictures of a kind that is known ({wanted})")
 
 
-def _root_text(root: Path) -> str:
+def root_text(root: Path) -> str:
+    """How a config names a root: from the data folder, where it lies in that."""
     base = data_folder().resolve()
     return root.relative_to(base).as_posix() if base in root.parents else str(root)
 

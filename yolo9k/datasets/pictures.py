@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from yolo9k.config.schema import AugmentConfig
 from yolo9k.datasets.augment import Change, transforms
 from yolo9k.datasets.recipes import apply_recipe
-from yolo9k.datasets.records import OnError, Record
+from yolo9k.datasets.records import OnError, Pictures
 from yolo9k.datasets.sampler import Request, StepSampler, picture_generator
 from yolo9k.errors import DataError, Yolo9kError
 from yolo9k.images import read_image
@@ -31,18 +31,19 @@ class Failure:
 class TrainingPictures(Dataset):
     """Reads, augments and letterboxes one picture for each request.
 
-    `on_error`: `stop` reports a picture that cannot be read, `skip` takes the next one in its place.
+    `sources`: the pictures of each source. `on_error`: `stop` reports a picture that cannot be read, `skip` takes the
+    next one of its source in its place.
     """
 
     def __init__(
-        self, records: Sequence[Record], augment: AugmentConfig, seed: int, on_error: OnError = "stop"
+        self, sources: Sequence[Pictures], augment: AugmentConfig, seed: int, on_error: OnError = "stop"
     ) -> None:
-        self.records, self.augment, self.seed, self.on_error = records, augment, seed, on_error
+        self.sources, self.augment, self.seed, self.on_error = tuple(sources), augment, seed, on_error
         self._change: Change | None = None
         transforms(augment.transforms)  # a wrong name is reported here, before any worker starts
 
     def __len__(self) -> int:
-        return len(self.records)
+        return sum(map(len, self.sources))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_change": None}  # a worker builds its own: transforms do not travel
@@ -54,21 +55,25 @@ class TrainingPictures(Dataset):
             return Failure(error)
 
     def _make(self, request: Request) -> Sample:
-        sample = self._read(request.index)
+        read = sample = self._read(self.sources[request.source], request.index)
         rng = picture_generator(self.seed, request.step, request.position)
         if self.augment.transforms:
             self._change = self._change or transforms(self.augment.transforms)
             assert self._change is not None
             sample = self._change(sample, rng)
-        return apply_recipe(sample, request.size_wh, self.augment, rng)
+        made = apply_recipe(sample, request.size_wh, self.augment, rng)
+        return replace(made, unreadable=read.unreadable)
 
-    def _read(self, index: int) -> Sample:
-        tries = min(MOST_TRIES, len(self.records)) if self.on_error == "skip" else 1
+    def _read(self, pictures: Pictures, index: int) -> Sample:
+        tries = min(MOST_TRIES, len(pictures)) if self.on_error == "skip" else 1
+        unreadable: list[str] = []
         for further in range(tries):
-            record = self.records[(index + further) % len(self.records)]
+            record = pictures[(index + further) % len(pictures)]
             try:
-                return Sample(read_image(record.path), record.boxes, str(record.path))
+                image = read_image(record.path)
+                return Sample(image, record.boxes, str(record.path), record.image_label, tuple(unreadable))
             except DataError as error:
+                unreadable.append(str(record.path))
                 last = error
         raise last
 

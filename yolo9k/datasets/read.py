@@ -2,17 +2,23 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from yolo9k.config import DatasetConfig
+from yolo9k.config.schema import TreeLabels
 from yolo9k.datasets.coco import read_coco
-from yolo9k.datasets.records import Annotations, Findings, OnError, Read, Selection
+from yolo9k.datasets.folder import ImageFiles, read_folders
+from yolo9k.datasets.labels import Placed, complaint, own_classes, place_classes, to_nodes, ways_out
+from yolo9k.datasets.records import Annotations, Defect, Findings, OnError, OwnClass, Read, Selection
 from yolo9k.datasets.voc import read_voc
 from yolo9k.datasets.yolo import read_yolo
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.progress import Track, silent
-from yolo9k.wordtree import WordTree
+from yolo9k.wordtree import WordTree, read_map
+from yolo9k.wordtree.taxonomy import open_tree
 
 DOWNLOADABLE = ("voc", "coco")  # what `yolo9k data download` can fetch
 
@@ -28,12 +34,32 @@ def data_folder() -> Path:
     return Path(os.environ.get("YOLO9K_DATA") or "data").expanduser()
 
 
+def locate(path: str) -> Path:
+    """A file of labels: from where the command runs, else from the data folder. Raises `DataError`."""
+    here = Path(path).expanduser()
+    found = next((place for place in (here, data_folder() / here) if place.is_file()), None)
+    if found is None:
+        raise DataError(f"{path}: no such file, neither here nor below $YOLO9K_DATA (now {data_folder()})")
+    return found
+
+
+def settled(path: str) -> str:
+    """The path of a file of labels so that it is found from any folder; those below the data folder are."""
+    here = Path(path).expanduser()
+    return str(here.resolve()) if here.is_file() else path
+
+
+def is_same_file(one: str, other: str) -> bool:
+    """Whether two paths of files of labels, which must be there, lead to the same one. Raises `DataError`."""
+    return one == other or locate(one).samefile(locate(other))
+
+
 def dataset_root(config: DatasetConfig) -> Path:
     """Where a data set lies. Raises `DataError` where nothing is there."""
     root = data_folder() / Path(config.root).expanduser()
     if root.is_dir():
         return root
-    hint = f", or run: yolo9k data download {config.name}" if config.name in DOWNLOADABLE else ""
+    hint = f"; to fetch it: yolo9k data download {config.name}" if config.name in DOWNLOADABLE else ""
     raise DataError(
         f"{root}: no such folder for the data set {config.name or config.kind}; "
         f"relative roots begin at $YOLO9K_DATA (now {data_folder()}){hint}"
@@ -64,6 +90,11 @@ def read_annotations(
     `on_error="skip"` is noted with its picture left out. Raises `ConfigError` for a split that the data set
     has not, `DataError` where the data are missing or no picture is left.
     """
+    if config.kind not in READERS:
+        raise ConfigError(
+            f"data set {_title(config)}: its pictures have labels and no boxes; "
+            f"name it as a source of a joint data set (`use: images`)"
+        )
     selection = _select(config, split)
     findings = Findings(on_error)
     read = READERS[config.kind](selection, findings, track)
@@ -71,7 +102,84 @@ def read_annotations(
         raise DataError(
             f"{selection.root}: no picture can be used in the split {split!r}: {_why_empty(config, findings)}"
         )
-    return Annotations(tuple(read.records), WordTree.flat(read.labels), tuple(findings.defects), read.category_ids)
+    return _labelled(config, read, findings)
+
+
+def _labelled(config: DatasetConfig, read: Read, findings: Findings) -> Annotations:
+    """What was read, its labels as nodes of the data set's tree."""
+    tree, nodes, unknown = _nodes_of(config, read.labels)
+    classes = own_classes(read.labels, nodes, read.category_ids)
+    defects = (*unknown, *findings.defects)
+    if not isinstance(config.labels, TreeLabels):
+        return Annotations(tuple(read.records), tree, defects, read.category_ids, classes)
+    records = tuple(replace(record, boxes=to_nodes(record.boxes, nodes)) for record in read.records)
+    return Annotations(records, tree, defects, classes=classes)
+
+
+class Nodes(NamedTuple):
+    """A label set, the node of each class of a data set in it, and what is wrong with classes that find none."""
+
+    tree: WordTree
+    nodes: tuple[int | None, ...]
+    unknown: tuple[Defect, ...] = ()
+
+
+def _nodes_of(config: DatasetConfig, own: Sequence[str]) -> Nodes:
+    """The label set and the nodes of the data set's own classes. Raises `DataError` where one must have one."""
+    labels = config.labels
+    if not isinstance(labels, TreeLabels):
+        return Nodes(WordTree.flat(own), tuple(range(len(own))))
+    tree, title = open_tree(locate(labels.tree)), f"data set {_title(config)}"
+    placed = place(own, labels, tree, _title(config))
+    if not placed.lost:
+        return Nodes(tree, placed.nodes)
+    problem = complaint(placed.lost, labels.tree)
+    if labels.on_unknown == "stop":
+        raise DataError(f"{title}: {problem}; {ways_out(placed.lost)}")
+    return Nodes(tree, placed.nodes, (Defect("unknown class", title, f"{problem}; left out"),))
+
+
+def place(own: Sequence[str], labels: TreeLabels, tree: WordTree, title: str) -> Placed:
+    """The nodes of the classes of the data set `title` in its tree.
+
+    Raises `DataError` for its `.map`, and as `place_classes` does.
+    """
+    mapped = read_map(locate(labels.map), len(tree)) if labels.map else None
+    return place_classes(own, labels, tree, mapped, title)
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """One split of an image folder as read; image labels are nodes of `labels`, `classes` are the data set's own."""
+
+    records: ImageFiles
+    labels: WordTree
+    defects: tuple[Defect, ...]
+    classes: tuple[OwnClass, ...]
+
+
+def read_images(config: DatasetConfig, split: str, track: Track = silent) -> ImageSet:
+    """List the pictures of one split of kind folder, with the classes that their folders are; none is opened.
+
+    Raises `ConfigError` for another kind and for a split that the data set has not, `DataError` where folders are
+    missing, no picture is there, or a class is no node of the tree.
+    """
+    if config.kind != "folder":
+        raise ConfigError(f"data set {_title(config)}: is of kind {config.kind}; image labels come from kind folder")
+    selection = _select(config, split)
+    read = read_folders(selection, track)
+    tree, nodes, unknown = _nodes_of(config, read.classes)
+    labels = {name: node for name, node in zip(read.classes, nodes, strict=True) if node is not None}
+    records = ImageFiles(read.listings, labels)
+    if config.holdout:
+        records.keep(selection.root, selection.keep, track)
+    if not len(records):
+        raise DataError(f"{selection.root}: no picture in a class folder in the split {split!r}")
+    return ImageSet(records, tree, (*unknown, *read.defects), own_classes(read.classes, nodes))
+
+
+def _title(config: DatasetConfig) -> str:
+    return config.name or config.root
 
 
 def _why_empty(config: DatasetConfig, findings: Findings) -> str:
@@ -80,16 +188,22 @@ def _why_empty(config: DatasetConfig, findings: Findings) -> str:
     return f"so few pictures that holdout {config.holdout:g} leaves none" if config.holdout else "it is empty"
 
 
-def _select(config: DatasetConfig, split: str) -> Selection:
-    """The entries of a split; the one held out is a share of `train`."""
+def check_split(config: DatasetConfig, split: str) -> None:
+    """Raises `ConfigError` for a split that the data set has not."""
     if split not in split_names(config):
         hint = "; `holdout: 0.2` in its config makes a val split of train" if split == "val" else ""
-        name = config.name or config.root
-        raise ConfigError(f"data set {name}: no split {split!r}; it has {', '.join(split_names(config))}{hint}")
+        raise ConfigError(
+            f"data set {_title(config)}: no split {split!r}; it has {', '.join(split_names(config))}{hint}"
+        )
+
+
+def _select(config: DatasetConfig, split: str) -> Selection:
+    """The entries of a split; the one held out is a share of `train`."""
+    check_split(config, split)
     share = config.holdout
     if split == "val" and share:
         entries, keep = config.splits["train"], lambda name: is_held_out(name, share)
     else:
         entries, keep = config.splits[split], lambda name: split != "train" or not is_held_out(name, share)
     everything = tuple(entry for part in config.splits.values() for entry in part)
-    return Selection(dataset_root(config), entries, config.labels, everything, keep)
+    return Selection(dataset_root(config), entries, config.classes, everything, keep)

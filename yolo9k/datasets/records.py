@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from yolo9k.config.schema import SplitSource
 from yolo9k.errors import DataError
@@ -21,6 +21,30 @@ SLACK_PX = 1.0  # rounding, and VOC files whose corners count from 0: clipped wi
 SMALLEST_PX = 1e-3  # a side below this is no side: float32 cannot hold it at the far end of a picture
 
 
+class Picture(Protocol):
+    """What training reads of a picture: its boxes, or a label of the whole of it."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def boxes(self) -> BoxLabels:
+        """None where the picture has an image label."""
+
+    @property
+    def image_label(self) -> int | None:
+        """A node of the label tree; none where the picture has boxes."""
+
+
+class Pictures(Protocol):
+    """Pictures by number; made when asked for, where they are too many to be held."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Picture: ...
+
+
 @dataclass(frozen=True)
 class Record:
     """One picture and its boxes, clipped to `size_wh`; `id` is COCO's number, else the file's stem."""
@@ -29,6 +53,10 @@ class Record:
     size_wh: tuple[int, int]
     boxes: BoxLabels
     id: int | str
+
+    @property
+    def image_label(self) -> None:
+        """None: its labels are those of its boxes."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +82,27 @@ def unreadable(place: object, message: str) -> BadFile:
 
 
 @dataclass(frozen=True)
+class OwnClass:
+    """A class as a data set calls and numbers it; `node` is what it is in the label tree, none if it is left out."""
+
+    name: str
+    node: int | None
+    category_id: int | None = None
+
+
+@dataclass(frozen=True)
 class Annotations:
-    """One split as read; `category_ids` are COCO's own numbers by label, none for other kinds."""
+    """One split as read; labels of boxes are nodes of `labels`.
+
+    `classes` are the data set's own, in its order. `category_ids` are COCO's own numbers by label: none for other
+    kinds, and over a tree, where `classes` have them.
+    """
 
     records: tuple[Record, ...]
     labels: WordTree
     defects: tuple[Defect, ...] = ()
     category_ids: tuple[int, ...] | None = None
+    classes: tuple[OwnClass, ...] = ()
 
 
 @dataclass(frozen=True)

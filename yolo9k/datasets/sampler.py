@@ -13,12 +13,13 @@ ORDER, SIZE, PICTURE = range(3)  # keeps the random streams of one seed apart
 
 @dataclass(frozen=True)
 class Request:
-    """One picture of a step: `index` in the data set, `position` in the step's batch, the size to make."""
+    """One picture of a step: `index` in its source, `position` in the step's batch, the size to make."""
 
     index: int
     step: int
     position: int
     size_wh: tuple[int, int]
+    source: int = 0
 
 
 def size_of_step(step: int, sizes: Sequence[tuple[int, int]], period: int, seed: int) -> tuple[int, int]:
@@ -33,19 +34,52 @@ def picture_generator(seed: int, step: int, position: int) -> np.random.Generato
     return np.random.default_rng([seed, PICTURE, step, position])
 
 
+class Stream:
+    """The endless order of the pictures of some sources: at each place, which source and which picture of it.
+
+    Of as many pictures as all sources have shares, each source has its own. Every picture of a source comes once
+    before any of it comes again.
+    """
+
+    def __init__(self, counts: Sequence[int], seed: int, shares: Sequence[int] = (1,)) -> None:
+        self.counts, self.shares, self.seed = tuple(counts), tuple(shares), seed
+        self._period = interleaved(self.shares)
+        self._rank = [self._period[:place].count(source) for place, source in enumerate(self._period)]
+        self._orders: dict[int, tuple[int, np.ndarray]] = {}  # the latest epoch of each source: they are large
+
+    def __getitem__(self, place: int) -> tuple[int, int]:
+        periods, within = divmod(place, len(self._period))
+        source = self._period[within]
+        epoch, number = divmod(periods * self.shares[source] + self._rank[within], self.counts[source])
+        return source, int(self._order(source, epoch)[number])
+
+    def _order(self, source: int, epoch: int) -> np.ndarray:
+        known = self._orders.get(source)
+        if known is None or known[0] != epoch:
+            key = [self.seed, ORDER, epoch, source] if source else [self.seed, ORDER, epoch]
+            known = epoch, np.random.default_rng(key).permutation(self.counts[source])
+            self._orders[source] = known
+        return known[1]
+
+
+def interleaved(shares: Sequence[int]) -> list[int]:
+    """One period of the sources, each as often as its share and as evenly as can be."""
+    wishes = [((2 * i + 1) / (2 * share), source) for source, share in enumerate(shares) for i in range(share)]
+    return [source for _, source in sorted(wishes)]
+
+
 @dataclass(frozen=True)
 class StepSampler:
     """Batches of requests for steps `first` to `last` (exclusive), each step in `accumulate` parts.
 
-    Every picture comes once before any comes again; an epoch may end inside a batch.
+    An epoch may end inside a batch.
     """
 
-    num_pictures: int
+    stream: Stream
     batch: int
     accumulate: int
     sizes: tuple[tuple[int, int], ...]
     size_period: int
-    seed: int
     first: int
     last: int
 
@@ -61,18 +95,6 @@ class StepSampler:
 
     def step(self, step: int) -> list[Request]:
         """All pictures of one step."""
-        size = size_of_step(step, self.sizes, self.size_period, self.seed)
-        places = range(step * self.batch, (step + 1) * self.batch)
-        return [Request(self._picture(place), step, i, size) for i, place in enumerate(places)]
-
-    def _picture(self, place: int) -> int:
-        epoch, within = divmod(place, self.num_pictures)
-        return int(self._order(epoch)[within])
-
-    def _order(self, epoch: int) -> np.ndarray:
-        cached = self.__dict__.get("_orders")
-        if cached is None or epoch not in cached:
-            order = np.random.default_rng([self.seed, ORDER, epoch]).permutation(self.num_pictures)
-            cached = {**{e: o for e, o in (cached or {}).items() if e >= epoch - 1}, epoch: order}
-            object.__setattr__(self, "_orders", cached)
-        return cached[epoch]
+        size = size_of_step(step, self.sizes, self.size_period, self.stream.seed)
+        chosen = (self.stream[place] for place in range(step * self.batch, (step + 1) * self.batch))
+        return [Request(index, step, i, size, source) for i, (source, index) in enumerate(chosen)]

@@ -167,8 +167,9 @@ def _picture(folder: VocFolder, stem: str, path: Path, root: Element) -> Path:
     named = (root.findtext("filename") or "").strip()
     found = folder.pictures.get(stem) or folder.pictures.get(named)
     if found is None:
-        where = f"{folder.root} ({', '.join(PICTURE_FOLDERS)})"
-        raise BadFile("missing picture", path, f"no picture {named or stem!r} in {where}")
+        wanted = f"{named!r} (its filename) or {stem!r}" if named and Path(named).stem != stem else repr(named or stem)
+        where = f"{', '.join(PICTURE_FOLDERS)} of {folder.root}, in that folder itself or beside this file"
+        raise BadFile("missing picture", path, f"no picture {wanted} in {where}")
     return found
 
 

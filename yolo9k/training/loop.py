@@ -10,9 +10,9 @@ import torch
 
 from yolo9k import checkpoint
 from yolo9k.checkpoint import BEST, LAST
-from yolo9k.config import Config, with_overrides
+from yolo9k.config import Config, Override, with_overrides
 from yolo9k.datasets.pictures import make_batch
-from yolo9k.errors import DataError, DivergedError, EnvironmentFault, Stopped, WeightsError
+from yolo9k.errors import ConfigError, DataError, DivergedError, EnvironmentFault, Stopped, WeightsError
 from yolo9k.evaluation import Evaluation, evaluate_detector
 from yolo9k.hardware import explain_out_of_memory
 from yolo9k.inference.detector import Detector
@@ -26,7 +26,7 @@ from yolo9k.training.stop import StopSignal
 from yolo9k.training.watch import Watcher
 
 SAVE_EVERY_SECONDS = 600  # of a run whose evaluations are further apart than that
-NAMED_PICTURES = 8  # of a batch that failed
+NAMED_PICTURES = 8  # of those a message is about
 
 
 def train(
@@ -44,24 +44,38 @@ def train(
     that fit are taken. Raises the errors of data sets and configs, `WeightsError`, `DivergedError`,
     `EnvironmentFault`, and `Stopped` after a signal (all is saved).
     """
+    run = prepare(config, folder, weights=weights, files=files, track=track)
+    return Loop(run, watcher or Watcher(), track).go()
+
+
+def prepare(
+    config: Config,
+    folder: Path,
+    *,
+    weights: str | Path | None = None,
+    files: DarknetFiles | None = None,
+    track: Track = silent,
+) -> Run:
+    """A run that is ready for its first step; nothing is written yet. Arguments and errors are those of `train`."""
     stored = None if weights is None else open_weights(weights, files, track)
     run = Run(config, folder, track)
     if stored is not None and weights is not None:
         run.start_from(stored, weights)
-    return Loop(run, watcher or Watcher(), track).go()
+    return run
 
 
 def resume(
     folder: Path,
     *,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str | Override] = (),
     watcher: Watcher | None = None,
     track: Track = silent,
 ) -> Path:
     """Go on with the run in `folder` from its last checkpoint, exactly as if it had not stopped.
 
-    `overrides`, as in `load_config`, change what may change (a new device, more epochs). Raises `WeightsError` where
-    there is nothing to go on from.
+    `overrides`, as in `load_config`, change what may change (a new device, more epochs). Of a run that has made all
+    its steps the watcher is told so. Raises `WeightsError` where there is nothing to go on from, `ConfigError` where
+    fewer steps are asked for than are made.
     """
     path = folder / "checkpoints" / LAST
     stored = checkpoint.load(path)
@@ -69,7 +83,13 @@ def resume(
         raise WeightsError(f"{path}: a finished detector, not a run that can go on")
     run = Run(with_overrides(stored.config, overrides), folder, track)
     run.restore(stored, path)
-    return Loop(run, watcher or Watcher(), track).go()
+    watcher = watcher or Watcher()
+    if run.next_step > run.total_steps:
+        raise ConfigError(f"{folder}: has made {run.next_step} steps, more than the {run.total_steps} asked for")
+    if run.next_step == run.total_steps:
+        watcher.noted(f"{folder} is finished: it has made all its {run.total_steps} steps; ask for more to go on")
+        return folder
+    return Loop(run, watcher, track).go()
 
 
 class Loop:
@@ -79,6 +99,8 @@ class Loop:
         self.run, self.watcher, self.track = run, watcher, track
         self.log = StepLog(run.config.train.batch)
         self.first_step = run.next_step
+        self.unreadable: dict[str, None] = {}  # names of training pictures, in the order they were met
+        self.unscored: dict[str, None] = {}  # what is wrong with validation pictures, likewise
 
     def go(self) -> Path:
         """Make all steps that are left. What was learnt before a failure is saved, the failed step is not."""
@@ -89,10 +111,14 @@ class Loop:
         try:
             with StopSignal() as stop, explain_out_of_memory(run.device, remedy):
                 self._steps(stop)
-        except (DataError, EnvironmentFault):
+        except DataError as error:
+            self._save_before_failure()
+            raise DataError(f"{error}; yolo9k data check finds all that cannot be used") from error
+        except EnvironmentFault:
             self._save_before_failure()
             raise
         finally:
+            self._note_unreadable()
             run.files.close()
         self.watcher.finished(run.files.folder, run.best if run.best >= 0 else None)
         return run.files.folder
@@ -105,6 +131,7 @@ class Loop:
             rate = run.rate(step)
             self.log.add(run.stepper(step, parts, rate))
             run.next_step = step + 1
+            self.unreadable |= dict.fromkeys(name for part in parts for name in part.unreadable)
             self.watcher.stepped(step, parts[0].size_wh)
             is_last = run.next_step == run.total_steps
             logs = is_last or run.next_step % config.log_every == 0
@@ -144,12 +171,10 @@ class Loop:
         batch = make_batch(run.pictures, run.sampler(step, step + 1).step(step))
         dumped = self._dump(step, batch)
         run.save(LAST)
-        names = ", ".join(Path(name).name for name in batch.names[:NAMED_PICTURES])
         raise DivergedError(
-            f"step {step}: the loss or its gradient is not finite; pictures {names}"
-            f"{', …' if len(batch) > NAMED_PICTURES else ''}; {dumped}the weights before it are in "
-            f"{run.files.checkpoints / LAST}; check the labels (yolo9k data check), then go on with "
-            f"--resume, or begin anew, with a lower train.lr or with train.clip_grad"
+            f"step {step}: the loss or its gradient is not finite; pictures {_listed(batch.names)}; {dumped}"
+            f"the weights before it are in {run.files.checkpoints / LAST}; check the labels (yolo9k data check), "
+            f"then go on with --resume, or begin anew, with a lower train.lr or with train.clip_grad"
         )
 
     def _dump(self, step: int, batch: Batch) -> str:
@@ -160,6 +185,19 @@ class Loop:
         except (OSError, RuntimeError):
             return ""
         return f"the batch is in {path}, "
+
+    def _note_unreadable(self) -> None:
+        """Say which pictures could not be read under `data.on_error: skip`."""
+        if self.unreadable:
+            self.watcher.noted(
+                f"warning: {len(self.unreadable)} training pictures could not be read, others took their place: "
+                f"{_listed(tuple(self.unreadable))}; yolo9k data check says what is wrong"
+            )
+        if self.unscored:
+            self.watcher.noted(
+                f"warning: {len(self.unscored)} validation pictures could not be read, nothing was found in them; "
+                f"the first: {next(iter(self.unscored))}"
+            )
 
     def _save_before_failure(self) -> None:
         """Save the steps before a failure that is not theirs, as far as that can be."""
@@ -172,6 +210,8 @@ class Loop:
     # --- what happens now and then
 
     def _report(self, entry: dict[str, float]) -> None:
+        if self.run.config.data.on_error == "skip":
+            entry["unreadable_pictures"] = len(self.unreadable)
         self.run.files.metrics(entry)
         self.watcher.logged(entry)
 
@@ -201,17 +241,30 @@ class Loop:
         run, settings = self.run, self.run.config.eval
         assert run.sets.val is not None
         network = run.weights_to_use()
-        detector = Detector(network, run.labels, run.config, device=run.device, precision=run.precision)
+        detector = Detector(
+            network, run.labels, run.config,
+            device=run.device, precision=run.precision, supervision=run.supervision,
+        )  # fmt: skip
         scores, _ = evaluate_detector(
             detector, run.sets.val, conf=settings.conf, iou=settings.iou,
             max_detections=settings.max_detections, batch=settings.batch,
-            coco=settings.metric == "coco", track=self.track,
+            coco=settings.metric == "coco", depth=False, track=self.track,
+            on_bad=self._take_bad if run.config.data.on_error == "skip" else None,
         )  # fmt: skip
         return scores
+
+    def _take_bad(self, error: DataError) -> None:
+        self.unscored[str(error)] = None
 
     def _has_lost_patience(self) -> bool:
         patience = self.run.config.train.patience
         return bool(patience) and self.run.next_step - self.run.best_step >= patience * self.run.steps_per_epoch
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first names of pictures, without their folders."""
+    shown = [Path(name).name for name in names[:NAMED_PICTURES]]
+    return ", ".join(shown + ["…"] * (len(names) > NAMED_PICTURES))
 
 
 _METRICS = {"map50": "mAP50", "voc07": "mAP_voc07", "coco": "mAP50-95"}

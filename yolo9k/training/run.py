@@ -11,6 +11,7 @@ from yolo9k import checkpoint
 from yolo9k.build import Network, build_loss, build_network, with_anchors, with_aspect
 from yolo9k.checkpoint import LAST, Checkpoint
 from yolo9k.config import Config, load_dataset_config
+from yolo9k.datasets.joint import Source, TrainingSet, read_training, to_score
 from yolo9k.datasets.pictures import TrainingPictures, batches
 from yolo9k.datasets.read import read_annotations, split_names
 from yolo9k.datasets.records import Annotations
@@ -32,9 +33,9 @@ DEFAULT_EPOCHS = 160  # YOLO9000 section 2
 
 @dataclass(frozen=True)
 class Sets:
-    """The splits that a run reads: one to learn from, one to look at (or none)."""
+    """What a run reads: the pictures to learn from, and a split to look at (or none)."""
 
-    train: Annotations
+    train: TrainingSet
     val: Annotations | None
 
 
@@ -46,17 +47,19 @@ class Run:
         self.device = choose_device(config.train.device)
         self.precision = choose_precision(config.train.precision, self.device)
         section = config.train.model_copy(update={"precision": self.precision})
-        config = with_aspect(config.model_copy(update={"train": section}), self.sets.train.records)
-        self.config = with_anchors(config, self.sets.train.records)
+        boxed = self.sets.train.boxed
+        self.config = with_anchors(with_aspect(config.model_copy(update={"train": section}), boxed), boxed)
         self.files = RunFolder(folder)
         self.labels = self.sets.train.labels
+        self.supervision = self.sets.train.supervision()
         self._build_network()
         data = self.config.data
-        self.pictures = TrainingPictures(self.sets.train.records, data.augment, self.config.train.seed, data.on_error)
-        self.steps_per_epoch = len(self.pictures) / self.config.train.batch
+        sources = [source.read.records for source in self.sets.train.sources]
+        self.pictures = TrainingPictures(sources, data.augment, self.config.train.seed, data.on_error)
+        self.steps_per_epoch = self.sets.train.epoch / self.config.train.batch
         self.total_steps = _total_steps(self.config, self.steps_per_epoch)
         self.next_step, self.best, self.best_step = 0, -1.0, 0
-        self.notes = _warnings(self.sets)
+        self.notes = _notes(self.sets)
 
     def _build_network(self) -> None:
         train = self.config.train
@@ -89,6 +92,8 @@ class Run:
     def restore(self, stored: Checkpoint, path: Path) -> None:
         """Take up the state that `save` wrote to `path`. Raises `WeightsError` where it does not fit."""
         assert stored.training is not None
+        if (stored.labels.ids, stored.labels.parents) != (self.labels.ids, self.labels.parents):
+            raise WeightsError(f"{path}: its labels are others than those of the data set now: was the tree changed?")
         state = stored.training
         try:
             self.network.load_state_dict(state["network"])
@@ -115,17 +120,16 @@ class Run:
                 "ema_updates": self.ema.updates if self.ema else 0,
             }
         weights = self.weights_to_use().state_dict()
-        checkpoint.save(Checkpoint(self.config, self.labels, weights, training), self.files.checkpoints / name)
+        stored = Checkpoint(self.config, self.labels, weights, training, supervision=self.supervision)
+        checkpoint.save(stored, self.files.checkpoints / name)
 
     # --- what it goes through
 
     def sampler(self, first: int, last: int) -> StepSampler:
         """What steps `first` to `last` (exclusive) read."""
         train, data = self.config.train, self.config.data
-        return StepSampler(
-            len(self.pictures), train.batch, train.accumulate, data.training_sizes, data.size_period,
-            train.seed, first, last,
-        )  # fmt: skip
+        stream = self.sets.train.stream(train.seed)
+        return StepSampler(stream, train.batch, train.accumulate, data.training_sizes, data.size_period, first, last)
 
     def batches(self) -> Iterator[tuple[int, list[Batch]]]:
         """The steps that are left, each with the parts of its batch. Raises `DataError` for a bad picture."""
@@ -151,8 +155,8 @@ class Run:
             device=str(self.device),
             precision=self.precision,
             parameters=count_parameters(self.network),
-            pictures=len(self.sets.train.records),
-            boxes=sum(len(record.boxes) for record in self.sets.train.records),
+            pictures=len(self.sets.train.boxed),
+            boxes=sum(len(record.boxes) for record in self.sets.train.boxed),
             labels=self.labels.names,
             anchors=[(float(w), float(h)) for w, h in self.network.anchors.tolist()],
             first_step=self.next_step,
@@ -165,21 +169,30 @@ class Run:
 
 def _read_sets(config: Config, track: Track) -> tuple[Sets, Config]:
     """The splits, and the config with the data set's own config written out."""
-    dataset = load_dataset_config(config.data.dataset)
-    train = read_annotations(dataset, "train", config.data.on_error, track)
-    split = config.eval.split
-    has_val = split in split_names(dataset)
+    train = read_training(load_dataset_config(config.data.dataset), config.data.on_error, track)
+    scored, split = to_score(train.dataset, config.eval.split, track)
+    has_val = split in split_names(scored)
     if not has_val and config.train.patience:
         raise ConfigError(f"train.patience: the data set has no split {split!r} to lose patience over")
-    val = read_annotations(dataset, split, config.data.on_error, track) if has_val else None
-    dataset = dataset.model_copy(update={"labels": train.labels.names})
-    data = config.data.model_copy(update={"dataset": dataset})
+    val = read_annotations(scored, split, config.data.on_error, track) if has_val else None
+    data = config.data.model_copy(update={"dataset": train.dataset})
     return Sets(train, val), config.model_copy(update={"data": data})
 
 
-def _warnings(sets: Sets) -> list[str]:
+def _notes(sets: Sets) -> list[str]:
+    """What a person should know of the data: the sources of a joint set, and what is wrong in the labels."""
+    if len(sets.train.sources) > 1:
+        return [note for source in sets.train.sources for note in _notes_on(source, sets.train)]
     number = len(sets.train.defects) + (len(sets.val.defects) if sets.val else 0)
     return [f"warning: {number} defects in the labels, see yolo9k data check"] if number else []
+
+
+def _notes_on(source: Source, train: TrainingSet) -> Iterator[str]:
+    yield f"{source}, {source.share} of {sum(each.share for each in train.sources)} drawn"
+    defects = source.read.defects
+    if defects:
+        first = f"{defects[0].place}: {defects[0].message}"
+        yield f"warning: {source.name}: {len(defects)} defects in the labels, the first is {first}"
 
 
 def _total_steps(config: Config, steps_per_epoch: float) -> int:

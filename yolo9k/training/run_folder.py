@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import platform
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,7 +24,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "albument
 
 @contextmanager
 def new_run_folder(base: Path, name: str) -> Iterator[Path]:
-    """A new folder `base/name`; taken names get -2, -3, … One that is left empty is taken away at the end.
+    """A new folder `base/name`; taken names get -2, -3, … One without a checkpoint at the end is taken away again.
 
     Raises `EnvironmentFault` where it cannot be created.
     """
@@ -31,8 +32,8 @@ def new_run_folder(base: Path, name: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        with suppress(OSError):
-            folder.rmdir()  # which removes an empty folder only
+        if not any(folder.glob("checkpoints/*.pt")):  # nothing can be made of it, and its name will be wanted again
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _create(base: Path, name: str) -> Path:

@@ -1,6 +1,5 @@
 """`--dry-run`: everything built, one step at the largest size, and what a run would take."""
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +9,12 @@ import torch
 
 from yolo9k.config import Config
 from yolo9k.datasets.pictures import at_size, make_batch
-from yolo9k.hardware import explain_out_of_memory
+from yolo9k.hardware import explain_out_of_memory, peak_memory
 from yolo9k.models.layers import count_operations, count_parameters
+from yolo9k.pretrained import DarknetFiles
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Batch
+from yolo9k.training.loop import prepare
 from yolo9k.training.run import Run
 
 
@@ -33,14 +34,21 @@ class Trial:
     total_steps: int
     epochs: float
     estimated_seconds: float
+    notes: tuple[str, ...]
 
 
-def try_out(config: Config, *, track: Track = silent) -> Trial:
+def try_out(
+    config: Config,
+    *,
+    weights: str | Path | None = None,
+    files: DarknetFiles | None = None,
+    track: Track = silent,
+) -> Trial:
     """Build a run, make two steps at its largest size (the second is timed), and write nothing.
 
-    Raises what training raises. The estimate takes the mean of the sizes, by their area.
+    Takes what `train` takes and raises what it raises. The estimate takes the mean of the sizes, by their area.
     """
-    run = Run(config, Path("dry-run"), track)
+    run = prepare(config, Path("dry-run"), weights=weights, files=files, track=track)
     size = max(run.config.data.training_sizes, key=_area)
     requests = at_size(run.sampler(0, 1).step(0), size)
     part = run.config.train.batch // run.config.train.accumulate
@@ -50,7 +58,7 @@ def try_out(config: Config, *, track: Track = silent) -> Trial:
         seconds = _step_seconds(run, batches)
     sizes = run.config.data.training_sizes
     mean_share = sum(map(_area, sizes)) / len(sizes) / _area(size)
-    memory, note = _peak_memory(run.device)
+    memory, note = peak_memory(run.device)
     return Trial(
         parameters=count_parameters(run.network),
         operations=count_operations(run.network, run.config.data.size),
@@ -64,6 +72,7 @@ def try_out(config: Config, *, track: Track = silent) -> Trial:
         total_steps=run.total_steps,
         epochs=run.total_steps / run.steps_per_epoch,
         estimated_seconds=run.total_steps * seconds * mean_share,
+        notes=tuple(run.notes),
     )
 
 
@@ -78,14 +87,3 @@ def _step_seconds(run: Run, parts: Sequence[Batch]) -> float:
 
 def _area(size_wh: tuple[int, int]) -> int:
     return size_wh[0] * size_wh[1]
-
-
-def _peak_memory(device: torch.device) -> tuple[int | None, str]:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device), " on the GPU"
-    if sys.platform == "win32":
-        return None, ""
-    import resource  # POSIX only
-
-    unit = 1 if sys.platform == "darwin" else 1024  # what getrusage counts in
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, " of this process"

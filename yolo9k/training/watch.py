@@ -45,5 +45,8 @@ class Watcher:
     def evaluated(self, scores: "Evaluation", *, best: bool) -> None:
         """The validation split was scored."""
 
+    def noted(self, text: str) -> None:
+        """Something that a person should know."""
+
     def finished(self, folder: Path, best: float | None) -> None:
         """The run is over and saved."""

@@ -1,0 +1,256 @@
+"""Joint data sets: what is read of which source, over which labels, and in which order."""
+
+import pytest
+import yaml
+
+from yolo9k.config import Config, DatasetConfig, JointConfig, dump, load_dataset_config
+from yolo9k.config.schema import TreeLabels
+from yolo9k.datasets.coverage import cover
+from yolo9k.datasets.joint import image_folder, read_boxed, read_training, single, to_score
+from yolo9k.datasets.read import ImageSet, read_annotations
+from yolo9k.errors import ConfigError, DataError
+from yolo9k.wordtree.taxonomy import open_tree
+
+
+@pytest.fixture
+def joint(zoo):
+    return load_dataset_config(zoo / "joint.yaml")
+
+
+def change(zoo, source=0, **changes):
+    """The joint config with changed keys of a source."""
+    values = yaml.safe_load((zoo / "joint.yaml").read_text())
+    values["sources"][source] |= changes
+    (zoo / "changed.yaml").write_text(yaml.safe_dump(values))
+    return load_dataset_config(zoo / "changed.yaml")
+
+
+def names(tree, nodes):
+    return [tree.names[node] for node in nodes]
+
+
+def test_both_kinds_come_over_one_tree(joint, zoo):
+    training = read_training(joint)
+    boxes, images = training.sources
+    assert training.labels == boxes.read.labels == images.read.labels == open_tree(zoo / "zoo.txt")
+    assert [str(source) for source in training.sources] == [
+        "boxes: 4 pictures with boxes", "kinds: 6 pictures with image labels",
+    ]  # fmt: skip
+    assert {tuple(names(training.labels, record.boxes.label)) for record in training.boxed} == {("dog", "car")}
+    assert isinstance(images.read, ImageSet)
+    labels = [training.labels.names[images.read.records[i].image_label] for i in range(6)]
+    assert labels == ["car", "poodle", "poodle", "poodle", "terrier", "terrier"]
+    assert training.defects == ()
+
+
+def test_what_a_training_is_taught(joint):
+    training = read_training(joint)
+    taught = training.supervision()
+    assert names(training.labels, taught.boxes) == ["dog", "car"]
+    assert names(training.labels, taught.images) == ["poodle", "terrier", "car"]
+
+
+def test_boxes_that_are_ignored_teach_nothing(zoo):
+    training = read_training(change(zoo, names={"car": ""}))
+    assert names(training.labels, training.supervision().boxes) == ["dog"]
+    assert {tuple(record.boxes.ignore) for record in training.boxed} == {(False, True)}
+    own = training.sources[0].read.classes
+    assert [(each.name, each.node is None) for each in own] == [("hound", False), ("car", True)]
+
+
+def test_an_epoch_is_a_pass_over_the_first_source(joint, zoo):
+    assert read_training(joint).epoch == 4 * 3
+    values = yaml.safe_load((zoo / "joint.yaml").read_text())
+    (zoo / "turned.yaml").write_text(yaml.safe_dump(values | {"sources": values["sources"][::-1]}))
+    assert read_training(load_dataset_config(zoo / "turned.yaml")).epoch == 6 * 3 / 2
+
+
+def test_the_stream_has_the_shares(joint):
+    stream = read_training(joint).stream(seed=0)
+    assert (stream.counts, stream.shares) == ((4, 6), (1, 2))
+
+
+def test_a_single_data_set_is_a_source_of_its_own(zoo):
+    config = load_dataset_config(zoo / "boxes.yaml")
+    training = read_training(config)
+    assert len(training.sources) == 1
+    assert training.epoch == len(training.boxed) == 4
+    assert training.labels.is_flat
+    assert training.dataset == config
+    assert training.supervision().images == ()
+
+
+def test_what_is_written_out_reads_the_same_from_anywhere(zoo, tmp_path, monkeypatch):
+    monkeypatch.chdir(zoo)
+    values = yaml.safe_load((zoo / "joint.yaml").read_text())
+    values["labels"]["tree"] = "zoo.txt"
+    values["val"] = {"dataset": "boxes", "names": {"hound": "cat"}}
+    (zoo / "boxes" / "classes.txt").write_text("hound\ncar\n")
+    (zoo / "joint.yaml").write_text(yaml.safe_dump(values))
+    first = read_training(load_dataset_config("joint.yaml"))
+    monkeypatch.chdir(tmp_path.parent)
+    config = Config.model_validate({"data": {"dataset": yaml.safe_load(dump(first.dataset))}})
+    assert config.data.dataset == first.dataset
+    again = read_training(load_dataset_config(config.data.dataset))
+    assert again.dataset == first.dataset
+    assert again.supervision() == first.supervision()
+    assert [record.path for record in again.boxed] == [record.path for record in first.boxed]
+    scored, split = to_score(config.data.dataset, "train")
+    assert names(again.labels, read_annotations(scored, split).records[0].boxes.label) == ["cat", "car"]
+
+
+def test_written_out_sources_say_their_classes(joint):
+    written = read_training(joint).dataset
+    assert isinstance(written, JointConfig)
+    assert [part.dataset.classes for part in written.sources] == [("hound", "car"), ()]
+
+
+# --- labels of sources
+
+
+def test_a_map_and_names_of_a_source(zoo):
+    (zoo / "my.map").write_text("3\n7\n")  # cat, bus
+    mapped = read_training(change(zoo, map=str(zoo / "my.map")))
+    assert names(mapped.labels, mapped.supervision().boxes) == ["cat", "bus"]
+    named = read_training(change(zoo, map=str(zoo / "my.map"), names={"hound": "n1"}))
+    assert sorted(names(named.labels, named.supervision().boxes)) == ["bus", "poodle"]
+    again = read_training(named.dataset)
+    assert again.supervision() == named.supervision()
+
+
+def test_a_map_that_a_data_set_has_for_another_tree_does_not_count(zoo):
+    (zoo / "my.map").write_text("3\n7\n")
+    (zoo / "other.txt").write_text("a\nb\nc\ncat\nd\ne\nf\nbus\n")
+    own = yaml.safe_load((zoo / "boxes.yaml").read_text())
+    own["labels"] = {"tree": str(zoo / "other.txt"), "map": str(zoo / "my.map"), "classes": ["hound", "car"]}
+    (zoo / "boxes.yaml").write_text(yaml.safe_dump(own))
+    training = read_training(load_dataset_config(zoo / "joint.yaml"))
+    assert names(training.labels, training.supervision().boxes) == ["dog", "car"]  # by name and alias
+    own["labels"]["tree"] = str(zoo / "zoo.txt")
+    (zoo / "boxes.yaml").write_text(yaml.safe_dump(own))
+    training = read_training(load_dataset_config(zoo / "joint.yaml"))
+    assert names(training.labels, training.supervision().boxes) == ["cat", "bus"]
+
+
+def test_names_beside_the_map_are_kept_from_the_data_set_itself(zoo):
+    own = yaml.safe_load((zoo / "boxes.yaml").read_text())
+    own["labels"] = {"tree": str(zoo / "zoo.txt"), "names": {"hound": "cat", "car": "bus"}, "classes": ["hound", "car"]}
+    (zoo / "boxes.yaml").write_text(yaml.safe_dump(own))
+    training = read_training(change(zoo, names={"car": "car"}))
+    assert names(training.labels, training.supervision().boxes) == ["cat", "car"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        (
+            {"names": {"hound": "wolf"}},
+            DataError,
+            "data set boxes: 1 class finds no node in .*: hound .named 'wolf', no",
+        ),
+        ({"names": {"hund": "dog"}}, ConfigError, "data set boxes: labels.names: hund: it has no such class"),
+        ({"map": "short.map"}, DataError, r"short\.map: 1 lines for the 2 classes of the data set boxes"),
+        ({"map": "high.map"}, DataError, r"high\.map:2: node must be a whole number, 0 to 7, not '8'"),
+        ({"map": "gone.map"}, DataError, r"^gone\.map: no such file, neither here nor below \$YOLO9K_DATA"),
+        ({"split": "extra"}, ConfigError, "data set boxes: no split 'extra'; it has train, val"),
+    ],
+)
+def test_bad_labels_are_one_line(zoo, monkeypatch, changes, error, message):
+    monkeypatch.chdir(zoo)
+    (zoo / "short.map").write_text("1\n")
+    (zoo / "high.map").write_text("1\n8\n")
+    with pytest.raises(error, match=message) as caught:
+        read_training(change(zoo, **changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_classes_without_a_node_can_be_left_out(zoo):
+    (zoo / "kinds" / "wolf").mkdir()
+    (zoo / "kinds" / "wolf" / "1.png").touch()
+    with pytest.raises(DataError, match=r"data set kinds: 1 class finds no node in .*zoo.txt: wolf; make them names"):
+        read_training(load_dataset_config(zoo / "joint.yaml"))
+    training = read_training(change(zoo, source=1, on_unknown="skip"))
+    assert len(training.sources[1].read.records) == 6
+    assert [d.message for d in training.defects] == [f"1 class finds no node in {zoo / 'zoo.txt'}: wolf; left out"]
+    training = read_training(change(zoo, source=1, names={"wolf": ""}))
+    assert len(training.sources[1].read.records) == 6
+    assert training.defects == ()
+
+
+def test_left_out_boxes_are_neither_learnt_nor_background(zoo):
+    training = read_training(change(zoo, names={"hound": "wolf"}, on_unknown="skip"))
+    assert {tuple(record.boxes.ignore) for record in training.boxed} == {(True, False)}
+
+
+# --- folders and other commands
+
+
+def test_a_folder_with_splits(zoo):
+    (zoo / "imagenet" / "train" / "poodle").mkdir(parents=True)
+    (zoo / "imagenet" / "val" / "poodle").mkdir(parents=True)
+    assert image_folder(zoo / "imagenet").splits == {"train": ("train",), "val": ("val",)}
+    plain = image_folder(zoo / "kinds")
+    assert (plain.kind, plain.splits, plain.name) == ("folder", {"train": (".",)}, "kinds")
+
+
+def test_what_is_scored(joint, zoo):
+    scored, split = to_score(joint, "val")
+    assert split == "val"
+    read = read_annotations(scored, split)
+    assert len(read.records) == 2
+    assert names(read.labels, read.records[0].boxes.label) == ["dog", "car"]
+    values = yaml.safe_load((zoo / "joint.yaml").read_text())
+    for split, message in (("train", None), ("foo", "no split 'foo'; it has train, val")):
+        values["val"] = {"dataset": "boxes.yaml", "split": split}
+        (zoo / "changed.yaml").write_text(yaml.safe_dump(values))
+        changed = load_dataset_config(zoo / "changed.yaml")
+        if message is None:
+            assert to_score(changed, "val")[1] == "train"
+        else:
+            with pytest.raises(ConfigError, match=message):
+                to_score(changed, "val")
+    single_set = load_dataset_config(zoo / "boxes.yaml")
+    assert to_score(single_set, "test") == (single_set, "test")
+
+
+def test_boxes_alone(joint, zoo):
+    assert [record.path.name for record in read_boxed(joint, "train")] == ["0.png", "1.png", "2.png", "3.png"]
+    assert len(read_boxed(joint, "val")) == 2
+    assert len(read_boxed(load_dataset_config(zoo / "boxes.yaml"), "val")) == 2
+
+
+def test_one_at_a_time(joint, zoo):
+    boxes = load_dataset_config(zoo / "boxes.yaml")
+    assert single(boxes) is boxes
+    with pytest.raises(
+        ConfigError, match=r"^joint: a joint data set is looked at by its sources, one by one: boxes, .*kinds$"
+    ):
+        single(joint)
+
+
+# --- what data sets say about a tree
+
+
+def test_coverage_counts_labels_and_lists_what_has_no_node(joint, zoo):
+    (zoo / "kinds" / "wolf").mkdir()
+    (zoo / "kinds" / "wolf" / "1.png").touch()
+    tree = open_tree(zoo / "zoo.txt")
+    boxes, images = cover(joint, str(zoo / "zoo.txt"), tree)
+    assert (boxes.images, boxes.pictures, boxes.classes, boxes.lost) == (False, 4, 2, {})
+    assert {tree.names[i]: int(n) for i, n in enumerate(boxes.counts) if n} == {"dog": 4, "car": 4}
+    assert (images.images, images.pictures, images.classes, images.lost) == (True, 7, 4, {"wolf": "no node"})
+    assert {tree.names[i]: int(n) for i, n in enumerate(images.counts) if n} == {"poodle": 3, "terrier": 2, "car": 1}
+    assert images.to_dict()["count"] == 6
+
+
+def test_coverage_of_one_data_set_by_names(zoo):
+    other = zoo / "other.txt"
+    other.write_text("hound\nbike\n")
+    (found,) = cover(load_dataset_config(zoo / "boxes.yaml"), str(other), open_tree(other))
+    assert found.counts.tolist() == [4, 0]
+    assert found.lost == {"car": "no node"}
+    labels = TreeLabels(tree=str(zoo / "zoo.txt"), names={"car": "bike"}, classes=("hound", "car"))
+    config = load_dataset_config(zoo / "boxes.yaml")
+    assert isinstance(config, DatasetConfig)
+    (found,) = cover(config.model_copy(update={"labels": labels}), str(other), open_tree(other))
+    assert found.counts.tolist() == [4, 4]

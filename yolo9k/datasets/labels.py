@@ -1,0 +1,93 @@
+"""From a data set's own classes to nodes of a label tree. What finds no node is told, never guessed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from yolo9k.config.schema import TreeLabels
+from yolo9k.datasets.records import OwnClass
+from yolo9k.errors import ConfigError, DataError
+from yolo9k.samples import BoxLabels
+from yolo9k.wordtree import WordTree
+from yolo9k.wordtree.tree import describe
+
+MOST_NAMED = 100  # classes in one message
+NO_NODE = "no node"
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The node of each class, none for those that are left out; `lost` are classes that find none, and why."""
+
+    nodes: tuple[int | None, ...]
+    lost: Mapping[str, str]
+
+
+def place_classes(
+    own: Sequence[str], labels: TreeLabels, tree: WordTree, mapped: Sequence[int] | None, title: str
+) -> Placed:
+    """Find the nodes of the classes of the data set `title`.
+
+    `mapped`: the nodes of its `.map`; without one a class is looked for by its name. `labels.names` comes before both.
+    Raises `DataError` for a map of another length, `ConfigError` where `labels.names` speaks of other classes.
+    """
+    if mapped is not None and len(mapped) != len(own):
+        raise DataError(
+            f"{labels.map}: {len(mapped)} lines for the {len(own)} classes of the data set {title} ({describe(own)})"
+        )
+    known = set(own)
+    strange = [name for name in labels.names if name not in known]
+    if strange:
+        raise ConfigError(
+            f"data set {title}: labels.names: {describe(strange)}: it has no such class; there are {describe(own)}"
+        )
+    nodes: list[int | None] = []
+    lost: dict[str, str] = {}
+    for number, name in enumerate(own):
+        wanted = labels.names.get(name)
+        if wanted is None and mapped is not None:
+            nodes.append(mapped[number])
+            continue
+        found = () if wanted == "" else tree.candidates(name if wanted is None else wanted)
+        if wanted != "" and len(found) != 1:
+            lost[name] = _reason(wanted, found, tree)
+        nodes.append(found[0] if len(found) == 1 else None)
+    return Placed(tuple(nodes), lost)
+
+
+def _reason(wanted: str | None, found: Sequence[int], tree: WordTree) -> str:
+    said = "" if wanted is None else f"named {wanted!r}, "
+    return said + (f"several nodes: {', '.join(tree.ids[node] for node in found)}" if found else NO_NODE)
+
+
+def complaint(lost: Mapping[str, str], tree: str) -> str:
+    """What is wrong with classes that find no node, in one line."""
+    named = [name if reason == NO_NODE else f"{name} ({reason})" for name, reason in lost.items()]
+    classes = "1 class finds" if len(lost) == 1 else f"{len(lost)} classes find"
+    return f"{classes} no node in {tree}: {describe(named, MOST_NAMED)}"
+
+
+def ways_out(lost: Mapping[str, str]) -> str:
+    """What can be done about classes that find no node."""
+    return (
+        f"make them names or aliases in the taxonomy, or say what they are with `names: {{{next(iter(lost))}: ID}}` "
+        f"('' leaves a class out), or leave all of them out with `on_unknown: skip`"
+    )
+
+
+def to_nodes(boxes: BoxLabels, nodes: Sequence[int | None]) -> BoxLabels:
+    """Boxes with labels that are classes, as boxes with labels that are nodes.
+
+    A box of a class that is left out becomes an ignored box (of node 0).
+    """
+    node = np.array([-1 if node is None else node for node in nodes], np.int64)[boxes.label]
+    return BoxLabels(boxes.xyxy, np.maximum(node, 0), boxes.ignore | (node < 0))
+
+
+def own_classes(
+    names: Sequence[str], nodes: Sequence[int | None], category_ids: Sequence[int] | None = None
+) -> tuple[OwnClass, ...]:
+    """The classes of a data set with their nodes, and with COCO's numbers where they have some."""
+    numbers = category_ids or (None,) * len(names)
+    return tuple(OwnClass(*each) for each in zip(names, nodes, numbers, strict=True))
