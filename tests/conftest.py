@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from yolo9k.wordtree import WordTree
 
@@ -41,19 +42,61 @@ def shared() -> Callable[..., Path]:
     return find
 
 
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing that a test lists or fetches stays on the machine."""
+    before = os.environ.get("YOLO9K_CACHE")
+    os.environ["YOLO9K_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    os.environ.pop("YOLO9K_CACHE")
+    if before is not None:
+        os.environ["YOLO9K_CACHE"] = before
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Path:
+    """A folder with `zoo.txt` (a taxonomy), `boxes.yaml` (hounds and cars: 4 pictures to train on, 2 to look at),
+    `kinds/` (class folders: 3 pictures of a poodle, 2 of a terrier, 1 of a car), and `joint.yaml` of it all.
+    """
+    rng = np.random.default_rng(0)
+
+    def draw(name: str) -> None:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (48, 64, 3), np.uint8)).save(path)
+
+    (tmp_path / "zoo.txt").write_text(
+        "animal\n  dog (hound)\n    poodle [n1]\n    terrier\n  cat\nvehicle\n  car\n  bus\n"
+    )
+    for split, count in (("train", 4), ("val", 2)):
+        for number in range(count):
+            draw(f"boxes/{split}/{number}.png")
+            (tmp_path / "boxes" / split / f"{number}.txt").write_text("0 .3 .4 .4 .5\n1 .7 .6 .4 .3\n")
+    for kind, count in (("poodle", 3), ("terrier", 2), ("car", 1)):
+        for number in range(count):
+            draw(f"kinds/{kind}/{number}.png")
+    (tmp_path / "boxes.yaml").write_text(
+        f"kind: yolo\nroot: {tmp_path / 'boxes'}\nsplits: {{train: [train], val: [val]}}\nlabels: [hound, car]\n"
+    )
+    (tmp_path / "joint.yaml").write_text(
+        f"labels: {{tree: {tmp_path / 'zoo.txt'}}}\nsources:\n- {{dataset: boxes.yaml, use: boxes}}\n"
+        "- {dataset: kinds, use: images, share: 2}\n"
+    )
+    return tmp_path
+
+
 @pytest.fixture
 def random_tree() -> Callable[[int], WordTree]:
     """Trees that are random in depth and size of their groups, by a seed."""
 
     def grow(seed: int) -> WordTree:
         rng = np.random.default_rng(seed)
-        parents, waiting = [-1] * int(rng.integers(1, 4)), list(range(3))
+        parents = [-1] * int(rng.integers(2, 5))
+        waiting = list(range(len(parents)))
         while waiting and len(parents) < 40:
-            parent = waiting.pop(int(rng.integers(len(waiting))))
-            if parent < len(parents):
-                children = int(rng.integers(0, 5))
-                waiting += range(len(parents), len(parents) + children)
-                parents += [parent] * children
+            parent, children = waiting.pop(int(rng.integers(len(waiting)))), int(rng.integers(0, 5))
+            waiting += range(len(parents), len(parents) + children)
+            parents += [parent] * children
         ids = tuple(f"n{node}" for node in range(len(parents)))
         return WordTree(ids, ids, tuple(parents))
 

@@ -18,7 +18,7 @@ def record(xyxy, size_wh=(416, 416)):
     return Record(Path("a.png"), size_wh, BoxLabels.of(xyxy, [0] * len(xyxy)), "a")
 
 
-@pytest.mark.parametrize("name", ["yolov2", "yolov2-tiny", "yolov2-tiny-voc"])
+@pytest.mark.parametrize("name", ["yolov2", "yolov2-tiny", "yolov2-tiny-voc", "yolo9000"])
 def test_networks_by_name(name):
     config = load_config(None, [*SMALL, f"model.name={name}", "model.norm.momentum=0.5", "model.norm.eps=0.25"])
     network = build_network(config.model, LABELS)

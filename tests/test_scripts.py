@@ -48,9 +48,10 @@ def test_a_failed_installation_is_tried_again(checkout):
 
 
 def test_says_when_there_is_no_python(tmp_path):
-    script = f". {REPOSITORY / 'scripts/environment.sh'}; find_python"
+    script = f". {(REPOSITORY / 'scripts/environment.sh').as_posix()}; find_python"
     bash = shutil.which("bash")
-    found = subprocess.run([bash, "-c", script], env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    environment = {**os.environ, "PATH": str(tmp_path)}
+    found = subprocess.run([bash, "-c", script], env=environment, capture_output=True, text=True)
     assert found.returncode == 1
     assert "No Python 3.10 or newer was found" in found.stderr
 

@@ -14,7 +14,7 @@ from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.datasets.box_sizes import letterboxed_sizes
 from yolo9k.detection.loss import RegionLoss
 from yolo9k.errors import ConfigError
-from yolo9k.models.yolov2 import DetectionNetwork, yolov2, yolov2_tiny
+from yolo9k.models.yolov2 import DetectionNetwork, yolo9000, yolov2, yolov2_tiny
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.scores import LabelScores
 
@@ -36,6 +36,8 @@ def build_network(config: ModelConfig, labels: WordTree) -> Network:
     norm = config.norm.model_dump()
     if config.name == "yolov2":
         return yolov2(anchors, len(labels), width=config.width, passthrough=config.passthrough, **norm)
+    if config.name == "yolo9000":
+        return yolo9000(anchors, len(labels), width=config.width, **norm)
     last = 1024 if config.name == "yolov2-tiny-voc" else 512
     return yolov2_tiny(anchors, len(labels), width=config.width, last=last, **norm)
 

@@ -52,12 +52,16 @@ class BoxLabels:
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture with its labels: `image` uint8 (H, W, 3) RGB; box labels or one image label, not both."""
+    """One picture with its labels: `image` uint8 (H, W, 3) RGB; box labels or one image label, not both.
+
+    `unreadable`: the names of pictures that could not be read, in whose place it stands.
+    """
 
     image: np.ndarray
     boxes: BoxLabels
     name: str
     image_label: int | None = None
+    unreadable: tuple[str, ...] = ()
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -71,7 +75,7 @@ class Batch:
 
     `images` (B, 3, H, W), uint8 on the way and float in [0, 1] in the network (`normalised`);
     box labels: `image_index` (N,), `xyxy` (N, 4) pixels, `label` (N,), `ignore` (N,);
-    image labels: `labelled_image` (M,) which picture, `image_label` (M,) its node.
+    image labels: `labelled_image` (M,) which picture, `image_label` (M,) its node. `unreadable`: see `Sample`.
     """
 
     images: torch.Tensor
@@ -82,6 +86,7 @@ class Batch:
     labelled_image: torch.Tensor
     image_label: torch.Tensor
     names: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> "Batch":
@@ -98,6 +103,7 @@ class Batch:
             labelled_image=torch.tensor([i for i, _ in labelled], dtype=torch.int64),
             image_label=torch.tensor([label for _, label in labelled], dtype=torch.int64),
             names=tuple(s.name for s in samples),
+            unreadable=tuple(name for s in samples for name in s.unreadable),
         )
 
     def __len__(self) -> int:

@@ -8,6 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from yolo9k.cli.anchors import anchors
+from yolo9k.config import load_config
 from yolo9k.datasets.toy import write_toy
 from yolo9k.errors import ConfigError, DataError, EnvironmentFault
 
@@ -36,8 +37,6 @@ def test_prints_three_units_and_the_scores(dataset):
 
 
 def test_json_alone_on_standard_output(dataset):
-    result = run("--dataset", dataset, "-k", 2, "--size", 96, "--sweep", "1-2", "--plot", "/dev/null/a.png")
-    assert isinstance(result.exception, EnvironmentFault)
     result = run("--dataset", dataset, "-k", 2, "--size", "96x64", "--json", "-")
     numbers = json.loads(result.stdout)
     assert numbers["k"] == 2
@@ -82,12 +81,51 @@ def test_write_changes_the_config_and_warns_of_another_size(dataset, tmp_path):
     assert len(yaml.safe_load(config.read_text())["model"]["anchors"]) == 2
 
 
+SAME = [("anchors: auto", True), ("num_anchors: 2", False), ("num_anchors: 3", True), ("num_anchors: 3  # few", True)]
+
+
+@pytest.mark.parametrize(("model", "changes"), SAME)
+def test_write_keeps_the_number_of_anchors_true(dataset, tmp_path, model, changes):
+    config = tmp_path / "my.yaml"
+    config.write_text(f"model:\n  {model}\n")
+    result = run("--dataset", dataset, "-k", 2, "--write", config)
+    assert result.exit_code == 0, result.output
+    assert ("wrote model.anchors and model.num_anchors of" in result.output) == changes
+    written = load_config(config).model
+    assert (len(written.anchors), written.num_anchors) == (2, 2)
+    assert ("# few" in config.read_text()) == ("# few" in model)
+
+
+def test_write_sees_the_number_that_is_inherited(dataset, tmp_path):
+    config = tmp_path / "my.yaml"
+    config.write_text("extends: small.yaml\n")
+    assert run("--dataset", dataset, "-k", 5, "--write", config).exit_code == 0
+    assert load_config(config, ["model.anchors=auto"]).model.num_anchors == 5
+    assert config.read_text().startswith("extends: small.yaml\nmodel: {anchors: ")
+
+
+def test_targets_are_looked_at_before_the_work(tmp_path):
+    for option in ("--json", "--plot", "--write"):
+        result = run("--dataset", "not-looked-at", option, tmp_path)
+        assert isinstance(result.exception, EnvironmentFault)
+        assert str(result.exception) == f"{option} {tmp_path}: cannot be written: it is a folder, a file is needed"
+
+
+def test_write_takes_no_more_anchors_than_a_config(dataset, tmp_path):
+    config = tmp_path / "my.yaml"
+    config.write_text("model: {anchors: auto}\n")
+    result = run("--dataset", dataset, "-k", 40, "--write", config)
+    assert isinstance(result.exception, ConfigError)
+    assert str(result.exception) == f"--write {config}: -k 40: must be at most 32, not 40"
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
         (["--sweep", "9-1"], ConfigError, "--sweep 9-1: numbers of anchors rise"),
         (["--sweep", "a"], ConfigError, "write FIRST-LAST"),
-        (["--size", "100"], ConfigError, "multiples of 32"),
+        (["--size", "100"], ConfigError, "--size 100: width and height must be multiples of 32, not 100x100"),
+        (["--plot", "a.doc"], ConfigError, "--plot a.doc: allowed are .png, .jpg, .pdf, .svg, not '.doc'"),
         (["--split", "none"], ConfigError, "none"),
         (["--write", "none.yaml"], ConfigError, "none.yaml: no such file"),
         (["-k", "100"], DataError, "do not make 100 anchors"),
@@ -97,3 +135,9 @@ def test_says_what_is_wrong(dataset, arguments, error, says):
     result = run("--dataset", dataset, *arguments)
     assert isinstance(result.exception, error)
     assert says in str(result.exception)
+
+
+def test_anchors_of_a_joint_data_set_are_those_of_its_boxes(zoo):
+    result = run("--dataset", zoo / "joint.yaml", "-k", 2, "--size", 64)
+    assert result.exit_code == 0, result.output
+    assert "8 boxes: average IoU 1.0000" in result.output

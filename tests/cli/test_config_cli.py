@@ -54,7 +54,8 @@ def test_check(mine):
     result = run("check", mine)
     assert result.exit_code == 0
     assert "ok (config)" in result.stdout
-    assert "ok (data set)" in run("check", find("example-voc", dataset=True)).stdout
+    for name in ("example-voc", "yolo9000"):
+        assert "ok (data set)" in run("check", find(name, dataset=True)).stdout
 
 
 @pytest.mark.parametrize(

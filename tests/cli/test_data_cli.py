@@ -83,8 +83,31 @@ def test_make_config_writes_a_file_that_check_takes(folder, tmp_path):
     text = output("make", "config", folder, "-o", target, "--holdout", 0.4)
     assert f"wrote {target}" in text
     assert f"Next: yolo9k data check {target}" in text
-    assert "(40% of train)" in text
+    assert "val: 5 pictures, 5 boxes (held out of train)" in text
     assert "0 defects" in output("check", target)
+
+
+def test_make_config_of_one_picture_has_no_val(folder, tmp_path):
+    for path in folder.iterdir():
+        if path.stem not in ("0", "classes"):
+            path.unlink()
+    text = output("make", "config", folder, "-o", tmp_path / "one.yaml")
+    assert "  train: 1 picture, 1 box\n  no val split: training keeps its newest weights;" in text
+    assert "1 single picture" in output("check", tmp_path / "one.yaml")
+
+
+def test_targets_are_looked_at_before_the_work(folder, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    for arguments, place in (
+        (("check", "vok", "--json", tmp_path), "--json"),
+        (("check", "vok", "--plots", tmp_path / "file"), "--plots"),
+        (("check", "vok", "--augmented", 1, "--plots", tmp_path / "file"), "--plots"),
+        (("make", "config", tmp_path / "gone", "-o", tmp_path / "file" / "a.yaml"), "-o"),
+    ):
+        error = run(*arguments).exception
+        assert isinstance(error, EnvironmentFault)
+        assert str(error).startswith(f"{place} {arguments[-1]}: cannot be written: ")
+    assert (tmp_path / "file").read_text() == "kept"
 
 
 def test_make_config_replaces_nothing_unasked(folder, tmp_path):
@@ -147,7 +170,7 @@ def test_augmented_pictures_of_a_config(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     output("make", "config", folder, "-o", "pets.yaml")
     Path("train.yaml").write_text("data: {dataset: pets.yaml, size: 64x32, augment: {recipe: none}}\n")
-    assert "wrote plots/augmented.png" in output("check", "--augmented", 1, "--config", "train.yaml")
+    assert f"wrote {Path('plots/augmented.png')}" in output("check", "--augmented", 1, "--config", "train.yaml")
     with Image.open("plots/augmented.png") as picture:
         assert picture.getpixel((180, 40)) == (255, 255, 255)  # 64x32 leaves its cell white above
 
@@ -157,3 +180,38 @@ def test_a_data_set_must_be_named():
         error = run(*arguments).exception
         assert isinstance(error, ConfigError)
         assert "no data set is named" in str(error)
+
+
+def test_of_a_tree_only_labels_with_boxes_are_listed(zoo):
+    (zoo / "boxes.yaml").write_text(
+        f"kind: yolo\nroot: {zoo / 'boxes'}\nsplits: {{train: [train], val: [val]}}\n"
+        f"labels: {{tree: {zoo / 'zoo.txt'}, classes: [hound, car]}}\n"
+    )
+    listed = output("check", zoo / "boxes.yaml").partition("Classes")[2]
+    assert [line.split() for line in listed.splitlines()[2:4]] == [
+        ["dog", "4", "4", "2", "2"],
+        ["car", "4", "4", "2", "2"],
+    ]
+    assert "terrier" not in listed
+
+
+def test_a_joint_data_set_is_checked_by_its_sources(zoo):
+    error = run("check", zoo / "joint.yaml").exception
+    assert isinstance(error, ConfigError)
+    assert "joint: a joint data set is looked at by its sources, one by one: boxes, " in str(error)
+
+
+def test_pictures_of_a_joint_data_set_as_training_sees_them(zoo, tmp_path):
+    output("check", zoo / "joint.yaml", "--augmented", 4, "--plots", tmp_path / "plots")
+    with Image.open(tmp_path / "plots" / "augmented.png") as picture:
+        assert picture.size[0] > 300
+
+
+def test_the_list_has_joint_data_sets(tmp_path, monkeypatch):
+    monkeypatch.setenv("YOLO9K_DATA", str(tmp_path))
+    (tmp_path / "coco").mkdir()
+    for is_here in (False, True):
+        output("list", "--json", tmp_path / "list.json")
+        rows = {row["name"]: row for row in json.loads((tmp_path / "list.json").read_text())["datasets"]}
+        assert (rows["yolo9000"]["kind"], rows["yolo9000"]["here"]) == ("joint", is_here)
+        (tmp_path / "imagenet").mkdir(exist_ok=True)

@@ -199,7 +199,7 @@ def test_given_pictures_are_never_overwritten(run, photos):
 def test_targets_are_looked_at_before_the_work(run, photos, tmp_path, option):
     (tmp_path / "file").write_text("")
     result = run(photos / "a.png", option, tmp_path / "file" / "x", weights="not-looked-at")
-    assert f"{option} {tmp_path}/file/x: cannot be written" in error_of(result, EnvironmentFault)
+    assert f"{option} {tmp_path / 'file' / 'x'}: cannot be written" in error_of(result, EnvironmentFault)
 
 
 def test_out_is_a_folder(run, photos, tmp_path):

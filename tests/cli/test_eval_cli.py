@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from yolo9k.cli.evaluate import evaluate
 from yolo9k.config import load_config
-from yolo9k.errors import ConfigError
+from yolo9k.errors import ConfigError, EnvironmentFault
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
 
@@ -26,6 +26,7 @@ class OneBox:
     """Finds the one box, and records how it was loaded and called."""
 
     labels = WordTree.flat(["cat", "dog"])
+    supervision = None
     loaded: ClassVar[tuple] = ()
     settings: ClassVar[dict] = {}
 
@@ -135,3 +136,12 @@ def test_other_kinds_write_the_truth_beside_the_results(run, tmp_path):
     truth = json.loads((tmp_path / "results.truth.json").read_text())
     assert [category["id"] for category in truth["categories"]] == [1, 2]
     assert truth["annotations"][0]["bbox"] == pytest.approx([10, 10, 30, 30], abs=1e-3)
+
+
+@pytest.mark.parametrize("option", ["--json", "--results", "--plots"])
+def test_targets_are_looked_at_before_the_work(run, dataset, option):
+    OneBox.loaded = ()
+    result = run("--weights", "x.pt", "--dataset", dataset, option, dataset / "x")
+    assert isinstance(result.exception, EnvironmentFault)
+    assert f"{option} {dataset / 'x'}: cannot be written: {dataset} is a file" in str(result.exception)
+    assert OneBox.loaded == ()

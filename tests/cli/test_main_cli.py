@@ -29,6 +29,7 @@ def test_help_names_the_commands(yolo9k):
     assert code == 0
     for name in ("demo", "train", "eval", "detect", "anchors", "tree", "weights", "data", "config", "bench", "doctor"):
         assert name in out
+    assert "Exit codes: 0 done; 1 a bug; 2 wrong usage" in " ".join(out.split())
 
 
 def test_without_a_command_there_is_help(yolo9k):

@@ -88,6 +88,12 @@ def test_an_evaluation_may_show_its_own_bar(shown, tmp_path):
     assert "Scoring" in text.getvalue()
 
 
+def test_notes_are_no_markup(shown):
+    text = shown(terminal=False)
+    Screen().noted("[bold]mine is finished")
+    assert text.getvalue() == "[bold]mine is finished\n"
+
+
 def test_a_test_split_is_pointed_to(shown, tmp_path):
     text = shown(terminal=False)
     dataset = {"kind": "voc", "root": "x", "splits": {"train": ["a"], "test": ["b"]}}

@@ -40,7 +40,7 @@ def train(here, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["yolo9k", "train", *first, *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
             cli.main()
-        return (stopped.value.code or 0, *capsys.readouterr())
+        return (stopped.value.code or 0, *(text.replace(os.sep, "/") for text in capsys.readouterr()))
 
     return run
 
@@ -123,6 +123,24 @@ def test_starting_from_weights_is_told(train):
     assert "new: none; left out: none" in err
 
 
+def test_a_dry_run_takes_the_weights(train):
+    train("--name", "a", "--steps", 1)
+    code, _, err = train("--dry-run", "--weights", "runs/a")
+    assert code == 0
+    assert "from runs/a: " in err
+    assert train("--dry-run", "--weights", "nowhere.pt")[0] == 4
+
+
+def test_a_finished_run_says_so(train):
+    train("--name", "a")
+    code, _, err = train("--resume", "runs/a", config=None)
+    assert (code, err) == (0, "runs/a is finished: it has made all its 3 steps; ask for more to go on\n")
+    code, _, err = train("--resume", "runs/a", "--steps", 2, config=None)
+    assert (code, err) == (2, "error: runs/a: has made 3 steps, more than the 2 asked for\n")
+    code, _, err = train("--resume", "runs/a", "--batch", 0, config=None)
+    assert (code, err) == (2, "error: --batch 0: must be at least 1, not 0\n")
+
+
 def test_going_on_by_command(train):
     train("--name", "a")
     code, _, err = train("--resume", "runs/a", "--steps", 5, config=None)
@@ -137,19 +155,20 @@ def test_resume_takes_a_folder(train):
 
 
 BAD = [
-    (["--set", "train.lrr=1"], 2, "tiny.yaml: train.lrr: unknown key; did you mean train.lr?"),
+    (["--set", "train.lrr=1"], 2, "--set train.lrr=1: unknown key; did you mean train.lr?"),
     (["--set", "oops"], 2, "--set oops: write KEY=VALUE"),
     (["--set", "=3"], 2, "--set =3: write KEY=VALUE"),
     (["--set", "train.lr=[1"], 2, "--set train.lr=[1: the value is not YAML"),
     (["--set", "train.lr=2001-99-99"], 2, "the value is not YAML"),
-    (["--set", "train=5"], 2, "train: is a section, a mapping of keys to values, not 5"),
-    (["--set", "train.epochs=3"], 2, "train.epochs and steps: give one of them"),
+    (["--set", "train=5"], 2, "--set train=5: is a section with keys of its own (batch, "),
+    (["--set", "train.epochs=3"], 2, "--set train.epochs=3: train.epochs and steps: give one of them"),
     (["--name", "../x"], 2, "--name ../x: is the name of a folder inside --runs"),
-    (["--size", "100000"], 2, "data.size: width and height must be at most 8192, not 100000x100000"),
-    (["--size", "50"], 2, "data.size: width and height must be multiples of 32, not 50x50"),
-    (["--batch", "0"], 2, "train.batch: input should be greater than or equal to 1, not 0"),
-    (["--lr", "1e30"], 2, "train.lr: input should be less than or equal to 1000000"),
-    (["--patience", "3"], 2, "train.patience: needs evaluations while training, eval_every is 0"),
+    (["--size", "100000"], 2, "--size 100000: width and height must be at most 8192, not 100000x100000"),
+    (["--size", "50"], 2, "--size 50: width and height must be multiples of 32, not 50x50"),
+    (["--batch", "0"], 2, "--batch 0: must be at least 1, not 0"),
+    (["--lr", "1e30"], 2, "--lr 1e+30: must be at most 1000000, not 1e+30"),
+    (["--workers", "-1"], 2, "--workers -1: must be 'auto' or at least 0, not -1"),
+    (["--patience", "3"], 2, "--patience 3: needs evaluations while training, eval_every is 0"),
     (["--dataset", "nope"], 2, "nope: no such data set file, and none of that name in the catalogue"),
     (["--set", "data.augment.transforms=[{Nope: {}}]"], 2, "'Nope' is no transform of albumentations"),
     (["--set", "data.dataset={kind: voc, root: gone, splits: {train: [all]}}"], 3, "gone: no such folder"),
@@ -162,7 +181,7 @@ BAD = [
     (["--device", "nope"], 6, "device 'nope' is not here; there are cpu"),
     (["--device", "99"], 6, "device 'cuda:99' is not here; there are cpu"),
     (["--precision", "fp16"], 6, "train.precision: fp16 needs a GPU"),
-    (["--runs", "tiny.yaml"], 6, "tiny.yaml/tiny-toy: cannot be created: Not a directory"),
+    (["--runs", "tiny.yaml"], 6, "--runs tiny.yaml: cannot be written: it is a file, a folder is needed"),
 ]
 
 
@@ -183,6 +202,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(train, here, arguments, code, 
         (["--config", "nope"], 2, "nope: no such config file, and none of that name in the catalogue"),
         (["--resume", "nope"], 4, "nope/checkpoints/last.pt: no such checkpoint"),
         (["--resume", "nope", "--dataset", "toy"], 2, "--resume goes on with a run as it was"),
+        (["--resume", "nope", "--runs", "elsewhere"], 2, "--resume goes on with a run as it was"),
     ],
 )
 def test_bad_input_without_the_config(train, arguments, code, message):
@@ -207,13 +227,15 @@ def voc(folder, xmin="1"):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_picture_that_is_text(train, workers):
+def test_a_picture_that_is_text(train, here, workers):
     code, _, err = train("--set", voc(Path("cats")), "--workers", workers)
     assert code == 3
     (line,) = [line for line in err.splitlines() if line.startswith("error:")]
     assert "not a picture that can be read" in line
     assert ".jpg" in line
+    assert line.endswith("; yolo9k data check finds all that cannot be used")
     assert "Traceback" not in err
+    assert not list(here.glob("runs/*"))
 
 
 def test_text_in_a_coordinate(train):
@@ -240,6 +262,7 @@ def start(*arguments):
     return subprocess.Popen([script, "train", *map(str, arguments)], stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no signals to other processes")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_from_outside(train, number, code):
     process = start("--config", "tiny.yaml", "--steps", 10**6, "--workers", 1, "--name", "a")
@@ -321,3 +344,14 @@ def test_six_pictures_by_heart(train, here, monkeypatch, capsys):
     assert len(found["images"]) == 6
     boxes = sum(len(path.read_text().splitlines()) for path in Path("toy/labels/train").glob("*.txt"))
     assert sum(len(image["detections"]) for image in found["images"]) >= 0.8 * boxes
+
+
+def test_joint_training_from_the_command_line(train, zoo):
+    code, _, err = train("--dataset", zoo / "joint.yaml", "--name", "joint", "--set", "train.batch=3")
+    assert code == 0, err
+    assert "kinds: 6 pictures with image labels, 2 of 3 drawn" in err
+    assert "image" in err.partition("step 1 ")[2].partition("\n")[0]  # the loss of image labels
+    assert yaml.safe_load(Path("runs/joint/config.yaml").read_text())["data"]["dataset"]["sources"][1]["share"] == 2
+    code, _, err = train("--resume", "runs/joint", "--steps", "5", config="")
+    assert code == 0, err
+    assert "steps 3 to 5" in err

@@ -78,9 +78,63 @@ def test_check_counts_and_remarks(tree):
         (["show", "mine.txt", "--under", "wolf"], 3, "'wolf' is no label of this set"),
         (["build", "--taxonomy", "mine.txt", "-o", "mine.txt/x"], 6, "mine.txt/x.tree: cannot be written"),
         (["check", "gone.tree"], 3, "gone.tree: no such file"),
+        (["check", "gone.tree", "--json", "."], 6, "--json .: cannot be written: it is a folder, a file is needed"),
     ],
 )
 def test_mistakes_are_one_line(tree, arguments, code, message):
     found, _, err = tree(*arguments)
     assert (found, err.count("\n")) == (code, 1)
     assert message in err
+
+
+def test_check_says_what_data_sets_teach(tree, zoo):
+    (zoo / "kinds" / "wolf").mkdir()
+    (zoo / "kinds" / "wolf" / "1.png").touch()
+    code, out, err = tree("check", zoo / "zoo.txt", "--dataset", zoo / "joint.yaml", "--json", "facts.json")
+    assert code == 0, err
+    facts = json.loads(Path("facts.json").read_text())
+    assert facts["labels"] == {
+        "boxed": ["animal", "vehicle", "dog", "car"], "image labels only": ["n1", "terrier"], "unseen": ["cat", "bus"],
+    }  # fmt: skip
+    boxes, images = facts["datasets"]
+    assert boxes == {
+        "name": "boxes", "split": "train", "labels": "boxes", "pictures": 4, "count": 8, "classes": 2, "nodes": 2,
+        "lost": {},
+    }  # fmt: skip
+    assert (images["labels"], images["count"], images["lost"]) == ("images", 6, {"wolf": "no node"})
+    for line in (
+        "boxed: 4 of 8 labels: animal, vehicle, dog, car",
+        "image labels only: 2 of 8 labels: poodle, terrier",
+        "unseen: 2 of 8 labels: cat, bus",
+        "kinds: wolf: no node",
+    ):
+        assert line in out
+
+
+def test_check_joins_data_sets(tree, zoo):
+    (zoo / "kinds.yaml").write_text(f"kind: folder\nroot: {zoo}\nsplits: {{train: [kinds]}}\n")
+    arguments = ("--dataset", zoo / "boxes.yaml", "--dataset", zoo / "kinds.yaml", "--json", "-")
+    code, out, _ = tree("check", zoo / "zoo.txt", *arguments)
+    assert code == 0
+    assert [each["name"] for each in json.loads(out)["datasets"]] == ["boxes", "kinds"]
+    assert json.loads(out)["labels"]["image labels only"] == ["n1", "terrier"]
+
+
+def test_check_lists_the_first_of_many(tree, tmp_path):
+    (tmp_path / "many.txt").write_text("".join(f"label{i}\n" for i in range(30)))
+    for number in range(25):
+        (tmp_path / "many" / f"class{number:02d}").mkdir(parents=True)
+        (tmp_path / "many" / f"class{number:02d}" / "1.png").touch()
+    (tmp_path / "many.yaml").write_text(f"kind: folder\nroot: {tmp_path}\nsplits: {{train: [many]}}\n")
+    code, out, _ = tree("check", "many.txt", "--dataset", "many.yaml")
+    assert code == 0
+    assert f"unseen: 30 of 30 labels: {', '.join(f'label{i}' for i in range(10))}, …" in out
+    assert "many: class09: no node" in out
+    assert "class10" not in out
+    assert "many: … 25 classes without a node in all" in out
+
+
+def test_check_with_a_data_set_that_is_not_there(tree, zoo):
+    code, _, err = tree("check", zoo / "zoo.txt", "--dataset", "nowhere")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "nowhere: no such data set" in err

@@ -161,8 +161,9 @@ def test_download_without_a_clear_wish(weights, arguments, says):
 
 def test_verify_without_anything_there(weights, cache):
     assert weights("verify") == (0, f"no weights in {cache}; see: yolo9k weights list\n", "")
-    code, out, _ = weights("verify", "yolov2")
-    assert (code, out.count("missing")) == (0, 2)
+    code, out, err = weights("verify", "yolov2")
+    assert (code, out.count("missing")) == (4, 2)
+    assert err == "error: yolov2: 2 of 2 files are not here; fetch them: yolo9k weights download yolov2\n"
 
 
 def test_verify_what_is_there(weights):
@@ -259,21 +260,26 @@ def test_inspect_with_a_cfg_says_what_the_file_holds_of_each_layer(weights, net)
     assert code == 0
     assert "layers: 2 of 2 whole" in out
     assert "leftover bytes: 0" in out
+    assert "fits the cfg: yes\n" in out
     assert "layers.0.conv" in out
     assert "4x3x3x3" in out
 
 
 @pytest.mark.parametrize(
-    ("more", "holds", "layers", "leftover"),
+    ("more", "holds", "fits", "leftover"),
     [
-        (0, ["whole", "whole"], "2 of 2 whole", 0),
-        (3, ["whole", "whole"], "2 of 2 whole", 12),
-        (-NUMBERS[1], ["whole", "missing"], "1 of 2 whole", 0),
-        (-1, ["whole", f"{4 * NUMBERS[1] - 4} of {4 * NUMBERS[1]} bytes"], "1 of 2 whole", 0),
-        (-NUMBERS[1] - 1, [f"{4 * NUMBERS[0] - 4} of {4 * NUMBERS[0]} bytes", "missing"], "0 of 2 whole", 0),
+        (0, ["whole", "whole"], "yes", 0),
+        (3, ["whole", "whole"], "no, it is longer than the network", 12),
+        (-NUMBERS[1], ["whole", "missing"], "yes, as a partial file", 0),
+        (-1, ["whole", f"{4 * NUMBERS[1] - 4} of {4 * NUMBERS[1]} bytes"], "no, it ends inside layers.1.conv", 0),
+        (
+            -NUMBERS[1] - 1, [f"{4 * NUMBERS[0] - 4} of {4 * NUMBERS[0]} bytes", "missing"],
+            "no, it ends inside layers.0.conv", 0,
+        ),
+        (-sum(NUMBERS), ["missing", "missing"], "no, it has no layer", 0),
     ],
-)
-def test_inspect_as_json_says_what_is_left_over_or_missing(weights, net, tmp_path, more, holds, layers, leftover):
+)  # fmt: skip
+def test_inspect_as_json_says_what_is_left_over_or_missing(weights, net, tmp_path, more, holds, fits, leftover):
     content = net.read_bytes()
     net.write_bytes((content + bytes(99))[: len(content) + 4 * more])
     code, out, err = weights("inspect", net, "--cfg", net.with_suffix(".cfg"), "--json", "-")
@@ -286,7 +292,8 @@ def test_inspect_as_json_says_what_is_left_over_or_missing(weights, net, tmp_pat
     assert weights("inspect", net, "--json", tmp_path / "a.json")[0] == 0
     assert json.loads((tmp_path / "a.json").read_text())["layers"] == []
     counted = json.loads(out)
-    assert layers in err
+    assert f"layers: {holds.count('whole')} of 2 whole" in err
+    assert counted["fits the cfg"] == fits
     assert counted["version"] == "0.2.3"
 
 
@@ -324,6 +331,20 @@ def test_inspect_of_what_is_no_weights_file_is_one_line(weights, net, content, s
     assert says in err
 
 
+@pytest.mark.parametrize("command", [("inspect",), ("convert", "out.pt")])
+def test_a_mistake_in_a_cfg_is_a_warning_or_with_strict_an_error(weights, net, tmp_path, caplog, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    cfg = tmp_path / "other.cfg"
+    cfg.write_text(CFG.replace("size=3", "size=3\nsise=5"))
+    name, *target = command
+    caplog.clear()
+    assert weights(name, net, *target, "--cfg", cfg)[0] == 0
+    (warning,) = caplog.messages
+    assert warning == f"{cfg}:9: [convolutional] sise: unknown option, Darknet does not read it"
+    assert weights(name, net, *target, "--cfg", cfg, "--strict") == (4, "", f"error: {warning}\n")
+    assert weights(name, net, *target, "--cfg", net.with_suffix(".cfg"), "--strict")[0] == 0
+
+
 def test_inspect_with_a_wrong_cfg_is_one_line(weights, net, own):
     net.with_suffix(".cfg").write_text(CFG.replace("filters=16", "filters=17"))
     code, _, err = weights("inspect", net, "--cfg", net.with_suffix(".cfg"))
@@ -348,6 +369,8 @@ def test_convert_to_a_checkpoint_and_back_is_the_same_file(weights, net, tmp_pat
     assert (code, out.splitlines()) == (0, [f"wrote {again.with_suffix(s)}" for s in (".weights", ".cfg", ".names")])
     assert again.read_bytes() == net.read_bytes()
     assert again.with_suffix(".cfg").read_text() == CFG
+    assert weights("convert", tmp_path / "net.pt", tmp_path / f"again.conv.{layers}")[0] == 0
+    assert (tmp_path / f"again.conv.{layers}").read_bytes() == net.read_bytes()
     assert again.with_suffix(".names").read_text() == "a\nb\nc\n"
 
 
@@ -357,6 +380,19 @@ def test_convert_writes_a_run_for_darknet(weights, own, tmp_path):
     assert net.labels.names == ("red cell", "white cell")
     assert net.origin.blocks == 9
     assert net.cfg.size_wh == (64, 64)
+
+
+def test_convert_says_what_it_changed_in_the_cfg_of_a_tree(weights, net, tmp_path):
+    net.with_suffix(".cfg").write_text(CFG + "tree=data/my.tree\n")
+    code, out, err = weights("convert", net, tmp_path / "net.pt")
+    assert (code, out) == (4, "")
+    assert err == f"error: {net}: the label tree of its cfg, data/my.tree, is not here; name it (--tree)\n"
+    (tmp_path / "a.tree").write_text("animal -1\ncat 0\ndog 0\n")
+    assert weights("convert", net, tmp_path / "net.pt", "--tree", tmp_path / "a.tree")[0] == 0
+    code, out, _ = weights("convert", tmp_path / "net.pt", tmp_path / "b.weights")
+    assert code == 0
+    assert f"wrote {tmp_path / 'b.cfg'} (tree=b.tree, where it was tree=data/my.tree)\n" in out
+    assert (tmp_path / "b.weights").read_bytes() == net.read_bytes()
 
 
 def test_convert_of_a_model_of_the_catalogue_fetches_it(weights, server):
@@ -372,7 +408,8 @@ def test_convert_of_a_model_of_the_catalogue_fetches_it(weights, server):
         ("yolov3", "a.pt", 4, "yolov3: no such file or run, and no model of the catalogue; did you mean yolov2?"),
         ("bare.weights", "a.pt", 4, "a Darknet file needs its cfg; name it with --cfg"),
         ("short.weights", "a.pt", 4, "layers.0.conv does not fit: it needs"),
-        ("net.weights", "a.cfg", 4, "name them e.g. a.weights"),
+        ("net.weights", "a.cfg", 2, "a.cfg: the name must end in .pt for a checkpoint, in .weights for Darknet"),
+        ("net.weights", "a", 2, "a: the name must end in .pt"),
         ("net.weights", "net.cfg/a.pt", 6, "checkpoint cannot be written"),
         ("net.weights", "net.cfg/a.weights", 6, "cannot be written"),
     ],

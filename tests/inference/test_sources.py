@@ -52,7 +52,7 @@ def test_file_addresses(folder):
     odd = folder / "a%20b c.png"
     odd.write_bytes((folder / "b.png").read_bytes())
     assert names(folder, odd.as_uri()) == ["a%20b c.png"]
-    assert names(folder, f"file://localhost{folder}/b.png") == ["b.png"]
+    assert names(folder, (folder / "b.png").as_uri().replace("file://", "file://localhost")) == ["b.png"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The `yolo9k` command: what a person types, parsed; one line for an error, and its exit code."""
 
+import logging
 import sys
 from typing import Annotated, Any
 
@@ -11,10 +12,15 @@ from yolo9k.errors import ConfigError, Yolo9kError
 
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # click's, which typer brings under another name
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 a bug; 2 wrong usage, a wrong config or a name that is not known; 3 data that are missing "
+    "or wrong; 4 weights, checkpoints, downloads; 5 training diverged; 6 the machine: disk, memory, device, a place "
+    "that cannot be written; 130 Ctrl-C, 143 SIGTERM."
+)
 
 app = typer.Typer(
     name="yolo9k",
-    help="Train, evaluate and run YOLOv2 and YOLO9000 detectors.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -49,6 +55,7 @@ def _options(
 
 def main() -> None:
     """Run the command; an error that a user can mend is one line and its documented exit code."""
+    logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)
     try:
         code = app(prog_name="yolo9k", standalone_mode=False)
         if code == INTERRUPTED:  # what typer makes of Ctrl-C

@@ -9,43 +9,54 @@ from rich.console import Console
 from rich.table import Table
 
 from yolo9k.cli.console import err, out, table, track, write_json
+from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError
 
 if TYPE_CHECKING:
     from yolo9k.anchors import Anchors
 
+DEFAULT_PLOT = Path("anchors.png")  # of a sweep
+PLOT_FORMATS = (".png", ".jpg", ".pdf", ".svg")
+
 
 def anchors(
-    dataset: Annotated[str, typer.Option(help="A catalogue name, a config file, or a folder.")],
+    dataset: Annotated[
+        str, typer.Option(help="A data set: a name of `yolo9k data list`, a data set config, or a folder.")
+    ],
     split: Annotated[str, typer.Option(help="The split whose boxes are clustered.")] = "train",
     k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many anchors.")] = 5,
     size: Annotated[str, typer.Option(help="Pictures are letterboxed to this: N or WIDTHxHEIGHT.")] = "416",
-    stride: Annotated[int, typer.Option(min=1, help="Pixels of one grid cell.")] = 32,
+    stride: Annotated[int, typer.Option(min=1, help="Pixels of one grid cell; 32 for all models here.")] = 32,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same anchors.")] = 0,
     sweep: Annotated[str, typer.Option(help="Also cluster for these numbers of anchors, e.g. 1-15.")] = "",
     plot: Annotated[Path | None, typer.Option(help="Draw boxes, anchors and the sweep into this file.")] = None,
-    write: Annotated[Path | None, typer.Option(help="Set model.anchors in this config file.")] = None,
-    json: Annotated[str, typer.Option(help="Write the numbers to this file; - is standard output.")] = "",
+    write: Annotated[Path | None, typer.Option(help="Set model.anchors in this training config.")] = None,
+    json: Annotated[str, typer.Option(help="Write the numbers to this JSON file; - is standard output.")] = "",
 ) -> None:
     """Cluster box sizes into anchors: k-means with the distance 1 - IoU.
 
-    With --sweep the picture goes to anchors.png where --plot names no other file.
+    With --sweep the picture goes to anchors.png where --plot names no other file. --write changes model.anchors, and
+    model.num_anchors where that is another number; all else in the file stays, comments too.
 
     Example: yolo9k anchors --dataset voc -k 5 --sweep 1-15 --plot anchors.png --write my.yaml
     """
     from yolo9k.anchor_plots import save_plot
     from yolo9k.anchors import cluster, suspicions
     from yolo9k.anchors import sweep as cluster_each
-    from yolo9k.config import load_config
-    from yolo9k.config.editing import write_value
+    from yolo9k.config import Override, load_config
+    from yolo9k.config.editing import write_values
     from yolo9k.datasets.box_sizes import letterboxed_sizes
+    from yolo9k.datasets.joint import read_boxed
     from yolo9k.datasets.make import open_dataset
-    from yolo9k.datasets.read import read_annotations
 
     numbers = _range(sweep)
-    size_wh = load_config(None, [f"data.size={size}"]).data.size
-    warnings = _size_warnings(write, size_wh) if write else []
-    records = read_annotations(open_dataset(dataset, track), split, track=track).records
+    picture = plot or (DEFAULT_PLOT if numbers else None)
+    check_outputs(files={"--plot": picture, "--write": write, "--json": json})
+    if picture:
+        _check_format(picture)
+    size_wh = load_config(None, [Override("data.size", size, f"--size {size}")]).data.size
+    warnings = _warnings(write, size_wh, k) if write else []
+    records = read_boxed(open_dataset(dataset, track), split, track=track)
     sizes_wh = letterboxed_sizes(records, size_wh, stride)
     found = cluster(sizes_wh, k, seed, track)
     curve = cluster_each(sizes_wh, numbers, seed, track)
@@ -55,13 +66,13 @@ def anchors(
     _print(say, found, curve, len(sizes_wh), size_wh, stride)
     for warning in warnings + suspicions(found.wh, grid_wh):
         err.print(f"warning: {warning}", style="yellow", markup=False)
-    if plot or curve:
-        picture = plot or Path("anchors.png")
+    if picture:
         save_plot(picture, sizes_wh, found, grid_wh, curve)
         say.print(f"wrote {picture}", markup=False)
     if write:
-        write_value(write, "model", "anchors", found.rounded())
-        say.print(f"wrote model.anchors of {write}", markup=False)
+        values = {"anchors": found.rounded(), **_changed_number(write, len(found))}
+        write_values(write, "model", values)
+        say.print(f"wrote {' and '.join(f'model.{key}' for key in values)} of {write}", markup=False)
     if json:
         write_json(json, _as_json(found, curve, size_wh, stride))
 
@@ -79,16 +90,28 @@ def _range(text: str) -> list[int]:
     return list(range(first, last + 1))
 
 
-def _size_warnings(config: Path, size_wh: tuple[int, int]) -> list[str]:
-    """What is odd about writing anchors made at `size_wh` into a config; it must be there and sound."""
-    from yolo9k.config import load_config
+def _check_format(plot: Path) -> None:
+    if plot.suffix.lower() not in PLOT_FORMATS:
+        raise ConfigError(f"--plot {plot}: allowed are {', '.join(PLOT_FORMATS)}, not {plot.suffix or 'no suffix'!r}")
+
+
+def _warnings(config: Path, size_wh: tuple[int, int], k: int) -> list[str]:
+    """What is odd about writing `k` anchors made at `size_wh` into a config, which must be there and sound."""
+    from yolo9k.config import Override, load_config
 
     if not config.is_file():
         raise ConfigError(f"--write {config}: no such file; copy one with yolo9k config show voc --raw > {config}")
-    own = load_config(config).data.size
+    own = load_config(config, [Override("model.num_anchors", k, f"--write {config}: -k {k}")]).data.size
     if own == size_wh:
         return []
     return [f"{config} has data.size {own[0]}x{own[1]}, the anchors are made for {size_wh[0]}x{size_wh[1]}"]
+
+
+def _changed_number(config: Path, number: int) -> dict[str, int]:
+    """`num_anchors` where the config, or what it extends, has another one: `anchors: auto` would bring it back."""
+    from yolo9k.config import load_config
+
+    return {} if load_config(config).model.num_anchors == number else {"num_anchors": number}
 
 
 def _print(

@@ -38,15 +38,20 @@ def _description(path: Path | None) -> str:
 
 @app.command("show")
 def show_config(
-    name: Annotated[str, typer.Argument(help="A config or data set; left out: the defaults.")] = "",
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A config or data set: a name or a path; left out: the defaults.")
+    ] = "",
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a value: KEY=VALUE; may be given again.")
+        list[str] | None, typer.Option("--set", help="Change a value: KEY=VALUE; repeat it for more.")
     ] = None,
-    raw: Annotated[bool, typer.Option(help="The file as it is, with its comments.")] = False,
+    raw: Annotated[
+        bool, typer.Option(help="The file as it is, with its comments: a beginning for one of your own.")
+    ] = False,
 ) -> None:
     """Print a config with all its values: those of the file, of what it extends, and the defaults.
 
     Example: yolo9k config show voc --set train.lr=0.0005
+    Example: yolo9k config show small --raw > mine.yaml
     """
     from yolo9k.config import dump, load_config, load_dataset_config
 
@@ -64,7 +69,9 @@ def show_config(
 
 @app.command("check")
 def check_config(
-    name: Annotated[str, typer.Argument(help="The path of a config or data set, or a name of the catalogue.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The path of a config or data set, or a name of `yolo9k config list`.")
+    ],
 ) -> None:
     """Check a config: every key, type and range, and that its data set is known.
 
@@ -83,7 +90,7 @@ def check_config(
 
 
 def _locate(name: str) -> tuple[Path, bool]:
-    """The file that a name means, and whether it is a data set's: those say their kind."""
+    """The file that a name means, and whether it is a data set's: those say their kind or their sources."""
     import yaml
 
     from yolo9k.config import load_config
@@ -97,4 +104,4 @@ def _locate(name: str) -> tuple[Path, bool]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return path, False  # the loader says what is wrong
-    return path, isinstance(values, dict) and "kind" in values
+    return path, isinstance(values, dict) and bool({"kind", "sources"} & values.keys())

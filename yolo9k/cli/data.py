@@ -7,16 +7,19 @@ import typer
 from rich.console import Console
 
 from yolo9k.cli.console import err, out, table, track, write_json
+from yolo9k.cli.crops import make_crops
+from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from yolo9k.config import DatasetConfig
+    from yolo9k.config import AnyDataset, DatasetConfig
     from yolo9k.datasets.check import Report, Spread
     from yolo9k.datasets.records import Defect
 
 app = typer.Typer(no_args_is_help=True, help="List, check, fetch and recognise data sets.")
 make = typer.Typer(no_args_is_help=True, help="Write configs for your own data.")
 app.add_typer(make, name="make")
+make.command("crops")(make_crops)
 
 SHOWN_DEFECTS = 20  # of each sort; --json has them all
 
@@ -26,27 +29,38 @@ JsonOption = Annotated[str, typer.Option("--json", metavar="FILE", help="Write t
 @app.command()
 def check(
     dataset: Annotated[
-        str, typer.Argument(help="A catalogue name, a config file, or a folder; with --augmented the config's.")
+        str,
+        typer.Argument(
+            metavar="DATASET",
+            help="A name of `yolo9k data list`, a data set config, or a folder; may be left out with --config.",
+        ),
     ] = "",
-    split: Annotated[list[str] | None, typer.Option(help="Only this split; may be repeated.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Only this split, e.g. train; may be repeated.")] = None,
     json: JsonOption = "",
-    plots: Annotated[Path | None, typer.Option(help="Write plots and a mosaic into this folder.")] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="Folder for a class histogram, box sizes and pictures with boxes.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when there are defects.")] = False,
     augmented: Annotated[
-        int, typer.Option(min=0, help="Only draw this many training pictures as the network will see them.")
+        int, typer.Option(min=0, help="Instead: draw so many training pictures as the network will see them.")
     ] = 0,
     config: Annotated[str, typer.Option(help="With --augmented: the training config, a path or a name.")] = "",
 ) -> None:
     """Read every annotation, open every picture, and report counts, sizes and defects.
 
-    Examples: yolo9k data check bccd.yaml --plots plots; yolo9k data check --augmented 16 --config voc.yaml
+    Defects cost a box or a picture; remarks may be right. --augmented writes augmented.png into plots/, or --plots.
+
+    Example: yolo9k data check bccd.yaml --plots plots
+    Example: yolo9k data check --augmented 16 --config voc.yaml
     """
+    check_outputs(files={"--json": json}, folders={"--plots": plots or ("plots" if augmented else None)})
     if augmented:
         return _draw_augmented(dataset, config, augmented, plots or Path("plots"))
     from yolo9k.datasets.check import check_dataset
+    from yolo9k.datasets.joint import single
 
     say = _speaker(json)
-    report = check_dataset(_open(dataset), split or (), track)
+    report = check_dataset(single(_open(dataset)), split or (), track)
     _show_report(report, say)
     if json:
         write_json(json, report.to_dict())
@@ -60,7 +74,7 @@ def check(
         raise DataError(f"{dataset}: {len(report.defects)} defects, first {first.place}: {first.message}")
 
 
-def _open(dataset: str, otherwise: "str | DatasetConfig" = "") -> "DatasetConfig":
+def _open(dataset: str, otherwise: "str | AnyDataset" = "") -> "AnyDataset":
     """The data set that is named; `otherwise` where none is."""
     from yolo9k.config import load_dataset_config
     from yolo9k.datasets.make import open_dataset
@@ -73,31 +87,39 @@ def _draw_augmented(dataset: str, config_name: str, number: int, folder: Path) -
     from yolo9k.build import with_aspect
     from yolo9k.config import load_config
     from yolo9k.datasets.augmented import augmented_mosaic
-    from yolo9k.datasets.read import read_annotations
+    from yolo9k.datasets.joint import read_training
     from yolo9k.drawing import save_image
 
     config = load_config(config_name or None)
-    annotations = read_annotations(_open(dataset, config.data.dataset), "train", config.data.on_error, track)
+    training = read_training(_open(dataset, config.data.dataset), config.data.on_error, track)
     target = folder / "augmented.png"
-    save_image(target, augmented_mosaic(annotations, with_aspect(config, annotations.records), number))
+    save_image(target, augmented_mosaic(training, with_aspect(config, training.boxed), number))
     _say(out, f"wrote {target}")
 
 
 @make.command("config")
 def make_config(
-    folder: Annotated[Path, typer.Argument(help="A folder with pictures and their boxes.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: FOLDER's name.yaml.")] = None,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder with pictures and their boxes.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write; NAME.yaml here if left out.")
+    ] = None,
     kind: Annotated[str | None, typer.Option(help="voc, coco or yolo; recognised if not given.")] = None,
-    holdout: Annotated[float, typer.Option(min=0, max=0.9, help="Share of train for a missing val.")] = 0.2,
+    holdout: Annotated[
+        float,
+        typer.Option(min=0, max=0.9, help="Share of train that becomes val, where there is none."),
+    ] = 0.2,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
 ) -> None:
     """Look at a folder, recognise its kind and splits, and write a data set config.
+
+    Where there is no val split, some of the training pictures become one, at least one of them.
 
     Example: yolo9k data make config ~/pictures/cells -o cells.yaml
     """
     from yolo9k.datasets.make import FINDERS, recognise, to_yaml
 
     target = output or Path(f"{folder.resolve().name}.yaml")
+    check_outputs(files={"-o": target})
     if target.exists() and not overwrite:
         raise ConfigError(f"{target}: is there already; name another with -o, or give --overwrite")
     if kind not in (None, *FINDERS):
@@ -118,11 +140,7 @@ def list_datasets(json: JsonOption = "") -> None:
     from yolo9k.datasets.download import ARCHIVES
     from yolo9k.datasets.read import data_folder
 
-    rows = []
-    for name in dataset_names():
-        config = load_dataset_config(name)
-        root = data_folder() / config.root
-        rows.append({"name": name, "kind": config.kind, "root": str(root), "here": root.is_dir()})
+    rows = [_row(name, load_dataset_config(name)) for name in dataset_names()]
     if json:
         write_json(json, {"data": str(data_folder()), "datasets": rows})
     state = {row["name"]: _state(row, row["name"] in ARCHIVES) for row in rows}
@@ -137,7 +155,7 @@ def list_datasets(json: JsonOption = "") -> None:
 
 @app.command()
 def download(
-    name: Annotated[str, typer.Argument(help="voc or coco.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="voc or coco.")],
     root: Annotated[Path | None, typer.Option(help="Where to put it; default: $YOLO9K_DATA, else data.")] = None,
     keep_archives: Annotated[bool, typer.Option("--keep-archives", help="Leave the packed files.")] = False,
 ) -> None:
@@ -167,6 +185,17 @@ def _say(console: Console, text: str) -> None:
     console.print(text, markup=False)  # paths and names may hold square brackets
 
 
+def _row(name: str, config: "AnyDataset") -> dict[str, Any]:
+    """A data set in the list; a joint one is here when all its sources are."""
+    from yolo9k.config import DatasetConfig
+    from yolo9k.datasets.read import data_folder
+
+    parts = [config] if isinstance(config, DatasetConfig) else [source.dataset for source in config.sources]
+    roots = [data_folder() / part.root for part in parts if isinstance(part, DatasetConfig)]
+    kind = config.kind if isinstance(config, DatasetConfig) else "joint"
+    return {"name": name, "kind": kind, "root": ", ".join(map(str, roots)), "here": all(r.is_dir() for r in roots)}
+
+
 def _state(row: dict[str, Any], downloadable: bool) -> str:
     if row["here"]:
         return "yes"
@@ -190,9 +219,15 @@ def _count_splits(config: "DatasetConfig") -> tuple[dict[str, str], int]:
     counts, defects = {}, 0
     for split in split_names(config):
         read = read_annotations(config, split, "skip", track)
-        counts[split] = f"{len(read.records)} pictures, {sum(len(r.boxes) for r in read.records)} boxes"
+        boxes = sum(len(record.boxes) for record in read.records)
+        counts[split] = f"{_number(len(read.records), 'picture')}, {_number(boxes, 'box')}"
         defects += len(read.defects)
     return counts, defects
+
+
+def _number(count: int, noun: str) -> str:
+    plural = f"{noun}es" if noun.endswith("x") else f"{noun}s"
+    return f"{count} {noun if count == 1 else plural}"
 
 
 def _show_config(config: "DatasetConfig", counts: dict[str, str], defects: int, target: Path) -> None:
@@ -200,13 +235,13 @@ def _show_config(config: "DatasetConfig", counts: dict[str, str], defects: int, 
 
     _say(out, f"{config.root}: {KIND_WORDS[config.kind]}")
     for split, text in counts.items():
-        held_out = f" ({config.holdout:.0%} of train)" if split not in config.splits else ""
+        held_out = " (held out of train)" if split not in config.splits else ""
         _say(out, f"  {split}: {text}{held_out}")
     if "val" not in counts:
-        _say(out, "  no val split, which training needs to choose the best model: name one in the file")
-    _say(out, f"  {len(config.labels)} labels: {', '.join(config.labels)}")
+        _say(out, "  no val split: training keeps its newest weights; name one in the file, and it keeps the best")
+    _say(out, f"  {_number(len(config.classes), 'label')}: {', '.join(config.classes)}")
     if defects:
-        _say(out, f"  {defects} defects: see `yolo9k data check`")
+        _say(out, f"  {_number(defects, 'defect')}: see `yolo9k data check`")
     _say(out, f"wrote {target}")
     _say(out, f"Next: yolo9k data check {target}")
     _say(out, f"      yolo9k train --config small.yaml --dataset {target}")
@@ -240,7 +275,9 @@ def _show_classes(report: "Report", say: Console) -> None:
         (name, *(number for s in report.splits for number in (s.classes[i].images, s.classes[i].boxes)))
         for i, name in enumerate(report.labels)
     ]
-    say.print(table("Classes", columns, rows))
+    in_tree = any(not part.labels.is_flat for part in report.annotations.values())
+    shown = [row for row in rows if any(row[1:])] if in_tree else rows  # a tree may have thousands without a box
+    say.print(table("Classes", columns, shown))
 
 
 def _show_defects(title: str, defects: "tuple[Defect, ...]", say: Console) -> None:

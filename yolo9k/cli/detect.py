@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from yolo9k.cli.console import err, out, track, write_json
-from yolo9k.cli.files import CfgOption, DataOption, NamesOption, TreeOption
+from yolo9k.cli.files import CfgOption, DataOption, NamesOption, StrictOption, TreeOption
 from yolo9k.cli.labelling import (
     HierThreshOption,
     LeavesOnlyOption,
@@ -42,6 +42,7 @@ def detect(
     names: NamesOption = None,
     tree: TreeOption = None,
     data: DataOption = None,
+    strict: StrictOption = False,
     save: Annotated[Path, typer.Option("--out", help="Folder for the pictures with boxes drawn.")] = Path("detections"),
     draw: Annotated[bool, typer.Option(help="Draw pictures; off where only the numbers are wanted.")] = True,
     conf: Annotated[float, typer.Option(min=0, max=1, help="Leave out what has a lower confidence.")] = 0.25,
@@ -85,7 +86,7 @@ def detect(
     targets = [save / f"{name}.jpg" for name in unique_names(pictures)]
     if draw:
         _spare_originals(pictures, targets)
-    files = DarknetFiles(cfg, names, tree, data)
+    files = DarknetFiles(cfg, names, tree, data, strict)
     size_wh = parse_size(size) if size else None
     detector, chosen = _load(weights, device=device, size_wh=size_wh, files=files, track=track)
     options: dict[str, Any] = {

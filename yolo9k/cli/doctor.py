@@ -163,7 +163,7 @@ def _seconds(work: Callable[[], Any], repeats: int = 5) -> float:
 
 
 def _memory() -> Check:
-    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+    if sys.platform == "win32" or "SC_PHYS_PAGES" not in os.sysconf_names:
         return Check("memory", "ok", "unknown on this system")
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     hint = "train with a smaller train.batch, or more train.accumulate" if total < LEAST_MEMORY else ""
@@ -195,7 +195,7 @@ def _data_folder() -> Check:
 
 
 def _cache_folder() -> Check:
-    from yolo9k.darknet.catalogue import cache_folder
+    from yolo9k.fetch import cache_folder
 
     folder = cache_folder()
     nearest = next(path for path in (folder, *folder.parents) if path.exists())

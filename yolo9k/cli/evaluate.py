@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from yolo9k.cli.console import err, out, table, track, write_json
-from yolo9k.cli.files import CfgOption, DataOption, NamesOption, TreeOption
+from yolo9k.cli.files import CfgOption, DataOption, NamesOption, StrictOption, TreeOption
+from yolo9k.cli.labelling import HierThreshOption, LeavesOnlyOption, TreeMode, TreeModeOption, choose_labelling
+from yolo9k.cli.outputs import check_outputs
+from yolo9k.errors import ConfigError
 
 if TYPE_CHECKING:
     from yolo9k.config import DatasetConfig
@@ -21,36 +24,65 @@ if TYPE_CHECKING:
 
 def evaluate(
     weights: Annotated[
-        str, typer.Option(help="A run, a checkpoint, a Darknet file or a name of `yolo9k weights list`.")
+        str, typer.Option(help="A run folder, a checkpoint, a Darknet weights file or a name of `yolo9k weights list`.")
     ],
     cfg: CfgOption = None,
     names: NamesOption = None,
     tree: TreeOption = None,
     data: DataOption = None,
+    strict: StrictOption = False,
     dataset: Annotated[
         str,
         typer.Option(help="A catalogue name, a config or a folder; the one it was trained on if left out."),
     ] = "",
     split: Annotated[str, typer.Option(help="The split to score, e.g. test; val if left out.")] = "",
-    conf: Annotated[float | None, typer.Option(min=0, max=1, help="Smallest confidence; .005 if left out.")] = None,
-    iou: Annotated[float | None, typer.Option(min=0, max=1, help="Overlap of NMS; .45 if left out.")] = None,
+    conf: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Leave out what has a lower confidence; .005 if left out.")
+    ] = None,
+    iou: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Of two boxes that overlap by more (IoU) one goes; .45 if left out."),
+    ] = None,
     max_detections: Annotated[
         int | None, typer.Option("--max", min=1, help="Most detections a picture; 100 if left out.")
     ] = None,
     size: Annotated[str, typer.Option(help="Network size, N or WIDTHxHEIGHT; the model's if left out.")] = "",
     batch: Annotated[int | None, typer.Option(min=1, help="Pictures at a time.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...")] = "auto",
-    json: Annotated[str, typer.Option(help="Write the scores to this file; - is standard output.")] = "",
+    json: Annotated[str, typer.Option(help="Write the scores to this JSON file; - is standard output.")] = "",
     results: Annotated[str, typer.Option(help="Write the detections as COCO results to this file.")] = "",
-    plots: Annotated[Path | None, typer.Option(help="Draw curves and pictures into this folder.")] = None,
+    plots: Annotated[Path | None, typer.Option(help="Folder for curves and pictures with boxes.")] = None,
     coco: Annotated[bool, typer.Option(help="COCO's twelve numbers; the slow part of the scores.")] = True,
+    map_file: Annotated[
+        Path | None,
+        typer.Option("--map", help="Darknet's .map: the model's label of each label of the data set (its line)."),
+    ] = None,
+    exact: Annotated[
+        bool | None,
+        typer.Option(
+            "--exact/--by-ancestry",
+            help="In a tree: a detection counts for its own label only, or for all above, too (usual for trees).",
+        ),
+    ] = None,
+    inner: Annotated[
+        bool, typer.Option("--inner", help="In a tree: score the labels above those of the boxes, too.")
+    ] = False,
+    boxed: Annotated[
+        Path | None,
+        typer.Option("--boxed", help="A .map of labels that had boxes in training, where the weights do not say."),
+    ] = None,
+    hier_thresh: HierThreshOption = None,
+    leaves_only: LeavesOnlyOption = False,
+    tree_mode: TreeModeOption = TreeMode.paper,
 ) -> None:
     """Score a detector: VOC and COCO mean average precision, and a table of its labels.
 
+    Of pictures with a label and no boxes (kind folder) it tells how often the best box of a picture has its label.
     With --results of a data set that has no COCO file of its own, the truth goes beside the results in COCO's
     format, so that any evaluator can check the numbers.
 
     Example: yolo9k eval --weights runs/voc --dataset voc --split test --json scores.json --plots plots
+    Example: yolo9k eval --weights yolo9000 --dataset coco --map coco9k.map --exact
     """
     from yolo9k.config import parse_size
     from yolo9k.datasets.read import read_annotations
@@ -60,18 +92,28 @@ def evaluate(
     from yolo9k.inference import Detector
     from yolo9k.pretrained import DarknetFiles
 
-    files = DarknetFiles(cfg, names, tree, data)
+    check_outputs(files={"--json": json, "--results": results}, folders={"--plots": plots})
+    files = DarknetFiles(cfg, names, tree, data, strict)
     size_wh = parse_size(size) if size else None
     detector = Detector.load(weights, device=device, size_wh=size_wh, files=files, track=track)
     settings = _settings(detector, split, conf, iou, max_detections, batch)
-    source = _dataset(dataset, detector)
+    source, read_split = _to_score(dataset, detector, settings.split)
+    settings = settings.model_copy(update={"split": read_split})
+    if source.kind == "folder":
+        _score_images(detector, source, settings, json)
+        return
     annotations = read_annotations(source, settings.split, detector.config.data.on_error, track)
     if annotations.defects:
         number = len(annotations.defects)
         err.print(f"warning: {number} defects in the labels, see yolo9k data check", style="yellow")
     truth = official_truth(source, settings.split, annotations) if coco or results else None
     thresholds = settings.model_dump(include={"conf", "iou", "max_detections", "batch"})
-    scores, found = evaluate_detector(detector, annotations, **thresholds, coco=coco, coco_truth=truth, track=track)
+    in_tree = _in_tree(detector, annotations, map_file, exact, inner, boxed)
+    if not detector.labels.is_flat:
+        in_tree["descent"] = choose_labelling(detector, hier_thresh, leaves_only, None, tree_mode)
+    scores, found = evaluate_detector(
+        detector, annotations, **thresholds, **in_tree, coco=coco, coco_truth=truth, track=track
+    )
 
     say = err if "-" in (json, results) else out
     title = f"{source.name or source.root}, {settings.split}"
@@ -80,8 +122,8 @@ def evaluate(
         origin = {"weights": weights, "dataset": source.name or source.root, "size_wh": list(detector.size_wh)}
         write_json(json, {**origin, "protocol": settings.model_dump(), **scores.to_dict()})
     if results:
-        _write_results(results, found, annotations, with_truth=truth is None and results != "-")
-    for path in write_plots(plots, scores, found, annotations.records) if plots else ():
+        _write_results(results, found, scores, with_truth=(truth is None or scores.by_ancestry) and results != "-")
+    for path in write_plots(plots, scores, found, scores.records) if plots else ():
         say.print(f"wrote {path}")
 
 
@@ -90,21 +132,63 @@ def _print(say: Console, title: str, scores: "Evaluation", settings: "EvalConfig
 
     for line in report.protocol(scores, settings.conf, settings.iou, settings.max_detections):
         say.print(line, style="dim")
-    say.print(table(title, report.COLUMNS, report.table_rows(scores)))
+    say.print(table(title, report.columns(scores), report.table_rows(scores)))
+    if scores.depth is not None:
+        say.print(table("Right down to which depth", report.DEPTH_COLUMNS, report.depth_rows(scores.depth)))
     for line in report.summary(scores):
         say.print(line)
 
 
-def _write_results(path: str, found: Sequence["Detections"], annotations: "Annotations", *, with_truth: bool) -> None:
+def _score_images(detector: "Detector", source: "DatasetConfig", settings: "EvalConfig", json: str) -> None:
+    """Of pictures with a label and no boxes: how often the best box has the label."""
+    from yolo9k.datasets.read import read_images
+    from yolo9k.evaluation.images import evaluate_images
+
+    images = read_images(source, settings.split, track)
+    scores = evaluate_images(detector, images, batch=settings.batch, track=track)
+    say = err if json == "-" else out
+    title = f"{source.name or source.root}, {settings.split}: {scores.pictures:,} pictures, named by their best box"
+    say.print(table(title, ["depth", "pictures", "right down to it"], scores.levels))
+    say.print(f"top-1 {scores.top1:.4f}   top-5 {scores.top5:.4f}")
+    if json:
+        write_json(json, scores.to_dict())
+
+
+def _in_tree(
+    detector: "Detector",
+    annotations: "Annotations",
+    map_file: Path | None,
+    exact: bool | None,
+    inner: bool,
+    boxed: Path | None,
+) -> dict[str, Any]:
+    """What the options about trees mean for `evaluate_detector`. Raises `ConfigError` where `--inner` has no tree."""
+    from yolo9k.wordtree.files import read_map
+    from yolo9k.wordtree.supervision import Supervision
+
+    nodes = len(detector.labels)
+    options: dict[str, Any] = {"by_ancestry": None if exact is None else not exact}
+    if map_file:
+        options["nodes"] = read_map(map_file, nodes)
+    if inner:
+        if annotations.labels.is_flat:
+            raise ConfigError("--inner: the labels of the data set are flat, none is above another")
+        named = {int(label) for record in annotations.records for label in record.boxes.label}
+        options["only"] = sorted({node for label in named for node in annotations.labels.path(label)})
+    if boxed:
+        options["supervision"] = Supervision(boxes=read_map(boxed, nodes), images=tuple(range(nodes)))
+    return options
+
+
+def _write_results(path: str, found: Sequence["Detections"], scores: "Evaluation", *, with_truth: bool) -> None:
     """The detections as a COCO results file, and on request the truth beside it."""
-    from yolo9k.evaluation.coco import category_ids_of, image_ids_of, truth_of
+    from yolo9k.evaluation.coco import image_ids_of, truth_of
     from yolo9k.metrics import coco_results
 
-    records, labels = annotations.records, annotations.labels
-    categories = category_ids_of(labels, annotations.category_ids)
-    write_json(path, coco_results(found, image_ids_of(records), categories))
+    write_json(path, coco_results(found, image_ids_of(scores.records), scores.category_ids))
     if with_truth:
-        write_json(str(Path(path).with_suffix(".truth.json")), truth_of(records, labels, categories))
+        truth = truth_of(scores.records, scores.labels, scores.category_ids)
+        write_json(str(Path(path).with_suffix(".truth.json")), truth)
 
 
 def _settings(
@@ -121,8 +205,11 @@ def _settings(
     return detector.config.eval.model_copy(update=given | ({"split": split} if split else {}))
 
 
-def _dataset(name: str, detector: "Detector") -> "DatasetConfig":
+def _to_score(name: str, detector: "Detector", split: str) -> "tuple[DatasetConfig, str]":
+    """The data set that is named, else the one trained on, and its split."""
     from yolo9k.config import load_dataset_config
+    from yolo9k.datasets.joint import to_score
     from yolo9k.datasets.make import open_dataset
 
-    return open_dataset(name, track) if name else load_dataset_config(detector.config.data.dataset)
+    dataset = open_dataset(name, track) if name else load_dataset_config(detector.config.data.dataset)
+    return to_score(dataset, split, track)

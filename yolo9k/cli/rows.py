@@ -5,17 +5,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 
-from yolo9k.boxes import xyxy_to_cxcywh
 from yolo9k.cli.console import table
 from yolo9k.errors import EnvironmentFault
-from yolo9k.images import read_size_wh
-from yolo9k.samples import Detections
-from yolo9k.wordtree import WordTree
+
+if TYPE_CHECKING:
+    from yolo9k.samples import Detections
+    from yolo9k.wordtree import WordTree
 
 MOST_SHOWN = 40  # rows of the table on the screen
 SIDES = ("left", "top", "right", "bottom")
@@ -27,10 +26,10 @@ class Rows:
     """What was found in each of the pictures, with labels of a set that may be a tree."""
 
     pictures: list[Path]
-    found: list[Detections]
-    labels: WordTree
+    found: "list[Detections]"
+    labels: "WordTree"
 
-    def _each(self) -> Iterator[tuple[Path, Detections, int]]:
+    def _each(self) -> "Iterator[tuple[Path, Detections, int]]":
         for path, detections in zip(self.pictures, self.found, strict=True):
             for row in range(len(detections)):
                 yield path, detections, row
@@ -39,7 +38,7 @@ class Rows:
     def _in_tree(self) -> bool:
         return any(detections.path is not None for detections in self.found)
 
-    def _way(self, detections: Detections, row: int) -> list[tuple[str, float]]:
+    def _way(self, detections: "Detections", row: int) -> list[tuple[str, float]]:
         """The labels from the root to that of a row, and their probabilities."""
         if detections.path is None:
             return []
@@ -59,7 +58,7 @@ class Rows:
             console.print(f"… and {len(rows) - MOST_SHOWN} more (--json, --csv and --txt write all)")
         console.print(f"{len(rows)} detections in {len(self.pictures)} pictures")
 
-    def _short_way(self, found: Detections, row: int) -> list[str]:
+    def _short_way(self, found: "Detections", row: int) -> list[str]:
         way = self._way(found, row)
         if not way:
             return [""] if self._in_tree else []
@@ -76,7 +75,7 @@ class Rows:
         numbers = {str(path): number for number, path in enumerate(self.pictures, 1)}
         return {"images": images, "coco_results": coco, "coco_image_ids": numbers}
 
-    def _plain(self, found: Detections, row: int) -> dict[str, Any]:
+    def _plain(self, found: "Detections", row: int) -> dict[str, Any]:
         label = int(found.label[row])
         plain = {
             "label": found.name(label),
@@ -104,11 +103,14 @@ class Rows:
 
     def write_txt(self, folder: Path) -> None:
         """Write a file for each picture: label, centre, size, score, relative to it. Raises `EnvironmentFault`."""
+        from yolo9k.boxes import xyxy_to_cxcywh
+        from yolo9k.images import read_size_wh
+
         names = unique_names(self.pictures)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for path, name, found in zip(self.pictures, names, self.found, strict=True):
-                relative = xyxy_to_cxcywh(found.xyxy / np.array(read_size_wh(path) * 2))
+                relative = xyxy_to_cxcywh(found.xyxy / (read_size_wh(path) * 2))
                 lines = [
                     " ".join([str(int(label)), *(f"{value:.6f}" for value in box), f"{score:.5f}"])
                     for label, box, score in zip(found.label, relative, found.score, strict=True)
@@ -118,7 +120,7 @@ class Rows:
             raise EnvironmentFault(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
-def _numbers(found: Detections, row: int) -> list[float]:
+def _numbers(found: "Detections", row: int) -> list[float]:
     """The score and the sides of a row, rounded."""
     return [round(float(found.score[row]), 4), *(round(float(side), 1) for side in found.xyxy[row])]
 

@@ -76,6 +76,10 @@ class Screen(Watcher):
             f"P {total.precision:.3f} R {total.recall:.3f}{' (best)' if best else ''}"
         )
 
+    def noted(self, text: str) -> None:
+        """Show it above the bar."""
+        err.print(text, style="yellow", markup=False)
+
     def finished(self, folder: Path, best: float | None) -> None:
         """Say where everything is and what comes next."""
         score = "" if best is None else f", best validation score {best:.4f}"

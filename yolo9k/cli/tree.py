@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yolo9k.cli.console import err, out, table, write_json
+from yolo9k.cli.console import err, out, table, track, write_json
+from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.tree import Tree
 
     from yolo9k.wordtree import WordTree
@@ -73,7 +75,9 @@ def show(
     """
     from rich.tree import Tree
 
-    labels = _read(tree)
+    from yolo9k.wordtree.taxonomy import open_tree
+
+    labels = open_tree(tree)
     start = labels.find(under) if under else -1
     drawn = Tree(_text(labels, start) if under else str(tree), guide_style="dim")
     count = _draw(labels, start, drawn, MOST_DRAWN if depth is None else depth, MOST_DRAWN)
@@ -86,20 +90,60 @@ def show(
 @app.command()
 def check(
     tree: TreeArgument,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(help="Also tell which labels have boxes or image labels in this data set; repeat it for more."),
+    ] = None,
     json: Annotated[str, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")] = "",
 ) -> None:
-    """Check a label tree, and describe it in numbers.
+    """Check a label tree, and describe it in numbers; and what data sets say about its labels.
+
+    A box of a label counts for what is above it, too: who boxes dogs has boxed animals.
 
     Example: yolo9k tree check animals.tree
+    Example: yolo9k tree check animals.tree --dataset zoo.yaml --dataset photos.yaml --json coverage.json
     """
-    labels = _read(tree)
-    facts = _facts(labels)
+    from yolo9k.wordtree.taxonomy import open_tree
+
+    check_outputs(files={"--json": json})
+    labels = open_tree(tree)
+    facts = _facts(labels) | (_coverage(tree, labels, dataset) if dataset else {})
     if json:
         write_json(json, facts)
     say = err if json == "-" else out
     say.print(table(str(tree), ["", ""], facts["numbers"].items()))
     for remark in facts["remarks"]:
         say.print(f"remark: {remark}", markup=False)
+    if dataset:
+        _show_coverage(facts, labels, say)
+
+
+def _coverage(path: Path, labels: "WordTree", names: list[str]) -> dict[str, Any]:
+    """What the data sets hold, and the ids of the labels that have boxes, only image labels, or neither."""
+    from yolo9k.datasets.coverage import cover, supervision_of
+    from yolo9k.datasets.make import open_dataset
+    from yolo9k.wordtree.supervision import TAUGHT
+
+    found = [each for name in names for each in cover(open_dataset(name, track), str(path), labels, track)]
+    taught = supervision_of(found).taught(labels)
+    ids = {kind: [key for key, own in zip(labels.ids, taught, strict=True) if own == kind] for kind in TAUGHT}
+    return {"datasets": [each.to_dict() for each in found], "labels": ids}
+
+
+def _show_coverage(facts: dict[str, Any], labels: "WordTree", say: "Console") -> None:
+    columns = ["data set", "split", "labels of", "pictures", "labels", "classes", "nodes", "no node"]
+    keys = ("name", "split", "labels", "pictures", "count", "classes", "nodes")
+    rows = [(*(each[key] for key in keys), len(each["lost"])) for each in facts["datasets"]]
+    say.print(table("Data sets", columns, rows))
+    for kind, ids in facts["labels"].items():
+        names = [labels.names[labels.find(key)] for key in ids[:MOST_NAMED]]
+        listed = f": {_some(names, len(ids))}" if ids else ""
+        say.print(f"{kind}: {len(ids)} of {len(labels)} labels{listed}", markup=False)
+    for each in facts["datasets"]:
+        for name, reason in list(each["lost"].items())[:MOST_NAMED]:
+            say.print(f"{each['name']}: {name}: {reason}", markup=False)
+        if len(each["lost"]) > MOST_NAMED:
+            say.print(f"{each['name']}: … {len(each['lost'])} classes without a node in all (--json FILE has them)")
 
 
 def _from_wordnet(labels: list[Path], folder: Path | None, root: str) -> "Built":
@@ -122,17 +166,6 @@ def _print_report(built: "Built") -> None:
             more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
             err.print(f"{what}: {', '.join(found[:MOST_NAMED])}{more}", markup=False)
     out.print(f"{built.full} concepts, {built.spliced} after those without a choice were taken out", markup=False)
-
-
-def _read(path: Path) -> "WordTree":
-    from yolo9k.wordtree import read_tree
-    from yolo9k.wordtree.taxonomy import read_taxonomy
-
-    if path.suffix != ".tree":
-        return read_taxonomy(path)
-    beside = {suffix: path.with_suffix(suffix) for suffix in (".names", ".labels")}
-    there = {suffix: file if file.is_file() else None for suffix, file in beside.items()}
-    return read_tree(path, there[".names"], there[".labels"])
 
 
 def _draw(labels: "WordTree", node: int, drawn: "Tree", depth: int, most: int) -> int:
@@ -176,8 +209,9 @@ def _facts(labels: "WordTree") -> dict[str, Any]:
     return {"numbers": numbers, "remarks": remarks}
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
+def _some(names: list[str], total: int | None = None) -> str:
+    """The first of some names, which are those of `total` things where that is given."""
+    return ", ".join(names[:MOST_NAMED]) + (", …" if (total or len(names)) > MOST_NAMED else "")
 
 
 def _in_numbers(labels: "WordTree") -> str:

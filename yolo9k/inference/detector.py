@@ -25,6 +25,7 @@ from yolo9k.pretrained import DarknetFiles, build_stored, check_whole, open_weig
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
+from yolo9k.wordtree.supervision import Supervision
 
 Picture = np.ndarray | str | Path
 
@@ -36,7 +37,8 @@ class Detector:
     """A network ready to detect: `detector(image) -> Detections`.
 
     The network is used as it is given (set to evaluation mode); `Detector.load` reads one from a file and
-    folds its batch norms into the convolutions. `size_wh` of the network's input, if not the config's.
+    folds its batch norms into the convolutions. `size_wh` of the network's input, if not the config's; `supervision`:
+    what its labels were taught with, where that is known.
     Raises `ConfigError` for a size that the network cannot take, `EnvironmentFault` for a device that is not here.
     """
 
@@ -49,13 +51,14 @@ class Detector:
         size_wh: tuple[int, int] | None = None,
         device: str | torch.device = "auto",
         precision: str = "auto",
+        supervision: Supervision | None = None,
     ) -> None:
         self.device = choose_device(str(device))
         self.precision = choose_precision(precision, self.device)
         self.memory_format = choose_memory_format(config.train.channels_last, self.device)
         self.network = network.to(self.device, memory_format=self.memory_format).eval()  # type: ignore[call-overload]
         self.scores = build_scores(config.model, labels).to(self.device)
-        self.labels = labels
+        self.labels, self.supervision = labels, supervision
         self.usual_labelling = self.labelling()
         self.config = with_overrides(config, [Override("data.size", size_wh, "data.size")]) if size_wh else config
         self.size_wh = self.config.data.size
@@ -81,7 +84,10 @@ class Detector:
         network = build_stored(stored, weights)
         check_whole(stored, network, weights)
         folded = fold_norms(network.eval())
-        return cls(folded, stored.labels, stored.config, size_wh=size_wh, device=device, precision=precision)
+        return cls(
+            folded, stored.labels, stored.config,
+            size_wh=size_wh, device=device, precision=precision, supervision=stored.supervision,
+        )  # fmt: skip
 
     def labelling(
         self,

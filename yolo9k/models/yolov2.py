@@ -1,4 +1,4 @@
-"""YOLOv2 and its tiny sibling (YOLO9000 section 2; `yolov2.cfg`, `yolov2-tiny.cfg`)."""
+"""YOLOv2, its tiny sibling and YOLO9000 (YOLO9000 sections 2, 4; `yolov2.cfg`, `yolov2-tiny.cfg`, `yolo9000.cfg`)."""
 
 from typing import Any, Literal
 
@@ -59,13 +59,28 @@ class TinyNeck(nn.Module):
         return self.join(coarse)
 
 
+class NoNeck(nn.Module):
+    """Nothing between backbone and head."""
+
+    def __init__(self, channels: tuple[int, int]) -> None:
+        super().__init__()
+        self.channels = channels[1]
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """The features at stride 32; those at stride 16 are unused."""
+        return coarse
+
+
+Neck = PassthroughNeck | TinyNeck | NoNeck
+
+
 class DetectionNetwork(nn.Module):
     """Backbone, neck and anchor head; `anchors` (A, 2) are widths and heights in cells of `stride` pixels."""
 
     stride = 32
     anchors: Tensor
 
-    def __init__(self, backbone: Backbone, neck: PassthroughNeck | TinyNeck, anchors: Tensor, num_labels: int) -> None:
+    def __init__(self, backbone: Backbone, neck: Neck, anchors: Tensor, num_labels: int) -> None:
         super().__init__()
         self.backbone, self.neck = backbone, neck
         self.head = AnchorHead(neck.channels, len(anchors), num_labels)
@@ -94,6 +109,12 @@ def yolov2(
     backbone = Darknet19(width, **norm)
     neck = PassthroughNeck(backbone.channels, scaled(1024, width), passthrough, **norm)
     return DetectionNetwork(backbone, neck, anchors, num_labels)
+
+
+def yolo9000(anchors: Tensor, num_labels: int, *, width: float = 1.0, **norm: Any) -> DetectionNetwork:
+    """YOLO9000: the head, made for thousands of labels, reads Darknet-19 itself (`yolo9000.cfg`)."""
+    backbone = Darknet19(width, **norm)
+    return DetectionNetwork(backbone, NoNeck(backbone.channels), anchors, num_labels)
 
 
 def yolov2_tiny(

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import yaml
 
 from yolo9k.errors import DataError
+from yolo9k.wordtree.files import read_tree
 from yolo9k.wordtree.tree import WordTree, in_blocks
 
 TOP = ""
@@ -40,6 +41,18 @@ class Node(NamedTuple):
     id: str
     name: str
     aliases: tuple[str, ...]
+
+
+def open_tree(path: str | Path) -> WordTree:
+    """The tree of a file: a `.tree` with the `.names` and `.labels` of the same name beside it, or else a taxonomy.
+
+    Raises `DataError` as `read_tree` and `read_taxonomy` do.
+    """
+    path = Path(path)
+    if path.suffix != ".tree":
+        return read_taxonomy(path)
+    names, labels = (path.with_suffix(suffix) for suffix in (".names", ".labels"))
+    return read_tree(path, names if names.is_file() else None, labels if labels.is_file() else None)
 
 
 def read_taxonomy(path: str | Path) -> WordTree:

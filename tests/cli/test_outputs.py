@@ -1,0 +1,79 @@
+import os
+import sys
+
+import pytest
+
+from yolo9k import cli
+from yolo9k.cli.outputs import check_outputs
+from yolo9k.errors import EnvironmentFault
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with a file and a folder, that is the current one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "folder").mkdir()
+    return tmp_path
+
+
+def test_what_can_be_written_is_neither_made_nor_changed(here):
+    check_outputs(
+        files={"--json": "new/deep/a.json", "--csv": here / "file", "--txt": None, "--results": "-", "--plot": ""},
+        folders={"--plots": here / "folder", "--out": "new/plots"},
+    )
+    assert sorted(path.name for path in here.iterdir()) == ["file", "folder"]
+    assert (here / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("files", "folders", "message"),
+    [
+        ("folder", None, "--x folder: cannot be written: it is a folder, a file is needed"),
+        ("file/a.json", None, "--x file/a.json: cannot be written: file is a file, a folder is needed"),
+        (None, "file", "--x file: cannot be written: it is a file, a folder is needed"),
+        (None, "file/deep/plots", "--x file/deep/plots: cannot be written: file is a file, a folder is needed"),
+    ],
+)
+def test_what_is_in_the_way(here, files, folders, message):
+    with pytest.raises(EnvironmentFault) as raised:
+        check_outputs({"--x": files}, {"--x": folders})
+    assert str(raised.value).replace(os.sep, "/") == message
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows finds out only when it writes")
+def test_a_name_that_no_disk_takes(here):
+    with pytest.raises(EnvironmentFault, match="cannot be written: File name too long"):
+        check_outputs({"--json": "a" * 5000})
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_is_read_only(here):
+    (here / "folder").chmod(0o500)
+    with pytest.raises(EnvironmentFault, match="--json folder/a: cannot be written: no permission to write folder"):
+        check_outputs({"--json": "folder/a"})
+
+
+def test_permission_is_asked_of_what_is_there(here, monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "access", lambda path, mode: asked.append((str(path), mode)))
+    with pytest.raises(EnvironmentFault, match="no permission to write folder"):
+        check_outputs({"--json": "folder/deep/a"})
+    assert asked == [("folder", os.W_OK)]
+
+
+@pytest.mark.parametrize(
+    ("command", "place"),
+    [
+        (("demo", "--steps", "1", "--out", "file"), "--out file"),
+        (("demo", "--steps", "1", "--out", "new", "--json", "folder"), "--json folder"),
+        (("bench", "train", "--dataset", "not-looked-at", "--json", "folder"), "--json folder"),
+    ],
+)
+def test_long_commands_look_first(here, monkeypatch, capsys, command, place):
+    monkeypatch.setattr(sys, "argv", ["yolo9k", *command])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 6
+    assert capsys.readouterr().err.startswith(f"error: {place}: cannot be written: it is a f")
+    assert sorted(path.name for path in here.iterdir()) == ["file", "folder"]
