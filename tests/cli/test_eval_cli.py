@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from yolo9k.cli.evaluate import evaluate
 from yolo9k.config import load_config
-from yolo9k.errors import ConfigError, EnvironmentFault
+from yolo9k.errors import ConfigError, DataError, EnvironmentFault
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
 
@@ -145,3 +145,20 @@ def test_targets_are_looked_at_before_the_work(run, dataset, option):
     assert isinstance(result.exception, EnvironmentFault)
     assert f"{option} {dataset / 'x'}: cannot be written: {dataset} is a file" in str(result.exception)
     assert OneBox.loaded == ()
+
+
+def test_pictures_that_cannot_be_read_are_counted_where_they_are_skipped(run, dataset, monkeypatch):
+    class Skipping(OneBox):
+        def __init__(self, *_):
+            super().__init__()
+            self.config = load_config(None, [f"data.dataset={dataset}", "data.on_error=skip"])
+
+        def stream(self, paths, on_bad, **settings):
+            for path in paths:
+                on_bad(DataError(f"{path}: is no picture"))
+                yield Detections.empty(self.labels.names)
+
+    monkeypatch.setattr(sys.modules["yolo9k.inference"].Detector, "load", lambda *_, **__: Skipping())
+    result = run("--weights", "x.pt", "--dataset", dataset, "--no-coco")
+    assert result.exit_code == 0, result.output
+    assert "1 pictures could not be read" in " ".join(result.output.split())

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from yolo9k.datasets.read import read_annotations
-from yolo9k.datasets.toy import DIAMETERS, FILLS, SHAPES, draw_scene, write_toy
+from yolo9k.datasets.toy import COLOURS, DIAMETERS, FILLS, SHAPES, draw_scene, write_toy
 from yolo9k.errors import EnvironmentFault
 
 SPLITS = {"train": 6, "test": 3}
@@ -48,6 +48,7 @@ def test_scenes_are_varied_and_in_range():
     things = [thing for scene in scenes for thing in scene.objects]
     assert {thing.shape for thing in things} == set(SHAPES)
     assert {thing.fill for thing in things} == set(FILLS)
+    assert {thing.colour for thing in things} == set(COLOURS)
     assert all(scene.objects for scene in scenes)
     boxes = np.array([thing.xyxy for thing in things])
     assert boxes.min() >= 0

@@ -4,7 +4,8 @@ import pytest
 from yolo9k.config import load_dataset_config
 from yolo9k.datasets.joint import read_training
 from yolo9k.datasets.read import read_annotations
-from yolo9k.datasets.toy_joint import COARSE, KINDS, PATTERNS, write_toy_joint
+from yolo9k.datasets.toy import COLOURS
+from yolo9k.datasets.toy_joint import COARSE, KINDS, write_toy_joint
 from yolo9k.errors import EnvironmentFault
 from yolo9k.wordtree.taxonomy import open_tree
 
@@ -23,7 +24,7 @@ def test_boxes_are_coarse_and_single_things_have_kinds(toy):
     taught = training.supervision()
     assert {tree.names[node] for node in taught.boxes} <= set(COARSE)
     assert [tree.names[node] for node in taught.images] == [
-        f"{pattern} {shape}" for shapes in COARSE.values() for shape in shapes for pattern in PATTERNS
+        f"{colour} {shape}" for shapes in COARSE.values() for shape in shapes for colour in COLOURS
     ]
     assert [len(source.read.records) for source in training.sources] == [6, 2 * len(KINDS)]
     assert training.defects == ()
@@ -51,7 +52,7 @@ def test_configs_are_written_for_other_commands(toy):
     folder = toy.taxonomy.parent
     assert load_dataset_config(folder / "joint.yaml") == toy.joint
     assert load_dataset_config(folder / "test.yaml") == toy.test
-    assert open_tree(toy.taxonomy).find("striped star") == open_tree(toy.taxonomy).find("striped_star")
+    assert open_tree(toy.taxonomy).find("red star") == open_tree(toy.taxonomy).find("red_star")
 
 
 def test_names_a_folder_that_cannot_be_written(tmp_path):

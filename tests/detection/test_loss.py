@@ -216,3 +216,22 @@ def test_the_likeliest_box_of_an_image_label_is_found_among_all(random_tree):
     absolute = scores.absolute(dense.movedim(2, -1).reshape(-1, len(tree))).view(2, 3, 4, 4, -1)
     for row, node in enumerate(label.tolist()):
         assert torch.allclose(sparse[row], absolute[row, ..., node], atol=1e-4)
+
+
+def test_which_box_an_image_label_teaches():
+    """Of two boxes one has the larger objectness, the other the larger objectness x P(label)."""
+    features = torch.full((1, 1, 8, 1, 2), -20.0)
+    features[0, 0, 4, 0] = torch.tensor([2.0, 1.0])  # objectness .88 and .73
+    features[0, 0, 5:, 0, 0] = torch.tensor([0.0, 2.0, 0.0])
+    features[0, 0, 5:, 0, 1] = torch.tensor([2.0, 0.0, 0.0])
+    none = torch.zeros(0, dtype=torch.int64)
+    labelled = Batch(
+        torch.zeros(1, 3, 32, 64), none, torch.zeros(0, 4), none, none.bool(), torch.tensor([0]), torch.tensor([0])
+    )
+    taught = {}
+    for choice in ("fit", "objectness"):
+        x = features.clone().requires_grad_()
+        options = PLAIN.model_copy(update={"image_label_box": choice})
+        region_loss(x, labelled, options)["image_label"].backward()
+        taught[choice] = x.grad[0, 0, 5:, 0].abs().sum(0).nonzero().flatten().tolist()
+    assert taught == {"fit": [1], "objectness": [0]}

@@ -34,7 +34,7 @@ def demo(
     """Train one detector from boxes that say little and pictures that have no boxes, and see what it finds.
 
     It draws shapes: some pictures have boxes, labelled round or angular and no more; others show a single thing each,
-    labelled striped star or plain ring, without a box. Trained on both, over a label tree, the detector is scored on
+    labelled red star or blue ring, without a box. Trained on both, over a label tree, the detector is scored on
     the kinds of things that never had a box. It takes minutes, and no network.
 
     Example: yolo9k demo --out demo-output
@@ -108,7 +108,7 @@ def _print_story(story: "Story", *, usual: bool) -> None:
     from yolo9k.datasets.toy_joint import COARSE
     from yolo9k.demo import UPPER_BOUND
 
-    kinds = {f"{' and '.join(COARSE)}: boxed": "boxed", "shapes and patterns: never boxed": "never_boxed"}
+    kinds = {f"{' and '.join(COARSE)}: boxed": "boxed", "shapes and colours: never boxed": "never_boxed"}
     rows = []
     for title, name in kinds.items():
         found, bound = getattr(story, name), getattr(UPPER_BOUND, name)

@@ -11,7 +11,7 @@ from yolo9k.cli.console import err, out, table, track, write_json
 from yolo9k.cli.files import CfgOption, DataOption, NamesOption, StrictOption, TreeOption
 from yolo9k.cli.labelling import HierThreshOption, LeavesOnlyOption, TreeMode, TreeModeOption, choose_labelling
 from yolo9k.cli.outputs import check_outputs
-from yolo9k.errors import ConfigError
+from yolo9k.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from yolo9k.config import DatasetConfig
@@ -111,9 +111,14 @@ def evaluate(
     in_tree = _in_tree(detector, annotations, map_file, exact, inner, boxed)
     if not detector.labels.is_flat:
         in_tree["descent"] = choose_labelling(detector, hier_thresh, leaves_only, None, tree_mode)
+    bad: list[DataError] = []
+    if detector.config.data.on_error == "skip":
+        in_tree["on_bad"] = bad.append
     scores, found = evaluate_detector(
         detector, annotations, **thresholds, **in_tree, coco=coco, coco_truth=truth, track=track
     )
+    if bad:
+        err.print(f"warning: {len(bad)} pictures could not be read, nothing was found in them; the first: {bad[0]}")
 
     say = err if "-" in (json, results) else out
     title = f"{source.name or source.root}, {settings.split}"

@@ -316,7 +316,9 @@ class LossConfig(Section):
     `warmup_images`: while fewer pictures were seen, boxes are pulled to their anchors (Darknet: 12,800).
     `image_labels`: what a picture with a label and no box teaches. `paper`: the box that fits the label best learns
     the label, and its objectness is raised to at least .3. `darknet`: it learns the label, and the objectness of all
-    other boxes is pushed down.
+    other boxes is pushed down. `image_label_box`: which box fits best. `fit`: that of the largest objectness x
+    P(label), as both say; `objectness`: that of the largest objectness, so that a box beside the thing that happens to
+    know its name does not go on learning it.
     """
 
     object_scale: Annotated[float, Field(ge=0)] = 5.0
@@ -329,7 +331,6 @@ class LossConfig(Section):
     warmup_images: Annotated[int, Field(ge=0)] = 12_800
     image_labels: Literal["paper", "darknet"] = "paper"
     image_label_box: Literal["fit", "objectness"] = "fit"
-    image_labels_after: Annotated[int, Field(ge=0)] = 0
 
 
 class ScheduleConfig(Section):

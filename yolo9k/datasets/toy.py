@@ -4,10 +4,11 @@ Small enough to train on in minutes, hard enough to mean something: sizes from 1
 overlap, textures, and clutter of lines, specks and letters. Backgrounds and clutter are dull and shapes are bright,
 so that a network of random weights soon finds them; their kind shows in their outline only.
 
-A picture depends on the seed, its split and its number only. What is drawn is a table of shapes and a table of
-fills, and an `Object` keeps both names, so that finer label sets can be made from the same pictures.
+A picture depends on the seed, its split and its number only. What is drawn is a table of shapes, one of fills
+and one of colours, and an `Object` keeps all names, so that finer label sets can be made from the same pictures.
 """
 
+import colorsys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,6 @@ LETTERS = "AEFGHKMNRSYZ"  # none that looks like a shape
 SUBPIXEL_BITS = 4
 
 Contours = list[np.ndarray]
-Kind = tuple[str, str]  # a shape and a fill
 Fill = Callable[[np.random.Generator, int, np.ndarray], np.ndarray]
 
 
@@ -59,12 +59,25 @@ SHAPES: Mapping[str, Contours] = {  # corners inside the unit circle; a second c
 }
 
 
+COLOURS: Mapping[str, tuple[float, float]] = {"red": (-20, 20), "green": (100, 140), "blue": (220, 260)}  # degrees
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What may be drawn: a shape, a fill and a colour; an empty one is any."""
+
+    shape: str = ""
+    fill: str = ""
+    colour: str = ""
+
+
 @dataclass(frozen=True)
 class Object:
-    """One drawn thing: its shape, its fill, and the box around its visible pixels (float `xyxy`)."""
+    """One drawn thing: what it is, and the box around its visible pixels (float `xyxy`)."""
 
     shape: str
     fill: str
+    colour: str
     xyxy: tuple[float, float, float, float]
 
 
@@ -135,35 +148,35 @@ def draw_scene(
     rng: np.random.Generator,
     side_px: int = SIDE_PX,
     *,
-    kinds: Sequence[Kind] = (),
+    kinds: Sequence[Kind] = (Kind(),),
     most_objects: int = 0,
     diameters: tuple[float, float] = DIAMETERS,
 ) -> Scene:
     """A picture of shapes, drawn with random numbers from `rng` only.
 
-    `kinds`: the shapes and fills to choose from, any of all if left out; `most_objects`, `MOST_OBJECTS` if left out, of
-    diameters in a range of shares of the side.
+    `kinds`: what to choose from, anything if left out; `most_objects`, `MOST_OBJECTS` if left out, of diameters in a
+    range of shares of the side.
     """
     image = _with_clutter(rng, _background(rng, side_px, _dull(rng)))
     masks: list[np.ndarray] = []
-    drawn: list[tuple[str, str]] = []
+    drawn: list[tuple[str, str, str]] = []
     for _ in range(rng.integers(1, (most_objects or MOST_OBJECTS) + 1)):
-        shape, fill = _any_kind(rng) if not kinds else kinds[int(rng.integers(len(kinds)))]
+        kind = kinds[int(rng.integers(len(kinds)))]
+        shape, fill, colour = (
+            wanted or str(rng.choice(list(table)))
+            for wanted, table in ((kind.shape, SHAPES), (kind.fill, FILLS), (kind.colour, COLOURS))
+        )
         mask = _free_mask(rng, SHAPES[shape], side_px, diameters, masks)
         if mask is None:  # no room left
             continue
-        paint = FILLS[fill](rng, side_px, _bright(rng)).astype(np.float32)
+        paint = FILLS[fill](rng, side_px, _bright(rng, COLOURS[colour])).astype(np.float32)
         image += (paint - image) * (mask[..., None] / np.float32(255))
         masks.append(mask)
-        drawn.append((shape, fill))
+        drawn.append((shape, fill, colour))
     image += rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(2, 10))
     boxes = [_box(visible) for visible in _visible(masks)]
     objects = tuple(Object(*names, box) for names, box in zip(drawn, boxes, strict=True))
     return Scene(image.clip(0, 255).astype(np.uint8), objects)
-
-
-def _any_kind(rng: np.random.Generator) -> Kind:
-    return str(rng.choice(list(SHAPES))), str(rng.choice(list(FILLS)))
 
 
 def _free_mask(
@@ -221,9 +234,10 @@ def _dull(rng: np.random.Generator) -> np.ndarray:
     return rng.uniform(50, 200) + rng.uniform(-TINT, TINT, 3)
 
 
-def _bright(rng: np.random.Generator) -> np.ndarray:
-    """A saturated colour (3,): of the channels one is high, one low, one anything."""
-    return rng.permutation([rng.uniform(190, 255), rng.uniform(0, 60), rng.uniform(0, 255)])
+def _bright(rng: np.random.Generator, hues: tuple[float, float]) -> np.ndarray:
+    """A saturated colour (3,), of a hue in a range of degrees."""
+    hue = rng.uniform(*hues) % 360 / 360
+    return 255 * np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.75, 1), rng.uniform(0.75, 1)))
 
 
 def _smooth_noise(rng: np.random.Generator, side_px: int, cells: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The toy data for joint training: boxes say little, pictures of single things say what kinds there are.
 
-Boxes are labelled *round* or *angular* only. What is a striped star or a plain ring is told by pictures of one thing
+Boxes are labelled *round* or *angular* only. What is a red star or a blue ring is told by pictures of one thing
 each, without boxes. Test pictures have several things, all labelled by kind, so that the kinds that never had a box
 can be scored. `all_boxes` labels the training boxes by kind, too: the upper bound.
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from yolo9k.config import DatasetConfig, JointConfig, dump
 from yolo9k.config.schema import SourceConfig, TreeFile, TreeLabels
-from yolo9k.datasets.toy import SIDE_PX, Kind, Scene, draw_scene, label_lines, write_jpeg
+from yolo9k.datasets.toy import COLOURS, SIDE_PX, Kind, Scene, draw_scene, label_lines, write_jpeg
 from yolo9k.errors import EnvironmentFault
 from yolo9k.progress import Track, silent
 
@@ -22,8 +22,7 @@ COARSE: Mapping[str, tuple[str, ...]] = {
     "round": ("disc", "ring"),
     "angular": ("triangle", "square", "star", "cross"),
 }
-PATTERNS = ("plain", "striped", "checked")
-KINDS: tuple[Kind, ...] = tuple(product((shape for shapes in COARSE.values() for shape in shapes), PATTERNS))
+KINDS = tuple(Kind(shape, colour=colour) for shapes in COARSE.values() for shape, colour in product(shapes, COLOURS))
 SCENES, SINGLES, TESTS = 600, 60, 200  # pictures with boxes, of each kind alone, to score on
 SINGLE_DIAMETERS = (0.25, 0.7)  # larger than in scenes, as in pictures that are taken of one thing
 IMAGES_SHARE = 1  # for each picture with boxes
@@ -77,19 +76,19 @@ def _taxonomy() -> str:
         lines.append(coarse)
         for shape in shapes:
             lines.append(f"  {shape}")
-            lines += [f"    {pattern} {shape} [{pattern}_{shape}]" for pattern in PATTERNS]
+            lines += [f"    {colour} {shape} [{colour}_{shape}]" for colour in COLOURS]
     return "".join(f"{line}\n" for line in lines)
 
 
 def _names() -> tuple[str, ...]:
     """The name of each of `KINDS`."""
-    return tuple(f"{pattern} {shape}" for shape, pattern in KINDS)
+    return tuple(f"{kind.colour} {kind.shape}" for kind in KINDS)
 
 
 def _coarse_names() -> tuple[str, ...]:
     """What the boxes of each of `KINDS` are called where they say little."""
     above = {shape: coarse for coarse, shapes in COARSE.items() for shape in shapes}
-    return tuple(above[shape] for shape, _ in KINDS)
+    return tuple(above[kind.shape] for kind in KINDS)
 
 
 def _joint(folder: Path, taxonomy: Path, boxes: DatasetConfig) -> JointConfig:
@@ -132,7 +131,7 @@ def _write_scenes(
 
 
 def _kinds_of(scene: Scene) -> list[int]:
-    return [KINDS.index((thing.shape, thing.fill)) for thing in scene.objects]
+    return [KINDS.index(Kind(thing.shape, colour=thing.colour)) for thing in scene.objects]
 
 
 def _write_singles(folder: Path, count: int, seed: list[int], side_px: int, track: Track) -> None:

@@ -67,10 +67,7 @@ class RegionLoss(nn.Module):
             "classification": self._classification(head, features, truths, chosen),
         }
         background = ~(matched | spared)
-        if len(batch.image_label) and seen <= self.options.image_labels_after:
-            background[batch.labelled_image] = False
-            matched[batch.labelled_image] = True
-        elif len(batch.image_label):
+        if len(batch.image_label):
             flat, losses["image_label"] = self._image_labels(head, features, boxes, batch)
             losses["objectness"] = losses["objectness"] + self._raised(boxes, flat)
             background = self._background_with_image_labels(background, batch.labelled_image, flat)
@@ -134,14 +131,13 @@ class RegionLoss(nn.Module):
 
     @torch.no_grad()
     def _best_boxes(self, head: Head, features: Tensor, boxes: GridBoxes, batch: Batch) -> Tensor:
-        """The box of each picture with the largest objectness x P(label): flat indices; the first wins a tie."""
+        """The box of each picture that fits its label best: flat indices; the first wins a tie."""
         image, label = batch.labelled_image, batch.image_label
-        if self.options.image_label_box == "objectness":
-            return image * boxes.objectness[0].numel() + boxes.objectness[image].flatten(1).argmax(1)
-        logits = head.class_maps(features, image, self.scores.path_rows(label)).movedim(2, 1)  # (M, R, A, H, W)
-        probability = (-self.scores.path_losses(logits, label).sum(1)).exp()
-        best = (boxes.objectness[image] * probability).flatten(1).argmax(1)
-        return image * boxes.objectness[0].numel() + best
+        fit = boxes.objectness[image]
+        if self.options.image_label_box == "fit":
+            logits = head.class_maps(features, image, self.scores.path_rows(label)).movedim(2, 1)  # (M, R, A, H, W)
+            fit = fit * (-self.scores.path_losses(logits, label).sum(1)).exp()
+        return image * boxes.objectness[0].numel() + fit.flatten(1).argmax(1)
 
     def _raised(self, boxes: GridBoxes, flat: Tensor) -> Tensor:
         """What keeps the objectness of the chosen boxes from falling below .3; Darknet computes it and drops it."""
