@@ -14,7 +14,7 @@ animal
 
   cat
 vehicle
-\tcar
+  car
 """
 YAML = """
 animal:
@@ -49,12 +49,15 @@ def test_nested_lists_and_mappings_may_mix(tmp_path):
         ("a.txt", "a\n  b\na\n", "a.txt:3: 'a' is there already, at .*a.txt:1"),
         ("a.txt", "a\n    b\n  c\n", "a.txt:3: 'c': is indented as no line above it"),
         ("a.txt", "  a\nb\n", "a.txt:2: 'b': is indented as no line above it"),
+        ("a.txt", "a\n  b\n\tc\n", "a.txt:3: 'c': tabs and blanks are mixed; indent with one of them"),
+        ("a.txt", "a\n\tb\n\t  c\n", "a.txt:3: 'c': tabs and blanks are mixed"),
         ("a.txt", "a [x\n", "a.txt:1: 'a .x': a node is written: name .id. .alias, alias."),
         ("a.txt", "a (x)\nb (x)\n", "a.txt:2: the alias 'x' belongs to 'a' at .*a.txt:1"),
         ("a.txt", "# nothing\n\n", "a.txt: a taxonomy without a node"),
         ("a.yaml", "", "a.yaml: a taxonomy without a node"),
         ("a.yaml", "a: [b\n", "a.yaml:2: not YAML"),
         ("a.yaml", "a:\n  b:\n  b:\n", "a.yaml:3: 'b' is there already, at .*a.yaml:2"),
+        ("a.yaml", "a: [b,\n  [c, d]]\n", "a.yaml:2: a list right in a list has no name"),
         ("a.yaml", "? [a]\n: b\n", "a.yaml:1: a node is written as text"),
         ("a.yaml", "".join(f"{{a{i}: " for i in range(250)) + "}" * 250, "a.yaml:1: more than 200 levels"),
     ],
@@ -63,6 +66,16 @@ def test_mistakes_are_named_with_their_line(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=message):
         read_taxonomy(tmp_path / name)
+
+
+def test_tabs_indent_as_well(tmp_path):
+    (tmp_path / "a.txt").write_text("a\n\tb\n\t\tc\n\td\ne\n")
+    assert read_taxonomy(tmp_path / "a.txt").parents == (-1, -1, 0, 0, 2)
+
+
+def test_an_alias_that_is_the_name_is_no_second_node(tmp_path):
+    (tmp_path / "a.txt").write_text("dog [n1] (dog, hound)\n")
+    assert read_taxonomy(tmp_path / "a.txt").find("dog") == 0
 
 
 def test_a_missing_file(tmp_path):

@@ -24,7 +24,7 @@ COARSE: Mapping[str, tuple[str, ...]] = {
 }
 KINDS = tuple(Kind(shape, colour=colour) for shapes in COARSE.values() for shape, colour in product(shapes, COLOURS))
 SCENES, SINGLES, TESTS = 600, 60, 200  # pictures with boxes, of each kind alone, to score on
-SINGLE_DIAMETERS = (0.25, 0.7)  # larger than in scenes, as in pictures that are taken of one thing
+SINGLE_DIAMETERS = (0.18, 0.6)  # up to larger than in scenes, as in pictures that are taken of one thing
 IMAGES_SHARE = 1  # for each picture with boxes
 
 

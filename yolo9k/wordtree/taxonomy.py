@@ -72,13 +72,17 @@ def read_taxonomy(path: str | Path) -> WordTree:
 
 
 def _from_lines(text: str, path: Path) -> Iterator[Written]:
-    """Nodes of an indented text; any number of blanks is a level, as long as siblings have the same."""
+    """Nodes of an indented text; any number of blanks, or of tabs, is a level, as long as siblings have the same."""
     levels: list[int] = []
+    blank = ""  # what the file indents with, where it has done so
     for number, raw in enumerate(text.splitlines(), 1):
-        line = raw.partition("#")[0].rstrip().expandtabs(8)
+        line = raw.partition("#")[0].rstrip()
         if not line:
             continue
         indent = len(line) - len(line.lstrip())
+        blank = blank or line[:indent][:1]
+        if line[:indent].strip(blank):
+            raise DataError(f"{path}:{number}: {line.strip()!r}: tabs and blanks are mixed; indent with one of them")
         came_back = bool(levels) and levels[-1] > indent
         while levels and levels[-1] > indent:
             levels.pop()
@@ -114,6 +118,8 @@ def _below(node: yaml.Node, depth: int, path: Path) -> Iterator[Written]:
             yield from _below(value, depth + 1, path)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
+            if isinstance(item, yaml.SequenceNode):
+                raise DataError(f"{path}:{item.start_mark.line + 1}: a list right in a list has no name; name: [...]")
             yield from _below(item, depth, path)
     elif node.tag != "tag:yaml.org,2002:null":
         yield Written(depth, node.value, place)
@@ -136,7 +142,8 @@ def _tree(written: Iterator[Written], path: Path) -> WordTree:
         for alias in node.aliases:
             if alias in aliases and aliases[alias][0] != node.id:
                 raise DataError(f"{place}: the alias {alias!r} belongs to {aliases[alias][0]!r} at {aliases[alias][1]}")
-            aliases[alias] = node.id, place
+            if alias != node.name:
+                aliases[alias] = node.id, place
     if not names:
         raise DataError(f"{path}: a taxonomy without a node")
     ids, parents = in_blocks(children, TOP)

@@ -50,7 +50,9 @@ class WordTree:
         closed: set[int] = set()
         for node, parent in enumerate(self.parents):
             if not -1 <= parent < node:
-                raise DataError(f"label {node} ({self.ids[node]}): parent {parent} must come before its child")
+                raise DataError(
+                    f"label {node} ({self.ids[node]}): parent {parent} must come before its child: -1 to {node - 1}"
+                )
             if node and parent != self.parents[node - 1]:
                 closed.add(self.parents[node - 1])
                 if parent in closed:
