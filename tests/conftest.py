@@ -9,11 +9,15 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
 
 from yolo9k.wordtree import WordTree
+
+hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is no defect
+hypothesis.settings.load_profile("no deadline")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
