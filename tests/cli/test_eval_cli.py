@@ -34,6 +34,9 @@ class OneBox:
         self.config = load_config(None, [f"data.dataset={dataset}"] if dataset else [])
         self.size_wh = size_wh or (416, 416)
 
+    def labelling(self, **options):
+        type(self).named = options
+
     def stream(self, paths, **settings):
         type(self).settings = settings
         for _ in paths:

@@ -58,6 +58,18 @@ def test_wordnet_ids(tree, tmp_path):
     assert (tmp_path / "joint.names").read_text() == "animal\ndog\ncat\n"
 
 
+def test_folders_called_by_wordnet_id_are_a_label_set(tree, tmp_path):
+    (tmp_path / "data.noun").write_text(NOUNS)
+    for name in ("n00004000", "n00003000", ".hidden"):
+        (tmp_path / "imagenet" / name).mkdir(parents=True)
+    code, out, err = tree("build", "--labels", "imagenet", "--wordnet", ".", "-o", "joint")
+    assert (code, err) == (0, "")
+    assert "3 nodes, 2 of them leaves, 2 levels" in out
+    code, _, err = tree("build", "--labels", "imagenet/n00003000", "--wordnet", ".", "-o", "joint")
+    assert code == 3
+    assert "--labels imagenet/n00003000: has no folders in it" in err
+
+
 def test_check_counts_and_remarks(tree):
     code, _, _ = tree("check", "mine.txt", "--json", "facts.json")
     assert code == 0

@@ -40,6 +40,14 @@ def test_crops_with_their_margin(annotations, tmp_path):
     assert len(read_images(config, "train").records) == 6
 
 
+def test_a_name_of_several_labels_is_no_folder(annotations, tmp_path):
+    labels = WordTree(("n1", "n2", "n3"), ("cup", "cup", "a/b"), (-1, -1, -1))
+    for labelled, folder in ((labels, {"n1", "n2"}), (WordTree.flat(["a/b", "dog"]), {"a_b", "dog"})):
+        same = Annotations(annotations.records, labelled)
+        _, counts = write_crops(same, tmp_path / min(folder), CropRules(most_covered=1))
+        assert set(counts) == folder == {path.name for path in (tmp_path / min(folder)).iterdir()}
+
+
 def test_boxes_that_are_covered_small_or_ignored_stay(annotations, tmp_path):
     _, counts = write_crops(annotations, tmp_path / "a", CropRules())
     assert counts == {"cat": 2}  # dogs cover each other, the last cat is too small

@@ -177,6 +177,11 @@ def test_classes_without_a_node_can_be_left_out(zoo):
     assert training.defects == ()
 
 
+def test_a_source_without_any_node_is_a_mistake(zoo):
+    with pytest.raises(DataError, match="data set boxes: none of its classes is a node: 2 classes find no node in"):
+        read_training(change(zoo, names={"hound": "wolf", "car": "van"}, on_unknown="skip"))
+
+
 def test_left_out_boxes_are_neither_learnt_nor_background(zoo):
     training = read_training(change(zoo, names={"hound": "wolf"}, on_unknown="skip"))
     assert {tuple(record.boxes.ignore) for record in training.boxed} == {(True, False)}

@@ -13,22 +13,33 @@ from yolo9k.pretrained import DarknetFiles
 CONF, IOU = 0.12, 0.45
 
 
-def by_darknet(folder, picture):
+def by_darknet(folder, picture, iou=IOU):
     """Rows of (label, score, box) as `detector test` finds them, cut to the picture."""
     net = darknet.load(folder / "net.cfg", folder / "net.weights")
     size_wh = picture.shape[1], picture.shape[0]
     with torch.no_grad():
         raw = net(torch.from_numpy(darknet.letterbox(picture, net.cfg.size_wh)))
     found = darknet.detections(raw, net.cfg, size_wh, CONF, relative=False)
-    kept = darknet.nms_sort(found, IOU)
+    kept = darknet.nms_sort(found, iou)
     box, label = (kept.prob > 0).nonzero().unbind(1)
     corners = clip(cxcywh_to_xyxy(kept.boxes[box]), size_wh)
     rows = zip(label.tolist(), kept.prob[box, label].tolist(), corners.tolist(), area(corners).tolist(), strict=True)
     return sorted(row[:3] for row in rows if row[3] > 0)  # Darknet keeps what lies in the grey only
 
 
+def compare(found, expected):
+    rows = sorted(zip(found.label.tolist(), found.score.tolist(), found.xyxy.tolist(), strict=True))
+    assert [row[0] for row in rows] == [row[0] for row in expected]
+    for (_, score, box), (_, expected_score, expected_box) in zip(rows, expected, strict=True):
+        assert score == pytest.approx(expected_score, abs=1e-5)
+        assert box == pytest.approx(expected_box, abs=1e-2)
+
+
+PICTURES = ["im0_37x53", "im1_64x41", "im3_101x29"]
+
+
 @pytest.mark.parametrize("case", ["forward-v2", "forward-tiny"])
-@pytest.mark.parametrize("name", ["im0_37x53", "im1_64x41", "im3_101x29"])
+@pytest.mark.parametrize("name", PICTURES)
 def test_a_darknet_file_detects_as_darknet_does(shared, case, name):
     folder = shared("golden", "darknet", case)
     picture = read_image(shared("golden", "darknet", "image-ops", f"{name}.png"))
@@ -36,12 +47,20 @@ def test_a_darknet_file_detects_as_darknet_does(shared, case, name):
     assert len(expected) > 3
     files = DarknetFiles(cfg=folder / "net.cfg")
     detector = Detector.load(folder / "net.weights", files=files, device="cpu", precision="float32")
-    found = detector(picture, conf=CONF, iou=IOU)
-    rows = sorted(zip(found.label.tolist(), found.score.tolist(), found.xyxy.tolist(), strict=True))
-    assert [row[0] for row in rows] == [row[0] for row in expected]
-    for (_, score, box), (_, expected_score, expected_box) in zip(rows, expected, strict=True):
-        assert score == pytest.approx(expected_score, abs=1e-5)
-        assert box == pytest.approx(expected_box, abs=1e-2)
+    compare(detector(picture, conf=CONF, iou=IOU), expected)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_tree_is_descended_as_darknet_does(shared, name):
+    """Before suppression, which is by label in Darknet and by lineage here."""
+    folder = shared("golden", "darknet", "forward-9k")
+    picture = read_image(shared("golden", "darknet", "image-ops", f"{name}.png"))
+    expected = by_darknet(folder, picture, iou=1.0)
+    assert len({label for label, *_ in expected}) > 2
+    files = DarknetFiles(cfg=folder / "net.cfg", tree=folder / "mini.tree", names=folder / "mini.names")
+    detector = Detector.load(folder / "net.weights", files=files, device="cpu", precision="float32")
+    labelling = detector.labelling(rule="darknet")
+    compare(detector(picture, conf=CONF, iou=1.0, labelling=labelling), expected)
 
 
 def test_sizes_that_fit_the_cfg_alone(shared, tmp_path):

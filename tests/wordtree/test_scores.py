@@ -85,6 +85,12 @@ def test_large_logits_and_no_rows(tree):
     assert scores.loss(torch.zeros(0, 6), torch.zeros(0, dtype=torch.int64)).shape == (0,)
 
 
+def test_large_logits_lose_no_digits():
+    tree = WordTree(("a", "b", "c", "d"), ("a", "b", "c", "d"), (-1, -1, 0, 0))
+    logits = torch.full((1, 4), 1e4)
+    assert LabelScores(tree).loss(logits, torch.tensor([2])).item() == pytest.approx(2 * math.log(2), rel=1e-6)
+
+
 def test_logistic_labels_stand_alone():
     scores = LabelScores(WordTree.flat(["a", "b"]), "logistic")
     logits = torch.tensor([[0.0, math.log(3)]])

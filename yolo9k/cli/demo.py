@@ -106,12 +106,12 @@ def _print_scores(scores: "Evaluation") -> None:
 def _print_story(story: "Story", *, usual: bool) -> None:
     """What training with few boxes gave, beside what all boxes would give, where that was measured."""
     from yolo9k.datasets.toy_joint import COARSE
-    from yolo9k.demo import UPPER_BOUND
+    from yolo9k.demo import ALL_BOXES
 
     kinds = {f"{' and '.join(COARSE)}: boxed": "boxed", "shapes and colours: never boxed": "never_boxed"}
     rows = []
     for title, name in kinds.items():
-        found, bound = getattr(story, name), getattr(UPPER_BOUND, name)
+        found, bound = getattr(story, name), getattr(ALL_BOXES, name)
         rows.append([title, found, *([bound, f"{found / bound:.0%}"] if usual else [])])
     columns = ["mAP50 of", "here", *(["with all boxes", "share"] if usual else [])]
     out.print(table("What never had a box is found", columns, rows))

@@ -69,7 +69,10 @@ def evaluate(
     ] = False,
     boxed: Annotated[
         Path | None,
-        typer.Option("--boxed", help="A .map of labels that had boxes in training, where the weights do not say."),
+        typer.Option(
+            "--boxed",
+            help="A .map of labels that had boxes in training (all others: image labels), if the weights do not say.",
+        ),
     ] = None,
     hier_thresh: HierThreshOption = None,
     leaves_only: LeavesOnlyOption = False,
@@ -99,7 +102,13 @@ def evaluate(
     settings = _settings(detector, split, conf, iou, max_detections, batch)
     source, read_split = _to_score(dataset, detector, settings.split)
     settings = settings.model_copy(update={"split": read_split})
+    descent = choose_labelling(detector, hier_thresh, leaves_only, None, tree_mode)
     if source.kind == "folder":
+        about_boxes = {
+            "--map": map_file, "--exact": exact is not None, "--inner": inner, "--boxed": boxed, "--results": results,
+            "--plots": plots, "--hier-thresh": hier_thresh is not None, "--tree-mode": tree_mode != TreeMode.paper,
+        }  # fmt: skip
+        _refuse([option for option, given in about_boxes.items() if given], source)
         _score_images(detector, source, settings, json)
         return
     annotations = read_annotations(source, settings.split, detector.config.data.on_error, track)
@@ -110,7 +119,7 @@ def evaluate(
     thresholds = settings.model_dump(include={"conf", "iou", "max_detections", "batch"})
     in_tree = _in_tree(detector, annotations, map_file, exact, inner, boxed)
     if not detector.labels.is_flat:
-        in_tree["descent"] = choose_labelling(detector, hier_thresh, leaves_only, None, tree_mode)
+        in_tree["descent"] = descent
     bad: list[DataError] = []
     if detector.config.data.on_error == "skip":
         in_tree["on_bad"] = bad.append
@@ -144,6 +153,15 @@ def _print(say: Console, title: str, scores: "Evaluation", settings: "EvalConfig
         say.print(line)
 
 
+def _refuse(options: list[str], source: "DatasetConfig") -> None:
+    """Raises `ConfigError` for options that say nothing where pictures have labels and no boxes."""
+    if options:
+        raise ConfigError(
+            f"{', '.join(options)}: only where pictures have boxes; those of {source.name or source.root} have a label "
+            "each, and the best box's likeliest leaf is compared with it"
+        )
+
+
 def _score_images(detector: "Detector", source: "DatasetConfig", settings: "EvalConfig", json: str) -> None:
     """Of pictures with a label and no boxes: how often the best box has the label."""
     from yolo9k.datasets.read import read_images
@@ -167,14 +185,17 @@ def _in_tree(
     inner: bool,
     boxed: Path | None,
 ) -> dict[str, Any]:
-    """What the options about trees mean for `evaluate_detector`. Raises `ConfigError` where `--inner` has no tree."""
+    """What the options about trees mean for `evaluate_detector`.
+
+    Raises `ConfigError` where `--inner` or `--map` meets labels that it does not fit, `DataError` for a bad map.
+    """
     from yolo9k.wordtree.files import read_map
     from yolo9k.wordtree.supervision import Supervision
 
     nodes = len(detector.labels)
     options: dict[str, Any] = {"by_ancestry": None if exact is None else not exact}
     if map_file:
-        options["nodes"] = read_map(map_file, nodes)
+        options["nodes"] = _map_of(map_file, nodes, annotations)
     if inner:
         if annotations.labels.is_flat:
             raise ConfigError("--inner: the labels of the data set are flat, none is above another")
@@ -183,6 +204,19 @@ def _in_tree(
     if boxed:
         options["supervision"] = Supervision(boxes=read_map(boxed, nodes), images=tuple(range(nodes)))
     return options
+
+
+def _map_of(path: Path, nodes: int, annotations: "Annotations") -> tuple[int, ...]:
+    """The node of each label of a data set that is flat, from a `.map`."""
+    from yolo9k.wordtree.files import read_map
+
+    labels = annotations.labels
+    if not labels.is_flat:
+        raise ConfigError("--map: the labels of the data set are a tree already; its config names the map: labels.map")
+    mapped = read_map(path, nodes)
+    if len(mapped) != len(labels):
+        raise DataError(f"{path}: {len(mapped)} lines for the {len(labels)} labels of the data set")
+    return mapped
 
 
 def _write_results(path: str, found: Sequence["Detections"], scores: "Evaluation", *, with_truth: bool) -> None:

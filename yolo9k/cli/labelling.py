@@ -44,9 +44,10 @@ TreeModeOption = Annotated[
 def choose_labelling(
     detector: "Detector", hier_thresh: float | None, leaves_only: bool, under: list[str] | None, tree_mode: TreeMode
 ) -> "Labelling":
-    """What the options mean for a detector. Raises `ConfigError` where its labels are flat, or lack a name."""
-    threshold = {} if hier_thresh is None else {"hier_thresh": hier_thresh}
-    return detector.labelling(rule=tree_mode.value, leaves_only=leaves_only, under=listed(under), **threshold)
+    """What the options mean for a detector. Raises `ConfigError` as `Detector.labelling` does."""
+    return detector.labelling(
+        hier_thresh=hier_thresh, rule=tree_mode.value, leaves_only=leaves_only, under=listed(under)
+    )
 
 
 def listed(given: list[str] | None) -> list[str]:

@@ -89,15 +89,17 @@ class Rows:
 
     def write_csv(self, target: Path) -> None:
         """Write all rows. Raises `EnvironmentFault`."""
-        ways = ["path"] if self._in_tree else []
+        ways = ["id", "path"] if self._in_tree else []
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
                 writer.writerow(["file", "label", "score", *SIDES, *ways])
                 for path, found, row in self._each():
-                    way = [" > ".join(f"{name} {value:.4f}" for name, value in self._way(found, row))] if ways else []
-                    writer.writerow([path, found.name(int(found.label[row])), *_numbers(found, row), *way])
+                    label = int(found.label[row])
+                    way = " > ".join(f"{name} {value:.4f}" for name, value in self._way(found, row))
+                    more = [self.labels.ids[label], way] if ways else []  # names may be those of several labels
+                    writer.writerow([path, found.name(label), *_numbers(found, row), *more])
         except OSError as error:
             raise EnvironmentFault(f"{target}: cannot be written: {error.strerror or error}") from error
 

@@ -32,7 +32,10 @@ def build(
     taxonomy: Annotated[Path | None, typer.Option(help="A taxonomy of your own: indented text or YAML.")] = None,
     labels: Annotated[
         list[Path] | None,
-        typer.Option(help="Files of WordNet ids (n02084071), one a line; repeat it to join several."),
+        typer.Option(
+            help="A file of WordNet ids (n02084071), one a line, or a folder of folders called so, like ImageNet's; "
+            "repeat it to join several."
+        ),
     ] = None,
     wordnet: Annotated[
         Path | None, typer.Option(help="The folder of WordNet 3.0's data.noun, if it is not in a usual place.")
@@ -148,14 +151,25 @@ def _show_coverage(facts: dict[str, Any], labels: "WordTree", say: "Console") ->
 
 def _from_wordnet(labels: list[Path], folder: Path | None, root: str) -> "Built":
     from yolo9k.wordtree.builder import build_tree
-    from yolo9k.wordtree.files import read_lines
     from yolo9k.wordtree.wordnet import read_wordnet
 
-    wanted = [line.split()[0] for path in labels for line in read_lines(path)]
+    wanted = [key for path in labels for key in _ids(path)]
     net = read_wordnet(folder)
     if root not in net.hypernyms:
         raise DataError(f"--root {root}: no noun of WordNet 3.0")
     return build_tree(wanted, net.hypernyms, root, names=net.names)
+
+
+def _ids(path: Path) -> list[str]:
+    """The WordNet ids of a text file, or of a folder of class folders such as ImageNet's."""
+    from yolo9k.wordtree.files import read_lines
+
+    if path.is_dir():
+        found = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        if not found:
+            raise DataError(f"--labels {path}: has no folders in it, which WordNet ids could be the names of")
+        return found
+    return [line.split()[0] for line in read_lines(path)]
 
 
 def _print_report(built: "Built") -> None:

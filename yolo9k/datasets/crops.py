@@ -13,6 +13,7 @@ from yolo9k.drawing import save_image
 from yolo9k.errors import DataError
 from yolo9k.images import GREY, read_image
 from yolo9k.progress import Track, silent
+from yolo9k.wordtree import WordTree
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,18 @@ def write_crops(
         record = annotations.records[picture]
         image = read_image(record.path)
         for box in boxes:
-            name = annotations.labels.names[int(record.boxes.label[box])]
+            name = _folder_name(annotations.labels, int(record.boxes.label[box]))
             counts[name] = counts.get(name, 0) + 1
-            target = folder / name.replace("/", "_") / f"{record.path.stem}-{picture}-{box}.jpg"
+            target = folder / name / f"{record.path.stem}-{picture}-{box}.jpg"
             save_image(target, _cut(image, record.boxes.xyxy[box], rules))
     config = DatasetConfig(kind="folder", root=str(folder.resolve()), splits={"train": (".",)}, name=folder.name)
     return config, counts
+
+
+def _folder_name(labels: WordTree, label: int) -> str:
+    """The label's name, or its id where the name is that of several labels."""
+    name = labels.names[label]
+    return (name if len(labels.candidates(name)) == 1 else labels.ids[label]).replace("/", "_")
 
 
 def _chosen(records: Sequence[Record], rules: CropRules) -> list[tuple[int, int]]:

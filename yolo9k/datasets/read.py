@@ -134,6 +134,8 @@ def _nodes_of(config: DatasetConfig, own: Sequence[str]) -> Nodes:
     if not placed.lost:
         return Nodes(tree, placed.nodes)
     problem = complaint(placed.lost, labels.tree)
+    if all(node is None for node in placed.nodes):
+        raise DataError(f"{title}: none of its classes is a node: {problem}")
     if labels.on_unknown == "stop":
         raise DataError(f"{title}: {problem}; {ways_out(placed.lost)}")
     return Nodes(tree, placed.nodes, (Defect("unknown class", title, f"{problem}; left out"),))

@@ -1,5 +1,5 @@
 """The whole way in a few minutes and without a network: pictures, anchors, training, scores, detections."""
 
-from yolo9k.demo.stages import UPPER_BOUND, Story, configure, detect_some, make_dataset, score
+from yolo9k.demo.stages import ALL_BOXES, Story, configure, detect_some, make_dataset, score
 
-__all__ = ["UPPER_BOUND", "Story", "configure", "detect_some", "make_dataset", "score"]
+__all__ = ["ALL_BOXES", "Story", "configure", "detect_some", "make_dataset", "score"]

@@ -34,7 +34,7 @@ class Story:
 
 
 # `yolo9k demo --all-boxes`: the same network and steps, every training box labelled by kind; see docs/RESULTS.md
-UPPER_BOUND = Story(boxed=0.0, never_boxed=0.0)
+ALL_BOXES = Story(boxed=0.0, never_boxed=0.0)
 
 
 def make_dataset(folder: Path, seed: int = 0, *, all_boxes: bool = False, track: Track = silent) -> ToyJoint:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from yolo9k.inference.detector import Detector
 
 BATCH = 16
+CONF = 0.005  # of a box and label that may name a picture; with less, thousands of labels are asked of every box
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ def evaluate_images(
 ) -> ImageScores:
     """Score the labels of whole pictures: boxes are named by their likeliest leaf, or label where labels are flat.
 
+    A picture in which no score reaches .005 has no name.
+
     Raises `ConfigError` where the detector's labels are others than those of the pictures, `DataError` for a bad one.
     """
     if detector.labels.ids != images.labels.ids:
@@ -52,7 +55,7 @@ def evaluate_images(
     labelling = None if detector.labels.is_flat else detector.labelling(leaves_only=True)
     records = images.records
     paths = [records[number].path for number in range(len(records))]
-    stream = detector.stream(paths, batch=batch, conf=0.0, iou=1.0, max_detections=5, labelling=labelling)
+    stream = detector.stream(paths, batch=batch, conf=CONF, iou=1.0, max_detections=5, labelling=labelling)
     found = list(track(stream, "Naming pictures", len(paths)))
     truths = [records[number].image_label for number in range(len(records))]
     return score_images(found, truths, detector.labels)

@@ -26,6 +26,7 @@ from yolo9k.progress import Track, silent
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.supervision import Supervision
+from yolo9k.wordtree.tree import describe
 
 Picture = np.ndarray | str | Path
 
@@ -92,27 +93,36 @@ class Detector:
     def labelling(
         self,
         *,
-        hier_thresh: float = HIER_THRESH,
+        hier_thresh: float | None = None,
         rule: Rule = "paper",
         leaves_only: bool = False,
         under: Sequence[str] = (),
     ) -> Labelling:
         """How boxes are named, for `stream`: with flat labels by each that is likely enough, in a tree by one.
 
-        In a tree a descent from the roots goes on while the probability is above `hier_thresh`, by the `rule` of the
-        paper or of Darknet (see `Descent`); `leaves_only`: the likeliest leaf; `under`: only these nodes (ids, names or
-        aliases) and what is below them. Raises `ConfigError` for a node that the labels do not have, and where flat
-        labels leave nothing to descend.
+        In a tree a descent from the roots goes on while the probability is above `hier_thresh` (.5), by the `rule` of
+        the paper or of Darknet (see `Descent`); `leaves_only`: the likeliest leaf; `under`: only these nodes (ids,
+        names or aliases) and what is below them. Raises `ConfigError` for a node that the labels do not have, and where
+        flat labels, or `leaves_only`, leave nothing to descend.
         """
-        starts = self._numbers(under, "under")
+        descends = hier_thresh is not None or rule != "paper"
         if self.labels.is_flat:
-            if leaves_only or under or rule != "paper" or hier_thresh != HIER_THRESH:
-                raise ConfigError("these labels are flat: there is no tree to descend; choose labels with classes")
+            if leaves_only or under or descends:
+                raise ConfigError(
+                    "hier-thresh, leaves-only, under and tree-mode are about label trees, and these labels are flat "
+                    f"({describe(self.labels.names)}); choose labels with classes"
+                )
             return EveryLabel(self.labels, self.scores.kind, self.device)
+        starts = self._numbers(under, "under")
         if leaves_only:
+            if descends:
+                raise ConfigError(
+                    "leaves-only takes the likeliest leaf without a descent: no hier-thresh, no tree-mode"
+                )
             inside = range(len(self.labels)) if not under else sorted({n for s in starts for n in self.labels.under(s)})
             return BestOf(self.labels, self.device, [node for node in inside if self.labels.leaves[node]])
-        return Descent(self.labels, self.scores, hier_thresh, rule, starts)
+        threshold = HIER_THRESH if hier_thresh is None else hier_thresh
+        return Descent(self.labels, self.scores, threshold, rule, starts)
 
     def labelling_by(self, nodes: Sequence[int]) -> Labelling:
         """Every one of these nodes that is likely enough, as evaluation wants it."""

@@ -132,8 +132,9 @@ class LabelScores(nn.Module):
         shape = (len(logits), place.shape[1] + 1, *logits.shape[2:])  # the last slot takes what only fills up
         top = logits.new_full(shape, float("-inf")).scatter_reduce(1, slot, logits.detach(), "amax")
         total = torch.zeros_like(top).scatter_add(1, slot, (logits - top.gather(1, slot)).exp())
-        normaliser = (torch.where(total > 0, total, 1.0).log() + top)[:, :-1]
-        return torch.where(_like(self.on_path[label], logits), normaliser - logits.gather(1, place), 0.0)
+        below_top = logits.gather(1, place) - top[:, :-1]  # first, so that no digits are lost where logits are large
+        losses = torch.where(total > 0, total, 1.0).log()[:, :-1] - below_top
+        return torch.where(_like(self.on_path[label], logits), losses, 0.0)
 
     # --- one label, found from the roots down
 
