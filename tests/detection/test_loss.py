@@ -174,10 +174,10 @@ def test_half_precision_is_scored_in_float32():
 # --- the sparse head
 
 
-@pytest.mark.parametrize("mode", ["paper", "darknet"])
+@pytest.mark.parametrize(("mode", "box"), [("paper", "fit"), ("paper", "objectness"), ("darknet", "fit")])
 @pytest.mark.parametrize("boxes", [3, 60])  # few read the rows of their paths, many all rows
 @pytest.mark.parametrize("seed", range(4))
-def test_sparse_equals_dense_with_gradients(random_tree, seed, boxes, mode):
+def test_sparse_equals_dense_with_gradients(random_tree, seed, boxes, mode, box):
     tree, rng = random_tree(seed), torch.Generator().manual_seed(seed)
     anchors, size = torch.tensor([[1.0, 1.0], [2.0, 1.0], [1.0, 2.0]]), 4 * 32
     head = AnchorHead(8, len(anchors), len(tree))
@@ -192,7 +192,7 @@ def test_sparse_equals_dense_with_gradients(random_tree, seed, boxes, mode):
         labelled_image=torch.tensor([3, 4]),
         image_label=torch.randint(0, len(tree), (2,), generator=rng),
     )
-    loss = RegionLoss(anchors, LabelScores(tree), LossConfig(warmup_images=0, image_labels=mode))
+    loss = RegionLoss(anchors, LabelScores(tree), LossConfig(warmup_images=0, image_labels=mode, image_label_box=box))
     found = []
     for asked, given in ((head, lambda x: x), (HeadRawMap(len(anchors), len(tree)), head.dense)):
         head.zero_grad()

@@ -52,6 +52,7 @@ class Region:
             bias_match=bool(section.get("bias_match", 0)),
             warmup_images=WARMUP_IMAGES,
             image_labels="darknet",
+            image_label_box="fit",
         )
 
     def _anchors(self, num: int) -> Tensor:
