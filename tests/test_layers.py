@@ -40,6 +40,7 @@ LAYERS = {
     "bench": 7,
     "demo": 7,
     "cli": 8,
+    "__main__": 9,
 }
 NEIGHBOURS = {  # imports inside one layer that are wanted
     "anchors": {"boxes"},

@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 
 import pytest
@@ -77,3 +78,15 @@ def test_long_commands_look_first(here, monkeypatch, capsys, command, place):
     assert stopped.value.code == 6
     assert capsys.readouterr().err.startswith(f"error: {place}: cannot be written: it is a f")
     assert sorted(path.name for path in here.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGPIPE")
+def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    """As in `yolo9k tree show 9k.tree | head`."""
+    taxonomy = tmp_path / "many.txt"
+    taxonomy.write_text("".join(f"label {number}\n" for number in range(1500)))
+    command = [sys.executable, "-m", "yolo9k", "tree", "show", str(taxonomy)]
+    shown = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    shown.stdout.close()
+    assert shown.stderr.read() == b""
+    assert shown.wait() == 141

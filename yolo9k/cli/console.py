@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence, Sized
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,20 @@ from yolo9k.errors import EnvironmentFault
 
 Item = TypeVar("Item")
 
-out = Console(highlight=False, soft_wrap=True)
+BROKEN_PIPE = 141  # 128 + SIGPIPE, as shells count
+
+
+class Output(Console):
+    """Standard output; where its reader goes away (`| head`) the command ends, and that is no error of its own."""
+
+    def on_broken_pipe(self) -> None:
+        """End with the code that other programs end with."""
+        with suppress(SystemExit):
+            super().on_broken_pipe()
+        raise SystemExit(BROKEN_PIPE)
+
+
+out = Output(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

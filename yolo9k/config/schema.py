@@ -316,9 +316,9 @@ class LossConfig(Section):
     `warmup_images`: while fewer pictures were seen, boxes are pulled to their anchors (Darknet: 12,800).
     `image_labels`: what a picture with a label and no box teaches. `paper`: the box that fits the label best learns
     the label, and its objectness is raised to at least .3. `darknet`: it learns the label, and the objectness of all
-    other boxes is pushed down. `image_label_box`: which box fits best. `objectness`: that of the largest objectness; `fit`: of the
-    largest objectness x P(label), as paper and Darknet have it, with which a box beside the thing that happens to know
-    its name goes on learning it, and the thing's own box does not.
+    other boxes is pushed down. `image_label_box`: which box fits best. `objectness`: that of the largest objectness;
+    `fit`: of the largest objectness x P(label), as paper and Darknet have it, with which a box beside the thing that
+    happens to know its name goes on learning it, and the thing's own box does not.
     """
 
     object_scale: Annotated[float, Field(ge=0)] = 5.0
