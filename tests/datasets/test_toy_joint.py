@@ -38,6 +38,7 @@ def test_the_upper_bound_has_the_same_pictures_with_kinds_on_their_boxes(toy, tm
         assert np.array_equal(one.boxes.xyxy, other.boxes.xyxy)
         roots = [fine.labels.path(int(label))[-1] for label in other.boxes.label]
         assert [fine.labels.names[root] for root in roots] == [coarse.labels.names[n] for n in one.boxes.label]
+    assert len(fine.sources) == 1
     assert fine.supervision().boxes == tuple(sorted({int(n) for record in fine.boxed for n in record.boxes.label}))
 
 

@@ -22,7 +22,7 @@ def demo(
         "demo-output"
     ),
     all_boxes: Annotated[
-        bool, typer.Option("--all-boxes", help="Put the kind of everything on the training boxes: the upper bound.")
+        bool, typer.Option("--all-boxes", help="Train on boxes that are labelled by kind instead: the upper bound.")
     ] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of training; the config's if left out.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the pictures, the anchors and the training.")] = 0,
@@ -87,7 +87,7 @@ def _chapter(number: int, text: str) -> None:
 def _print_sets(training: "TrainingSet") -> None:
     labels = training.labels
     supervision = training.supervision()
-    for source, nodes in zip(training.sources, (supervision.boxes, supervision.images), strict=True):
+    for source, nodes in zip(training.sources, (supervision.boxes, supervision.images), strict=False):
         names = [labels.names[node] for node in nodes]
         more = f", … {len(names)} in all" if len(names) > MOST_NAMED else ""
         out.print(f"{source}: {', '.join(names[:MOST_NAMED])}{more}", markup=False)

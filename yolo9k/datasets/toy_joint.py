@@ -2,7 +2,7 @@
 
 Boxes are labelled *round* or *angular* only. What is a red star or a blue ring is told by pictures of one thing
 each, without boxes. Test pictures have several things, all labelled by kind, so that the kinds that never had a box
-can be scored. `all_boxes` labels the training boxes by kind, too: the upper bound.
+can be scored. `all_boxes` labels the training boxes by kind, and trains on these alone: the upper bound.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,8 +60,12 @@ def write_toy_joint(
         named = _names if all_boxes else _coarse_names
         boxes = _write_scenes(folder, "boxes", "train", scenes, named(), [seed, 0], side_px, track)
         test = _write_scenes(folder, "test", "test", tests, _names(), [seed, 1], side_px, track)
-        _write_singles(folder / "singles" / "train", singles, [seed, 2], side_px, track)
-        joint = _joint(folder, taxonomy, boxes)
+        sources = [SourceConfig(dataset=boxes, use="boxes")]
+        if not all_boxes:
+            images = _write_singles(folder / "singles", singles, [seed, 2], side_px, track)
+            sources.append(SourceConfig(dataset=images, use="images", share=IMAGES_SHARE))
+        tree = TreeFile(tree=str(taxonomy.resolve()))
+        joint = JointConfig(sources=tuple(sources), labels=tree, name="toy joint")
         test = test.model_copy(update={"labels": TreeLabels(tree=str(taxonomy.resolve()), classes=_names())})
         (folder / "joint.yaml").write_text(dump(joint), encoding="utf-8")
         (folder / "test.yaml").write_text(dump(test), encoding="utf-8")
@@ -89,19 +93,6 @@ def _coarse_names() -> tuple[str, ...]:
     """What the boxes of each of `KINDS` are called where they say little."""
     above = {shape: coarse for coarse, shapes in COARSE.items() for shape in shapes}
     return tuple(above[kind.shape] for kind in KINDS)
-
-
-def _joint(folder: Path, taxonomy: Path, boxes: DatasetConfig) -> JointConfig:
-    root = str((folder / "singles").resolve())
-    images = DatasetConfig(kind="folder", root=root, splits={"train": ("train",)}, name="singles")
-    return JointConfig(
-        sources=(
-            SourceConfig(dataset=boxes, use="boxes"),
-            SourceConfig(dataset=images, use="images", share=IMAGES_SHARE),
-        ),
-        labels=TreeFile(tree=str(taxonomy.resolve())),
-        name="toy joint",
-    )
 
 
 def _write_scenes(
@@ -134,12 +125,13 @@ def _kinds_of(scene: Scene) -> list[int]:
     return [KINDS.index(Kind(thing.shape, colour=thing.colour)) for thing in scene.objects]
 
 
-def _write_singles(folder: Path, count: int, seed: list[int], side_px: int, track: Track) -> None:
+def _write_singles(folder: Path, count: int, seed: list[int], side_px: int, track: Track) -> DatasetConfig:
     """Pictures of one thing each, in a folder for each kind."""
     wanted = [(kind, number) for kind in range(len(KINDS)) for number in range(count)]
     for kind, number in track(wanted, "Drawing single things", len(wanted)):
-        target = folder / _names()[kind]
+        target = folder / "train" / _names()[kind]
         target.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng([*seed, kind, number])
         scene = draw_scene(rng, side_px, kinds=[KINDS[kind]], most_objects=1, diameters=SINGLE_DIAMETERS)
         write_jpeg(target / f"{number:04d}.jpg", scene.image)
+    return DatasetConfig(kind="folder", root=str(folder.resolve()), splits={"train": ("train",)}, name="singles")
