@@ -48,6 +48,13 @@ def test_ignored_boxes_are_dashed():
     assert 0.3 < painted(True) / painted(False) < 0.8
 
 
+def test_ignored_boxes_are_called_so():
+    box, ignored = np.array([[20, 30, 180, 90]]), np.array([True])
+    one, other, none = (draw_boxes(grey(), box, [text], [RED], ignore=ignored) for text in ("cat", "wild boar", ""))
+    np.testing.assert_array_equal(one, other)
+    assert (one != none).any()
+
+
 @pytest.mark.parametrize("box", [[60, 80, 20, 30], [-50, -50, 500, 500], [300, 300, 400, 400], [5, 5, 5, 5]])
 def test_odd_boxes_are_drawn_as_far_as_they_can(box):
     assert draw_boxes(grey(), np.array([box], float), ["x"]).shape == (100, 200, 3)

@@ -52,8 +52,9 @@ def draw_boxes(
 ) -> np.ndarray:
     """A copy of `image` (H, W, 3) with boxes (N, 4) in its pixels, each with its text; "" draws no label.
 
-    `colours`: one per box (see `colour`), else all alike. Boxes marked in `ignore` (N,) are dashed. The first
-    box lies on top. Raises `ValueError` where the numbers of boxes, texts and colours differ.
+    `colours`: one per box (see `colour`), else all alike. Boxes marked in `ignore` (N,) are dashed and called
+    "ignored": those of a class that is left out have no label of their own. The first box lies on top. Raises
+    `ValueError` where the numbers of boxes, texts and colours differ.
     """
     colours = [colour(0)] * len(xyxy) if colours is None else colours
     dashed = np.zeros(len(xyxy), bool) if ignore is None else ignore
@@ -61,7 +62,8 @@ def draw_boxes(
     draw = ImageDraw.Draw(canvas)
     line = max(1, round(min(canvas.size) / LINES_PER_SIDE))
     boxes = [_inside(box, canvas.size) for box in np.asarray(xyxy, float).reshape(-1, 4)]
-    items = list(zip(boxes, texts, colours, dashed, strict=True))
+    shown = ["ignored" if text and dash else text for text, dash in zip(texts, dashed, strict=True)]
+    items = list(zip(boxes, shown, colours, dashed, strict=True))
     for box, _, paint, dash in reversed(items):
         _outline(draw, box, paint, line, dash=bool(dash))
     _draw_labels(draw, [(box, text, paint) for box, text, paint, _ in items if text], line)

@@ -134,7 +134,10 @@ def test_a_dry_run_takes_the_weights(train):
 def test_a_finished_run_says_so(train):
     train("--name", "a")
     code, _, err = train("--resume", "runs/a", config=None)
-    assert (code, err) == (0, "runs/a is finished: it has made all its 3 steps; ask for more to go on\n")
+    assert (code, err) == (
+        0,
+        "runs/a is finished: it has made all its 3 steps; ask for more (--steps, --epochs) to go on\n",
+    )
     code, _, err = train("--resume", "runs/a", "--steps", 2, config=None)
     assert (code, err) == (2, "error: runs/a: has made 3 steps, more than the 2 asked for\n")
     code, _, err = train("--resume", "runs/a", "--batch", 0, config=None)

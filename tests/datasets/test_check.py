@@ -34,6 +34,15 @@ def kinds(config: DatasetConfig) -> dict[str, int]:
     return counts(check_dataset(config).defects)
 
 
+def test_boxes_of_a_class_that_is_left_out_are_no_label(data, tmp_path):
+    labels(tmp_path / "train/a.png", "0 .5 .5 .5 .5", "1 .5 .5 .2 .2")
+    (tmp_path / "tree.txt").write_text("animal\n  dog\n  cat\nvehicle\n")
+    over_tree = {"tree": str(tmp_path / "tree.txt"), "classes": ["cat", "sign"], "names": {"sign": ""}}
+    train, _ = check_dataset(DatasetConfig.model_validate(data.model_dump() | {"labels": over_tree})).splits
+    assert [(c.name, c.boxes) for c in train.classes if c.boxes] == [("cat", 2)]
+    assert (train.boxes, train.ignored) == (3, 1)
+
+
 def test_a_sound_data_set(data):
     report = check_dataset(data)
     assert report.defects == report.remarks == ()

@@ -208,7 +208,9 @@ def test_a_finished_run_goes_on_for_no_step(tiny, run_folder):
     watcher = Recorder()
     assert resume(run_folder, watcher=watcher) == run_folder
     assert watcher.steps == []
-    assert watcher.notes == [f"{run_folder} is finished: it has made all its 1 steps; ask for more to go on"]
+    assert watcher.notes == [
+        f"{run_folder} is finished: it has made all its 1 steps; ask for more (--steps, --epochs) to go on"
+    ]
     assert metrics(run_folder) == before
 
 

@@ -35,8 +35,8 @@ def anchors(
 ) -> None:
     """Cluster box sizes into anchors: k-means with the distance 1 - IoU.
 
-    With --sweep the picture goes to anchors.png where --plot names no other file. --write changes model.anchors, and
-    model.num_anchors where that is another number; all else in the file stays, comments too.
+    With --sweep the picture goes to anchors.png where --plot names no other file.
+    --write changes model.anchors, and model.num_anchors where that is another number; all else in the file stays.
 
     Example: yolo9k anchors --dataset voc -k 5 --sweep 1-15 --plot anchors.png --write my.yaml
     """

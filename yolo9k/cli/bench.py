@@ -60,8 +60,8 @@ def label_cost(
 ) -> None:
     """What the labels of a tree cost beside 20 flat ones, with the rows that are needed and with all.
 
-    Training mixes a picture with boxes with four that have a label each. Detection descends the tree for 20 boxes of a
-    picture, evaluation scores all labels of all boxes.
+    Training mixes a picture with boxes with four that have a label each.
+    Detection descends the tree for 20 boxes of a picture, evaluation scores all labels of all boxes.
 
     Example: yolo9k bench labels --tree 9k.tree
     """

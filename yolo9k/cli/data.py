@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from yolo9k.datasets.check import Report, Spread
     from yolo9k.datasets.records import Defect
 
-app = typer.Typer(no_args_is_help=True, help="List, check, fetch and recognise data sets.")
-make = typer.Typer(no_args_is_help=True, help="Write configs for your own data.")
+app = typer.Typer(no_args_is_help=True, help="List, check and fetch data sets; describe your own, cut out crops.")
+make = typer.Typer(no_args_is_help=True, help="Write a config for your own data, or crops of their boxes.")
 app.add_typer(make, name="make")
 make.command("crops")(make_crops)
 

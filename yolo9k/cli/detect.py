@@ -112,6 +112,8 @@ def detect(
     given, pictures = len(pictures), readable
     rows = Rows(pictures, found, detector.labels)
     rows.show(err if json == "-" else out)
+    if not any(map(len, found)):
+        (err if json == "-" else out).print(f"nothing has a confidence of {conf:g} or more; --conf asks for less")
     if json:
         about = {"weights": chosen, "size_wh": list(detector.size_wh), "labels": list(detector.labels.names)}
         write_json(json, {**about, **rows.to_dict()})

@@ -81,8 +81,7 @@ def evaluate(
     """Score a detector: VOC and COCO mean average precision, and a table of its labels.
 
     Of pictures with a label and no boxes (kind folder) it tells how often the best box of a picture has its label.
-    With --results of a data set that has no COCO file of its own, the truth goes beside the results in COCO's
-    format, so that any evaluator can check the numbers.
+    --results writes the truth beside the results in COCO's format, where the data set has no COCO file of its own.
 
     Example: yolo9k eval --weights runs/voc --dataset voc --split test --json scores.json --plots plots
     Example: yolo9k eval --weights yolo9000 --dataset coco --map coco9k.map --exact

@@ -53,7 +53,8 @@ class Rows:
             for path, found, row in rows[:MOST_SHOWN]
         ]
         ways = ["probabilities on the way"] if self._in_tree else []
-        console.print(table("", ["picture", "label", "score", *SIDES, *ways], shown))
+        if rows:
+            console.print(table("", ["picture", "label", "score", *SIDES, *ways], shown))
         if len(rows) > MOST_SHOWN:
             console.print(f"… and {len(rows) - MOST_SHOWN} more (--json, --csv and --txt write all)")
         console.print(f"{len(rows)} detections in {len(self.pictures)} pictures")

@@ -42,7 +42,10 @@ def train(
     cfg: CfgOption = None,
     tree: TreeOption = None,
     strict: StrictOption = False,
-    name: Annotated[str, typer.Option(help="Name of the run folder; if left out, CONFIG-DATASET.")] = "",
+    name: Annotated[
+        str,
+        typer.Option(help="Name of the run folder (-2, -3, ... is added to one that is taken); else CONFIG-DATASET."),
+    ] = "",
     runs: Annotated[Path, typer.Option(help="The folder of all run folders.")] = RUNS,
     epochs: Annotated[float | None, typer.Option(help="Passes over the pictures. Short for train.epochs.")] = None,
     steps: Annotated[int | None, typer.Option(help="Updates, instead of epochs. Short for train.steps.")] = None,
@@ -72,8 +75,8 @@ def train(
 ) -> None:
     """Train a detector.
 
-    Writes the folder runs/NAME: the whole config, metrics, plots, checkpoints/best.pt and last.pt. Ctrl-C saves, and
-    --resume goes on. Anchors are clustered from the boxes unless the config names some.
+    Writes the folder runs/NAME: the whole config, metrics, plots, checkpoints/best.pt and last.pt.
+    Ctrl-C saves, and --resume goes on. Anchors are clustered from the boxes unless the config names some.
 
     Example: yolo9k train --config voc.yaml --batch 32 --size 416
     Example: yolo9k train --config small.yaml --dataset my-pictures/ --name cells

@@ -212,8 +212,11 @@ def describe_split(name: str, part: Annotations) -> SplitReport:
 
 def _count_classes(part: Annotations) -> tuple[ClassCount, ...]:
     counted = np.zeros((3, len(part.labels)), np.int64)  # images, boxes, ignored
+    some_left_out = any(own.node is None for own in part.classes)  # their boxes are ignored ones of node 0
     for record in part.records:
         boxes = record.boxes
+        if some_left_out:
+            boxes = boxes[~boxes.ignore | (boxes.label > 0)]
         counted[0, np.unique(boxes.label)] += 1
         np.add.at(counted[1], boxes.label, 1)
         np.add.at(counted[2], boxes.label[boxes.ignore], 1)

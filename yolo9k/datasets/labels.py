@@ -72,7 +72,7 @@ def ways_out(lost: Mapping[str, str]) -> str:
     """What can be done about classes that find no node."""
     return (
         f"make them names or aliases in the taxonomy, or say what they are with `names: {{{next(iter(lost))}: ID}}` "
-        f"('' leaves a class out), or leave all of them out with `on_unknown: skip`"
+        f"('' leaves a class out)"
     )
 
 

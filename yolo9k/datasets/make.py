@@ -119,7 +119,9 @@ def find_layout(folder: Path, kind: Kind | None = None) -> Layout:
     if len(inner) == 1:
         return find_layout(inner[0], kind)
     wanted = KIND_WORDS[kind] if kind else "; ".join(KIND_WORDS.values())
-    raise DataError(f"{folder}: holds no labelled pictures of a kind that is known ({wanted})")
+    raise DataError(
+        f"{folder}: holds no labelled pictures of a kind that is known ({wanted}); class folders need a config"
+    )
 
 
 def root_text(root: Path) -> str:
@@ -323,7 +325,7 @@ def to_yaml(config: DatasetConfig, counts: Mapping[str, str]) -> str:
     ]
     if config.holdout:
         lines += [
-            "# this share of train becomes val, chosen by a hash of each file's name",
+            "# about this share of train becomes val: where the hash of a file's name is below it",
             _block("holdout", values["holdout"]),
         ]
     lines += ["# their order numbers the labels: leave it alone once a model is trained"]

@@ -135,9 +135,9 @@ def _nodes_of(config: DatasetConfig, own: Sequence[str]) -> Nodes:
         return Nodes(tree, placed.nodes)
     problem = complaint(placed.lost, labels.tree)
     if all(node is None for node in placed.nodes):
-        raise DataError(f"{title}: none of its classes is a node: {problem}")
+        raise DataError(f"{title}: none of its classes is a node: {problem}; {ways_out(placed.lost)}")
     if labels.on_unknown == "stop":
-        raise DataError(f"{title}: {problem}; {ways_out(placed.lost)}")
+        raise DataError(f"{title}: {problem}; {ways_out(placed.lost)}, or leave all out with `on_unknown: skip`")
     return Nodes(tree, placed.nodes, (Defect("unknown class", title, f"{problem}; left out"),))
 
 

@@ -87,7 +87,8 @@ def resume(
     if run.next_step > run.total_steps:
         raise ConfigError(f"{folder}: has made {run.next_step} steps, more than the {run.total_steps} asked for")
     if run.next_step == run.total_steps:
-        watcher.noted(f"{folder} is finished: it has made all its {run.total_steps} steps; ask for more to go on")
+        made = f"it has made all its {run.total_steps} steps"
+        watcher.noted(f"{folder} is finished: {made}; ask for more (--steps, --epochs) to go on")
         return folder
     return Loop(run, watcher, track).go()
 
