@@ -21,7 +21,9 @@ def make_crops(
     ] = 0.3,
     in_place: Annotated[
         bool,
-        typer.Option("--in-place", help="Keep the picture's size, all around the box grey: things keep their scale."),
+        typer.Option(
+            "--in-place", help="Keep the picture's size, all around the box its median colour: things keep their scale."
+        ),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice of --per-class.")] = 0,
 ) -> None:

@@ -11,7 +11,7 @@ from yolo9k.config import DatasetConfig
 from yolo9k.datasets.records import Annotations, Record
 from yolo9k.drawing import save_image
 from yolo9k.errors import DataError
-from yolo9k.images import GREY, read_image
+from yolo9k.images import read_image
 from yolo9k.progress import Track, silent
 from yolo9k.wordtree import WordTree
 
@@ -22,8 +22,8 @@ class CropRules:
 
     `margin`: how much of its width and height is added to a box on each side. `per_class`: at most so many of each
     label, chosen at random; 0 is all. `smallest`: pixels of the shorter side. `most_covered`: share of a box that other
-    boxes may lie over. `in_place`: the picture keeps its size and all around the box is grey, so that things keep
-    their scale; else the crop alone is written.
+    boxes may lie over. `in_place`: the picture keeps its size and all around the box has its median colour, so
+    that things keep their scale, on what is behind most of them; else the crop alone is written.
     """
 
     margin: float = 0.2
@@ -101,6 +101,7 @@ def _cut(image: np.ndarray, xyxy: np.ndarray, rules: CropRules) -> np.ndarray:
     x1, y1, x2, y2 = int(grown[0]), int(grown[1]), int(np.ceil(grown[2])), int(np.ceil(grown[3]))
     if not rules.in_place:
         return image[y1:y2, x1:x2]
-    alone = np.full_like(image, GREY)
+    alone = np.empty_like(image)
+    alone[:] = np.median(image, axis=(0, 1))
     alone[y1:y2, x1:x2] = image[y1:y2, x1:x2]
     return alone
