@@ -144,7 +144,8 @@ def test_a_recipe_comes_back_from_its_cfg():
         "train.weight_decay=0.0001", "train.burn_in=70", "train.schedule.policy=steps",
         "train.schedule.at=[400000, 1234567]", "train.schedule.scales=[0.1, 0.05]", "loss.object_scale=4",
         "loss.noobject_scale=0.5", "loss.class_scale=2", "loss.coord_scale=3", "loss.thresh=0.55", "loss.rescore=false",
-        "loss.bias_match=false", "loss.image_labels=darknet", "loss.image_label_box=fit", "data.augment.jitter=0.25", "data.augment.hue=0.05",
+        "loss.bias_match=false", "loss.image_labels=darknet", "loss.image_label_box=fit",
+        "data.augment.jitter=0.25", "data.augment.hue=0.05",
         "data.augment.saturation=1.75", "data.augment.exposure=1.25", "data.augment.recipe=fixed",
         "model.classes=logistic",
     )  # fmt: skip
