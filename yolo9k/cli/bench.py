@@ -85,7 +85,7 @@ def _cost_rows(found: "Comparison") -> list[list[Any]]:
     units = {"step": "training step, s", "update": "update alone, s", "detection": "detection of a picture, s",
              "evaluation": "evaluation of a picture, s", "memory": "memory in training, MB"}  # fmt: skip
     rows: list[list[Any]] = [
-        [what.replace("_", " "), *(f"{getattr(cost, what):,}" for cost in found.costs.values())]
+        [what.replace("_", " "), *(f"{int(getattr(cost, what)):,}" for cost in found.costs.values())]
         for what in ("labels", "parameters")
     ]
     for what, text in units.items():
