@@ -2,11 +2,11 @@ import json
 import sys
 
 import pytest
+from toy_data import write_toy
 
 from yolo9k import cli
 from yolo9k.bench import training
 from yolo9k.config import dump, load_config
-from yolo9k.datasets.toy import write_toy
 
 SETTINGS = [
     "model.name=yolov2-tiny", "model.width=0.1", "model.anchors=[[1,1]]", "data.size=64", "data.sizes=[64,96]",

@@ -5,11 +5,11 @@ import pytest
 import typer
 import yaml
 from PIL import Image
+from toy_data import write_toy
 from typer.testing import CliRunner
 
 from yolo9k.cli.anchors import anchors
 from yolo9k.config import load_config
-from yolo9k.datasets.toy import write_toy
 from yolo9k.errors import ConfigError, DataError, EnvironmentFault
 
 app = typer.Typer()

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from toy_data import write_toy
 
 from yolo9k import checkpoint, cli
 from yolo9k.config import dump, load_config
-from yolo9k.datasets.toy import write_toy
 
 CONFIG = """\
 model: {name: yolov2-tiny, width: 0.1, anchors: [[0.5, 0.5], [1, 1]]}

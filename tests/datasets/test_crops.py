@@ -1,12 +1,12 @@
 import cv2
 import numpy as np
 import pytest
+from toy_data import write_toy
 
 from yolo9k import cli
 from yolo9k.datasets.crops import CropRules, write_crops
 from yolo9k.datasets.read import read_images
 from yolo9k.datasets.records import Annotations, Record
-from yolo9k.datasets.toy import write_toy
 from yolo9k.errors import DataError
 from yolo9k.images import read_image
 from yolo9k.samples import BoxLabels

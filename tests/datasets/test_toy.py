@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+from toy_data import write_toy
 
 from yolo9k.datasets.read import read_annotations
-from yolo9k.datasets.toy import COLOURS, DIAMETERS, FILLS, SHAPES, draw_scene, write_toy
-from yolo9k.errors import EnvironmentFault
+from yolo9k.datasets.toy import COLOURS, DIAMETERS, FILLS, SHAPES, draw_scene
 
 SPLITS = {"train": 6, "test": 3}
 
@@ -67,9 +67,3 @@ def test_a_box_is_tight_around_what_is_drawn(monkeypatch):
     rows, columns = np.nonzero(scene.image.min(axis=2) > 127)
     drawn = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
     assert np.allclose(scene.objects[0].xyxy, drawn, atol=1)
-
-
-def test_names_a_folder_that_cannot_be_written(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(EnvironmentFault, match="file: cannot be written"):
-        write_toy(tmp_path / "file", {"train": 1}, side_px=64)

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from toy_data import write_toy
 
 from yolo9k.config import Config, DatasetConfig, load_config, with_overrides
-from yolo9k.datasets.toy import write_toy
 
 TINY = (
     "model.name=yolov2-tiny", "model.width=0.1", "model.anchors=[[0.5,0.5],[1,1]]", "data.size=64", "data.workers=0",

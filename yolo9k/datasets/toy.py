@@ -1,11 +1,11 @@
-"""A toy data set for detection: drawn shapes on textured backgrounds, written as real files (kind `yolo`).
+"""Toy pictures for detection: drawn shapes on textured backgrounds.
 
 Small enough to train on in minutes, hard enough to mean something: sizes from 18 to 50 % of the side, rotation,
 overlap, textures, and clutter of lines, specks and letters. Backgrounds and clutter are dull and shapes are bright,
 so that a network of random weights soon finds them; their kind shows in their outline only.
 
-A picture depends on the seed, its split and its number only. What is drawn is a table of shapes, one of fills
-and one of colours, and an `Object` keeps all names, so that finer label sets can be made from the same pictures.
+A picture depends on its random generator only. What is drawn is a table of shapes, one of fills and one of colours,
+and an `Object` keeps all names, so that coarse and fine label sets can be made from the same pictures.
 """
 
 import colorsys
@@ -15,13 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import yaml
 
-from yolo9k.config import DatasetConfig
-from yolo9k.errors import EnvironmentFault
-from yolo9k.progress import Track, silent
-
-SPLITS: Mapping[str, int] = {"train": 600, "val": 100, "test": 150}
 SIDE_PX = 256
 DIAMETERS = (0.18, 0.5)  # of a shape, as shares of the side
 MOST_OBJECTS = 5
@@ -87,46 +81,6 @@ class Scene:
 
     image: np.ndarray
     objects: tuple[Object, ...]
-
-
-def write_toy(
-    folder: Path,
-    splits: Mapping[str, int] = SPLITS,
-    side_px: int = SIDE_PX,
-    seed: int = 0,
-    track: Track = silent,
-) -> DatasetConfig:
-    """Write pictures, labels and `data.yaml` below `folder`, and give the config that reads them.
-
-    `splits`: pictures by split. The same arguments write the same files. Raises `EnvironmentFault` where the
-    folder cannot be written.
-    """
-    try:
-        for number, (split, count) in enumerate(splits.items()):
-            _write_split(folder, split, [seed, number], count, side_px, track)
-        names = dict(enumerate(SHAPES))
-        listing = {"names": names} | {split: f"images/{split}" for split in splits}
-        (folder / "data.yaml").write_text(yaml.safe_dump(listing, sort_keys=False), encoding="utf-8")
-    except OSError as error:
-        raise EnvironmentFault(f"{folder}: cannot be written: {error.strerror or error}") from error
-    return DatasetConfig(
-        kind="yolo",
-        root=str(folder.resolve()),
-        splits={split: (f"images/{split}",) for split in splits},
-        labels=tuple(SHAPES),
-        name="toy",
-    )
-
-
-def _write_split(folder: Path, split: str, seed: list[int], count: int, side_px: int, track: Track) -> None:
-    pictures, labels = folder / "images" / split, folder / "labels" / split
-    pictures.mkdir(parents=True, exist_ok=True)
-    labels.mkdir(parents=True, exist_ok=True)
-    for number in track(range(count), f"Drawing {split} pictures", count):
-        scene = draw_scene(np.random.default_rng([*seed, number]), side_px)
-        write_jpeg(pictures / f"{split}-{number:04d}.jpg", scene.image)
-        lines = label_lines(scene, [list(SHAPES).index(thing.shape) for thing in scene.objects])
-        (labels / f"{split}-{number:04d}.txt").write_text(lines, encoding="utf-8")
 
 
 def write_jpeg(path: Path, image: np.ndarray) -> None:
