@@ -5,8 +5,9 @@ import torch
 
 from yolo9k.build import build_loss, build_network, build_scores, with_anchors, with_aspect
 from yolo9k.config import load_config
+from yolo9k.config.schema import ModelConfig
 from yolo9k.datasets.records import Record
-from yolo9k.errors import DataError
+from yolo9k.errors import ConfigError, DataError
 from yolo9k.samples import BoxLabels
 from yolo9k.wordtree import WordTree
 
@@ -67,3 +68,10 @@ def test_sizes_of_the_pictures_aspect():
     assert not fitted.fit_aspect
     plain = load_config(None)
     assert with_aspect(plain, []) is plain
+
+
+def test_logistic_labels_have_no_tree():
+    tree = WordTree(("a", "b", "c"), ("a", "b", "c"), (-1, -1, 0))
+    with pytest.raises(ConfigError, match=r"model\.classes: logistic is for flat labels"):
+        build_scores(ModelConfig(classes="logistic"), tree)
+    assert build_scores(ModelConfig(classes="logistic"), WordTree.flat(["a"])).kind == "logistic"

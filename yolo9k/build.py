@@ -53,7 +53,9 @@ def _from_cfg(text: str, labels: WordTree) -> DarknetNetwork:
 
 
 def build_scores(config: ModelConfig, labels: WordTree) -> LabelScores:
-    """How class logits become probabilities and losses."""
+    """How class logits become probabilities and losses. Raises `ConfigError` for logistic labels in a tree."""
+    if config.classes == "logistic" and not labels.is_flat:
+        raise ConfigError("model.classes: logistic is for flat labels; those of a tree need softmax")
     return LabelScores(labels, config.classes)
 
 
