@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from yolo9k.anchors import cluster
-from yolo9k.config.schema import STRIDE, Config, ModelConfig
+from yolo9k.config.schema import Config, ModelConfig
+from yolo9k.config.section import STRIDE
 from yolo9k.darknet.cfg import parse_cfg
 from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.datasets.box_sizes import letterboxed_sizes

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from yolo9k.config import DatasetConfig
-from yolo9k.config.schema import SplitSource
+from yolo9k.config.datasets import SplitSource
 from yolo9k.datasets.read import read_annotations
 from yolo9k.errors import DataError
 

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from yolo9k.config import Config, DatasetConfig, JointConfig, dump, load_dataset_config
-from yolo9k.config.schema import TreeLabels
+from yolo9k.config.datasets import TreeLabels
 from yolo9k.datasets.coverage import cover
 from yolo9k.datasets.joint import image_folder, read_boxed, read_training, single, to_score
 from yolo9k.datasets.read import ImageSet, read_annotations

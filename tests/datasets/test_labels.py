@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from yolo9k.config.schema import TreeLabels
+from yolo9k.config.datasets import TreeLabels
 from yolo9k.datasets.labels import complaint, place_classes, to_nodes, ways_out
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.samples import BoxLabels

@@ -6,7 +6,7 @@ import yaml
 from PIL import Image
 
 from yolo9k.config import DatasetConfig, load_dataset_config
-from yolo9k.config.schema import SplitSource
+from yolo9k.config.datasets import SplitSource
 from yolo9k.datasets.make import open_dataset, recognise, to_yaml
 from yolo9k.datasets.read import read_annotations
 from yolo9k.errors import ConfigError, DataError

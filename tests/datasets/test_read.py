@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from yolo9k.config import DatasetConfig, dataset_names, load_dataset_config
-from yolo9k.config.schema import TreeLabels
+from yolo9k.config.datasets import TreeLabels
 from yolo9k.datasets.read import (
     dataset_root,
     is_held_out,

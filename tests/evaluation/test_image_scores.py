@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from yolo9k.config import DatasetConfig
-from yolo9k.config.schema import TreeLabels
+from yolo9k.config.datasets import TreeLabels
 from yolo9k.datasets.read import read_images
 from yolo9k.errors import ConfigError
 from yolo9k.evaluation.images import evaluate_images, score_images

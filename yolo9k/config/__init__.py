@@ -1,9 +1,10 @@
 """Configs: their schema (the only place of defaults), how they are read, and the shipped catalogue."""
 
 from yolo9k.config.catalogue import config_names, dataset_names
+from yolo9k.config.datasets import AnyDataset, DatasetConfig, JointConfig
 from yolo9k.config.loading import dump, load_config, load_dataset_config, parse_size, with_overrides
 from yolo9k.config.overrides import Override
-from yolo9k.config.schema import AnyDataset, Config, DatasetConfig, JointConfig
+from yolo9k.config.schema import Config
 
 __all__ = [
     "AnyDataset",

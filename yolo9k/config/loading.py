@@ -9,8 +9,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from yolo9k.config import catalogue
+from yolo9k.config.datasets import AnyDataset, DatasetConfig, JointConfig, PartConfig
 from yolo9k.config.overrides import Override
-from yolo9k.config.schema import AnyDataset, Config, DatasetConfig, JointConfig, PartConfig, as_size
+from yolo9k.config.schema import Config
+from yolo9k.config.section import as_size
 from yolo9k.config.wording import requirement
 from yolo9k.errors import ConfigError
 

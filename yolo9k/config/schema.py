@@ -1,81 +1,76 @@
-"""What a config may say, and every default.
+"""What a training config may say, and every default.
 
 All models are frozen and refuse unknown keys. Sizes are pixels, anchors are grid cells of the model's stride,
 numbers of steps are optimiser updates.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-STRIDE = 32  # of every model this package builds by name
-LARGEST_SIDE = 8192  # pixels; a picture of that size fills the memory of most machines
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-SizeWH = tuple[int, int]
-
-
-class Section(BaseModel):
-    """Base of all parts of a config."""
-
-    # numbers may stand for text: a device `0`, a label `7`
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
-
-
-def as_size(value: object) -> object:
-    """416 and "512x384" as (width, height)."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return (value, value)
-    if isinstance(value, str):
-        parts = value.lower().split("x")
-        if all(part.strip().isdigit() for part in parts) and len(parts) in (1, 2):
-            return (int(parts[0]), int(parts[-1]))
-        raise ValueError("a size is a number or WIDTHxHEIGHT")
-    return value
-
-
-def _check_size(key: str, size: SizeWH, stride: int) -> None:
-    if max(size) > LARGEST_SIDE:
-        raise ValueError(f"{key}: width and height must be at most {LARGEST_SIDE}, not {size[0]}x{size[1]}")
-    if any(side < stride or side % stride for side in size):
-        needed = f"multiples of {stride}" if stride > 1 else "at least 1"
-        raise ValueError(f"{key}: width and height must be {needed}, not {size[0]}x{size[1]}")
+from yolo9k.config.datasets import NamedDataset
+from yolo9k.config.section import STRIDE, Fraction, Positive, Section, SizeWH, as_size, check_size
 
 
 class NormConfig(Section):
-    """Batch normalisation: `momentum` is the weight of the new batch, Darknet's is .01."""
+    """What follows every convolution of the model.
 
-    momentum: Annotated[float, Field(gt=0, le=1)] = 0.03
-    eps: Positive = 1e-5
-
-
-class ModelConfig(Section):
-    """The network.
-
-    `name`: `yolov2-tiny` and `yolov2-tiny-voc` differ in the last 3x3 convolution (512 and 1024 channels); `yolo9000`
-    has none between Darknet-19 and the head.
-    `passthrough` (yolov2 only): `darknet` is the released cfg's (1x1x64, then reorg), `paper` sends all 512
-    channels. `width` multiplies all channels. `anchors`: (width, height) in grid cells, or `auto`: clustered
-    from the training boxes. `classes`: `softmax` gives a box one label, `logistic` any number. The name `darknet`
-    means the network of a Darknet cfg, whose text is `cfg`; the cfg's own numbers then hold, not those above.
+    `batch`: batch norm; `momentum` is the weight of the new batch (Darknet's .01, PyTorch's .1). `group`: group norm,
+    the same for every batch size; as many groups as divide the channels, at most `groups`. `frozen`: batch norm with
+    the statistics and factors that the weights came with, none of them learnt. `sync`: batch norm over all processes
+    of a run. `none`: no norm, but a bias. The layers of a torchvision backbone keep their own `eps`.
     """
 
-    name: Literal["yolov2", "yolov2-tiny", "yolov2-tiny-voc", "yolo9000", "darknet"] = "yolov2"
+    kind: Literal["batch", "group", "frozen", "sync", "none"] = "batch"
+    momentum: Annotated[float, Field(gt=0, le=1)] = 0.03
+    eps: Positive = 1e-5
+    groups: Annotated[int, Field(ge=1)] = 32
+
+
+class BackboneConfig(Section):
+    """What turns a picture into features; part of the models of detectors and classifiers.
+
+    The `name` `darknet` means the network of a Darknet cfg, whose text is `cfg`; the cfg's own numbers then hold.
+    `backbone`: a network of torchvision (`resnet50`) in the place of the model's own. `pretrained`: it starts from
+    torchvision's ImageNet weights, where no other weights are named. `width` multiplies the model's own channels.
+    """
+
+    name: str
     cfg: str = ""
-    passthrough: Literal["darknet", "paper", "none"] = "darknet"
+    backbone: str = ""
+    pretrained: bool = False
     width: Annotated[float, Field(gt=0, le=4)] = 1.0
-    anchors: Literal["auto"] | tuple[tuple[Positive, Positive], ...] = "auto"
-    num_anchors: Annotated[int, Field(ge=1, le=32)] = 5
-    classes: Literal["softmax", "logistic"] = "softmax"
     norm: NormConfig = NormConfig()
 
     @model_validator(mode="after")
-    def _has_cfg(self) -> "ModelConfig":
+    def _has_backbone(self) -> "BackboneConfig":
+        if self.pretrained and not self.backbone:
+            raise ValueError("pretrained: belongs to a backbone of torchvision, and none is named (backbone)")
         if (self.name == "darknet") != bool(self.cfg):
             raise ValueError("cfg: the text of a Darknet cfg belongs to the name darknet, and to no other")
+        if self.name == "darknet" and self.backbone:
+            raise ValueError("backbone: the network of a Darknet cfg has its own")
         return self
+
+
+class ModelConfig(BackboneConfig):
+    """The network of a detector.
+
+    `name`: `yolov2-tiny` and `yolov2-tiny-voc` differ in the last 3x3 convolution (512 and 1024 channels); `yolo9000`
+    has none between backbone and head.
+    `passthrough` (yolov2 only): `darknet` is the released cfg's (1x1x64, then reorg), `paper` sends all
+    channels. `anchors`: (width, height) in grid cells, or `auto`: clustered from the training boxes. `location`: where
+    a box may have its centre. `direct`: inside its cell, by a sigmoid; `offset`: anywhere, by a multiple of its
+    anchor's size, as region proposals do (the rows before "location prediction" in the paper's table 2). `classes`:
+    `softmax` gives a box one label, `logistic` any number.
+    """
+
+    name: Literal["yolov2", "yolov2-tiny", "yolov2-tiny-voc", "yolo9000", "darknet"] = "yolov2"
+    passthrough: Literal["darknet", "paper", "none"] = "darknet"
+    anchors: Literal["auto"] | tuple[tuple[Positive, Positive], ...] = "auto"
+    num_anchors: Annotated[int, Field(ge=1, le=32)] = 5
+    location: Literal["direct", "offset"] = "direct"
+    classes: Literal["softmax", "logistic"] = "softmax"
 
     @field_validator("anchors")
     @classmethod
@@ -113,162 +108,6 @@ class AugmentConfig(Section):
         if any(len(transform) != 1 for transform in self.transforms):
             raise ValueError("transforms: each entry is one name with its arguments, e.g. {GaussianBlur: {p: 0.1}}")
         return self
-
-
-class SplitSource(Section):
-    """One part of a split of COCO's kind: an annotation file and the folder of its pictures."""
-
-    annotations: str
-    images: str
-
-
-class TreeFile(Section):
-    """A label tree: a `.tree` file, its `.names` and `.labels` beside it, or a taxonomy.
-
-    A path from where the command runs, else from `$YOLO9K_DATA`; so are all paths of labels.
-    """
-
-    tree: str
-
-
-class ClassNodes(Section):
-    """How a data set's own classes find their nodes in a label tree: by id, name and alias, unless said otherwise.
-
-    `map`: a Darknet `.map`, whose line c is the node of class c. `names`: class to id, name or alias of a node, which
-    comes before both; an empty text leaves the class out: its boxes are neither learnt nor background, its pictures
-    not seen. `on_unknown`: whether a class that finds no node stops everything or is left out.
-    """
-
-    map: str = ""
-    names: dict[str, str] = {}
-    on_unknown: Literal["stop", "skip"] = "stop"
-
-
-class TreeLabels(ClassNodes, TreeFile):
-    """Labels that are nodes of a tree. `classes`: the data set's own, in order, where the data do not say them."""
-
-    classes: tuple[str, ...] = ()
-
-
-def _labels_form(value: object) -> str:
-    """Which form labels have, so that an error speaks of that one alone."""
-    return "TreeLabels" if isinstance(value, Mapping | TreeLabels) else "tuple[str]"
-
-
-Labels = Annotated[
-    Annotated[tuple[str, ...], Tag("tuple[str]")] | Annotated[TreeLabels, Tag("TreeLabels")],
-    Discriminator(_labels_form),
-]
-
-
-class DatasetConfig(Section):
-    """A data set: its kind, where it is and how it is divided.
-
-    `root` is relative to `$YOLO9K_DATA` (default `data/`). Entries of `splits` by kind: voc `SPLIT` or
-    `FOLDER/SPLIT` (a list in `ImageSets/Main`, or `all`); coco an annotation file, alone or with its picture
-    folder; yolo a folder of pictures or a text file that lists them; folder a folder (`.`: the root) whose folders
-    are classes with pictures in them, so that each picture has a label and no box. `labels`: names in order, or a tree.
-    `holdout`: the share of the training pictures that becomes `val` where no such split is named, chosen by a hash of
-    the picture's name.
-    """
-
-    kind: Literal["voc", "coco", "yolo", "folder"]
-    root: str
-    splits: dict[str, tuple[str | SplitSource, ...]]
-    labels: Labels = ()
-    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    name: str = ""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The classes that it names, in order; none where the data say them."""
-        return self.labels.classes if isinstance(self.labels, TreeLabels) else self.labels
-
-    @model_validator(mode="after")
-    def _has_train(self) -> "DatasetConfig":
-        if not self.splits:
-            raise ValueError("splits: name at least one")
-        if self.holdout and "val" in self.splits:
-            raise ValueError("holdout: the data set has a val split already")
-        if self.holdout and "train" not in self.splits:
-            raise ValueError("holdout: is a share of the split train, which is not named")
-        return self
-
-
-def _dataset_form(value: object) -> str:
-    """Which form a data set has, so that an error speaks of that one alone."""
-    return "DatasetConfig" if isinstance(value, Mapping | DatasetConfig) else "str"
-
-
-OneDataset = Annotated[
-    Annotated[str, Tag("str")] | Annotated[DatasetConfig, Tag("DatasetConfig")], Discriminator(_dataset_form)
-]
-
-
-class PartConfig(ClassNodes):
-    """A data set as a part of a joint one: a name of the catalogue, the path of a config or a folder, or written out.
-
-    What is said of its classes here comes before what its own config says.
-    """
-
-    dataset: OneDataset
-
-
-class SourceConfig(PartConfig):
-    """A data set to learn from: its `boxes`, or the labels of its `images` (kind folder).
-
-    Of as many pictures as all sources have shares, `share` come from this one.
-    """
-
-    use: Literal["boxes", "images"]
-    share: Annotated[int, Field(ge=1, le=1000)] = 1
-    split: str = "train"
-
-
-class ValidationConfig(PartConfig):
-    """A data set to score on, with boxes; where `split` is empty, the split that is asked for."""
-
-    split: str = ""
-
-
-class JointConfig(Section):
-    """Several data sets as one, over one label tree (YOLO9000 section 4, "Joint classification and detection").
-
-    An epoch is one pass over the first source. Validation is on `val`, else on the first source with boxes.
-    """
-
-    sources: tuple[SourceConfig, ...]
-    labels: TreeFile
-    val: ValidationConfig | None = None
-    name: str = ""
-
-    @field_validator("labels", mode="before")
-    @classmethod
-    def _tree_alone(cls, value: object) -> object:
-        said = [key for key in ClassNodes.model_fields if isinstance(value, Mapping) and key in value]
-        if said:
-            raise ValueError(f"{said[0]} belongs to each source, whose classes it is about; here stands the tree alone")
-        return value
-
-    @model_validator(mode="after")
-    def _has_boxes(self) -> "JointConfig":
-        if all(source.use != "boxes" for source in self.sources):
-            raise ValueError("sources: at least one needs `use: boxes`, which teach where things are")
-        return self
-
-
-def _any_dataset_form(value: object) -> str:
-    is_joint = isinstance(value, JointConfig) or (isinstance(value, Mapping) and "sources" in value)
-    return "JointConfig" if is_joint else _dataset_form(value)
-
-
-AnyDataset = DatasetConfig | JointConfig
-NamedDataset = Annotated[
-    Annotated[str, Tag("str")]
-    | Annotated[DatasetConfig, Tag("DatasetConfig")]
-    | Annotated[JointConfig, Tag("JointConfig")],
-    Discriminator(_any_dataset_form),
-]
 
 
 class DataConfig(Section):
@@ -368,6 +207,11 @@ class TrainConfig(Section):
     `burn_in`: steps during which the rate rises as (step / burn_in) ** burn_in_power. `clip_grad`: largest norm
     of the gradient, 0 is off. `ema`: decay of the averaged weights, 0 is off. `precision`, `channels_last` and
     `compile`: `auto` is chosen for the machine. `eval_every` and `patience` count epochs, 0 is off.
+    `freeze`: parts that do not learn: `backbone`, the number of the first layers, or patterns of the names of layers
+    (`backbone.fine.*`); nothing by default. `freeze_as`: `still`: nothing in them changes, neither weights nor the
+    statistics of their batch norms; `stopbackward`: no gradient reaches them, but weights decay and statistics move, as
+    Darknet's option has it. `unfreeze_at`: the epoch from which on they learn, too. `lr_factors`: factors of the
+    learning rate by such a name, the first that fits (`{backbone: 0.1}`).
     """
 
     batch: Annotated[int, Field(ge=1)] = 64
@@ -383,6 +227,10 @@ class TrainConfig(Section):
     burn_in_power: Positive = 4.0
     clip_grad: Annotated[float, Field(ge=0)] = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    freeze: int | tuple[str, ...] = ()
+    freeze_as: Literal["still", "stopbackward"] = "still"
+    unfreeze_at: Annotated[float, Field(gt=0)] | None = None
+    lr_factors: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     deterministic: bool = False
     device: str = "auto"
@@ -393,6 +241,11 @@ class TrainConfig(Section):
     patience: Annotated[int, Field(ge=0)] = 0
     log_every: Annotated[int, Field(ge=1)] = 10
 
+    @field_validator("freeze", mode="before")
+    @classmethod
+    def _listed(cls, freeze: object) -> object:
+        return (freeze,) if isinstance(freeze, str) and freeze else freeze or ()
+
     @model_validator(mode="after")
     def _one_length(self) -> "TrainConfig":
         if self.epochs is not None and self.steps is not None:
@@ -401,6 +254,8 @@ class TrainConfig(Section):
             raise ValueError(f"accumulate: batch {self.batch} is not a multiple of {self.accumulate}")
         if self.patience and not self.eval_every:
             raise ValueError("patience: needs evaluations while training, eval_every is 0")
+        if self.unfreeze_at is not None and not self.freeze:
+            raise ValueError("unfreeze_at: nothing is frozen (freeze)")
         return self
 
 
@@ -418,6 +273,7 @@ class EvalConfig(Section):
 class Config(Section):
     """A whole run: what `yolo9k train --config` reads."""
 
+    task: Literal["detect"] = "detect"
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     loss: LossConfig = LossConfig()
@@ -427,7 +283,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Config":
         stride = 1 if self.model.name == "darknet" else STRIDE  # a cfg's own network says what it takes
-        _check_size("data.size", self.data.size, stride)
+        check_size("data.size", self.data.size, stride)
         for size in self.data.sizes:
-            _check_size("data.sizes", size, stride)
+            check_size("data.sizes", size, stride)
         return self

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yolo9k.config.schema import SplitSource
+from yolo9k.config.datasets import SplitSource
 from yolo9k.datasets.records import (
     BadFile,
     Defect,

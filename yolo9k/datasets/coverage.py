@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from yolo9k.config import AnyDataset, DatasetConfig
-from yolo9k.config.schema import PartConfig, TreeLabels
+from yolo9k.config.datasets import PartConfig, TreeLabels
 from yolo9k.datasets.joint import dataset_of
 from yolo9k.datasets.read import ImageSet, place, read_annotations, read_images, split_names
 from yolo9k.datasets.records import Annotations

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from yolo9k.config import AnyDataset, DatasetConfig, JointConfig
-from yolo9k.config.schema import PartConfig, SourceConfig, TreeFile, TreeLabels
+from yolo9k.config.datasets import PartConfig, SourceConfig, TreeFile, TreeLabels
 from yolo9k.datasets.make import recognise, root_text
 from yolo9k.datasets.read import ImageSet, check_split, is_same_file, read_annotations, read_images, settled
 from yolo9k.datasets.records import Annotations, Defect, Entry, OnError, OwnClass, Record

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from yolo9k.config.schema import TreeLabels
+from yolo9k.config.datasets import TreeLabels
 from yolo9k.datasets.records import OwnClass
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.samples import BoxLabels

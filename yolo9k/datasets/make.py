@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from yolo9k.config import AnyDataset, DatasetConfig, load_dataset_config
-from yolo9k.config.schema import SplitSource
+from yolo9k.config.datasets import SplitSource
 from yolo9k.datasets.coco import CocoFile
 from yolo9k.datasets.read import data_folder, read_annotations
 from yolo9k.datasets.records import Entry, read_text

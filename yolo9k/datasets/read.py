@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from yolo9k.config import DatasetConfig
-from yolo9k.config.schema import TreeLabels
+from yolo9k.config.datasets import TreeLabels
 from yolo9k.datasets.coco import read_coco
 from yolo9k.datasets.folder import ImageFiles, read_folders
 from yolo9k.datasets.labels import Placed, complaint, own_classes, place_classes, to_nodes, ways_out

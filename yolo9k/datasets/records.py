@@ -7,7 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
-from yolo9k.config.schema import SplitSource
+from yolo9k.config.datasets import SplitSource
 from yolo9k.errors import DataError
 from yolo9k.images import read_size_wh
 from yolo9k.samples import BoxLabels

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from yolo9k.config import DatasetConfig, JointConfig, dump
-from yolo9k.config.schema import SourceConfig, TreeFile, TreeLabels
+from yolo9k.config.datasets import SourceConfig, TreeFile, TreeLabels
 from yolo9k.datasets.toy import COLOURS, SIDE_PX, Kind, Scene, draw_scene, label_lines, write_jpeg
 from yolo9k.errors import EnvironmentFault
 from yolo9k.progress import Track, silent

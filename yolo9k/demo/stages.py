@@ -9,7 +9,7 @@ import numpy as np
 
 from yolo9k.anchors import Anchors, cluster
 from yolo9k.config import Config, JointConfig, load_config
-from yolo9k.config.schema import STRIDE
+from yolo9k.config.section import STRIDE
 from yolo9k.datasets.box_sizes import letterboxed_sizes
 from yolo9k.datasets.records import Annotations, Record
 from yolo9k.datasets.toy_joint import COARSE, ToyJoint, write_toy_joint

@@ -1,0 +1,126 @@
+"""What the config of a classifier may say (YOLO9000 section 3, "Training for classification")."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from yolo9k.config.datasets import DatasetConfig
+from yolo9k.config.schema import BackboneConfig, TrainConfig
+from yolo9k.config.section import STRIDE, Fraction, Positive, Section, SizeWH, as_size, check_size
+
+
+class ClassifierModelConfig(BackboneConfig):
+    """The network of a classifier: a backbone, a 1x1 convolution and the average over the picture.
+
+    `name`: `darknet19`, or the trunk of tiny YOLOv2.
+    """
+
+    name: Literal["darknet19", "tiny", "darknet"] = "darknet19"
+
+
+class ClassifierAugmentConfig(Section):
+    """How training pictures of a classifier are changed.
+
+    `recipe`: `darknet` scales the shorter side to U(`min_crop`, `max_crop`) pixels for a network of 256 (in proportion
+    for another size), turns by up to `angle` degrees, stretches by up to `aspect` and cuts out a part at random; `crop`
+    cuts out U(`area`) of the picture, with an aspect of up to `aspect`; `none` takes the middle. `hue` is a shift,
+    `saturation` and `exposure` are factors. `mixup`: the parameter of the Beta distribution by which pairs of pictures
+    and their labels are mixed, 0 is off. `transforms`: albumentations transforms by name, applied first.
+    """
+
+    recipe: Literal["darknet", "crop", "none"] = "darknet"
+    min_crop: Annotated[int, Field(ge=1)] = 128
+    max_crop: Annotated[int, Field(ge=1)] = 448
+    angle: Annotated[float, Field(ge=0, le=180)] = 7.0
+    aspect: Annotated[float, Field(ge=1)] = 4 / 3
+    area: tuple[Fraction, Fraction] = (0.08, 1.0)
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    saturation: Positive = 4 / 3
+    exposure: Positive = 4 / 3
+    flip: Fraction = 0.5
+    flip_vertical: Fraction = 0.0
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    transforms: tuple[dict[str, dict[str, object]], ...] = ()
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "ClassifierAugmentConfig":
+        if self.min_crop > self.max_crop:
+            raise ValueError(f"max_crop: must be at least min_crop, {self.min_crop}, not {self.max_crop}")
+        if not 0 < self.area[0] <= self.area[1]:
+            raise ValueError(f"area: two shares above 0, the smaller first, not {list(self.area)}")
+        if any(len(transform) != 1 for transform in self.transforms):
+            raise ValueError("transforms: each entry is one name with its arguments, e.g. {GaussianBlur: {p: 0.1}}")
+        return self
+
+
+class ClassifierDataConfig(Section):
+    """Pictures on their way into a classifier: a data set of kind folder or shards, whose pictures have labels.
+
+    `size` of the network's square input. In evaluation the shorter side of a picture is scaled to it, and the middle is
+    taken (Darknet `validate_classifier_single`). `on_error` and `workers` as in a detector's config.
+    """
+
+    dataset: str | DatasetConfig = ""
+    size: SizeWH = (224, 224)
+    augment: ClassifierAugmentConfig = ClassifierAugmentConfig()
+    on_error: Literal["stop", "skip"] = "stop"
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _one_size(cls, value: object) -> object:
+        return as_size(value)
+
+
+class StageConfig(Section):
+    """A part of a training, with a size, a length and a learning rate of its own; what it does not say is the run's."""
+
+    size: SizeWH | None = None
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    steps: Annotated[int, Field(ge=1)] | None = None
+    lr: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    burn_in: Annotated[int, Field(ge=0)] | None = None
+    accumulate: Annotated[int, Field(ge=1)] | None = None
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _one_size(cls, value: object) -> object:
+        return as_size(value)
+
+
+class ClassifierLossConfig(Section):
+    """Cross entropy over the label set. `label_smoothing`: the share of a label that is spread over its siblings."""
+
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class ClassifierEvalConfig(Section):
+    """On which split a classifier is scored, and in batches of how many pictures."""
+
+    split: str = "val"
+    batch: Annotated[int, Field(ge=1)] = 64
+
+
+class ClassifierConfig(Section):
+    """A whole run: what `yolo9k classify train --config` reads.
+
+    `stages`: parts of the training one after another, each with its own burn-in and schedule (YOLO9000: 160 epochs at
+    224, then 10 at 448 with a smaller rate); none: one stage, of what `data` and `train` say.
+    """
+
+    task: Literal["classify"]
+    model: ClassifierModelConfig = ClassifierModelConfig()
+    data: ClassifierDataConfig = ClassifierDataConfig()
+    loss: ClassifierLossConfig = ClassifierLossConfig()
+    train: TrainConfig = TrainConfig()
+    stages: tuple[StageConfig, ...] = ()
+    eval: ClassifierEvalConfig = ClassifierEvalConfig()
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "ClassifierConfig":
+        stride = 1 if self.model.name == "darknet" else STRIDE
+        check_size("data.size", self.data.size, stride)
+        for number, stage in enumerate(self.stages):
+            if stage.size is not None:
+                check_size(f"stages.{number}.size", stage.size, stride)
+        return self

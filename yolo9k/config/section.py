@@ -1,0 +1,40 @@
+"""What every part of a config is made of."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+STRIDE = 32  # of every model this package builds by name
+LARGEST_SIDE = 8192  # pixels; a picture of that size fills the memory of most machines
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+SizeWH = tuple[int, int]
+
+
+class Section(BaseModel):
+    """Base of all parts of a config."""
+
+    # numbers may stand for text: a device `0`, a label `7`
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
+
+
+def as_size(value: object) -> object:
+    """416 and "512x384" as (width, height)."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value, value)
+    if isinstance(value, str):
+        parts = value.lower().split("x")
+        if all(part.strip().isdigit() for part in parts) and len(parts) in (1, 2):
+            return (int(parts[0]), int(parts[-1]))
+        raise ValueError("a size is a number or WIDTHxHEIGHT")
+    return value
+
+
+def check_size(key: str, size: SizeWH, stride: int) -> None:
+    """Raises `ValueError` for a size of pictures that the key `key` cannot have."""
+    if max(size) > LARGEST_SIDE:
+        raise ValueError(f"{key}: width and height must be at most {LARGEST_SIDE}, not {size[0]}x{size[1]}")
+    if any(side < stride or side % stride for side in size):
+        needed = f"multiples of {stride}" if stride > 1 else "at least 1"
+        raise ValueError(f"{key}: width and height must be {needed}, not {size[0]}x{size[1]}")
