@@ -34,7 +34,7 @@ def build_network(config: ModelConfig, labels: WordTree) -> Network:
     if config.name == "darknet":
         return _from_cfg(config.cfg, labels)
     anchors = torch.tensor(config.anchors)
-    norm = config.norm.model_dump()
+    norm = {"momentum": config.norm.momentum, "eps": config.norm.eps}
     if config.name == "yolov2":
         return yolov2(anchors, len(labels), width=config.width, passthrough=config.passthrough, **norm)
     if config.name == "yolo9000":
