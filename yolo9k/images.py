@@ -4,6 +4,9 @@ A picture is uint8 (H, W, 3) RGB. `Placement` is the one rule that maps pixels o
 canvas and back; letterboxing, Darknet's crops and its placing are all placements.
 """
 
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from yolo9k.errors import DataError
 
 GREY = 128  # Darknet fills its canvas with .5
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes
+EXACT = 1e-6  # pixels: what floats make of a whole number
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 cv2.setNumThreads(0)  # workers are the parallelism; OpenCV's own threads would fight them for the cores
@@ -30,37 +34,67 @@ def is_picture_name(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """A picture file as uint8 (H, W, 3) RGB, turned as its EXIF orientation says.
+@dataclass(frozen=True)
+class FilePart:
+    """A picture that lies in a larger file, such as a tar file: `size` bytes from byte `offset` on.
+
+    The file is opened for each reading: nothing is shared between threads or processes.
+    """
+
+    path: Path
+    offset: int
+    size: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.name}"
+
+    def read_bytes(self) -> bytes:
+        """Its bytes. Raises `OSError` where the file cannot be read or has become shorter."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            content = file.read(self.size)
+        if len(content) < self.size:
+            raise OSError(f"the file ends {self.size - len(content)} bytes before the picture does")
+        return content
+
+
+PictureFile = Path | FilePart
+
+
+def read_image(source: str | PictureFile) -> np.ndarray:
+    """A picture file, or the part of one that is a picture, as uint8 (H, W, 3) RGB, turned as its EXIF data say.
 
     Grey, palette, CMYK and 16-bit pictures are converted; transparency is laid on grey. Raises `DataError`
     naming the file where it is missing, not a picture, or cut off.
     """
-    try:
-        with Image.open(path) as image:
-            return to_rgb(image)
-    except UnidentifiedImageError as error:
-        raise DataError(f"{path}: not a picture that can be read") from error
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such picture") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as a picture: {error}") from error
+    with _opened(source) as image:
+        return to_rgb(image)
 
 
-def read_size_wh(path: str | Path) -> tuple[int, int]:
+def read_size_wh(source: str | PictureFile) -> tuple[int, int]:
     """Width and height of a picture as `read_image` gives it, from its header alone.
 
     Raises `DataError` as `read_image` does.
     """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such picture") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a picture that can be read") from error
+    with _opened(source) as image:
+        width, height = image.size
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
     return (height, width) if turned else (width, height)
+
+
+@contextmanager
+def _opened(source: str | PictureFile) -> Iterator[Image.Image]:
+    """The picture as Pillow opens it; what goes wrong, also later, is a `DataError` naming it."""
+    try:
+        with Image.open(io.BytesIO(source.read_bytes()) if isinstance(source, FilePart) else source) as image:
+            yield image
+    except UnidentifiedImageError as error:
+        raise DataError(f"{source}: not a picture that can be read") from error
+    except FileNotFoundError as error:
+        raise DataError(f"{source}: no such picture") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{source}: cannot be read as a picture: {error}") from error
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
@@ -111,6 +145,26 @@ def letterbox_placement(picture_wh: tuple[int, int], canvas_wh: tuple[int, int])
     return Placement((new_w / w, new_h / h), ((canvas_w - new_w) // 2, (canvas_h - new_h) // 2))
 
 
+def crop_placement(xywh: tuple[int, int, int, int], canvas_wh: tuple[int, int]) -> Placement:
+    """That which stretches a part of the picture (left, top, width, height) over the canvas."""
+    x, y, w, h = xywh
+    scale_x, scale_y = canvas_wh[0] / w, canvas_wh[1] / h
+    return Placement((scale_x, scale_y), (-x * scale_x, -y * scale_y))
+
+
+def centre_placement(picture_wh: tuple[int, int], canvas_wh: tuple[int, int]) -> Placement:
+    """That of the largest part in the middle that has the canvas's aspect (Darknet `center_crop_image`)."""
+    (w, h), (canvas_w, canvas_h) = picture_wh, canvas_wh
+    part_w = max(1, min(w, round(h * canvas_w / canvas_h)))
+    part_h = max(1, min(h, round(w * canvas_h / canvas_w)))
+    return crop_placement(((w - part_w) // 2, (h - part_h) // 2, part_w, part_h), canvas_wh)
+
+
+def centre(image: np.ndarray, canvas_wh: tuple[int, int]) -> np.ndarray:
+    """What a classifier looks at: the middle, the shorter side scaled to the canvas's; (canvas_h, canvas_w, 3)."""
+    return place(image, centre_placement((image.shape[1], image.shape[0]), canvas_wh), canvas_wh)
+
+
 def place(image: np.ndarray, placement: Placement, canvas_wh: tuple[int, int]) -> np.ndarray:
     """The picture on a grey canvas (canvas_h, canvas_w, 3); what lies outside the canvas is cut off.
 
@@ -155,7 +209,7 @@ class _Span:
 
 
 def _visible(length: int, scale: float, offset: float, canvas: int) -> _Span:
-    first = min(max(int(np.floor(-offset / scale)), 0), length)
-    last = min(max(int(np.ceil((canvas - offset) / scale)), first), length)
+    first = min(max(int(np.floor(-offset / scale + EXACT)), 0), length)
+    last = min(max(int(np.ceil((canvas - offset) / scale - EXACT)), first), length)
     start, stop = (round(edge * scale + offset) for edge in (first, last))
     return _Span(slice(first, last), start, stop - start if last > first else 0)

@@ -39,7 +39,7 @@ def age(root: Path) -> None:
 
 
 def paths(files: ImageFiles, root: Path) -> list[tuple[str, int]]:
-    return [(files[i].path.relative_to(root.resolve()).as_posix(), files[i].image_label) for i in range(len(files))]
+    return [(files[i].source.relative_to(root.resolve()).as_posix(), files[i].image_label) for i in range(len(files))]
 
 
 def select(root: Path, *entries: str, labels=(), others=()) -> Selection:
@@ -227,7 +227,7 @@ def test_many_files_are_a_few_arrays(root):
     order = sorted(f"n00000041_{i}.JPEG" for i in range(per_folder))
     for i in (0, 7, per_folder - 1):
         found = files[41 * per_folder + i]
-        assert (found.path.parent.name, found.path.name, found.image_label) == ("n00000041", order[i], 41)
+        assert (found.source.parent.name, found.source.name, found.image_label) == ("n00000041", order[i], 41)
     assert files.counts(folders).tolist() == [per_folder] * folders
     again = ImageFiles(read_folders(select(root)).listings, {name: i for i, name in enumerate(read.classes)})
     assert again[12_345] == files[12_345]

@@ -6,7 +6,9 @@ import yaml
 from yolo9k.config import Config, DatasetConfig, JointConfig, dump, load_dataset_config
 from yolo9k.config.datasets import TreeLabels
 from yolo9k.datasets.coverage import cover
-from yolo9k.datasets.joint import image_folder, read_boxed, read_training, single, to_score
+from yolo9k.datasets.joint import read_boxed, read_training, single, to_score
+from yolo9k.datasets.make import image_folder
+from yolo9k.datasets.pack import PackRules, write_shards
 from yolo9k.datasets.read import ImageSet, read_annotations
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.wordtree.taxonomy import open_tree
@@ -259,3 +261,34 @@ def test_coverage_of_one_data_set_by_names(zoo):
     assert isinstance(config, DatasetConfig)
     (found,) = cover(config.model_copy(update={"labels": labels}), str(other), open_tree(other))
     assert found.counts.tolist() == [4, 4]
+
+
+def test_image_labels_from_shards(zoo):
+    """A source of tar shards is the source of the folder that they were packed from."""
+    write_shards(image_folder(zoo / "kinds"), "train", zoo / "shards", PackRules())
+    text = (zoo / "joint.yaml").read_text()
+    (zoo / "packed.yaml").write_text(text.replace("dataset: kinds", "dataset: shards"))
+    (zoo / "named.yaml").write_text(text.replace("dataset: kinds", "dataset: shards/shards.yaml"))
+    plain = read_training(load_dataset_config(zoo / "joint.yaml"))
+    for name in ("packed", "named"):
+        joint = read_training(load_dataset_config(zoo / f"{name}.yaml"))
+        assert joint.supervision() == plain.supervision()
+        again = read_training(joint.dataset)  # as a checkpoint's config says it
+        for read in (joint.sources[1].read, again.sources[1].read):
+            one, other = plain.sources[1].read.records, read.records
+            assert [one[i].image_label for i in range(6)] == [other[i].image_label for i in range(6)]
+            assert [one[i].source.read_bytes() for i in range(6)] == [other[i].source.read_bytes() for i in range(6)]
+    counts = [
+        cover(load_dataset_config(zoo / f"{name}.yaml"), str(zoo / "zoo.txt"), plain.labels)
+        for name in ("packed", "joint")
+    ]
+    assert counts[0][1].counts.tolist() == counts[1][1].counts.tolist()
+
+
+def test_shards_have_no_boxes(zoo):
+    write_shards(image_folder(zoo / "kinds"), "train", zoo / "shards", PackRules())
+    (zoo / "joint.yaml").write_text(
+        f"labels: {{tree: {zoo / 'zoo.txt'}}}\nsources: [{{dataset: shards/shards.yaml, use: boxes}}]\n"
+    )
+    with pytest.raises(ConfigError, match="of kind shards; it has no boxes; `use: images` learns its labels"):
+        load_dataset_config(zoo / "joint.yaml")

@@ -7,7 +7,7 @@ from PIL import Image
 
 from yolo9k.config import DatasetConfig, load_dataset_config
 from yolo9k.config.datasets import SplitSource
-from yolo9k.datasets.make import open_dataset, recognise, to_yaml
+from yolo9k.datasets.make import open_dataset, open_images, recognise, to_yaml
 from yolo9k.datasets.read import read_annotations
 from yolo9k.errors import ConfigError, DataError
 
@@ -266,3 +266,37 @@ def test_open_dataset_takes_folders_files_and_names(tmp_path):
 def test_reference_data(shared, name, kind, labels):
     config = recognise(shared("data", name))
     assert (config.kind, len(config.labels), config.holdout) == (kind, labels, 0)
+
+
+# --- pictures with labels
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("names", "kind", "splits"),
+    [
+        (["a/1.jpg", "b/1.jpg"], "folder", {"train": (".",)}),
+        (["train/a/1.jpg", "val/a/1.jpg"], "folder", {"train": ("train",), "val": ("val",)}),
+        (["a/1.jpg", "val/1.jpg"], "folder", {"train": (".",)}),  # a class that is called val
+        (["x-1.tar", "x-0.tar"], "shards", {"train": ("x-0.tar", "x-1.tar")}),
+        (["train-0.tar", "valid-0.tar"], "shards", {"train": ("train-0.tar",), "val": ("valid-0.tar",)}),
+        (["train/0.tar", "test/0.tar"], "shards", {"train": ("train",), "test": ("test",)}),
+        (["ILSVRC2012_img_train.tar", "train/a/1.jpg"], "folder", {"train": ("train",)}),  # unpacked already
+    ],
+)
+def test_a_folder_of_pictures_with_labels(tmp_path, names, kind, splits):
+    touch(tmp_path / "set", *names)
+    config = open_images(str(tmp_path / "set"))
+    assert (config.kind, config.splits, config.name) == (kind, splits, "set")
+
+
+def test_pictures_with_labels_by_name_and_by_path(zoo):
+    assert open_images("example-shards").kind == "shards"
+    assert open_images(str(zoo / "boxes.yaml")).has_boxes  # who reads it says what is wrong
+    with pytest.raises(ConfigError, match=r"joint\.yaml: a joint data set; name one of its sources"):
+        open_images(str(zoo / "joint.yaml"))

@@ -173,7 +173,7 @@ def test_a_share_of_an_image_folder_is_held_out(tmp_path):
         (tmp_path / "kinds" / f"c{number % 3}" / f"{number}.jpg").touch()
     config = images(tmp_path, holdout=0.3)
     parts = [
-        {read.records[i].path for i in range(len(read.records))}
+        {read.records[i].source for i in range(len(read.records))}
         for read in (read_images(config, split) for split in ("train", "val"))
     ]
     assert not parts[0] & parts[1]
@@ -184,10 +184,10 @@ def test_a_share_of_an_image_folder_is_held_out(tmp_path):
 def test_each_kind_has_its_own_reader(zoo):
     with pytest.raises(ConfigError, match=r"data set kinds: its pictures have labels and no boxes; .*use: images"):
         read_annotations(images(zoo), "train")
-    with pytest.raises(ConfigError, match=r"data set boxes: is of kind yolo; image labels come from kind folder"):
+    with pytest.raises(ConfigError, match=r"data set boxes: is of kind yolo; image labels come from folder and shards"):
         read_images(load_dataset_config(zoo / "boxes.yaml"), "train")
     with pytest.raises(ConfigError, match=r"data set kinds: no split 'val'; it has train"):
         read_images(images(zoo), "val")
     (zoo / "none" / "a").mkdir(parents=True)
-    with pytest.raises(DataError, match="no picture in a class folder in the split 'train'"):
+    with pytest.raises(DataError, match="no picture with a label in the split 'train'"):
         read_images(images(zoo, splits={"train": ("none",)}), "train")

@@ -9,6 +9,7 @@ from rich.console import Console
 from yolo9k.cli.console import err, out, table, track, write_json
 from yolo9k.cli.crops import make_crops
 from yolo9k.cli.outputs import check_outputs
+from yolo9k.cli.shards import make_shards
 from yolo9k.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from yolo9k.datasets.records import Defect
 
 app = typer.Typer(no_args_is_help=True, help="List, check and fetch data sets; describe your own, cut out crops.")
-make = typer.Typer(no_args_is_help=True, help="Write a config for your own data, or crops of their boxes.")
+make = typer.Typer(no_args_is_help=True, help="Write a config for your own data, crops of their boxes, or tar shards.")
 app.add_typer(make, name="make")
 make.command("crops")(make_crops)
+make.command("shards")(make_shards)
 
 SHOWN_DEFECTS = 20  # of each sort; --json has them all
 
@@ -143,14 +145,12 @@ def list_datasets(json: JsonOption = "") -> None:
     rows = [_row(name, load_dataset_config(name)) for name in dataset_names()]
     if json:
         write_json(json, {"data": str(data_folder()), "datasets": rows})
-    state = {row["name"]: _state(row, row["name"] in ARCHIVES) for row in rows}
-    _speaker(json).print(
-        table(
-            "Data sets",
-            ["name", "kind", "there", "root"],
-            [(r["name"], r["kind"], state[r["name"]], r["root"]) for r in rows],
-        )
-    )
+    say = _speaker(json)
+    shown = [(row["name"], row["kind"], "yes" if row["here"] else "no", row["root"]) for row in rows]
+    say.print(table("Data sets", ["name", "kind", "there", "root"], shown))
+    for row in rows:
+        if row["name"] in ARCHIVES and not row["here"]:
+            _say(say, f"to fetch {row['name']}: yolo9k data download {row['name']}")
 
 
 @app.command()
@@ -194,12 +194,6 @@ def _row(name: str, config: "AnyDataset") -> dict[str, Any]:
     roots = [data_folder() / part.root for part in parts if isinstance(part, DatasetConfig)]
     kind = config.kind if isinstance(config, DatasetConfig) else "joint"
     return {"name": name, "kind": kind, "root": ", ".join(map(str, roots)), "here": all(r.is_dir() for r in roots)}
-
-
-def _state(row: dict[str, Any], downloadable: bool) -> str:
-    if row["here"]:
-        return "yes"
-    return f"no: yolo9k data download {row['name']}" if downloadable else "no"
 
 
 def _write_text(path: Path, text: str) -> None:

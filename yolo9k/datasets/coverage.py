@@ -69,9 +69,9 @@ def _cover_one(dataset: DatasetConfig, split: str, tree: WordTree, track: Track)
 
 def _read_flat(dataset: DatasetConfig, split: str, track: Track) -> Annotations | ImageSet:
     """A split with labels that are the data set's own classes."""
-    if dataset.kind == "folder":
-        return read_images(dataset, split, track)
-    return read_annotations(dataset, split, "skip", track)
+    if dataset.has_boxes:
+        return read_annotations(dataset, split, "skip", track)
+    return read_images(dataset, split, track)
 
 
 def _counts(read: Annotations | ImageSet) -> np.ndarray:

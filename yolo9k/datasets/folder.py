@@ -5,44 +5,33 @@ arrays and is cached, and a picture becomes an object only when it is asked for.
 """
 
 import hashlib
-import logging
 import os
 import time
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from yolo9k.datasets.listing import (
+    BROKEN,
+    TICK_NS,
+    ImageRecord,
+    ListedImages,
+    Names,
+    joined,
+    load_arrays,
+    moved,
+    store_arrays,
+)
 from yolo9k.datasets.records import Defect, Entry, Selection
 from yolo9k.errors import DataError
 from yolo9k.fetch import cache_folder
 from yolo9k.images import is_picture_name
 from yolo9k.progress import Track, silent
-from yolo9k.samples import BoxLabels
 
 VERSION = 1  # of the cached lists
-TICK_NS = 2_000_000_000  # the coarsest clock of a file system (FAT's): within one tick a change leaves no trace
-BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, OverflowError, zipfile.BadZipFile)
-NO_BOXES = BoxLabels.of([], [])
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ImageRecord:
-    """A picture with a label of the whole of it."""
-
-    path: Path
-    image_label: int
-
-    @property
-    def boxes(self) -> BoxLabels:
-        """None: nobody said where in the picture its label is."""
-        return NO_BOXES
 
 
 @dataclass(frozen=True)
@@ -70,15 +59,7 @@ class Listing:
         return sum(array.nbytes for array in (self.changed_ns, self.names, self.ends, self.folder))
 
 
-class Folders(NamedTuple):
-    """What a reading gives: a listing of each entry, the classes in order, and what is odd."""
-
-    listings: tuple[Listing, ...]
-    classes: tuple[str, ...]
-    defects: tuple[Defect, ...]
-
-
-class ImageFiles:
+class ImageFiles(ListedImages):
     """The pictures of some listings as one sequence of `ImageRecord`.
 
     `labels` gives the label of each class; pictures of other classes are left out.
@@ -86,25 +67,13 @@ class ImageFiles:
 
     def __init__(self, listings: Sequence[Listing], labels: Mapping[str, int]) -> None:
         starts = np.cumsum([0, *(len(listing.folders) for listing in listings)])
-        sizes = np.cumsum([0, *(len(listing.names) for listing in listings)])
         self._folders = [str(listing.root / folder) for listing in listings for folder in listing.folders]
         self._label = np.array([labels.get(_class_of(f), -1) for part in listings for f in part.folders], np.int64)
-        self._names = _joined([listing.names for listing in listings])
-        self._ends = _joined([_moved(part.ends, by) for part, by in zip(listings, sizes[:-1], strict=True)])
-        self._folder = _joined([_moved(part.folder, by) for part, by in zip(listings, starts[:-1], strict=True)])
-        self._rows: np.ndarray | None = None
+        self._names = Names.joined([Names(listing.names, listing.ends) for listing in listings])
+        self._folder = joined([moved(part.folder, by) for part, by in zip(listings, starts[:-1], strict=True)])
+        super().__init__(len(self._folder))
         if (self._label < 0).any():
             self._choose(self._label[self._folder] >= 0)
-
-    def __len__(self) -> int:
-        return len(self._folder if self._rows is None else self._rows)
-
-    def __getitem__(self, index: int) -> ImageRecord:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        row = self._row(index)
-        folder = self._folder[row]
-        return ImageRecord(Path(self._folders[folder], self._name(row)), int(self._label[folder]))
 
     def counts(self, num_labels: int) -> np.ndarray:
         """(K,) number of pictures of each label."""
@@ -113,40 +82,32 @@ class ImageFiles:
         kept = self._label >= 0
         return np.bincount(self._label[kept], pictures[kept], num_labels).astype(np.int64)
 
-    def keep(self, root: Path, wanted: Callable[[str], bool], track: Track = silent) -> None:
-        """Leave out the pictures whose name below `root` is not wanted."""
-        prefixes = [_below(Path(folder), root) for folder in self._folders]
-        rows = track(map(self._row, range(len(self))), "Choosing pictures", len(self))
-        names = (f"{prefixes[self._folder[row]]}/{self._name(row)}" for row in rows)
-        self._choose(np.fromiter(map(wanted, names), bool, len(self)))
+    def name(self, index: int, root: Path) -> str:
+        """The path of a picture below `root`."""
+        row = self._row(index)
+        folder = Path(self._folders[self._folder[row]])
+        below = folder.relative_to(root) if folder.is_relative_to(root) else folder
+        return f"{below.as_posix()}/{self._names[row]}"
 
-    def _choose(self, mask: np.ndarray) -> None:
-        chosen = np.flatnonzero(mask) if self._rows is None else self._rows[mask]
-        self._rows = chosen.astype(np.min_scalar_type(len(self._folder)))
+    def _record(self, row: int) -> ImageRecord:
+        folder = self._folder[row]
+        return ImageRecord(Path(self._folders[folder], self._names[row]), int(self._label[folder]))
 
-    def _row(self, index: int) -> int:
-        return index if self._rows is None else int(self._rows[index])
 
-    def _name(self, row: int) -> str:
-        start = int(self._ends[row - 1]) if row else 0
-        return os.fsdecode(self._names[start : int(self._ends[row])].tobytes())
+class Folders(NamedTuple):
+    """What a reading gives: a listing of each entry, the classes in order, and what is odd."""
+
+    listings: tuple[Listing, ...]
+    classes: tuple[str, ...]
+    defects: tuple[Defect, ...]
+
+    def images(self, labels: Mapping[str, int]) -> ImageFiles:
+        """The pictures of the classes that have a label."""
+        return ImageFiles(self.listings, labels)
 
 
 def _class_of(folder: str) -> str:
     return folder.partition("/")[0]
-
-
-def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-
-def _moved(numbers: np.ndarray, by: int) -> np.ndarray:
-    """Numbers raised by `by`, in a type that holds them."""
-    return numbers + np.array(by, np.uint64) if by else numbers
-
-
-def _below(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
 def read_folders(selection: Selection, track: Track = silent) -> Folders:
@@ -276,33 +237,23 @@ def _walk(root: Path, name: str) -> Iterator[tuple[str, Scanned]]:
 
 
 def _store(listing: Listing, place: Path) -> None:
-    """Write a list beside its place, then rename it; where that cannot be, it is listed again the next time."""
-    temporary = place.with_name(f"{place.name}.{os.getpid()}.part")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            np.savez(
-                file,
-                version=VERSION,
-                root=np.frombuffer(os.fsencode(listing.root), np.uint8),
-                folders=np.frombuffer(os.fsencode("\0".join(listing.folders)), np.uint8),
-                changed_ns=listing.changed_ns, names=listing.names, ends=listing.ends, folder=listing.folder,
-            )  # fmt: skip
-        temporary.replace(place)
-    except OSError as error:
-        log.warning("%s: the list of pictures cannot be kept: %s", place, error.strerror or error)
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    store_arrays(
+        place,
+        version=VERSION,
+        root=np.frombuffer(os.fsencode(listing.root), np.uint8),
+        folders=np.frombuffer(os.fsencode("\0".join(listing.folders)), np.uint8),
+        changed_ns=listing.changed_ns, names=listing.names, ends=listing.ends, folder=listing.folder,
+    )  # fmt: skip
 
 
 def _load(place: Path, root: Path) -> Listing | None:
     """The list of an earlier run; none where there is none, it is broken, or a folder has changed since."""
     try:
-        with np.load(place, allow_pickle=False) as stored:
-            if int(stored["version"]) != VERSION or stored["root"].tobytes() != os.fsencode(root):
-                return None
-            text = os.fsdecode(stored["folders"].tobytes())
-            arrays = {name: stored[name] for name in ("changed_ns", "names", "ends", "folder")}
+        stored = load_arrays(place)
+        if int(stored["version"]) != VERSION or stored["root"].tobytes() != os.fsencode(root):
+            return None
+        text = os.fsdecode(stored["folders"].tobytes())
+        arrays = {name: stored[name] for name in ("changed_ns", "names", "ends", "folder")}
         listing = Listing(root, tuple(text.split("\0")) if text else (), **arrays)
         return listing if _is_whole(listing) and _is_fresh(listing) else None
     except BROKEN:

@@ -12,9 +12,9 @@ import numpy as np
 
 from yolo9k.config import AnyDataset, DatasetConfig, JointConfig
 from yolo9k.config.datasets import PartConfig, SourceConfig, TreeFile, TreeLabels
-from yolo9k.datasets.make import recognise, root_text
+from yolo9k.datasets.make import image_folder, recognise
 from yolo9k.datasets.read import ImageSet, check_split, is_same_file, read_annotations, read_images, settled
-from yolo9k.datasets.records import Annotations, Defect, Entry, OnError, OwnClass, Record
+from yolo9k.datasets.records import Annotations, Defect, OnError, OwnClass, Record
 from yolo9k.datasets.sampler import Stream
 from yolo9k.errors import ConfigError
 from yolo9k.progress import Track, silent
@@ -22,8 +22,6 @@ from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.supervision import Supervision
 
 Part = TypeVar("Part", bound=PartConfig)
-
-FOLDER_SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -168,22 +166,14 @@ def dataset_of(part: PartConfig, tree: str, track: Track = silent) -> DatasetCon
     return dataset.model_copy(update={"labels": own.model_copy(update=labels)})
 
 
-def image_folder(folder: Path) -> DatasetConfig:
-    """The config of a folder of class folders; where it holds `train`, that and `val` and `test` are its splits."""
-    there = [name for name in FOLDER_SPLITS if (folder / name).is_dir()]
-    splits: dict[str, tuple[Entry, ...]] = {name: (name,) for name in there} if "train" in there else {"train": (".",)}
-    root = folder.resolve()
-    return DatasetConfig(kind="folder", root=root_text(root), splits=splits, name=root.name)
-
-
 def _whole(part: Part, dataset: DatasetConfig) -> Part:
     """A part whose data set says all about its labels."""
     return part.model_copy(update={"dataset": dataset, "map": "", "names": {}, "on_unknown": "stop"})
 
 
 def _written_out(dataset: DatasetConfig, classes: Sequence[OwnClass]) -> DatasetConfig:
-    """The config with its classes in the order that was found; image folders say them by themselves."""
-    if dataset.kind == "folder":
+    """The config with its classes in the order that was found; pictures with labels say them by themselves."""
+    if not dataset.has_boxes:
         return dataset
     names = tuple(own.name for own in classes)
     labels = dataset.labels

@@ -1,12 +1,13 @@
 """From a data set's own classes to nodes of a label tree. What finds no node is told, never guessed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from yolo9k.config.datasets import TreeLabels
-from yolo9k.datasets.records import OwnClass
+from yolo9k.datasets.records import OwnClass, read_text
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.samples import BoxLabels
 from yolo9k.wordtree import WordTree
@@ -14,6 +15,13 @@ from yolo9k.wordtree.tree import describe
 
 MOST_NAMED = 100  # classes in one message
 NO_NODE = "no node"
+NAME_LISTS = ("classes.txt", "labels.txt")  # beside the data, as labelling tools write them
+
+
+def listed_names(paths: Iterable[Path]) -> tuple[str, ...]:
+    """The lines of the first file that is there; none where none is. Raises `BadFile` for an unreadable one."""
+    path = next((path for path in paths if path.is_file()), None)
+    return () if path is None else tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
 
 
 @dataclass(frozen=True)

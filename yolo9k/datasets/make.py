@@ -12,11 +12,12 @@ import yaml
 from yolo9k.config import AnyDataset, DatasetConfig, load_dataset_config
 from yolo9k.config.datasets import SplitSource
 from yolo9k.datasets.coco import CocoFile
+from yolo9k.datasets.labels import NAME_LISTS, listed_names
 from yolo9k.datasets.read import data_folder, read_annotations
 from yolo9k.datasets.records import Entry, read_text
 from yolo9k.datasets.voc import ALL, VocFolder, find_annotations
 from yolo9k.datasets.yolo import DataYaml, label_file, yolo_names
-from yolo9k.errors import DataError
+from yolo9k.errors import ConfigError, DataError
 from yolo9k.images import is_picture
 from yolo9k.progress import Track, silent
 
@@ -31,6 +32,7 @@ KIND_WORDS = {
     "yolo": "YOLO: one text file a picture",
 }
 DEFAULT_HOLDOUT = 0.2
+SHARDS_CONFIG = "shards.yaml"
 SEARCHES = 16  # halvings for the share to hold out
 FEW = 50  # pictures, whose hashes may divide badly
 DEPTH = 3  # folders below the one named that are looked into
@@ -54,6 +56,44 @@ def open_dataset(source: str, track: Track = silent) -> AnyDataset:
     if Path(source).expanduser().is_dir():
         return recognise(Path(source).expanduser(), track=track)
     return load_dataset_config(source)
+
+
+def open_images(source: str) -> DatasetConfig:
+    """A data set of pictures with labels by catalogue name or config path, or a folder as `image_folder` takes it.
+
+    Raises `ConfigError`, also for a joint data set.
+    """
+    if Path(source).expanduser().is_dir():
+        return image_folder(Path(source).expanduser())
+    config = load_dataset_config(source)
+    if not isinstance(config, DatasetConfig):
+        raise ConfigError(f"{source}: a joint data set; name one of its sources, whose pictures have labels")
+    return config
+
+
+def image_folder(folder: Path) -> DatasetConfig:
+    """The config of a folder of tar shards, else of class folders; `train`, `val` and `test` in it are its splits.
+
+    Shards that were packed here have a config beside them. Raises `ConfigError` for that one.
+    """
+    root = folder.resolve()
+    if (root / SHARDS_CONFIG).is_file():
+        packed = open_images(str(root / SHARDS_CONFIG))
+        return packed.model_copy(update={"root": root_text(root)})  # the folder may have been moved
+    shards = _find_shards(root)
+    if shards:
+        return DatasetConfig(kind="shards", root=root_text(root), splits=shards, name=root.name)
+    there = [name for name in SPLITS if (root / name).is_dir()]
+    splits: Splits = {name: (name,) for name in there} if "train" in there else {"train": (".",)}
+    return DatasetConfig(kind="folder", root=root_text(root), splits=splits, name=root.name)
+
+
+def _find_shards(folder: Path) -> Splits:
+    """Splits of the folders of tar files in a folder; of the files in it by their names, where it has no folders."""
+    tars = sorted(path.name for path in folder.glob("*.tar"))
+    if tars and not _folders(folder):
+        return _grouped([(_split_of(name) or "train", name) for name in tars])
+    return {name: (name,) for name in SPLITS if any((folder / name).glob("*.tar"))}
 
 
 def recognise(
@@ -120,7 +160,8 @@ def find_layout(folder: Path, kind: Kind | None = None) -> Layout:
         return find_layout(inner[0], kind)
     wanted = KIND_WORDS[kind] if kind else "; ".join(KIND_WORDS.values())
     raise DataError(
-        f"{folder}: holds no labelled pictures of a kind that is known ({wanted}); class folders need a config"
+        f"{folder}: holds no labelled pictures of a kind that is known ({wanted}); pictures in class folders are for "
+        "`yolo9k classify`"
     )
 
 
@@ -268,21 +309,13 @@ FINDERS: Mapping[Kind, Callable[[Path], Splits]] = {"voc": _find_voc, "coco": _f
 
 def _labels(config: DatasetConfig, layout: Layout, track: Track) -> tuple[str, ...]:
     """The names in the data; in the order of a list of names beside them where it has the same ones."""
-    listed = _listed_names(layout.root)
+    listed = listed_names((*sorted(layout.root.glob("*.names")), *(layout.root / name for name in NAME_LISTS)))
     if layout.kind == "yolo":
         return _yolo_labels(layout, listed)
     if layout.kind == "coco":
         return _coco_labels(layout)
     found = read_annotations(config, next(iter(config.splits)), "skip", track).labels.names
     return listed if set(listed) == set(found) else found
-
-
-def _listed_names(root: Path) -> tuple[str, ...]:
-    """The lines of a file of names, such as Darknet's `*.names` or `classes.txt`."""
-    for path in (*sorted(root.glob("*.names")), root / "classes.txt", root / "labels.txt"):
-        if path.is_file():
-            return tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
-    return ()
 
 
 def _coco_labels(layout: Layout) -> tuple[str, ...]:

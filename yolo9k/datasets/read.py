@@ -10,9 +10,11 @@ from typing import NamedTuple
 from yolo9k.config import DatasetConfig
 from yolo9k.config.datasets import TreeLabels
 from yolo9k.datasets.coco import read_coco
-from yolo9k.datasets.folder import ImageFiles, read_folders
+from yolo9k.datasets.folder import read_folders
 from yolo9k.datasets.labels import Placed, complaint, own_classes, place_classes, to_nodes, ways_out
+from yolo9k.datasets.listing import Listed, ListedImages
 from yolo9k.datasets.records import Annotations, Defect, Findings, OnError, OwnClass, Read, Selection
+from yolo9k.datasets.shards import read_shards
 from yolo9k.datasets.voc import read_voc
 from yolo9k.datasets.yolo import read_yolo
 from yolo9k.errors import ConfigError, DataError
@@ -27,6 +29,7 @@ READERS: dict[str, Callable[[Selection, Findings, Track], Read]] = {
     "coco": read_coco,
     "yolo": read_yolo,
 }
+IMAGE_READERS: dict[str, Callable[[Selection, Track], Listed]] = {"folder": read_folders, "shards": read_shards}
 
 
 def data_folder() -> Path:
@@ -92,8 +95,8 @@ def read_annotations(
     """
     if config.kind not in READERS:
         raise ConfigError(
-            f"data set {_title(config)}: its pictures have labels and no boxes; "
-            f"name it as a source of a joint data set (`use: images`)"
+            f"data set {_title(config)}: its pictures have labels and no boxes; they are for `yolo9k classify train`, "
+            "or a source of a joint data set (`use: images`)"
         )
     selection = _select(config, split)
     findings = Findings(on_error)
@@ -128,7 +131,10 @@ def _nodes_of(config: DatasetConfig, own: Sequence[str]) -> Nodes:
     """The label set and the nodes of the data set's own classes. Raises `DataError` where one must have one."""
     labels = config.labels
     if not isinstance(labels, TreeLabels):
-        return Nodes(WordTree.flat(own), tuple(range(len(own))))
+        try:
+            return Nodes(WordTree.flat(own), tuple(range(len(own))))
+        except DataError as error:
+            raise DataError(f"data set {_title(config)}: {error}") from error
     tree, title = open_tree(locate(labels.tree)), f"data set {_title(config)}"
     placed = place(own, labels, tree, _title(config))
     if not placed.lost:
@@ -152,32 +158,40 @@ def place(own: Sequence[str], labels: TreeLabels, tree: WordTree, title: str) ->
 
 @dataclass(frozen=True)
 class ImageSet:
-    """One split of an image folder as read; image labels are nodes of `labels`, `classes` are the data set's own."""
+    """Pictures with labels of one split; image labels are nodes of `labels`, `classes` are the data set's own."""
 
-    records: ImageFiles
+    records: ListedImages
     labels: WordTree
     defects: tuple[Defect, ...]
     classes: tuple[OwnClass, ...]
 
 
 def read_images(config: DatasetConfig, split: str, track: Track = silent) -> ImageSet:
-    """List the pictures of one split of kind folder, with the classes that their folders are; none is opened.
+    """List the pictures of one split of kind folder or shards, with the label of each; none is opened.
 
-    Raises `ConfigError` for another kind and for a split that the data set has not, `DataError` where folders are
-    missing, no picture is there, or a class is no node of the tree.
+    Raises `ConfigError` for another kind and for a split that the data set has not, `DataError` where folders or tar
+    files are missing or broken, no picture is there, or a class is no node of the tree.
     """
-    if config.kind != "folder":
-        raise ConfigError(f"data set {_title(config)}: is of kind {config.kind}; image labels come from kind folder")
+    if config.kind not in IMAGE_READERS:
+        kinds = " and ".join(IMAGE_READERS)
+        raise ConfigError(f"data set {_title(config)}: is of kind {config.kind}; image labels come from {kinds}")
     selection = _select(config, split)
-    read = read_folders(selection, track)
+    read = IMAGE_READERS[config.kind](selection, track)
+    if not read.classes:
+        raise _no_picture(selection, split, read.defects)
     tree, nodes, unknown = _nodes_of(config, read.classes)
     labels = {name: node for name, node in zip(read.classes, nodes, strict=True) if node is not None}
-    records = ImageFiles(read.listings, labels)
+    records = read.images(labels)
     if config.holdout:
-        records.keep(selection.root, selection.keep, track)
+        records.keep(selection.root.resolve(), selection.keep, track)
     if not len(records):
-        raise DataError(f"{selection.root}: no picture in a class folder in the split {split!r}")
+        raise _no_picture(selection, split, read.defects)
     return ImageSet(records, tree, (*unknown, *read.defects), own_classes(read.classes, nodes))
+
+
+def _no_picture(selection: Selection, split: str, defects: Sequence[Defect]) -> DataError:
+    why = f": {defects[0].place}: {defects[0].message}" if defects else ""
+    return DataError(f"{selection.root}: no picture with a label in the split {split!r}{why}")
 
 
 def _title(config: DatasetConfig) -> str:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from yolo9k.config.datasets import SplitSource
 from yolo9k.errors import DataError
-from yolo9k.images import read_size_wh
+from yolo9k.images import PictureFile, read_size_wh
 from yolo9k.samples import BoxLabels
 from yolo9k.wordtree import WordTree
 
@@ -25,8 +25,8 @@ class Picture(Protocol):
     """What training reads of a picture: its boxes, or a label of the whole of it."""
 
     @property
-    def path(self) -> Path:
-        """The file."""
+    def source(self) -> PictureFile:
+        """Where it lies: a file, or a part of one."""
 
     @property
     def boxes(self) -> BoxLabels:
@@ -53,6 +53,11 @@ class Record:
     size_wh: tuple[int, int]
     boxes: BoxLabels
     id: int | str
+
+    @property
+    def source(self) -> Path:
+        """Its file."""
+        return self.path
 
     @property
     def image_label(self) -> None:
