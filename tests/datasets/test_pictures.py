@@ -10,12 +10,14 @@ from yolo9k.config import DatasetConfig
 from yolo9k.config.schema import AugmentConfig
 from yolo9k.datasets.pictures import TrainingPictures, at_size, batches, make_batch
 from yolo9k.datasets.read import read_images
+from yolo9k.datasets.recipes import DetectorRecipe
 from yolo9k.datasets.records import Record
 from yolo9k.datasets.sampler import StepSampler, Stream
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.samples import BoxLabels
 
-NOISY = AugmentConfig(transforms=({"GaussNoise": {"p": 1}}, {"RandomBrightnessContrast": {"p": 0.5}}))
+PLAIN = DetectorRecipe(AugmentConfig())
+NOISY = DetectorRecipe(AugmentConfig(transforms=({"GaussNoise": {"p": 1}}, {"RandomBrightnessContrast": {"p": 0.5}})))
 
 
 @pytest.fixture
@@ -42,11 +44,11 @@ def same(one, other):
 
 
 def test_batches_have_the_size_of_their_step(records):
-    found = list(batches(TrainingPictures([records], AugmentConfig(), seed=1), sampler(), 0))
+    found = list(batches(TrainingPictures([records], PLAIN, seed=1), sampler(), 0))
     assert len(found) == 6
     for batch, requests in zip(found, sampler(), strict=True):
         assert batch.size_wh == requests[0].size_wh
-        assert batch.names == tuple(str(records[r.index].path) for r in requests)
+        assert batch.names == tuple(str(records[r.index].source) for r in requests)
         assert batch.unreadable == ()
         assert batch.images.dtype == torch.uint8
         assert (batch.xyxy >= 0).all()
@@ -83,21 +85,21 @@ def test_one_step_made_here_is_the_loaders(records):
 
 def test_a_step_at_another_size(records):
     requests = at_size(sampler().step(0), (96, 96))
-    assert make_batch(TrainingPictures([records], AugmentConfig(), seed=1), requests).size_wh == (96, 96)
+    assert make_batch(TrainingPictures([records], PLAIN, seed=1), requests).size_wh == (96, 96)
     assert {r.position for r in requests} == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_bad_picture_stops(records, workers):
     records[3].path.write_text("text")
-    pictures = TrainingPictures([records], AugmentConfig(), seed=1)
+    pictures = TrainingPictures([records], PLAIN, seed=1)
     with pytest.raises(DataError, match=r"3\.png: not a picture that can be read$"):
         list(batches(pictures, sampler(), workers))
 
 
 def test_a_bad_picture_is_skipped(records):
     records[3].path.write_text("text")
-    pictures = TrainingPictures([records], AugmentConfig(), seed=1, on_error="skip")
+    pictures = TrainingPictures([records], PLAIN, seed=1, on_error="skip")
     found = list(batches(pictures, sampler(last=5), 0))
     names = [name for batch in found for name in batch.names]
     assert len(names) == 20
@@ -110,17 +112,17 @@ def test_nothing_but_bad_pictures(records):
     for record in records:
         record.path.unlink()
     with pytest.raises(DataError, match="no such picture"):
-        list(batches(TrainingPictures([records], AugmentConfig(), 1, "skip"), sampler(), 0))
+        list(batches(TrainingPictures([records], PLAIN, 1, "skip"), sampler(), 0))
 
 
 def test_a_wrong_transform_is_reported_before_any_worker(records):
     with pytest.raises(ConfigError, match="'Nothing' is no transform"):
-        TrainingPictures([records], AugmentConfig(transforms=({"Nothing": {}},)), seed=1)
+        TrainingPictures([records], DetectorRecipe(AugmentConfig(transforms=({"Nothing": {}},))), seed=1)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_transform_that_does_not_fit_is_one_line(records, workers):
-    pictures = TrainingPictures([records], AugmentConfig(transforms=({"ToFloat": {"p": 1}},)), seed=1)
+    pictures = TrainingPictures([records], DetectorRecipe(AugmentConfig(transforms=({"ToFloat": {"p": 1}},))), seed=1)
     with pytest.raises(ConfigError, match=r"^data\.augment\.transforms: the picture must stay uint8.*float32 \(30"):
         list(batches(pictures, sampler(), workers))
 
@@ -138,10 +140,10 @@ def joint(last=10, batch=3, **changes):
     return StepSampler(Stream([5, 6], 1, [1, 2]), **given | changes, first=0, last=last)
 
 
-@pytest.mark.parametrize("augment", [AugmentConfig(), NOISY])
+@pytest.mark.parametrize("recipe", [PLAIN, NOISY])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_batch_has_both_kinds(records, kinds, augment, workers):
-    pictures = TrainingPictures([records, kinds], augment, seed=1)
+def test_a_batch_has_both_kinds(records, kinds, recipe, workers):
+    pictures = TrainingPictures([records, kinds], recipe, seed=1)
     assert len(pictures) == 11
     for batch, requests in zip(batches(pictures, joint(), workers), joint(), strict=True):
         assert batch.size_wh == requests[0].size_wh  # all pictures of a step, whatever their kind
@@ -151,7 +153,7 @@ def test_a_batch_has_both_kinds(records, kinds, augment, workers):
         assert batch.image_label.tolist() == [kinds[requests[i].index].image_label for i in labelled]
         assert not set(batch.image_index.tolist()) & set(labelled)
         sources = [records, kinds]
-        assert batch.names == tuple(str(sources[r.source][r.index].path) for r in requests)
+        assert batch.names == tuple(str(sources[r.source][r.index].source) for r in requests)
 
 
 def test_a_batch_of_image_labels_alone(records, kinds):
@@ -161,19 +163,19 @@ def test_a_batch_of_image_labels_alone(records, kinds):
 
 
 def test_image_labels_are_augmented_as_boxes_are(records, kinds):
-    pictures = TrainingPictures([records, kinds], AugmentConfig(), seed=1)
+    pictures = TrainingPictures([records, kinds], PLAIN, seed=1)
     (request,) = [r for r in joint().step(0) if r.source][:1]
     seen = {make_batch(pictures, [replace(request, step=step)]).images.sum().item() for step in range(5)}
     assert len(seen) == 5
 
 
 def test_a_bad_picture_is_replaced_by_one_of_its_source(records, kinds):
-    kinds[5].path.write_text("text")
-    pictures = TrainingPictures([records, kinds], AugmentConfig(), seed=1, on_error="skip")
+    kinds[5].source.write_text("text")
+    pictures = TrainingPictures([records, kinds], PLAIN, seed=1, on_error="skip")
     (bad,) = [r for s in joint(4) for r in s if (r.source, r.index) == (1, 5)][:1]
     batch = make_batch(pictures, [bad])
-    assert batch.names == (str(kinds[0].path),)
+    assert batch.names == (str(kinds[0].source),)
     assert batch.image_label.tolist() == [kinds[0].image_label]
-    assert batch.unreadable == (str(kinds[5].path),)
+    assert batch.unreadable == (str(kinds[5].source),)
     with pytest.raises(DataError, match="not a picture that can be read"):
-        make_batch(TrainingPictures([records, kinds], AugmentConfig(), seed=1), [bad])
+        make_batch(TrainingPictures([records, kinds], PLAIN, seed=1), [bad])

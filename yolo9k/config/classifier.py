@@ -8,6 +8,8 @@ from yolo9k.config.datasets import DatasetConfig
 from yolo9k.config.schema import BackboneConfig, TrainConfig
 from yolo9k.config.section import STRIDE, Fraction, Positive, Section, SizeWH, as_size, check_size
 
+CROP_SIZE = 256  # pixels of the network that `min_crop` and `max_crop` are meant for
+
 
 class ClassifierModelConfig(BackboneConfig):
     """The network of a classifier: a backbone, a 1x1 convolution and the average over the picture.
@@ -21,22 +23,26 @@ class ClassifierModelConfig(BackboneConfig):
 class ClassifierAugmentConfig(Section):
     """How training pictures of a classifier are changed.
 
-    `recipe`: `darknet` scales the shorter side to U(`min_crop`, `max_crop`) pixels for a network of 256 (in proportion
-    for another size), turns by up to `angle` degrees, stretches by up to `aspect` and cuts out a part at random; `crop`
-    cuts out U(`area`) of the picture, with an aspect of up to `aspect`; `none` takes the middle. `hue` is a shift,
-    `saturation` and `exposure` are factors. `mixup`: the parameter of the Beta distribution by which pairs of pictures
-    and their labels are mixed, 0 is off. `transforms`: albumentations transforms by name, applied first.
+    `recipe`: `darknet` stretches by up to `aspect`, scales the shorter side to U(`min_crop`, `max_crop`) pixels, turns
+    by up to `angle` degrees and cuts out what the network sees at random, black where the picture ends; `crop`
+    stretches U(`area`) of the picture, whose aspect is that of the network's input by up to `aspect`; `none` takes the
+    middle. `min_crop` and `max_crop` are pixels for a network of 256, and in proportion for another `data.size`: so one
+    config serves all stages. The defaults are those of darknet19.cfg, a network of 256; those of darknet19_448.cfg, 448
+    to 512 pixels for a network of 448, are 256 and 293 here. `hue` is a shift; `aspect`, `saturation` and `exposure`
+    are factors, drawn between 1 and the number, or the inverse of that: .75 reaches to 1/.75, too. `mixup`: the
+    parameter of the Beta distribution by which pairs of pictures and their labels are mixed, 0 is off. `transforms`:
+    albumentations transforms by name, applied first.
     """
 
     recipe: Literal["darknet", "crop", "none"] = "darknet"
     min_crop: Annotated[int, Field(ge=1)] = 128
     max_crop: Annotated[int, Field(ge=1)] = 448
     angle: Annotated[float, Field(ge=0, le=180)] = 7.0
-    aspect: Annotated[float, Field(ge=1)] = 4 / 3
+    aspect: Positive = 0.75
     area: tuple[Fraction, Fraction] = (0.08, 1.0)
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
-    saturation: Positive = 4 / 3
-    exposure: Positive = 4 / 3
+    saturation: Positive = 0.75
+    exposure: Positive = 0.75
     flip: Fraction = 0.5
     flip_vertical: Fraction = 0.0
     mixup: Annotated[float, Field(ge=0)] = 0.0
@@ -57,11 +63,13 @@ class ClassifierDataConfig(Section):
     """Pictures on their way into a classifier: a data set of kind folder or shards, whose pictures have labels.
 
     `size` of the network's square input. In evaluation the shorter side of a picture is scaled to it, and the middle is
-    taken (Darknet `validate_classifier_single`). `on_error` and `workers` as in a detector's config.
+    taken (Darknet `validate_classifier_single`). `resize` (in evaluation and prediction), `on_error` and `workers` as
+    in a detector's config.
     """
 
     dataset: str | DatasetConfig = ""
     size: SizeWH = (224, 224)
+    resize: Literal["area", "darknet"] = "area"
     augment: ClassifierAugmentConfig = ClassifierAugmentConfig()
     on_error: Literal["stop", "skip"] = "stop"
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
@@ -73,7 +81,10 @@ class ClassifierDataConfig(Section):
 
 
 class StageConfig(Section):
-    """A part of a training, with a size, a length and a learning rate of its own; what it does not say is the run's."""
+    """A part of a training, with a size, a length and a learning rate of its own; what it does not say is the run's.
+
+    `min_crop` and `max_crop`: in the place of those of `data.augment`.
+    """
 
     size: SizeWH | None = None
     epochs: Annotated[float, Field(gt=0)] | None = None
@@ -81,6 +92,8 @@ class StageConfig(Section):
     lr: Annotated[float, Field(gt=0, le=1e6)] | None = None
     burn_in: Annotated[int, Field(ge=0)] | None = None
     accumulate: Annotated[int, Field(ge=1)] | None = None
+    min_crop: Annotated[int, Field(ge=1)] | None = None
+    max_crop: Annotated[int, Field(ge=1)] | None = None
 
     @field_validator("size", mode="before")
     @classmethod

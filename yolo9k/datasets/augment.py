@@ -10,10 +10,33 @@ import numpy as np
 from yolo9k.errors import ConfigError
 from yolo9k.samples import BoxLabels, Sample
 
+Entries = Sequence[dict[str, dict[str, Any]]]
 Change = Callable[[Sample, np.random.Generator], Sample]
 
 
-def transforms(entries: Sequence[dict[str, dict[str, Any]]]) -> Change | None:
+class Transforms:
+    """What `data.augment.transforms` names, as a part of a recipe: every process builds its own, nothing travels.
+
+    Raises `ConfigError` for a name or an argument that albumentations does not have.
+    """
+
+    def __init__(self, entries: Entries) -> None:
+        self.entries = entries
+        self._change = transforms(entries)  # now: what is wrong is reported before any worker starts
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_change": None}
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """The sample changed. Raises `ConfigError` where it is no picture any more."""
+        if not self.entries:
+            return sample
+        self._change = self._change or transforms(self.entries)
+        assert self._change is not None
+        return self._change(sample, rng)
+
+
+def transforms(entries: Entries) -> Change | None:
     """What `data.augment.transforms` names, as one function of a sample and a generator; none for no entries.
 
     Raises `ConfigError` for a name or an argument that albumentations does not have.

@@ -8,6 +8,7 @@ import numpy as np
 from yolo9k.config import Config
 from yolo9k.datasets.joint import TrainingSet
 from yolo9k.datasets.pictures import TrainingPictures, make_batch
+from yolo9k.datasets.recipes import DetectorRecipe
 from yolo9k.datasets.sampler import Request, StepSampler
 from yolo9k.drawing import colour, draw_boxes, fit, mosaic
 
@@ -22,7 +23,7 @@ def augmented_mosaic(training: TrainingSet, config: Config, number: int) -> np.n
     """
     data, train = config.data, config.train
     sources = [source.read.records for source in training.sources]
-    pictures = TrainingPictures(sources, data.augment, train.seed, data.on_error)
+    pictures = TrainingPictures(sources, DetectorRecipe(data.augment), train.seed, data.on_error)
     steps = range(-(-number // train.batch))
     stream = training.stream(train.seed)
     sampler = StepSampler(stream, train.batch, 1, data.training_sizes, data.size_period, 0, len(steps))

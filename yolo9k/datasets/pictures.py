@@ -3,15 +3,13 @@
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol
 
 import cv2
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from yolo9k.config.schema import AugmentConfig
-from yolo9k.datasets.augment import Change, transforms
-from yolo9k.datasets.recipes import apply_recipe
 from yolo9k.datasets.records import OnError, Pictures
 from yolo9k.datasets.sampler import Request, StepSampler, picture_generator
 from yolo9k.errors import DataError, Yolo9kError
@@ -28,25 +26,25 @@ class Failure:
     error: Yolo9kError
 
 
+class Recipe(Protocol):
+    """What training does to a picture that was read; it travels to worker processes."""
+
+    def __call__(self, sample: Sample, size_wh: tuple[int, int], rng: np.random.Generator) -> Sample:
+        """The sample at the size, its labels moved with it; all randomness comes from the generator."""
+
+
 class TrainingPictures(Dataset):
-    """Reads, augments and letterboxes one picture for each request.
+    """Reads one picture for each request, and makes it what the recipe says.
 
     `sources`: the pictures of each source. `on_error`: `stop` reports a picture that cannot be read, `skip` takes the
     next one of its source in its place.
     """
 
-    def __init__(
-        self, sources: Sequence[Pictures], augment: AugmentConfig, seed: int, on_error: OnError = "stop"
-    ) -> None:
-        self.sources, self.augment, self.seed, self.on_error = tuple(sources), augment, seed, on_error
-        self._change: Change | None = None
-        transforms(augment.transforms)  # a wrong name is reported here, before any worker starts
+    def __init__(self, sources: Sequence[Pictures], recipe: Recipe, seed: int, on_error: OnError = "stop") -> None:
+        self.sources, self.recipe, self.seed, self.on_error = tuple(sources), recipe, seed, on_error
 
     def __len__(self) -> int:
         return sum(map(len, self.sources))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_change": None}  # a worker builds its own: transforms do not travel
 
     def __getitem__(self, request: Request) -> Sample | Failure:
         try:
@@ -55,14 +53,9 @@ class TrainingPictures(Dataset):
             return Failure(error)
 
     def _make(self, request: Request) -> Sample:
-        read = sample = self._read(self.sources[request.source], request.index)
+        read = self._read(self.sources[request.source], request.index)
         rng = picture_generator(self.seed, request.step, request.position)
-        if self.augment.transforms:
-            self._change = self._change or transforms(self.augment.transforms)
-            assert self._change is not None
-            sample = self._change(sample, rng)
-        made = apply_recipe(sample, request.size_wh, self.augment, rng)
-        return replace(made, unreadable=read.unreadable)
+        return replace(self.recipe(read, request.size_wh, rng), unreadable=read.unreadable)
 
     def _read(self, pictures: Pictures, index: int) -> Sample:
         tries = min(MOST_TRIES, len(pictures)) if self.on_error == "skip" else 1
@@ -70,10 +63,10 @@ class TrainingPictures(Dataset):
         for further in range(tries):
             record = pictures[(index + further) % len(pictures)]
             try:
-                image = read_image(record.path)
-                return Sample(image, record.boxes, str(record.path), record.image_label, tuple(unreadable))
+                image = read_image(record.source)
+                return Sample(image, record.boxes, str(record.source), record.image_label, tuple(unreadable))
             except DataError as error:
-                unreadable.append(str(record.path))
+                unreadable.append(str(record.source))
                 last = error
         raise last
 
@@ -122,7 +115,8 @@ def at_size(requests: Sequence[Request], size_wh: tuple[int, int]) -> list[Reque
     return [replace(request, size_wh=size_wh) for request in requests]
 
 
-def _start_worker(number: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the loop's to handle, which then ends the workers
+def _start_worker(_: int) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C and batch systems tell all processes of a run
+        signal.signal(number, signal.SIG_IGN)  # the loop saves, and then ends the workers
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

@@ -1,4 +1,4 @@
-"""Darknet's ways of changing a training picture (`data.c`, `image.c`), each as a `Placement` and a colour change.
+"""Darknet's ways of changing a detector's training picture (`data.c`, `image.c`): a `Placement` and a colour change.
 
 All randomness comes from the generator that is passed in.
 """
@@ -8,10 +8,25 @@ import numpy as np
 
 from yolo9k.boxes import area, clip
 from yolo9k.config.schema import AugmentConfig
+from yolo9k.datasets.augment import Transforms
 from yolo9k.images import Placement, letterbox_placement, place
 from yolo9k.samples import BoxLabels, Sample
 
 SMALLEST = 0.001  # Darknet drops boxes whose width or height is a smaller part of the picture
+
+
+class DetectorRecipe:
+    """What a detector's training does to a picture and its boxes: albumentations transforms, then Darknet's ways.
+
+    Raises `ConfigError` for a transform that albumentations does not have.
+    """
+
+    def __init__(self, augment: AugmentConfig) -> None:
+        self.augment, self.transforms = augment, Transforms(augment.transforms)
+
+    def __call__(self, sample: Sample, size_wh: tuple[int, int], rng: np.random.Generator) -> Sample:
+        """The sample at the size. Raises `ConfigError` for a transform that does not fit."""
+        return apply_recipe(self.transforms(sample, rng), size_wh, self.augment, rng)
 
 
 def apply_recipe(sample: Sample, size_wh: tuple[int, int], config: AugmentConfig, rng: np.random.Generator) -> Sample:
@@ -19,7 +34,7 @@ def apply_recipe(sample: Sample, size_wh: tuple[int, int], config: AugmentConfig
     placement = choose_placement(sample.size_wh, size_wh, config, rng)
     image = place(sample.image, placement, size_wh)
     boxes = cut_to_canvas(sample.boxes, placement.to_canvas(sample.boxes.xyxy), size_wh, config.min_visible)
-    image = distort(image, *_colour_change(config, rng))
+    image = distort(image, *draw_colours(config.hue, config.saturation, config.exposure, rng))
     for axis, probability in ((1, config.flip), (0, config.flip_vertical)):
         if rng.random() < probability:
             image, boxes = mirror(image, boxes, axis)
@@ -78,12 +93,14 @@ def cut_to_canvas(boxes: BoxLabels, xyxy: np.ndarray, canvas_wh: tuple[int, int]
     return BoxLabels(cut, boxes.label, boxes.ignore | (share < min_visible))[there]
 
 
-def _colour_change(config: AugmentConfig, rng: np.random.Generator) -> tuple[float, float, float]:
-    hue = rng.uniform(-config.hue, config.hue)
-    return hue, _random_scale(config.saturation, rng), _random_scale(config.exposure, rng)
+def draw_colours(
+    hue: float, saturation: float, exposure: float, rng: np.random.Generator
+) -> tuple[float, float, float]:
+    """Arguments of `distort`: a shift of up to `hue` either way, and factors of up to the other two."""
+    return rng.uniform(-hue, hue), random_scale(saturation, rng), random_scale(exposure, rng)
 
 
-def _random_scale(most: float, rng: np.random.Generator) -> float:
+def random_scale(most: float, rng: np.random.Generator) -> float:
     """U(1, most) or its inverse, evenly (Darknet `rand_scale`)."""
     scale = rng.uniform(min(1.0, most), max(1.0, most))
     return scale if rng.random() < 0.5 else 1 / scale
