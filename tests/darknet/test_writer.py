@@ -13,6 +13,7 @@ from yolo9k.darknet.writer import cfg_text
 from yolo9k.errors import WeightsError
 from yolo9k.models.darknet19 import Classifier, Darknet19
 from yolo9k.models.layers import count_parameters
+from yolo9k.models.norms import fold_norms
 from yolo9k.wordtree import WordTree
 
 LABELS = WordTree.flat(["a", "b", "c"])
@@ -23,6 +24,8 @@ MODELS = {
     "tiny": ("model.name=yolov2-tiny",),
     "tiny of voc": ("model.name=yolov2-tiny-voc",),
     "yolo9000": ("model.name=yolo9000",),
+    "yolov2 without norms": ("model.name=yolov2", "model.norm.kind=none"),
+    "yolov2 with frozen norms": ("model.name=yolov2", "model.norm.kind=frozen"),
 }
 SMALL = ("model.width=0.125", "model.anchors=[[1.3221, 1.73145], [0.1, 11.2364]]", "data.size=96x64")
 
@@ -124,12 +127,39 @@ def test_an_eps_that_darknet_does_not_have_is_refused(eps):
         cfg_text(build_network(config.model, LABELS), config)
 
 
-def test_folded_norms_are_refused():
-    config = config_with()
+def test_a_location_that_darknet_does_not_have_is_refused():
+    config = config_with("model.location=offset")
+    with pytest.raises(WeightsError, match=r"model\.location: Darknet's is direct; a model with offset cannot"):
+        cfg_text(build_network(config.model, LABELS), config)
+
+
+def test_group_norm_is_refused():
+    config = config_with("model.norm.kind=group")
     network = build_network(config.model, LABELS)
-    network.neck.join.norm = nn.Identity()
-    with pytest.raises(WeightsError, match="folded"):
+    with pytest.raises(WeightsError, match=r"model\.norm\.kind: Darknet has batch norm or none; a model with group"):
         cfg_text(network, config)
+    with pytest.raises(WeightsError, match=r"backbone\.fine\.0\.0\.conv: .* this model has group norm"):
+        blocks(network)
+
+
+@pytest.mark.parametrize("kind", ["frozen", "sync"])
+def test_other_batch_norms_are_written_as_batch_norm(kind):
+    config, plain = config_with(f"model.norm.kind={kind}"), config_with()
+    network = build_network(config.model, LABELS)
+    own = build_network(plain.model, LABELS)
+    assert cfg_text(network, config) == cfg_text(own, plain)
+    assert [[t.shape for t in block.tensors] for block in blocks(network)] == [
+        [t.shape for t in block.tensors] for block in blocks(own)
+    ]
+
+
+def test_folded_norms_are_biases():
+    config = config_with()
+    folded = fold_norms(randomise(build_network(config.model, LABELS)))
+    cfg = darknet.parse_cfg(cfg_text(folded, config), "own.cfg", strict=True)
+    assert not any(section.get("batch_normalize", 0) for section in cfg.layers)
+    shapes = [[t.shape for t in block.tensors] for block in blocks(folded)]
+    assert shapes == [[t.shape for t in block.tensors] for block in blocks(darknet.DarknetNetwork(cfg))]
 
 
 def written_back(*overrides):

@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from yolo9k.models.layers import ConvBlock, MaxPool, Reorg, count_parameters, initialise, scaled
+from yolo9k.models.darknet19 import Darknet19
+from yolo9k.models.layers import ConvBlock, MaxPool, Reorg, count_parameters, initialise, layer_names, scaled
 
 
 def test_reorg_has_darknets_order():
@@ -79,8 +80,30 @@ def test_scaled_channels():
     assert [scaled(c, 0.1) for c in (16, 64, 1024)] == [8, 8, 104]
 
 
-def test_frozen_parameters_are_not_counted():
+def test_frozen_parameters_are_parameters():
     block = ConvBlock(2, 4, 3)
-    assert count_parameters(block) == 2 * 4 * 9 + 8
     block.conv.weight.requires_grad_(False)
-    assert count_parameters(block) == 8
+    assert count_parameters(block) == 2 * 4 * 9 + 8
+
+
+def test_a_layer_is_a_convolution_with_its_norm():
+    network = nn.ModuleDict({"stem": nn.Conv2d(3, 4, 1), "block": ConvBlock(4, 4, 3)})
+    network["two"] = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+    network["late"] = nn.ModuleDict({"norm": nn.BatchNorm2d(4), "conv": nn.Conv2d(4, 4, 1)})
+    network["alone"] = nn.BatchNorm2d(4)
+    found: dict[str, set[str]] = {}
+    for name, layer in layer_names(network.state_dict()).items():
+        found.setdefault(layer, set()).add(name.rpartition(".")[0])
+    assert found == {
+        "stem": {"stem"},
+        "block": {"block.conv", "block.norm"},
+        "two.0": {"two.0", "two.1"},
+        "two.2": {"two.2", "two.3"},
+        "late": {"late.norm", "late.conv"},
+        "alone": {"alone"},
+    }
+
+
+def test_layers_do_not_depend_on_the_order_of_their_tensors():
+    state = Darknet19(0.1).state_dict()
+    assert layer_names(dict(reversed(state.items()))) == layer_names(state)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from yolo9k.errors import EnvironmentFault, WeightsError
 from yolo9k.fetch import HTML_STARTS
+from yolo9k.models.norms import BatchNorm
 
 VERSION = struct.Struct("<iii")
 OLD_SEEN, NEW_SEEN = struct.Struct("<i"), struct.Struct("<q")
@@ -78,7 +79,8 @@ class Loaded:
 def blocks(network: nn.Module) -> list[Block]:
     """The convolutions of a network in the order of a weights file, which is the order of its modules.
 
-    A convolution takes in the batch norm that follows it inside the same parent.
+    A convolution takes in the batch norm that follows it inside the same parent. Raises `WeightsError` for what the
+    format has no place for: other norms, and convolutions with neither norm nor bias.
     """
     modules = list(network.named_modules())  # a convolution has no children: its next sibling, if any, comes next
     following = [*modules[1:], ("", network)]
@@ -94,12 +96,15 @@ def _are_siblings(name: str, other: str) -> bool:
 
 
 def _block(name: str, conv: nn.Conv2d, norm: nn.Module | None) -> Block:
-    if isinstance(norm, nn.BatchNorm2d):
+    if isinstance(norm, BatchNorm):
         assert norm.running_mean is not None
         assert norm.running_var is not None
         first = (norm.bias, norm.weight, norm.running_mean, norm.running_var)
         return Block(name, (*first, conv.weight))
-    assert conv.bias is not None
+    if isinstance(norm, nn.GroupNorm):
+        raise WeightsError(f"{name}: Darknet's weights have batch norm or none, and this model has group norm")
+    if conv.bias is None:
+        raise WeightsError(f"{name}: Darknet's weights have a norm or a bias behind every convolution; it has none")
     return Block(name, (conv.bias, conv.weight))
 
 

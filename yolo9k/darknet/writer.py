@@ -6,10 +6,14 @@ from collections.abc import Iterator
 import numpy as np
 from torch import nn
 
+from yolo9k.config.classifier import CROP_SIZE, ClassifierConfig
 from yolo9k.config.schema import Config, TrainConfig
 from yolo9k.darknet.layers import EPS
 from yolo9k.errors import WeightsError
+from yolo9k.models.darknet19 import Backbone, Classifier
 from yolo9k.models.layers import ConvBlock, MaxPool, Reorg
+from yolo9k.models.norms import BatchNorm
+from yolo9k.models.torchvision_backbone import TorchvisionBackbone
 from yolo9k.models.yolov2 import DetectionNetwork, PassthroughNeck
 
 Options = dict[str, object]
@@ -20,18 +24,45 @@ def cfg_text(network: DetectionNetwork, config: Config, tree: str = "") -> str:
 
     Its convolutions come in the order of a weights file. Raises `WeightsError` for what no cfg can say.
     """
-    sections: list[tuple[str, Options]] = [("net", _net(config))]
-    number = 0  # of the next layer
-    for stage in (network.backbone.fine, network.backbone.coarse):
-        sections += _plain(stage)
-        if stage is network.backbone.fine:
-            number = len(sections) - 2  # the last layer of stride 16
+    colours = {name: getattr(config.data.augment, name) for name in ("saturation", "exposure", "hue")}
+    sections: list[tuple[str, Options]] = [("net", {**_net(config), **colours})]
+    fine, coarse = _stages(network.backbone)
+    sections += _plain(fine)
+    last_fine = len(sections) - 2  # [net] has no number
+    sections += _plain(coarse)
     if isinstance(network.neck, PassthroughNeck):
-        sections += _passthrough_neck(network.neck, number, len(sections) - 1)
+        sections += _passthrough_neck(network.neck, last_fine, len(sections) - 1)
     else:
         sections += _plain(network.neck)
-    sections += [("convolutional", _head(network)), ("region", _region(network, config, tree))]
+    sections += [("convolutional", _last(network.head.conv)), ("region", _region(network, config, tree))]
     return "\n".join(_section(name, options) for name, options in sections)
+
+
+def classifier_cfg_text(network: Classifier, config: ClassifierConfig, tree: str = "") -> str:
+    """The cfg of a classifier, as `cfg_text`; the layers behind the last convolution are those of `darknet19.cfg`."""
+    augment = config.data.augment
+    changes: Options = {name: getattr(augment, name) for name in ("angle", "aspect", "saturation", "exposure", "hue")}
+    for name in ("min_crop", "max_crop"):
+        changes[name] = round(getattr(augment, name) * config.data.size[0] / CROP_SIZE)
+    changes = changes if augment.recipe == "darknet" else {}
+    sections: list[tuple[str, Options]] = [("net", {**_net(config), **changes})]
+    for stage in _stages(network.backbone):
+        sections += _plain(stage)
+    ending: Options = {"groups": 1, **({"tree": tree} if tree else {})}
+    sections += [
+        ("convolutional", _last(network.last)),
+        ("avgpool", {}),
+        ("softmax", ending),
+        ("cost", {"type": "sse"}),
+    ]
+    return "\n".join(_section(name, options) for name, options in sections)
+
+
+def _stages(backbone: Backbone) -> tuple[nn.Module, nn.Module]:
+    """The chain of layers up to stride 16, and what follows. Raises `WeightsError` for a backbone of torchvision."""
+    if isinstance(backbone, TorchvisionBackbone):
+        raise WeightsError(f"model.backbone: {backbone.name} of torchvision cannot be written as a Darknet cfg")
+    return backbone.fine, backbone.coarse
 
 
 def _section(name: str, options: Options) -> str:
@@ -47,13 +78,12 @@ def _written(value: object) -> str:
     return str(value)
 
 
-def _net(config: Config) -> Options:
+def _net(config: Config | ClassifierConfig) -> Options:
     train, (width, height) = config.train, config.data.size
     options: Options = {
         "batch": train.batch, "subdivisions": train.accumulate, "width": width, "height": height, "channels": 3,
         "momentum": train.momentum, "decay": train.weight_decay,
-        "saturation": config.data.augment.saturation, "exposure": config.data.augment.exposure,
-        "hue": config.data.augment.hue, "learning_rate": train.lr, "burn_in": train.burn_in,
+        "learning_rate": train.lr, "burn_in": train.burn_in,
         "power": train.burn_in_power, "max_batches": train.steps or 0,
     }  # fmt: skip
     return {**options, **_policy(train)}
@@ -88,13 +118,13 @@ def _plain(module: nn.Module) -> Iterator[tuple[str, Options]]:
 
 
 def _convolution(block: ConvBlock) -> Options:
-    if not isinstance(block.norm, nn.BatchNorm2d):
-        raise WeightsError("a model whose batch norms are folded cannot be written as a cfg")
-    if block.norm.eps != EPS:
-        raise WeightsError(f"model.norm.eps: Darknet's is {EPS:g}; a model with {block.norm.eps:g} cannot be written")
-    conv = block.conv
+    conv, norm = block.conv, block.norm
+    if isinstance(norm, nn.GroupNorm):
+        raise WeightsError("model.norm.kind: Darknet has batch norm or none; a model with group norm cannot be written")
+    if isinstance(norm, BatchNorm) and norm.eps != EPS:
+        raise WeightsError(f"model.norm.eps: Darknet's is {EPS:g}; a model with {norm.eps:g} cannot be written")
     return {
-        "batch_normalize": True, "filters": conv.out_channels, "size": conv.kernel_size[0],
+        "batch_normalize": isinstance(norm, BatchNorm), "filters": conv.out_channels, "size": conv.kernel_size[0],
         "stride": conv.stride[0], "pad": True, "activation": "leaky",
     }  # fmt: skip
 
@@ -113,12 +143,15 @@ def _passthrough_neck(neck: PassthroughNeck, fine: int, start: int) -> Iterator[
     yield "convolutional", _convolution(neck.join)
 
 
-def _head(network: DetectionNetwork) -> Options:
-    filters = network.head.conv.out_channels
-    return {"filters": filters, "size": 1, "stride": 1, "pad": True, "activation": "linear"}
+def _last(conv: nn.Conv2d) -> Options:
+    return {"filters": conv.out_channels, "size": 1, "stride": 1, "pad": True, "activation": "linear"}
 
 
 def _region(network: DetectionNetwork, config: Config, tree: str) -> Options:
+    if config.model.location != "direct":
+        raise WeightsError(
+            f"model.location: Darknet's is direct; a model with {config.model.location} cannot be written"
+        )
     loss = config.loss
     options: Options = {
         "anchors": ",".join(_written(float(side)) for side in network.anchors.flatten().tolist()),

@@ -1,10 +1,13 @@
 """The layers that YOLOv2 is made of, as Darknet computes them."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from yolo9k.models.norms import NormLayer
 
 LEAKY_SLOPE = 0.1  # Darknet `activations.h`
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
@@ -16,10 +19,10 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
 
 
 class ConvBlock(nn.Sequential):
-    """Convolution, batch norm, activation, as one `[convolutional]` section; odd kernels keep the size at stride 1.
+    """Convolution, norm, activation, as one `[convolutional]` section; odd kernels keep the size at stride 1.
 
-    (B, in_channels, H, W) to (B, out_channels, H', W'). `padding` on each side, kernel // 2 if not given. With batch
-    norm the convolution has no bias: the norm has one. `activation`: a name of `ACTIVATIONS`.
+    (B, in_channels, H, W) to (B, out_channels, H', W'). `padding` on each side, kernel // 2 if not given. `norm`: what
+    makes the norm, which has a bias; without one the convolution has it. `activation`: a name of `ACTIVATIONS`.
     """
 
     def __init__(
@@ -31,16 +34,15 @@ class ConvBlock(nn.Sequential):
         stride: int = 1,
         padding: int | None = None,
         groups: int = 1,
-        norm: type[nn.BatchNorm2d] | None = nn.BatchNorm2d,
+        norm: NormLayer | None = nn.BatchNorm2d,
         activation: str = "leaky",
-        momentum: float = 0.1,
-        eps: float = 1e-5,
     ) -> None:
         super().__init__()
         margin = kernel // 2 if padding is None else padding
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, margin, groups=groups, bias=norm is None)
-        self.norm = norm(out_channels, momentum=momentum, eps=eps) if norm else nn.Identity()
+        self.norm = norm(out_channels) if norm else nn.Identity()
         self.activation = ACTIVATIONS[activation]()
+        initialise(self.conv)
 
 
 class MaxPool(nn.Module):
@@ -94,14 +96,42 @@ def initialise(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
+def layer_names(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """The layer that each tensor of a network's state belongs to: a convolution (or linear map) with its norm.
+
+    It is called as the module that holds nothing else, `neck.join` of `neck.join.conv.weight`; as the convolution
+    itself where a module holds several, with the norm that comes next to it there.
+    """
+    modules = {name: name.rpartition(".")[0] for name in state}
+    convolutions = {modules[name] for name, value in state.items() if name.endswith("weight") and value.dim() > 1}
+    inside = Counter(module for convolution in convolutions for module in _ancestors(convolution))
+    layers: dict[str, str] = {}
+    latest: dict[str, tuple[str, str]] = {}  # of each module: its part that was met last, and whose layer that is
+    for name, module in modules.items():
+        parent = module.rpartition(".")[0]
+        part, owner = latest.get(parent, ("", module))
+        if module in convolutions or (module != part and owner not in convolutions):
+            owner = module
+        layers[name] = parent if inside[parent] == 1 else owner
+        latest[parent] = module, owner
+        for outer in [*_ancestors(parent), ""] if parent else []:  # what comes after this part is next to none there
+            latest.pop(outer, None)
+    return layers
+
+
+def _ancestors(module: str) -> Iterator[str]:
+    while module := module.rpartition(".")[0]:
+        yield module
+
+
 def scaled(channels: int, width: float) -> int:
     """Channels times a width multiplier, a multiple of 8 and at least 8; exact at width 1."""
     return channels if width == 1 else max(8, round(channels * width / 8) * 8)
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Number of trainable parameters."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+    """Number of parameters, whether they learn or not."""
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def count_operations(module: nn.Module, size_wh: tuple[int, int]) -> int:

@@ -1,0 +1,235 @@
+"""Kinds of norms, and networks whose norms become others."""
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from yolo9k.build import build_network
+from yolo9k.config import load_config
+from yolo9k.config.schema import NormConfig
+from yolo9k.errors import ConfigError
+from yolo9k.models import norms
+from yolo9k.models.layers import ConvBlock
+from yolo9k.models.norms import FrozenBatchNorm, SyncedBatchNorm, convert_norm, fold_norms, largest_divisor, norm_layer
+from yolo9k.models.yolov2 import yolov2
+from yolo9k.wordtree import WordTree
+
+ANCHORS = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+KINDS = ("batch", "group", "frozen", "sync", "none")
+
+
+def network(kind="batch", **changes):
+    torch.manual_seed(0)
+    return yolov2(ANCHORS, 3, width=0.1, norm=norm_layer(NormConfig(kind=kind, **changes)))
+
+
+def lived(module, seed=1):
+    """The module with statistics and factors as after a training."""
+    random = torch.Generator().manual_seed(seed)
+    for norm in module.modules():
+        if isinstance(norm, norms.BatchNorm):
+            for value in (norm.weight.data, norm.running_var):
+                nn.init.uniform_(value, 0.5, 2, generator=random)
+            for value in (norm.bias.data, norm.running_mean):
+                nn.init.uniform_(value, -1, 1, generator=random)
+    return module
+
+
+def pictures(images=2, side=64, seed=0):
+    return torch.rand(images, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def close(found, wanted, most=1e-4):
+    return (found - wanted).abs().max() <= most * wanted.abs().max()
+
+
+# --- kinds
+
+
+@pytest.mark.parametrize(
+    ("kind", "made"),
+    [("batch", nn.BatchNorm2d), ("group", nn.GroupNorm), ("frozen", FrozenBatchNorm), ("sync", SyncedBatchNorm)],
+)
+def test_each_kind_has_its_layer(kind, made):
+    layer = norm_layer(NormConfig(kind=kind, eps=0.25, momentum=0.5))(12)
+    assert type(layer) is made
+    assert layer.eps == 0.25
+    if kind in ("batch", "sync"):
+        assert layer.momentum == 0.5
+
+
+def test_without_a_norm_convolutions_have_a_bias():
+    assert norm_layer(NormConfig(kind="none")) is None
+    blocks = [module for module in network("none").modules() if isinstance(module, ConvBlock)]
+    assert len(blocks) == 22
+    assert all(block.conv.bias is not None and isinstance(block.norm, nn.Identity) for block in blocks)
+    assert all(block.conv.bias is None for block in network().modules() if isinstance(block, ConvBlock))
+
+
+@pytest.mark.parametrize(
+    ("channels", "most", "groups"), [(64, 32, 32), (104, 32, 26), (8, 32, 8), (7, 32, 7), (37, 32, 1), (64, 1, 1)]
+)
+def test_groups_divide_the_channels(channels, most, groups):
+    assert largest_divisor(channels, most) == groups
+    assert norm_layer(NormConfig(kind="group", groups=most))(channels).num_groups == groups
+
+
+@pytest.mark.parametrize("name", ["yolov2", "yolov2-tiny", "yolo9000"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_every_kind_makes_a_step_in_every_model(name, kind, memory_format, bf16):
+    overrides = [f"model.name={name}", "model.width=0.1", "model.anchors=[[1,2]]", f"model.norm.kind={kind}"]
+    net = build_network(load_config(None, overrides).model, WordTree.flat(["a"])).to(memory_format=memory_format)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        out = net(pictures().contiguous(memory_format=memory_format))
+    out.float().square().mean().backward()
+    learning = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    assert learning
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in learning)
+
+
+def test_group_norm_does_not_look_at_the_rest_of_the_batch():
+    batch = pictures(4)
+    for kind, alike in (("group", True), ("frozen", True), ("none", True), ("batch", False)):
+        net = network(kind).train()
+        with torch.no_grad():
+            alone, together = net(batch[:1]), net(batch)[:1]
+        assert torch.allclose(alone, together, atol=1e-5) == alike, kind
+
+
+# --- frozen
+
+
+def test_frozen_takes_the_weights_of_batch_norm_and_computes_what_that_does_in_evaluation():
+    batch, frozen = lived(network("batch")), network("frozen")
+    frozen.load_state_dict(batch.state_dict())
+    frozen.train()
+    with torch.no_grad():
+        assert torch.equal(frozen(pictures()), batch.eval()(pictures()))
+    batch.load_state_dict(frozen.state_dict())  # and back
+
+
+def test_frozen_norms_neither_learn_nor_move():
+    frozen = lived(network("frozen")).train()
+    before = {name: value.clone() for name, value in frozen.state_dict().items() if ".norm." in name}
+    optimizer = torch.optim.SGD([p for p in frozen.parameters() if p.requires_grad], lr=0.1, weight_decay=0.5)
+    for seed in range(3):
+        frozen(pictures(seed=seed)).square().mean().backward()
+        optimizer.step()
+    after = frozen.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert all(p.grad is None for name, p in frozen.named_parameters() if ".norm." in name)
+
+
+# --- sync
+
+
+def test_sync_of_one_process_is_batch_norm():
+    batch, sync = lived(network("batch")), lived(network("sync"))
+    sync.load_state_dict(batch.state_dict())
+    for net in (batch.train(), sync.train()):
+        net(pictures()).square().mean().backward()
+    for (name, own), other in zip(batch.named_parameters(), sync.parameters(), strict=True):
+        assert torch.equal(own.grad, other.grad), name
+    assert all(torch.equal(a, b) for a, b in zip(batch.buffers(), sync.buffers(), strict=True))
+
+
+def test_sync_of_several_processes_needs_gpus(monkeypatch):
+    monkeypatch.setattr(norms, "_processes", lambda: 2)
+    layer = SyncedBatchNorm(3)
+    with pytest.raises(ConfigError, match=r"model\.norm\.kind: sync with several processes needs GPUs"):
+        layer(torch.zeros(1, 3, 2, 2))
+    assert layer.eval()(torch.zeros(1, 3, 2, 2)).shape == (1, 3, 2, 2)
+
+
+# --- conversions
+
+
+def odd(eps=1e-3):
+    """A pretrained network in small: its norm has an eps and a momentum of its own."""
+    torch.manual_seed(0)
+    layers = (
+        nn.Conv2d(3, 6, 3, bias=False),
+        nn.BatchNorm2d(6, eps),
+        nn.ReLU(),
+        nn.Conv2d(6, 4, 1),
+        nn.BatchNorm2d(4, eps),
+    )
+    return lived(nn.Sequential(*layers))
+
+
+@pytest.mark.parametrize("kind", ["batch", "frozen", "sync", "none"])
+def test_conversions_keep_the_function(kind):
+    net = odd()
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    converted = convert_norm(net, NormConfig(kind=kind, eps=0.5, momentum=0.25))
+    with torch.no_grad():
+        assert torch.allclose(converted.eval()(pictures()), net.eval()(pictures()), atol=1e-5)
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())  # the network stays
+
+
+@pytest.mark.parametrize("kind", ["batch", "frozen", "sync", "group"])
+def test_converted_norms_keep_their_eps_and_factors(kind):
+    net = odd(eps=0.125)
+    found = convert_norm(net, NormConfig(kind=kind, eps=0.5, momentum=0.25))
+    for place in (1, 4):
+        assert type(found[place]) is type(norm_layer(NormConfig(kind=kind))(4))
+        assert found[place].eps == 0.125
+        assert torch.equal(found[place].weight, net[place].weight)
+        assert torch.equal(found[place].bias, net[place].bias)
+        if kind in ("batch", "sync"):
+            assert found[place].momentum == 0.25
+    learns = any(parameter.requires_grad for parameter in found[1].parameters())
+    assert learns == (kind != "frozen")
+
+
+def test_a_bias_that_took_in_a_norm_learns():
+    converted = convert_norm(odd(), NormConfig(kind="none"))
+    assert isinstance(converted[1], nn.Identity)
+    converted(pictures()).sum().backward()
+    assert converted[0].bias.grad is not None
+
+
+def test_a_norm_before_its_convolution_cannot_become_a_bias():
+    net = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1))
+    with pytest.raises(ConfigError, match=r"model\.norm\.kind: none: 0 follows no convolution"):
+        convert_norm(net, NormConfig(kind="none"))
+    with torch.no_grad():
+        assert torch.equal(fold_norms(lived(net).eval())(pictures()), net(pictures()))  # for detection it stays
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v2", "shufflenet_v2_x1_0", "vgg16_bn"])
+def test_norms_of_real_networks_are_folded_where_they_belong(name):
+    torch.manual_seed(0)
+    whole = getattr(torchvision.models, name)()
+    net = lived(whole.features if hasattr(whole, "features") else whole).eval()
+    with torch.no_grad():
+        assert close(fold_norms(net)(pictures(1)), net(pictures(1)), 1e-3)
+        frozen = convert_norm(net, NormConfig(kind="frozen")).train()
+        assert all(not norm.training for norm in frozen.modules() if isinstance(norm, nn.BatchNorm2d))
+    grouped = convert_norm(net, NormConfig(kind="group"))
+    assert not any(isinstance(module, norms.BatchNorm) for module in grouped.modules())
+
+
+def test_folding_leaves_group_norms():
+    net = network("group").eval()
+    folded = fold_norms(net)
+    assert sum(isinstance(module, nn.GroupNorm) for module in folded.modules()) == 22
+    with torch.no_grad():
+        assert torch.equal(folded(pictures()), net(pictures()))
+
+
+@pytest.mark.parametrize("kind", ["batch", "frozen", "sync"])
+def test_norms_with_statistics_are_folded(kind):
+    net = lived(network(kind)).eval()
+    folded = fold_norms(net)
+    assert not any(isinstance(module, norms.BatchNorm) for module in folded.modules())
+    with torch.no_grad():
+        assert close(folded(pictures()), net(pictures()))
+
+
+def test_converting_keeps_the_mode():
+    assert not any(module.training for module in convert_norm(odd().eval(), NormConfig(kind="group")).modules())
+    assert all(module.training for module in convert_norm(odd(), NormConfig(kind="batch")).modules())

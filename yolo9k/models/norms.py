@@ -1,0 +1,126 @@
+"""What follows a convolution: kinds of norms, and networks whose norms become others."""
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from yolo9k.config.schema import NormConfig
+from yolo9k.errors import ConfigError
+
+NormLayer = Callable[[int], nn.Module]  # from the channels of a convolution; none at all is a bias
+BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm  # all that have running statistics
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class FrozenBatchNorm(nn.BatchNorm2d):
+    """Batch norm in evaluation mode for ever: its statistics do not move and its factors do not learn.
+
+    Its tensors are called as those of batch norm, whose weights it takes.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__(channels, eps)
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "FrozenBatchNorm":
+        """Stays in evaluation mode."""
+        return super().train(False)
+
+
+class SyncedBatchNorm(nn.SyncBatchNorm):
+    """Batch norm over the pictures of all processes; of a single process it is batch norm, on any device."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape. Raises `ConfigError` for several processes on CPUs, which torch has not."""
+        if self.training and x.device.type == "cpu" and _processes() > 1:
+            raise ConfigError("model.norm.kind: sync with several processes needs GPUs; choose batch or group")
+        return super().forward(x)
+
+
+def _processes() -> int:
+    distributed = torch.distributed
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def norm_layer(config: NormConfig) -> NormLayer | None:
+    """What makes the norm of a convolution from its channels; none where the convolution has a bias instead."""
+    makers: dict[str, NormLayer | None] = {
+        "batch": partial(nn.BatchNorm2d, eps=config.eps, momentum=config.momentum),
+        "sync": partial(SyncedBatchNorm, eps=config.eps, momentum=config.momentum),
+        "frozen": partial(FrozenBatchNorm, eps=config.eps),
+        "group": lambda channels: nn.GroupNorm(largest_divisor(channels, config.groups), channels, config.eps),
+        "none": None,
+    }
+    return makers[config.kind]
+
+
+def largest_divisor(number: int, most: int) -> int:
+    """The largest divisor of a number that is at most `most`."""
+    return next(divisor for divisor in range(min(number, most), 0, -1) if number % divisor == 0)
+
+
+def convert_norm(network: Network, config: NormConfig) -> Network:
+    """A copy of a network, pretrained as a rule, whose batch norms have become what `config` says.
+
+    Weights stay, and so does each norm's own eps. `batch` and `sync` get the momentum; `frozen` keeps statistics and
+    factors; `group` keeps the factors, and computes something else from then on; `none` folds each norm into the
+    convolution before it. Raises `ConfigError` where `none` meets a norm that follows no convolution.
+    """
+    if config.kind == "none":
+        return _without_norms(network)
+    converted = copy.deepcopy(network)
+    for parent in list(converted.modules()):
+        for name, norm in list(parent.named_children()):
+            if isinstance(norm, BatchNorm):
+                setattr(parent, name, _converted(norm, config))
+    return converted
+
+
+def _converted(norm: BatchNorm, config: NormConfig) -> nn.Module:
+    make = norm_layer(config.model_copy(update={"eps": norm.eps}))
+    assert make is not None
+    made, state = make(norm.num_features), norm.state_dict()
+    made.load_state_dict({name: state.get(name, value) for name, value in made.state_dict().items()})
+    return made.to(norm.weight.device).train(norm.training)
+
+
+def _without_norms(network: Network) -> Network:
+    folded = fold_norms(network)
+    left = [name for name, module in folded.named_modules() if isinstance(module, BatchNorm)]
+    if left:
+        raise ConfigError(
+            f"model.norm.kind: none: {left[0]} follows no convolution that could take it in; "
+            f"choose batch, group or frozen"
+        )
+    return folded
+
+
+def fold_norms(network: Network) -> Network:
+    """A copy whose convolutions have taken in the batch norms right behind them: what evaluation computes, faster."""
+    folded = copy.deepcopy(network)
+    for parent in list(folded.modules()):
+        for (_, conv), (name, norm) in pairwise(list(parent.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNorm) and norm.num_features == conv.out_channels:
+                _fold(conv, norm)
+                setattr(parent, name, nn.Identity())
+    return folded
+
+
+def _fold(conv: nn.Conv2d, norm: BatchNorm) -> None:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    learns = conv.weight.requires_grad
+    conv.weight, conv.bias = fuse_conv_bn_weights(
+        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
+    conv.bias.requires_grad_(learns)
