@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from yolo9k.build import build_loss, build_network, build_scores, with_anchors, with_aspect
+from yolo9k.build import build_codec, build_loss, build_network, build_scores, with_anchors, with_aspect
 from yolo9k.config import load_config
 from yolo9k.config.schema import ModelConfig
 from yolo9k.datasets.records import Record
@@ -41,9 +41,19 @@ def test_the_loss_knows_anchors_and_labels():
     config = load_config(None, [*SMALL, "loss.thresh=0.5", "model.classes=logistic"])
     network = build_network(config.model, LABELS)
     loss = build_loss(config, network, LABELS)
-    assert loss.anchors.tolist() == [[1, 2], [3, 4]]
+    assert loss.codec.anchors.tolist() == [[1, 2], [3, 4]]
+    assert loss.codec.centre == 0.5
     assert (loss.options.thresh, loss.scores.kind) == (0.5, "logistic")
     assert build_scores(load_config(None).model, LABELS).kind == "softmax"
+
+
+def test_loss_and_detection_place_boxes_as_the_config_says():
+    config = load_config(None, [*SMALL, "model.location=offset"])
+    network = build_network(config.model, LABELS)
+    assert build_loss(config, network, LABELS).codec.centre == 0
+    codec = build_codec(config.model, network)
+    boxes = codec.decode(torch.ones(1, 2, 5, 1, 1))
+    assert boxes.cx.flatten().tolist() == [0.5 + 1, 0.5 + 3]
 
 
 def test_anchors_are_clustered_where_asked():

@@ -8,7 +8,7 @@ import pytest
 
 from yolo9k import fetch as fetching
 from yolo9k.errors import EnvironmentFault, WeightsError
-from yolo9k.fetch import ATTEMPTS, Remote, fetch
+from yolo9k.fetch import ATTEMPTS, Remote, fetch, flaw
 
 CONTENT = bytes(range(256)) * 12_000  # about 3 MB: several chunks
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -226,3 +226,10 @@ def test_progress_counts_mib(server, tmp_path):
 
     fetch(Remote((server.url("plain"),)), tmp_path / "file.bin", track)
     assert seen == [("Fetching file.bin [MiB]", 3)]
+
+
+def test_a_hash_may_be_known_by_its_beginning(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    assert flaw(path, Remote((), hashes={"sha256": "ba7816bf"})) is None  # FIPS 180: ba7816bf 8f01cfea ...
+    assert "a7816bf8 is right" in flaw(path, Remote((), hashes={"sha256": "a7816bf8"}))

@@ -3,19 +3,25 @@
 import math
 import statistics
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from yolo9k.anchors import cluster
-from yolo9k.config.schema import Config, ModelConfig
+from yolo9k.config.classifier import ClassifierModelConfig
+from yolo9k.config.schema import BackboneConfig, Config, ModelConfig
 from yolo9k.config.section import STRIDE
 from yolo9k.darknet.cfg import parse_cfg
 from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.datasets.box_sizes import letterboxed_sizes
+from yolo9k.detection.codec import Codec
 from yolo9k.detection.loss import RegionLoss
 from yolo9k.errors import ConfigError
+from yolo9k.models.darknet19 import Backbone, Classifier, Darknet19, TinyTrunk
+from yolo9k.models.norms import convert_norm, norm_layer
+from yolo9k.models.torchvision_backbone import TorchvisionBackbone
 from yolo9k.models.yolov2 import DetectionNetwork, yolo9000, yolov2, yolov2_tiny
+from yolo9k.progress import Track, silent
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.scores import LabelScores
 
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
 
 
 Network = DetectionNetwork | DarknetNetwork
+ClassifierNetwork = Classifier | DarknetNetwork
 
 
 def build_network(config: ModelConfig, labels: WordTree) -> Network:
@@ -34,13 +41,31 @@ def build_network(config: ModelConfig, labels: WordTree) -> Network:
     if config.name == "darknet":
         return _from_cfg(config.cfg, labels)
     anchors = torch.tensor(config.anchors)
-    norm = {"momentum": config.norm.momentum, "eps": config.norm.eps}
+    parts: dict[str, Any] = {"backbone": build_backbone(config), "norm": norm_layer(config.norm), "width": config.width}
     if config.name == "yolov2":
-        return yolov2(anchors, len(labels), width=config.width, passthrough=config.passthrough, **norm)
+        return yolov2(anchors, len(labels), passthrough=config.passthrough, **parts)
     if config.name == "yolo9000":
-        return yolo9000(anchors, len(labels), width=config.width, **norm)
-    last = 1024 if config.name == "yolov2-tiny-voc" else 512
-    return yolov2_tiny(anchors, len(labels), width=config.width, last=last, **norm)
+        return yolo9000(anchors, len(labels), **parts)
+    return yolov2_tiny(anchors, len(labels), last=1024 if config.name == "yolov2-tiny-voc" else 512, **parts)
+
+
+def build_backbone(config: BackboneConfig) -> Backbone:
+    """What turns pictures into features, with fresh weights. Raises `ConfigError` for a name that cannot be one."""
+    if config.backbone:
+        return convert_norm(TorchvisionBackbone(config.backbone), config.norm)
+    kind = TinyTrunk if "tiny" in config.name else Darknet19
+    return kind(config.width, norm_layer(config.norm))
+
+
+def load_pretrained(network: Network | ClassifierNetwork, config: BackboneConfig, track: Track = silent) -> str:
+    """Fill the backbone of a network that `config` describes with torchvision's ImageNet weights; says what was taken.
+
+    Raises `WeightsError` that names the file where it is not in torchvision's cache and cannot be fetched.
+    """
+    donor = TorchvisionBackbone(config.backbone)
+    file = donor.load_pretrained(track)
+    network.backbone.load_state_dict(convert_norm(donor, config.norm).state_dict())  # type: ignore[union-attr]
+    return f"backbone: torchvision's {donor.name} from {file}"
 
 
 def _from_cfg(text: str, labels: WordTree) -> DarknetNetwork:
@@ -53,6 +78,16 @@ def _from_cfg(text: str, labels: WordTree) -> DarknetNetwork:
     return network.initialise()
 
 
+def build_classifier(config: ClassifierModelConfig, labels: WordTree) -> ClassifierNetwork:
+    """The network of a classifier with fresh weights.
+
+    Raises `WeightsError` for a wrong cfg, or one with another number of classes.
+    """
+    if config.name == "darknet":
+        return DarknetNetwork(parse_cfg(config.cfg), labels).initialise()
+    return Classifier(build_backbone(config), len(labels))
+
+
 def build_scores(config: ModelConfig, labels: WordTree) -> LabelScores:
     """How class logits become probabilities and losses. Raises `ConfigError` for logistic labels in a tree."""
     if config.classes == "logistic" and not labels.is_flat:
@@ -60,9 +95,14 @@ def build_scores(config: ModelConfig, labels: WordTree) -> LabelScores:
     return LabelScores(labels, config.classes)
 
 
+def build_codec(config: ModelConfig, network: Network) -> Codec:
+    """How boxes are written into the raw map, over the network's anchors and on its device."""
+    return Codec(network.anchors, config.location)
+
+
 def build_loss(config: Config, network: Network, labels: WordTree) -> RegionLoss:
     """The region loss over the network's anchors."""
-    return RegionLoss(network.anchors, build_scores(config.model, labels), config.loss)
+    return RegionLoss(build_codec(config.model, network), build_scores(config.model, labels), config.loss)
 
 
 def with_aspect(config: Config, records: Sequence["Record"]) -> Config:

@@ -1,17 +1,17 @@
 """YOLOv2, its tiny sibling and YOLO9000 (YOLO9000 sections 2, 4; `yolov2.cfg`, `yolov2-tiny.cfg`, `yolo9000.cfg`)."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from yolo9k.errors import ConfigError
-from yolo9k.models.darknet19 import Darknet19, TinyTrunk
+from yolo9k.models.darknet19 import Backbone, Darknet19, TinyTrunk
 from yolo9k.models.head import AnchorHead
-from yolo9k.models.layers import ConvBlock, Reorg, initialise, scaled
+from yolo9k.models.layers import ConvBlock, Reorg, scaled
+from yolo9k.models.norms import NormLayer
 
 Passthrough = Literal["darknet", "paper", "none"]
-Backbone = Darknet19 | TinyTrunk
 
 
 class PassthroughNeck(nn.Module):
@@ -20,22 +20,28 @@ class PassthroughNeck(nn.Module):
     `darknet`: a 1x1 convolution to 64 channels, then reorg (the released cfg). `paper`: reorg of all channels.
     """
 
-    def __init__(self, channels: tuple[int, int], out_channels: int, passthrough: Passthrough, **norm: Any) -> None:
+    def __init__(
+        self,
+        channels: tuple[int, int],
+        out_channels: int,
+        passthrough: Passthrough,
+        norm: NormLayer | None = nn.BatchNorm2d,
+    ) -> None:
         super().__init__()
         fine, coarse = channels
         self.deepen = nn.Sequential(
-            ConvBlock(coarse, out_channels, 3, **norm), ConvBlock(out_channels, out_channels, 3, **norm)
+            ConvBlock(coarse, out_channels, 3, norm=norm), ConvBlock(out_channels, out_channels, 3, norm=norm)
         )
         squeezed = max(8, out_channels // 128 * 8)  # 64 of 1024; reorg needs a multiple of 4
         self.passthrough: nn.Module | None = None
         joined = out_channels
         if passthrough == "darknet":
-            self.passthrough = nn.Sequential(ConvBlock(fine, squeezed, 1, **norm), Reorg(2))
+            self.passthrough = nn.Sequential(ConvBlock(fine, squeezed, 1, norm=norm), Reorg(2))
             joined += 4 * squeezed
         elif passthrough == "paper":
             self.passthrough = Reorg(2)
             joined += 4 * fine
-        self.join = ConvBlock(joined, out_channels, 3, **norm)
+        self.join = ConvBlock(joined, out_channels, 3, norm=norm)
         self.channels = out_channels
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
@@ -49,9 +55,9 @@ class PassthroughNeck(nn.Module):
 class TinyNeck(nn.Module):
     """One 3x3 convolution on the coarse features."""
 
-    def __init__(self, channels: tuple[int, int], out_channels: int, **norm: Any) -> None:
+    def __init__(self, channels: tuple[int, int], out_channels: int, norm: NormLayer | None = nn.BatchNorm2d) -> None:
         super().__init__()
-        self.join = ConvBlock(channels[1], out_channels, 3, **norm)
+        self.join = ConvBlock(channels[1], out_channels, 3, norm=norm)
         self.channels = out_channels
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
@@ -85,7 +91,6 @@ class DetectionNetwork(nn.Module):
         self.backbone, self.neck = backbone, neck
         self.head = AnchorHead(neck.channels, len(anchors), num_labels)
         self.register_buffer("anchors", anchors.float(), persistent=False)
-        initialise(self)
         self.head.initialise()
 
     def check_size(self, size_wh: tuple[int, int]) -> None:
@@ -103,23 +108,42 @@ class DetectionNetwork(nn.Module):
 
 
 def yolov2(
-    anchors: Tensor, num_labels: int, *, width: float = 1.0, passthrough: Passthrough = "darknet", **norm: Any
+    anchors: Tensor,
+    num_labels: int,
+    *,
+    width: float = 1.0,
+    passthrough: Passthrough = "darknet",
+    norm: NormLayer | None = nn.BatchNorm2d,
+    backbone: Backbone | None = None,
 ) -> DetectionNetwork:
-    """YOLOv2; `norm`: momentum and eps of batch norm."""
-    backbone = Darknet19(width, **norm)
-    neck = PassthroughNeck(backbone.channels, scaled(1024, width), passthrough, **norm)
+    """YOLOv2; `norm` makes the norms, as of a `ConvBlock`; `backbone`: another than Darknet-19."""
+    backbone = backbone or Darknet19(width, norm)
+    neck = PassthroughNeck(backbone.channels, scaled(1024, width), passthrough, norm)
     return DetectionNetwork(backbone, neck, anchors, num_labels)
 
 
-def yolo9000(anchors: Tensor, num_labels: int, *, width: float = 1.0, **norm: Any) -> DetectionNetwork:
-    """YOLO9000: the head, made for thousands of labels, reads Darknet-19 itself (`yolo9000.cfg`)."""
-    backbone = Darknet19(width, **norm)
+def yolo9000(
+    anchors: Tensor,
+    num_labels: int,
+    *,
+    width: float = 1.0,
+    norm: NormLayer | None = nn.BatchNorm2d,
+    backbone: Backbone | None = None,
+) -> DetectionNetwork:
+    """YOLO9000: the head, made for thousands of labels, reads the backbone itself (`yolo9000.cfg`)."""
+    backbone = backbone or Darknet19(width, norm)
     return DetectionNetwork(backbone, NoNeck(backbone.channels), anchors, num_labels)
 
 
 def yolov2_tiny(
-    anchors: Tensor, num_labels: int, *, width: float = 1.0, last: int = 512, **norm: Any
+    anchors: Tensor,
+    num_labels: int,
+    *,
+    width: float = 1.0,
+    last: int = 512,
+    norm: NormLayer | None = nn.BatchNorm2d,
+    backbone: Backbone | None = None,
 ) -> DetectionNetwork:
     """Tiny YOLOv2; its last 3x3 convolution has 512 channels (`yolov2-tiny.cfg`) or 1024 (`-voc`)."""
-    backbone = TinyTrunk(width, **norm)
-    return DetectionNetwork(backbone, TinyNeck(backbone.channels, scaled(last, width), **norm), anchors, num_labels)
+    backbone = backbone or TinyTrunk(width, norm)
+    return DetectionNetwork(backbone, TinyNeck(backbone.channels, scaled(last, width), norm), anchors, num_labels)
