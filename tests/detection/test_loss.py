@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from yolo9k.config.schema import LossConfig
+from yolo9k.detection.codec import Codec
 from yolo9k.detection.loss import RegionLoss
 from yolo9k.models.head import AnchorHead
 from yolo9k.models.head import RawMap as HeadRawMap
@@ -44,8 +45,11 @@ def batch(boxes, images=1, ignore=None):
     )
 
 
-def region_loss(features, labelled, options=PLAIN, seen=1, anchors=((1.0, 1.0),), kind="softmax", tree=FLAT):
-    loss = RegionLoss(torch.tensor(anchors), LabelScores(tree, kind), options)
+ONE = Codec(torch.tensor([[1.0, 1.0]]))
+
+
+def region_loss(features, labelled, options=PLAIN, seen=1, codec=ONE, kind="softmax", tree=FLAT):
+    loss = RegionLoss(codec, LabelScores(tree, kind), options)
     return loss(RawMap(), features, labelled, seen)
 
 
@@ -83,11 +87,11 @@ def test_rescore_aims_at_the_overlap():
 
 def test_a_box_that_overlaps_enough_is_spared():
     # Anchor 0 fits exactly and answers; anchor 1 overlaps by .8 > .6 and is not pushed down.
-    anchors = ((1.0, 1.0), (1.0, 0.8))
-    losses = region_loss(zeros(anchors=2), batch([(0, 0, 0, 10, 10, 0)]), anchors=anchors)
+    codec = Codec(torch.tensor([[1.0, 1.0], [1.0, 0.8]]))
+    losses = region_loss(zeros(anchors=2), batch([(0, 0, 0, 10, 10, 0)]), codec=codec)
     assert losses["objectness"].item() == pytest.approx(5 * 0.125 + 6 * 0.125)
     strict = LossConfig(rescore=False, warmup_images=0, thresh=0.9)
-    losses = region_loss(zeros(anchors=2), batch([(0, 0, 0, 10, 10, 0)]), strict, anchors=anchors)
+    losses = region_loss(zeros(anchors=2), batch([(0, 0, 0, 10, 10, 0)]), strict, codec=codec)
     assert losses["objectness"].item() == pytest.approx(5 * 0.125 + 7 * 0.125)
 
 
@@ -146,6 +150,36 @@ def test_warmup_pulls_what_is_not_matched():
     assert "warmup" not in region_loss(features, batch([]), options, seen=10)
 
 
+def test_offsets_by_hand():
+    # Anchor 2 x 1 cells, all raw values .5: boxes are centred at cell + .5 + .5 * (2, 1). The truth [12, 4, 18, 8] px
+    # is centred at (1.5, .6) cells, .6 x .4: the middle of column 1, .1 below that of row 0.
+    codec = Codec(torch.tensor([[2.0, 1.0]]), "offset")
+    features = torch.full((1, 1, 8, 2, 2), 0.5, requires_grad=True)
+    losses = region_loss(features, batch([(0, 12, 4, 18, 8, 2)]), codec=codec)
+    errors = 0.5 - 0, 0.5 - 0.1, 0.5 - math.log(0.6 / 2), 0.5 - math.log(0.4)
+    assert losses["box"].item() == pytest.approx(0.5 * 1.94 * sum(error**2 for error in errors), rel=1e-5)
+    losses["box"].backward()
+    assert features.grad[0, 0, :4, 0, 1].tolist() == pytest.approx([1.94 * error for error in errors], rel=1e-5)
+
+
+def test_offsets_are_pulled_to_the_middle_of_the_cell():
+    codec = Codec(torch.tensor([[2.0, 1.0]]), "offset")
+    features = torch.full((1, 1, 8, 2, 2), 0.5, requires_grad=True)
+    losses = region_loss(features, batch([]), LossConfig(rescore=False, warmup_images=10), codec=codec)
+    assert losses["warmup"].item() == pytest.approx(4 * 0.005 * 4 * 0.5**2)
+    nothing = region_loss(zeros(), batch([]), LossConfig(rescore=False, warmup_images=10), codec=codec)
+    assert nothing["warmup"].item() == 0
+
+
+def test_rescoring_sees_where_an_offset_leads():
+    # The box of cell (0, 0) lies one anchor further right: on cell (0, 1), where it does not meet the truth.
+    codec = Codec(torch.tensor([[1.0, 1.0]]), "offset")
+    features = torch.zeros(1, 1, 8, 2, 2)
+    features[0, 0, 0, 0, 0] = 1.0
+    losses = region_loss(features, batch([(0, 0, 0, 10, 10, 0)]), LossConfig(warmup_images=0), codec=codec)
+    assert losses["objectness"].item() == pytest.approx(5 * 0.125 + 3 * 0.125)  # aims at an IoU of 0
+
+
 def test_a_tree_learns_along_the_path():
     tree = WordTree(("r", "s", "x", "y"), ("r", "s", "x", "y"), (-1, -1, 0, 0))
     features = zeros(labels=4)
@@ -192,7 +226,8 @@ def test_sparse_equals_dense_with_gradients(random_tree, seed, boxes, mode, box)
         labelled_image=torch.tensor([3, 4]),
         image_label=torch.randint(0, len(tree), (2,), generator=rng),
     )
-    loss = RegionLoss(anchors, LabelScores(tree), LossConfig(warmup_images=0, image_labels=mode, image_label_box=box))
+    options = LossConfig(warmup_images=0, image_labels=mode, image_label_box=box)
+    loss = RegionLoss(Codec(anchors), LabelScores(tree), options)
     found = []
     for asked, given in ((head, lambda x: x), (HeadRawMap(len(anchors), len(tree)), head.dense)):
         head.zero_grad()

@@ -2,11 +2,13 @@ import pytest
 import torch
 
 from yolo9k.detection import postprocess
+from yolo9k.detection.codec import Codec
 from yolo9k.detection.labelling import EveryLabel
 from yolo9k.detection.postprocess import Candidates, candidates, suppress
 from yolo9k.wordtree import WordTree
 
 ANCHORS = torch.tensor([[1.0, 1.0], [2.0, 2.0]])
+CODEC = Codec(ANCHORS)
 
 
 class RawMap:
@@ -41,26 +43,33 @@ def kept(rows, iou=0.45, agnostic=False, most=100):
 def test_candidates_by_hand():
     features = torch.full((2, 2, 7, 2, 3), -20.0)
     features[1, 1, :, 1, 2] = torch.tensor([0.0, 0, 0, 0, 1.3862944, 1.0986123, 0])  # objectness .8, labels 3/4, 1/4
-    result = candidates(RawMap(), features, ANCHORS, (96, 64), every(["a", "b"]), conf=0.1)
+    result = candidates(RawMap(), features, CODEC, (96, 64), every(["a", "b"]), conf=0.1)
     assert result.image_index.tolist() == [1, 1]
     assert result.label.tolist() == [0, 1]
     assert result.score.tolist() == pytest.approx([0.6, 0.2])
     assert result.xyxy.tolist() == [[48, 16, 112, 80]] * 2
-    few = candidates(RawMap(), features, ANCHORS, (96, 64), every(["a", "b"]), conf=0.3)
+    few = candidates(RawMap(), features, CODEC, (96, 64), every(["a", "b"]), conf=0.3)
     assert few.label.tolist() == [0]
+
+
+def test_candidates_of_offsets_lie_where_these_say():
+    features = torch.full((1, 2, 6, 2, 3), -20.0)
+    features[0, 1, :, 1, 2] = torch.tensor([-1.0, 0.5, 0, 0, 2.0, 0])  # anchor 2 x 2 at (2.5, 1.5) + (-2, 1) cells
+    result = candidates(RawMap(), features, Codec(ANCHORS, "offset"), (96, 64), every(["a"]), conf=0.1)
+    assert result.xyxy.tolist() == [[-16, 48, 48, 112]]
 
 
 def test_the_threshold_is_strict():
     features = torch.zeros(1, 2, 6, 1, 1)  # objectness .5, one label
     scores = every(["a"])
-    assert len(candidates(RawMap(), features, ANCHORS, (32, 32), scores, conf=0.5).score) == 0
-    assert len(candidates(RawMap(), features, ANCHORS, (32, 32), scores, conf=0.49).score) == 2
+    assert len(candidates(RawMap(), features, CODEC, (32, 32), scores, conf=0.5).score) == 0
+    assert len(candidates(RawMap(), features, CODEC, (32, 32), scores, conf=0.49).score) == 2
 
 
 def test_a_label_of_a_tree_is_scored_by_its_path():
     features = torch.full((1, 1, 8, 1, 1), 0.0)
     scores = every_of(WordTree(tuple("rsx"), tuple("rsx"), (-1, -1, 0)))
-    result = candidates(RawMap(), features, ANCHORS[:1], (32, 32), scores, conf=0.1)
+    result = candidates(RawMap(), features, Codec(ANCHORS[:1]), (32, 32), scores, conf=0.1)
     assert result.score.tolist() == pytest.approx([0.25, 0.25, 0.25])
 
 

@@ -11,7 +11,7 @@ from yolo9k.boxes import cxcywh_to_xyxy
 from yolo9k.config.schema import LossConfig
 from yolo9k.darknet.cfg import Section
 from yolo9k.darknet.images import correct_boxes
-from yolo9k.detection.codec import decode
+from yolo9k.detection.codec import Codec
 from yolo9k.detection.loss import RegionLoss
 from yolo9k.detection.postprocess import keep
 from yolo9k.errors import DataError
@@ -105,7 +105,7 @@ class DarknetLoss:
     def __init__(self, region: Region, scores: LabelScores, map: Sequence[int] | None = None) -> None:
         self.region, self.scores, self.map = region, scores, map
         self.head = RawMap(len(region.anchors), region.classes)
-        self.loss = RegionLoss(region.anchors, scores, region.loss)
+        self.loss = RegionLoss(Codec(region.anchors), scores, region.loss)
 
     def __call__(self, raw: Tensor, truths: Tensor, seen: int = WARMUP_IMAGES) -> Tensor:
         """The loss of a batch, summed over pictures and boxes.
@@ -193,7 +193,7 @@ def detect_boxes(
     tree's score is the objectness alone.
     """
     parts = raw.reshape(1, len(region.anchors), 5 + region.classes, *raw.shape[-2:]).float()
-    boxes = decode(parts[:, :, :5], region.anchors.to(raw.device))
+    boxes = Codec(region.anchors.to(raw.device)).decode(parts[:, :, :5])
     rows, columns = parts.shape[-2:]
     fields = (boxes.cx / columns, boxes.cy / rows, boxes.w / columns, boxes.h / rows)
     cxcywh = torch.stack([field.flatten() for field in fields], dim=1)

@@ -65,13 +65,6 @@ class Branches:
         """Where nodes stand among the rows."""
         return nodes if self.rows is None else torch.searchsorted(self.rows, nodes)
 
-    def ways(self, log_probability: Tensor, column: Tensor) -> Tensor:
-        """(N, D) the probabilities on the way to a node of each row, by depth: from (N, Q) and (N,)."""
-        scores = self.scores
-        up = scores.depth[column, None] - torch.arange(scores.path.shape[1], device=column.device)
-        way = scores.path[column].gather(1, up.clamp(min=0))
-        return torch.where(up >= 0, log_probability.gather(1, way).exp(), float("nan"))
-
 
 class EveryLabel:
     """Each box has each of the `nodes` (none: all labels) whose score, objectness x P(label), is high enough."""
@@ -112,7 +105,7 @@ class BestOf:
         probability, path = [features.new_zeros(0)], [features.new_zeros(0, self.levels)]
         for _, log_probability in self.branches.parts(head, features, positions):
             value, place = log_probability[:, self.columns].max(1)
-            ways = self.branches.ways(log_probability, self.columns[place])
+            ways = self.branches.scores.ways(log_probability, self.columns[place])
             beyond = ways.new_full((len(ways), self.levels - ways.shape[1]), float("nan"))
             node.append(self.nodes[place])
             probability.append(value.exp())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from yolo9k.boxes import cxcywh_to_xyxy, iou
 from yolo9k.config.schema import LossConfig
 from yolo9k.detection.assign import Assignment, Truths, assign, best_overlap, last_of_each
-from yolo9k.detection.codec import GridBoxes, decode, encode
+from yolo9k.detection.codec import Codec, GridBoxes
 from yolo9k.samples import Batch
 from yolo9k.wordtree.scores import LabelScores
 
@@ -36,27 +36,24 @@ class Head(Protocol):
 class RegionLoss(nn.Module):
     """Sums of the losses of a batch, by part: `box`, `objectness`, `classification`, and `warmup` while it lasts.
 
-    `anchors` (A, 2) in cells. Divide by the number of images of an update.
+    Divide by the number of images of an update.
     """
 
-    anchors: Tensor
-
-    def __init__(self, anchors: Tensor, scores: LabelScores, options: LossConfig) -> None:
+    def __init__(self, codec: Codec, scores: LabelScores, options: LossConfig) -> None:
         super().__init__()
-        self.register_buffer("anchors", anchors.float(), persistent=False)
-        self.scores, self.options = scores, options
+        self.codec, self.scores, self.options = codec, scores, options
 
     def forward(self, head: Head, features: Tensor, batch: Batch, seen: int) -> dict[str, Tensor]:
         """The losses of one batch; `seen` counts the images of the run, this update's included."""
         geometry = head.geometry(features).float()
-        boxes = decode(geometry, self.anchors)
+        boxes = self.codec.decode(geometry)
         rows, columns = geometry.shape[-2:]
         cell_wh = torch.tensor([batch.size_wh[0] / columns, batch.size_wh[1] / rows] * 2, device=geometry.device)
         truths = Truths(batch.image_index, batch.xyxy / cell_wh, batch.label, batch.ignore)
         with torch.no_grad():
             predicted_wh = None if self.options.bias_match else torch.stack([boxes.w, boxes.h], dim=-1)
             shape = (geometry.shape[0], geometry.shape[1], geometry.shape[3], geometry.shape[4])
-            chosen = assign(truths, self.anchors, predicted_wh, shape)
+            chosen = assign(truths, self.codec.anchors, predicted_wh, shape)
             matched = _mask(chosen, shape)
             spared = (best_overlap(truths, boxes.xyxy()) > self.options.thresh).view(shape)
         raw = geometry.permute(0, 1, 3, 4, 2).reshape(-1, 5)[chosen.flat]  # (N, 5)
@@ -75,15 +72,21 @@ class RegionLoss(nn.Module):
         nothing = 0.5 * self.options.noobject_scale * (boxes.objectness.square() * background).sum()
         losses["objectness"] = losses["objectness"] + nothing
         if seen < self.options.warmup_images:
-            losses["warmup"] = _warmup(geometry, ~matched)
+            losses["warmup"] = self._warmup(geometry, ~matched)
         return losses
 
     def _box(self, raw: Tensor, truths: Truths, chosen: Assignment, grid_wh: Tensor) -> Tensor:
         cxcywh = truths.cxcywh
-        target = encode(cxcywh, chosen.positions[:, [3, 2]], self.anchors[chosen.positions[:, 1]])
-        found = torch.cat([raw[:, :2].sigmoid(), raw[:, 2:4]], dim=1)
+        target = self.codec.encode(cxcywh, chosen.positions[:, [3, 2]], chosen.positions[:, 1])
+        found = torch.cat([self.codec.activate(raw[:, :2]), raw[:, 2:4]], dim=1)
         weight = self.options.coord_scale * (2 - (cxcywh[:, 2:] / grid_wh).prod(dim=1))  # small boxes weigh more
         return (0.5 * weight * (found - target).square().sum(dim=1))[chosen.active].sum()
+
+    def _warmup(self, geometry: Tensor, unmatched: Tensor) -> Tensor:
+        """Pulls boxes without a truth to their anchor at the centre of the cell."""
+        x, y, w, h, _ = geometry.unbind(2)
+        x, y = (self.codec.activate(axis) - self.codec.centre for axis in (x, y))
+        return 0.5 * WARMUP_SCALE * ((x.square() + y.square() + w.square() + h.square()) * unmatched).sum()
 
     def _objectness(self, raw: Tensor, boxes: GridBoxes, truths: Truths, chosen: Assignment) -> Tensor:
         target = self._rescored(boxes, truths, chosen) if self.options.rescore else 1.0
@@ -116,7 +119,7 @@ class RegionLoss(nn.Module):
         So many boxes that all rows are fewer read them all.
         """
         rows = self.scores.path_rows(label)
-        if rows is not None and rows.numel() < len(self.anchors) * self.scores.num_nodes:
+        if rows is not None and rows.numel() < len(self.codec.anchors) * self.scores.num_nodes:
             return self.scores.path_losses(head.class_logits(features, positions, rows), label)
         return self.scores.path_losses(self.scores.of_path(head.class_logits(features, positions), label), label)
 
@@ -165,10 +168,3 @@ def _labels_of_box(truths: Truths, chosen: Assignment, num_labels: int) -> Tenso
     same_box = (chosen.flat[:, None] == chosen.flat[None]) & ~truths.ignore[None]  # (N, N)
     one_hot = nn.functional.one_hot(truths.label, num_labels).float()
     return (same_box.float() @ one_hot).clamp(max=1)
-
-
-def _warmup(geometry: Tensor, unmatched: Tensor) -> Tensor:
-    """Pulls boxes without a truth to their anchor at the centre of the cell."""
-    x, y, w, h, _ = geometry.unbind(2)
-    error = (x.sigmoid() - 0.5).square() + (y.sigmoid() - 0.5).square() + w.square() + h.square()
-    return 0.5 * WARMUP_SCALE * (error * unmatched).sum()

@@ -7,7 +7,7 @@ import torchvision.ops
 from torch import Tensor
 
 from yolo9k.boxes import iou as box_iou
-from yolo9k.detection.codec import decode
+from yolo9k.detection.codec import Codec
 from yolo9k.detection.labelling import Labelling
 from yolo9k.detection.loss import Head
 
@@ -34,13 +34,13 @@ class Candidates:
 
 
 def candidates(
-    head: Head, features: Tensor, anchors: Tensor, size_wh: tuple[int, int], labelling: Labelling, conf: float
+    head: Head, features: Tensor, codec: Codec, size_wh: tuple[int, int], labelling: Labelling, conf: float
 ) -> Candidates:
     """Every (box, label) whose score is above `conf`; `size_wh` of the network's input.
 
     Class logits are computed only for boxes whose objectness is above `conf`, as in Darknet.
     """
-    boxes = decode(head.geometry(features), anchors)
+    boxes = codec.decode(head.geometry(features))
     positions = (boxes.objectness > conf).nonzero()  # (M, 4): image, anchor, row, column
     image, anchor, row, column = positions.unbind(1)
     found = labelling(head, features, positions, boxes.objectness[image, anchor, row, column], conf)
