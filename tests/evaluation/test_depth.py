@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import trees
 
-from yolo9k.evaluation.depth import Level, depth_report
+from yolo9k.evaluation.depth import depth_report
+from yolo9k.metrics.depth import Level
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
 

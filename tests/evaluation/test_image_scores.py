@@ -1,3 +1,5 @@
+import tarfile
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,24 @@ def folder(tmp_path):
     (tmp_path / "tree.txt").write_text("cat\ndog\n  poodle\n  terrier\n")
     labels = TreeLabels(tree=str(tmp_path / "tree.txt"))
     return DatasetConfig(kind="folder", root=str(tmp_path), splits={"train": ("pictures",)}, labels=labels)
+
+
+def test_over_shards(folder, tmp_path):
+    """The same pictures in a tar file, in any order, are named in the order of their names."""
+    with tarfile.open(tmp_path / "all.tar", "w") as tar:
+        for name in ("poodle", "cat"):
+            tar.add(tmp_path / "pictures" / name / "a.jpg", f"{name}/a.jpg")
+    shards = folder.model_copy(update={"kind": "shards", "splits": {"train": ("all.tar",)}})
+    seen = []
+
+    class Packed(Named):
+        def stream(self, sources, labelling, **_):
+            for source in sources:
+                seen.append(str(source))
+                yield named(self.labels.find(source.name.partition("/")[0]))
+
+    assert evaluate_images(Packed(TREE), read_images(shards, "train")).top1 == 1
+    assert seen == [f"{tmp_path / 'all.tar'}: {name}/a.jpg" for name in ("cat", "poodle")]
 
 
 def test_over_a_folder(folder):

@@ -84,7 +84,7 @@ def test_over_a_tree_depth_takes_the_place_of_confusion(tmp_path, tree_detector,
 
 def test_bars_of_a_level_add_up(tree_detector, tree_annotations):
     scores, _ = evaluate_detector(tree_detector, tree_annotations)
-    axes = depth_levels(scores.depth).axes[0]
+    axes = depth_levels(scores.depth.levels, "title").axes[0]
     heights = np.array([[bar.get_height() for bar in kind] for kind in axes.containers])
     assert heights.shape == (4, 3)
     assert heights.sum(axis=0) == pytest.approx([1, 1, 1])

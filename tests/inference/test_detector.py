@@ -201,5 +201,5 @@ def test_no_memory_left(detector, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(detector.network, "features", fail)
-    with pytest.raises(EnvironmentFault, match="out of memory on cpu with 1 pictures of 96x64; use a smaller batch"):
+    with pytest.raises(EnvironmentFault, match="out of memory on cpu; 1 pictures of 96x64 at a time are too many; use"):
         detector(np.zeros((4, 4, 3), np.uint8))

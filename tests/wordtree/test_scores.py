@@ -127,3 +127,57 @@ def test_darknets_own_numbers(shared, name):
         ):
             found = [scores.descend(given[None], threshold).item() for threshold in vector["thresholds"]]
             assert found == vector[field]
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.5])
+def test_smoothing_of_flat_labels_is_pytorchs(smoothing):
+    logits, labels = random_logits(7, 5).requires_grad_(), torch.tensor([0, 1, 2, 3, 4, 0, 1])
+    found = LabelScores(WordTree.flat(list("abcde"))).loss(logits, labels, smoothing)
+    expected = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_smoothing_spreads_a_label_over_its_siblings_group_by_group():
+    logits, label = random_logits(3, 6).requires_grad_(), torch.tensor([3, 1, 5])
+    scores = LabelScores(TREE)
+    found = scores.loss(logits, label, 0.3)
+    roots, below_a = (
+        F.cross_entropy(logits[:1, columns], torch.tensor([own]), label_smoothing=0.3)
+        for columns, own in ((slice(0, 2), 0), (slice(2, 5), 1))
+    )
+    others = F.cross_entropy(logits[1:, :2], torch.tensor([1, 1]), reduction="none", label_smoothing=0.3)
+    # d is below a; b is a root; f is the only child of b, which says nothing
+    assert torch.allclose(found, torch.stack([roots + below_a, *others]), atol=1e-6)
+    found.sum().backward()
+    truth = torch.tensor([[0.85, 0.15, 0.1, 0.8, 0.1, 0], [0.15, 0.85, 0, 0, 0, 0], [0.15, 0.85, 0, 0, 0, 1]])
+    touched = torch.tensor([[1.0, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0], [1, 1, 0, 0, 0, 1]])
+    expected = (scores.conditional(logits.detach()).exp() - truth) * touched
+    assert torch.allclose(logits.grad, expected, atol=1e-6)
+
+
+def test_smoothing_in_a_tree_of_one_group_is_that_of_flat_labels():
+    scores = LabelScores(TREE)
+    dense = random_logits(4, 6)[..., None].expand(4, 6, 2)
+    label = torch.tensor([0, 1, 0, 1])
+    found = scores.path_losses(dense.gather(1, scores.rows[label][..., None].expand(-1, -1, 2)), label, 0.2).sum(1)
+    expected = F.cross_entropy(dense[:, :2, 0], label, reduction="none", label_smoothing=0.2)
+    assert torch.allclose(found, expected[:, None].expand(4, 2), atol=1e-6)
+
+
+def test_logistic_labels_have_no_siblings_to_smooth_over():
+    scores = LabelScores(WordTree.flat(["a", "b"]), "logistic")
+    with pytest.raises(ValueError, match="logistic labels are no group"):
+        scores.loss(torch.zeros(1, 2), torch.tensor([0]), 0.1)
+
+
+def test_likeliest_leaves_and_the_ways_to_them():
+    scores = LabelScores(TREE)
+    absolute = scores.absolute(LOGITS)  # 3/4, 1/4, 1/8, 1/4, 3/8, 1/4
+    assert scores.likeliest(absolute, 1).tolist() == [[4]]
+    assert scores.likeliest(absolute, 9)[0].tolist()[0] == 4
+    assert sorted(scores.likeliest(absolute, 9)[0].tolist()) == [2, 3, 4, 5]  # a and b have labels below them
+    ways = scores.ways(absolute, torch.tensor([[4, 1]]))
+    assert ways[0, 0].tolist() == pytest.approx([3 / 4, 3 / 8])
+    assert ways[0, 1, 0].item() == pytest.approx(1 / 4)
+    assert ways[0, 1, 1].isnan()
+    assert scores.ways(absolute, torch.tensor([2]))[0].tolist() == pytest.approx([3 / 4, 1 / 8])

@@ -17,6 +17,7 @@ from yolo9k.cli.labelling import (
     listed,
 )
 from yolo9k.cli.outputs import check_outputs
+from yolo9k.cli.running import DeviceOption, PicturesArgument, SizeOption
 from yolo9k.errors import ConfigError, DataError, WeightsError
 
 if TYPE_CHECKING:
@@ -27,10 +28,7 @@ OFFICIAL = "yolov2"  # of the catalogue; fetched when it is not here
 
 
 def detect(
-    sources: Annotated[
-        list[str],
-        typer.Argument(help="Picture files, folders, patterns ('a*.jpg') or file: addresses.", metavar="IMAGE..."),
-    ],
+    sources: PicturesArgument,
     weights: Annotated[
         str,
         typer.Option(
@@ -57,9 +55,9 @@ def detect(
     under: UnderOption = None,
     tree_mode: TreeModeOption = TreeMode.paper,
     agnostic: Annotated[bool, typer.Option(help="Boxes of different labels suppress each other, too.")] = False,
-    size: Annotated[str, typer.Option(help="Network size, N or WIDTHxHEIGHT; the model's if left out.")] = "",
+    size: SizeOption = "",
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 8,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...")] = "auto",
+    device: DeviceOption = "auto",
     json: Annotated[
         str,
         typer.Option(help="Write all detections to this file, plain and as COCO results; - is standard output."),

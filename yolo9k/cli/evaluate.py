@@ -9,8 +9,24 @@ from rich.console import Console
 
 from yolo9k.cli.console import err, out, table, track, write_json
 from yolo9k.cli.files import CfgOption, DataOption, NamesOption, StrictOption, TreeOption
-from yolo9k.cli.labelling import HierThreshOption, LeavesOnlyOption, TreeMode, TreeModeOption, choose_labelling
+from yolo9k.cli.labelling import (
+    HierThreshOption,
+    LeavesOnlyOption,
+    MapOption,
+    TreeMode,
+    TreeModeOption,
+    choose_labelling,
+    nodes_of,
+)
 from yolo9k.cli.outputs import check_outputs
+from yolo9k.cli.running import (
+    DeviceOption,
+    ScoredDatasetOption,
+    ScoresJsonOption,
+    SizeOption,
+    SplitOption,
+    WeightsOption,
+)
 from yolo9k.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -23,19 +39,14 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    weights: Annotated[
-        str, typer.Option(help="A run folder, a checkpoint, a Darknet weights file or a name of `yolo9k weights list`.")
-    ],
+    weights: WeightsOption,
     cfg: CfgOption = None,
     names: NamesOption = None,
     tree: TreeOption = None,
     data: DataOption = None,
     strict: StrictOption = False,
-    dataset: Annotated[
-        str,
-        typer.Option(help="A catalogue name, a config or a folder; the one it was trained on if left out."),
-    ] = "",
-    split: Annotated[str, typer.Option(help="The split to score, e.g. test; val if left out.")] = "",
+    dataset: ScoredDatasetOption = "",
+    split: SplitOption = "",
     conf: Annotated[
         float | None, typer.Option(min=0, max=1, help="Leave out what has a lower confidence; .005 if left out.")
     ] = None,
@@ -46,17 +57,14 @@ def evaluate(
     max_detections: Annotated[
         int | None, typer.Option("--max", min=1, help="Most detections a picture; 100 if left out.")
     ] = None,
-    size: Annotated[str, typer.Option(help="Network size, N or WIDTHxHEIGHT; the model's if left out.")] = "",
+    size: SizeOption = "",
     batch: Annotated[int | None, typer.Option(min=1, help="Pictures at a time.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...")] = "auto",
-    json: Annotated[str, typer.Option(help="Write the scores to this JSON file; - is standard output.")] = "",
+    device: DeviceOption = "auto",
+    json: ScoresJsonOption = "",
     results: Annotated[str, typer.Option(help="Write the detections as COCO results to this file.")] = "",
     plots: Annotated[Path | None, typer.Option(help="Folder for curves and pictures with boxes.")] = None,
     coco: Annotated[bool, typer.Option(help="COCO's twelve numbers; the slow part of the scores.")] = True,
-    map_file: Annotated[
-        Path | None,
-        typer.Option("--map", help="Darknet's .map: the model's label of each label of the data set (its line)."),
-    ] = None,
+    map_file: MapOption = None,
     exact: Annotated[
         bool | None,
         typer.Option(
@@ -102,7 +110,7 @@ def evaluate(
     source, read_split = _to_score(dataset, detector, settings.split)
     settings = settings.model_copy(update={"split": read_split})
     descent = choose_labelling(detector, hier_thresh, leaves_only, None, tree_mode)
-    if source.kind == "folder":
+    if not source.has_boxes:
         about_boxes = {
             "--map": map_file, "--exact": exact is not None, "--inner": inner, "--boxed": boxed, "--results": results,
             "--plots": plots, "--hier-thresh": hier_thresh is not None, "--tree-mode": tree_mode != TreeMode.paper,
@@ -194,7 +202,7 @@ def _in_tree(
     nodes = len(detector.labels)
     options: dict[str, Any] = {"by_ancestry": None if exact is None else not exact}
     if map_file:
-        options["nodes"] = _map_of(map_file, nodes, annotations)
+        options["nodes"] = nodes_of(map_file, nodes, annotations.labels)
     if inner:
         if annotations.labels.is_flat:
             raise ConfigError("--inner: the labels of the data set are flat, none is above another")
@@ -203,19 +211,6 @@ def _in_tree(
     if boxed:
         options["supervision"] = Supervision(boxes=read_map(boxed, nodes), images=tuple(range(nodes)))
     return options
-
-
-def _map_of(path: Path, nodes: int, annotations: "Annotations") -> tuple[int, ...]:
-    """The node of each label of a data set that is flat, from a `.map`."""
-    from yolo9k.wordtree.files import read_map
-
-    labels = annotations.labels
-    if not labels.is_flat:
-        raise ConfigError("--map: the labels of the data set are a tree already; its config names the map: labels.map")
-    mapped = read_map(path, nodes)
-    if len(mapped) != len(labels):
-        raise DataError(f"{path}: {len(mapped)} lines for the {len(labels)} labels of the data set")
-    return mapped
 
 
 def _write_results(path: str, found: Sequence["Detections"], scores: "Evaluation", *, with_truth: bool) -> None:

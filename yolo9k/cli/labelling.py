@@ -1,13 +1,17 @@
-"""Options that say how boxes are named where labels form a tree."""
+"""Options that say how boxes and pictures are named: in a label tree, and by a data set with labels of its own."""
 
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from yolo9k.errors import ConfigError, DataError
+
 if TYPE_CHECKING:
     from yolo9k.detection.labelling import Labelling
     from yolo9k.inference import Detector
+    from yolo9k.wordtree import WordTree
 
 
 class TreeMode(str, Enum):
@@ -39,6 +43,26 @@ TreeModeOption = Annotated[
         "higher in the tree and shows the objectness.",
     ),
 ]
+
+MapOption = Annotated[
+    Path | None,
+    typer.Option("--map", help="Darknet's .map: the model's label of each label of the data set (its line)."),
+]
+
+
+def nodes_of(path: Path, nodes: int, labels: "WordTree") -> tuple[int, ...]:
+    """The model's node, of `nodes`, of each label of a data set, from a `.map`.
+
+    Raises `ConfigError` where the labels are a tree, `DataError` for a map that does not fit.
+    """
+    from yolo9k.wordtree.files import read_map
+
+    if not labels.is_flat:
+        raise ConfigError("--map: the labels of the data set are a tree already; its config names the map: labels.map")
+    mapped = read_map(path, nodes)
+    if len(mapped) != len(labels):
+        raise DataError(f"{path}: {len(mapped)} lines for the {len(labels)} labels of the data set")
+    return mapped
 
 
 def choose_labelling(

@@ -13,12 +13,34 @@ from yolo9k.cli.console import table
 from yolo9k.errors import EnvironmentFault
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from yolo9k.samples import Detections
     from yolo9k.wordtree import WordTree
 
 MOST_SHOWN = 40  # rows of the table on the screen
 SIDES = ("left", "top", "right", "bottom")
 SHOWN_ABOVE = 3  # labels of a way on the screen
+
+
+Way = list[tuple[str, float]]  # the labels from the root to a label, and their probabilities
+
+
+def way_to(labels: "WordTree", label: int, path: "np.ndarray") -> Way:
+    """The way to a label; `path` (D,): the probability of each node on it, by depth."""
+    nodes = labels.path(label)[::-1]
+    return [(labels.names[node], float(probability)) for node, probability in zip(nodes, path, strict=False)]
+
+
+def short_way(way: Way) -> str:
+    """The last labels of a way, for the screen."""
+    more = ["…"] if len(way) > SHOWN_ABOVE else []
+    return " > ".join([*more, *(f"{name} {probability:.2f}" for name, probability in way[-SHOWN_ABOVE:])])
+
+
+def plain_way(way: Way) -> list[dict[str, Any]]:
+    """A way, ready for JSON."""
+    return [{"label": name, "probability": round(probability, 6)} for name, probability in way]
 
 
 @dataclass(frozen=True)
@@ -38,12 +60,10 @@ class Rows:
     def _in_tree(self) -> bool:
         return any(detections.path is not None for detections in self.found)
 
-    def _way(self, detections: "Detections", row: int) -> list[tuple[str, float]]:
-        """The labels from the root to that of a row, and their probabilities."""
+    def _way(self, detections: "Detections", row: int) -> Way:
         if detections.path is None:
             return []
-        nodes = self.labels.path(int(detections.label[row]))[::-1]
-        return [(self.labels.names[node], float(p)) for node, p in zip(nodes, detections.path[row], strict=False)]
+        return way_to(self.labels, int(detections.label[row]), detections.path[row])
 
     def show(self, console: Console) -> None:
         """Print a table of the first rows, and how many there are."""
@@ -61,10 +81,7 @@ class Rows:
 
     def _short_way(self, found: "Detections", row: int) -> list[str]:
         way = self._way(found, row)
-        if not way:
-            return [""] if self._in_tree else []
-        more = ["…"] if len(way) > SHOWN_ABOVE else []
-        return [" > ".join([*more, *(f"{name} {value:.2f}" for name, value in way[-SHOWN_ABOVE:])])]
+        return [short_way(way)] if way or self._in_tree else []
 
     def to_dict(self) -> dict[str, Any]:
         """All rows, plain and as COCO results with the numbers of the pictures."""
@@ -85,7 +102,7 @@ class Rows:
         }
         if found.path is not None:
             plain["id"] = self.labels.ids[label]
-            plain["path"] = [{"label": name, "probability": round(p, 6)} for name, p in self._way(found, row)]
+            plain["path"] = plain_way(self._way(found, row))
         return plain
 
     def write_csv(self, target: Path) -> None:

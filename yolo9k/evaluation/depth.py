@@ -1,9 +1,7 @@
 """How deep into a label tree detections are right, for detectors that give each box one label.
 
-Each box that counts is looked for by the detections of any label, with VOC's rule at IoU >= .5. A label's depth is
-the number of its ancestors. At every level down to the label of the box, the detection that found it is *right* where
-both have the same ancestor there, *too coarse* where it ended above, on the way to the label, and on the *wrong
-branch* from where they part.
+Each box that counts is looked for by the detections of any label, with VOC's rule at IoU >= .5. The label of the
+detection that found it is compared with its own by the rules of `metrics.depth`.
 """
 
 from collections.abc import Sequence
@@ -14,29 +12,11 @@ import numpy as np
 
 from yolo9k.datasets.records import Record
 from yolo9k.metrics import Matches, match
+from yolo9k.metrics.depth import RIGHT, WRONG_BRANCH, Level, fates, levels, lineages
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
 
 IOU = 0.5
-RIGHT, TOO_COARSE, WRONG_BRANCH, NOT_FOUND = range(4)
-
-
-@dataclass(frozen=True)
-class Level:
-    """What became of the boxes whose label lies at `depth` or below: `truths` in all, and how many of each kind."""
-
-    depth: int
-    truths: int
-    right: int
-    too_coarse: int
-    wrong_branch: int
-    not_found: int
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """Each kind over `truths`."""
-        kinds = ("right", "too_coarse", "wrong_branch", "not_found")
-        return {kind: getattr(self, kind) / self.truths for kind in kinds}
 
 
 @dataclass(frozen=True)
@@ -80,12 +60,12 @@ def depth_report(detections: Sequence[Detections], records: Sequence[Record], tr
     predicted = np.full(len(truth), -1)
     predicted[matches.truth[hit]] = named[hit]
 
-    own, reached = _lineages(tree, truth), _lineages(tree, predicted)
-    fate = _fates(own, reached)
+    own, reached = lineages(tree, truth), lineages(tree, predicted)
+    fate = fates(own, reached)
     related = (fate[:, 0] == RIGHT) & (fate != WRONG_BRANCH).all(axis=1)
     found = predicted[counts] >= 0
     return DepthReport(
-        levels=_levels(fate[counts], own[counts] >= 0),
+        levels=levels(fate[counts], own[counts] >= 0),
         truths=int(counts.sum()),
         found=int(found.sum()),
         exact=_mean(predicted[counts] == truth[counts]),
@@ -103,34 +83,6 @@ def _match_boxes(detections: Sequence[Detections], records: Sequence[Record]) ->
     found = [replace(each, label=np.zeros_like(each.label)) for each in detections]
     truths = [replace(record.boxes, label=np.zeros_like(record.boxes.label)) for record in records]
     return match(found, truths, 1, [IOU])
-
-
-def _lineages(tree: WordTree, nodes: np.ndarray) -> np.ndarray:
-    """(N, D) of nodes (N,): the ancestor at each depth, the node itself last, then -1; -1 is no node."""
-    levels = np.full((len(nodes), int(tree.depth.max()) + 1), -1)
-    parents = np.asarray(tree.parents)
-    row = np.flatnonzero(nodes >= 0)
-    node = nodes[row]
-    while len(row):
-        levels[row, tree.depth[node]] = node
-        node = parents[node]
-        row, node = row[node >= 0], node[node >= 0]
-    return levels
-
-
-def _fates(own: np.ndarray, reached: np.ndarray) -> np.ndarray:
-    """(N, D) what became of each truth at each level, from the lineages of its label and of the label it got."""
-    agree = (own == reached) & (own >= 0)
-    reach = (reached >= 0).sum(axis=1, keepdims=True)
-    ended = agree.sum(axis=1, keepdims=True) == reach  # all that the detection says is right
-    missing = np.where(reach == 0, NOT_FOUND, np.where(ended, TOO_COARSE, WRONG_BRANCH))
-    return np.where(agree, RIGHT, np.where(own >= 0, missing, RIGHT))
-
-
-def _levels(fate: np.ndarray, is_level: np.ndarray) -> tuple[Level, ...]:
-    counts = (np.bincount(fate[is_level[:, depth], depth], minlength=4) for depth in range(fate.shape[1]))
-    levels = (Level(depth, int(kinds.sum()), *map(int, kinds)) for depth, kinds in enumerate(counts))
-    return tuple(level for level in levels if level.truths)
 
 
 def _join(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -8,6 +8,8 @@ import numpy as np
 
 from yolo9k.datasets.read import ImageSet
 from yolo9k.errors import ConfigError
+from yolo9k.metrics.classification import TOP, is_right, top_accuracy
+from yolo9k.metrics.depth import levels_of
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
@@ -54,8 +56,8 @@ def evaluate_images(
         )
     labelling = None if detector.labels.is_flat else detector.labelling(leaves_only=True)
     records = images.records
-    paths = [records[number].path for number in range(len(records))]
-    stream = detector.stream(paths, batch=batch, conf=CONF, iou=1.0, max_detections=5, labelling=labelling)
+    paths = [records[number].source for number in range(len(records))]
+    stream = detector.stream(paths, batch=batch, conf=CONF, iou=1.0, max_detections=TOP, labelling=labelling)
     found = list(track(stream, "Naming pictures", len(paths)))
     truths = [records[number].image_label for number in range(len(records))]
     return score_images(found, truths, detector.labels)
@@ -63,18 +65,17 @@ def evaluate_images(
 
 def score_images(found: Sequence[Detections], truths: Sequence[int], tree: WordTree) -> ImageScores:
     """The scores of detections, best first, against the label of each picture."""
-    lineages = [[tree.path(int(label))[::-1] for label in each.label] for each in found]
-    is_right = [[truth in way for way in ways] for ways, truth in zip(lineages, truths, strict=True)]
-    levels = []
-    own = [tree.path(truth)[::-1] for truth in truths]
-    for depth in range(max(map(len, own))):
-        pairs = [
-            (way[depth], ways[0] if ways else []) for way, ways in zip(own, lineages, strict=True) if len(way) > depth
-        ]
-        levels.append((depth, len(pairs), float(np.mean([node in best for node, best in pairs]))))
+    truth = np.array(truths, np.int64)
+    label = np.full((len(truth), TOP), -1)
+    for row, each in zip(label, found, strict=True):
+        best = each.label[:TOP]
+        row[: len(best)] = best
+    right = is_right(tree, label, truth)
     return ImageScores(
-        pictures=len(truths),
-        top1=float(np.mean([any(right[:1]) for right in is_right])),
-        top5=float(np.mean([any(right[:5]) for right in is_right])),
-        levels=tuple(levels),
+        pictures=len(truth),
+        top1=top_accuracy(right, 1),
+        top5=top_accuracy(right, TOP),
+        levels=tuple(
+            (level.depth, level.truths, level.right / level.truths) for level in levels_of(tree, truth, label[:, 0])
+        ),
     )

@@ -30,7 +30,7 @@ def choose_classes(
     related = not (model.is_flat or data.is_flat) if by_ancestry is None else by_ancestry
     named = _named(annotations)
     own = list(dict.fromkeys(_usual(annotations, named, related) if only is None else only))
-    label_nodes = find_nodes(model, data, {*own, *named}) if nodes is None else _given(model, data, nodes)
+    label_nodes = find_nodes(model, data, {*own, *named}) if nodes is None else given_nodes(model, data, nodes)
     names, category_ids = _own_words(annotations)
     numbers = tuple(category_ids[label] for label in own if label in category_ids)
     return Classes(
@@ -89,7 +89,7 @@ def find_nodes(model: WordTree, data: WordTree, needed: Iterable[int]) -> np.nda
     if lost:
         raise ConfigError(
             f"the model has no label for {len(lost)} of the data set's: "
-            f"{', '.join(_lost(data.names[label], nodes, model) for label, nodes in lost.items())}; "
+            f"{describe([_lost(data.names[label], nodes, model) for label, nodes in lost.items()])}; "
             f"it has {describe(model.names)}; a .map can say which are meant"
         )
     return np.array([nodes[0] if len(nodes) == 1 else -1 for nodes in found], np.int64)
@@ -99,7 +99,8 @@ def _lost(name: str, nodes: Sequence[int], model: WordTree) -> str:
     return f"{name} (several: {', '.join(model.ids[node] for node in nodes)})" if nodes else name
 
 
-def _given(model: WordTree, data: WordTree, nodes: Sequence[int]) -> np.ndarray:
+def given_nodes(model: WordTree, data: WordTree, nodes: Sequence[int]) -> np.ndarray:
+    """(L,) the same as a `.map` gives them. Raises `ConfigError` where they do not fit."""
     if len(nodes) != len(data):
         raise ConfigError(f"map: {len(nodes)} nodes for the {len(data)} labels of the data set")
     wrong = next((node for node in nodes if not 0 <= node < len(model)), None)

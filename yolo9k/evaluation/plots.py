@@ -14,6 +14,7 @@ from yolo9k.evaluation.evaluate import Evaluation
 from yolo9k.images import read_image
 from yolo9k.metrics import Matches
 from yolo9k.metrics.confusion import CONFIDENCE, Confusion
+from yolo9k.metrics.depth import Level
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
 
@@ -55,20 +56,23 @@ def write_plots(
         figures["confusion.png"] = confusion_matrix(scores.confusion, scores.labels)
     shown: Evaluation | DepthReport = scores
     if scores.depth is not None:
-        figures["depth.png"] = depth_levels(scores.depth)
+        depth = scores.depth
+        title = f"exact label {depth.exact:.3f}, found {depth.found} of {depth.truths}"
+        figures["depth.png"] = depth_levels(depth.levels, title)
         shown, detections, records = scores.depth, scores.depth.detections, scores.depth.records
     pictures = {"predictions.jpg": predictions(detections, records, shown.labels)}
     worst = worst_misses(shown, detections, records)
     if worst is not None:
         pictures["worst_misses.jpg"] = worst
     for name, figure in figures.items():
-        _save_figure(folder / name, figure)
+        save_figure(folder / name, figure)
     for name, picture in pictures.items():
         save_image(folder / name, picture)
     return [folder / name for name in (*figures, *pictures)]
 
 
-def _save_figure(path: Path, figure: "Figure") -> None:
+def save_figure(path: Path, figure: "Figure") -> None:
+    """Write a figure; folders are made. Raises `EnvironmentFault`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=120)
@@ -124,21 +128,25 @@ def confusion_matrix(confusion: Confusion, labels: WordTree) -> "Figure":
 
     Of more than 100 labels those with most errors are shown.
     """
-    from matplotlib.figure import Figure
-
     shown = _most_confused(confusion)
     names = [*(labels.names[label] for label in confusion.label), "background"]
     names = [names[place] for place in shown]
     counts, shares = (array[np.ix_(shown, shown)] for array in (confusion.counts, confusion.shares))
-    side = max(5.0, 0.2 * len(shown) + 2)
+    return matrix(counts, shares, names, names, f"confidence >= {CONFIDENCE:g}, IoU >= .5")
+
+
+def matrix(counts: np.ndarray, shares: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str) -> "Figure":
+    """Shares (R, C) of named truths (rows) that were given each name (columns), with counts where there is room."""
+    from matplotlib.figure import Figure
+
+    side = max(5.0, 0.2 * len(rows) + 2)
     figure = Figure(figsize=(side + 1.5, side), layout="constrained")
-    title = f"confidence >= {CONFIDENCE:g}, IoU >= .5"
     axes = figure.add_subplot(xlabel="predicted", ylabel="truth", title=title)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(shown)), names, rotation=90, fontsize=8)
-    axes.set_yticks(range(len(shown)), names, fontsize=8)
+    axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(rows)), rows, fontsize=8)
     figure.colorbar(image, ax=axes, label="share of the row", shrink=0.6)
-    if len(shown) <= CELLS_WITH_NUMBERS:
+    if len(rows) <= CELLS_WITH_NUMBERS:
         for (row, column), count in np.ndenumerate(counts):
             paint = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(count) if count else "", ha="center", va="center", color=paint, fontsize=8)
@@ -152,18 +160,16 @@ def _most_confused(confusion: Confusion) -> np.ndarray:
     return np.append(worst, len(errors) - 1)
 
 
-def depth_levels(report: DepthReport) -> "Figure":
+def depth_levels(levels: Sequence[Level], title: str) -> "Figure":
     """What became of the truths at each level of the tree, as shares that add up to 1, with their number on top."""
     from matplotlib.figure import Figure
 
-    levels = report.levels
     figure = Figure(figsize=(max(5.0, 0.55 * len(levels) + 3.2), 4.5), layout="constrained")
-    title = f"exact label {report.exact:.3f}, found {report.found} of {report.truths}"
     axes = figure.add_subplot(xlabel="depth in the tree", ylabel="share of the truths", title=title, ylim=(0, 1.08))
     below = np.zeros(len(levels))
     for kind, paint in LEVEL_COLOURS.items():
         shares = np.array([level.shares[kind] for level in levels])
-        text = kind.replace("_", " ")
+        text = kind.replace("_", " ") if shares.any() else None  # the legend names what there is
         axes.bar(range(len(levels)), shares, bottom=below, color=np.array(paint) / 255, width=0.75, label=text)
         below += shares
     for place, level in enumerate(levels):

@@ -1,5 +1,6 @@
-"""Running a trained detector on pictures."""
+"""Running trained detectors and classifiers on pictures."""
 
+from yolo9k.inference.classifier import ImageClassifier
 from yolo9k.inference.detector import Detector
 
-__all__ = ["Detector"]
+__all__ = ["Detector", "ImageClassifier"]

@@ -1,34 +1,30 @@
 """`Detector`: a trained network that takes pictures and gives detections in pixels of the picture."""
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from yolo9k.boxes import area, clip, cxcywh_to_xyxy, xyxy_to_cxcywh
-from yolo9k.build import Network, build_scores
+from yolo9k.build import Network, build_codec, build_scores
 from yolo9k.config import Config, Override, with_overrides
 from yolo9k.darknet.images import correct_boxes, letterbox
 from yolo9k.detection.labelling import BestOf, Descent, EveryLabel, Labelling, Rule
 from yolo9k.detection.postprocess import Candidates, candidates, suppress
-from yolo9k.errors import ConfigError, DataError, EnvironmentFault
-from yolo9k.hardware import autocast, choose_device, choose_memory_format, choose_precision, out_of_memory
+from yolo9k.errors import ConfigError, DataError
+from yolo9k.hardware import autocast, choose_device, choose_memory_format, choose_precision
 from yolo9k.images import letterbox_placement, place
-from yolo9k.inference.sources import read_ahead
-from yolo9k.models.layers import ConvBlock
-from yolo9k.pretrained import DarknetFiles, build_stored, check_whole, open_weights
+from yolo9k.inference.running import check_picture, explain_memory, to_network
+from yolo9k.inference.sources import Picture, read_ahead
+from yolo9k.models.norms import fold_norms
+from yolo9k.pretrained import DarknetFiles, build_detector, open_weights
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.supervision import Supervision
 from yolo9k.wordtree.tree import describe
-
-Picture = np.ndarray | str | Path
 
 CONF, IOU, MOST = 0.25, 0.45, 300  # what a person wants to see; evaluation has thresholds of its own
 HIER_THRESH = 0.5  # Darknet's
@@ -58,6 +54,7 @@ class Detector:
         self.precision = choose_precision(precision, self.device)
         self.memory_format = choose_memory_format(config.train.channels_last, self.device)
         self.network = network.to(self.device, memory_format=self.memory_format).eval()  # type: ignore[call-overload]
+        self.codec = build_codec(config.model, self.network)
         self.scores = build_scores(config.model, labels).to(self.device)
         self.labels, self.supervision = labels, supervision
         self.usual_labelling = self.labelling()
@@ -82,11 +79,10 @@ class Detector:
         Raises `WeightsError` for a file that is missing, wrong or partial, and what `Detector` raises.
         """
         stored = open_weights(weights, files, track)
-        network = build_stored(stored, weights)
-        check_whole(stored, network, weights)
+        network, config = build_detector(stored, weights)
         folded = fold_norms(network.eval())
         return cls(
-            folded, stored.labels, stored.config,
+            folded, stored.labels, config,
             size_wh=size_wh, device=device, precision=precision, supervision=stored.supervision,
         )  # fmt: skip
 
@@ -195,8 +191,7 @@ class Detector:
 
     def _prepare(self, image: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:
         """A picture letterboxed to the network's size, (3, H, W) bytes or floats in [0, 1], and its own size."""
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ConfigError(f"a picture is uint8 (H, W, 3) RGB, not {image.dtype} {image.shape}")
+        check_picture(image)
         picture_wh = (image.shape[1], image.shape[0])
         if self.config.data.resize == "darknet":
             return torch.from_numpy(letterbox(image, self.size_wh)), picture_wh
@@ -205,22 +200,11 @@ class Detector:
 
     @torch.inference_mode()
     def _detect(self, images: torch.Tensor, conf: float, labelling: Labelling) -> Candidates:
-        values = images.to(self.device)
-        normalised = values.float().div_(255) if values.dtype == torch.uint8 else values
-        normalised = normalised.contiguous(memory_format=self.memory_format)
-        network = self.network
-        try:
+        with explain_memory(self.device, images):
             with autocast(self.device, self.precision):
-                features = network.features(normalised)
+                features = self.network.features(to_network(images, self.device, self.memory_format))
             # The head runs in float32: small beside the rest, and scores do not jump in steps of bf16.
-            return candidates(network.head, features.float(), network.anchors, self.size_wh, labelling, conf)
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            w, h = self.size_wh
-            raise EnvironmentFault(
-                f"out of memory on {self.device} with {len(images)} pictures of {w}x{h}; use a smaller batch or size"
-            ) from error
+            return candidates(self.network.head, features.float(), self.codec, self.size_wh, labelling, conf)
 
     def _in_pictures(self, found: Candidates, sizes_wh: Sequence[tuple[int, int]]) -> Iterator[Detections]:
         """Rows of a batch as detections of each picture, in its own pixels; what lies in the grey only is left out."""
@@ -240,13 +224,3 @@ class Detector:
             relative = xyxy_to_cxcywh(xyxy) / np.array(self.size_wh * 2, np.float32)
             return cxcywh_to_xyxy(correct_boxes(relative, picture_wh, self.size_wh, relative=False))
         return letterbox_placement(picture_wh, self.size_wh).to_picture(xyxy)
-
-
-def fold_norms(network: Network) -> Network:
-    """A copy whose convolutions have taken in their batch norms: the same function, faster."""
-    folded = copy.deepcopy(network)
-    for block in [m for m in folded.modules() if isinstance(m, ConvBlock)]:
-        if isinstance(block.norm, nn.BatchNorm2d):
-            block.conv = fuse_conv_bn_eval(block.conv, block.norm)
-            block.norm = nn.Identity()
-    return folded

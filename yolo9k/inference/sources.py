@@ -12,8 +12,9 @@ import numpy as np
 
 from yolo9k.errors import DataError
 from yolo9k.hardware import available_cores
-from yolo9k.images import is_picture, read_image
+from yolo9k.images import PictureFile, is_picture, read_image
 
+Picture = np.ndarray | str | PictureFile
 Prepared = TypeVar("Prepared")
 
 
@@ -58,14 +59,14 @@ def _as_path(source: str) -> Path:
 
 
 def read_ahead(
-    pictures: Iterable[np.ndarray | str | Path], prepare: Callable[[np.ndarray], Prepared], ahead: int
+    pictures: Iterable[Picture], prepare: Callable[[np.ndarray], Prepared], ahead: int
 ) -> Iterator[Prepared | DataError]:
     """Read and prepare pictures in threads, in order, at most `ahead` before they are asked for.
 
     In the place of a picture that cannot be read comes the error that says why.
     """
 
-    def ready(picture: np.ndarray | str | Path) -> Prepared | DataError:
+    def ready(picture: Picture) -> Prepared | DataError:
         try:
             return prepare(picture if isinstance(picture, np.ndarray) else read_image(picture))
         except DataError as error:

@@ -69,6 +69,7 @@ class LabelScores(nn.Module):
         for name, table in tables.items():
             self.register_buffer(name, torch.from_numpy(table), persistent=False)
         self.level_sizes = np.bincount(tree.depth).tolist()
+        self.num_leaves = int(tree.leaves.sum())
         self.group_sizes = list(zip(*(a.tolist() for a in np.unique(group_sizes, return_counts=True)), strict=True))
 
     # --- all labels
@@ -99,9 +100,12 @@ class LabelScores(nn.Module):
             by_node = by_node.index_add_(0, nodes, by_node[self.parent[nodes]])
         return by_node.t()
 
-    def loss(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Cross entropy in every group on the label's path: (M, K), (M,) to (M,). Logistic: `loss_logistic`."""
-        return self.path_losses(self.of_path(logits, label), label).sum(1)
+    def loss(self, logits: Tensor, label: Tensor, smoothing: float = 0.0) -> Tensor:
+        """Cross entropy in every group on the label's path: (M, K), (M,) to (M,). Logistic: `loss_logistic`.
+
+        `smoothing` as in `path_losses`.
+        """
+        return self.path_losses(self.of_path(logits, label), label, smoothing).sum(1)
 
     def loss_logistic(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Binary cross entropy of every label: (M, K) logits, (M, K) of 0 and 1, to (M,)."""
@@ -117,24 +121,45 @@ class LabelScores(nn.Module):
         """Of all logits (M, K) those of `path_rows`, (M, R)."""
         return logits if self.flat else logits.gather(1, self.rows[label])
 
-    def path_losses(self, logits: Tensor, label: Tensor) -> Tensor:
+    def path_losses(self, logits: Tensor, label: Tensor, smoothing: float = 0.0) -> Tensor:
         """Cross entropy of each label in every group on its path, the label's own group first.
 
         `logits` (M, R, ...) of `path_rows(label)`; gives (M, D, ...), zeros beyond a label's own path. What is below
-        the label gets no gradient: it is unknown, not wrong.
+        the label gets no gradient: it is unknown, not wrong. `smoothing`: the share of the truth that is spread evenly
+        over each group, as in `torch.nn.functional.cross_entropy`. Raises `ValueError` for it with logistic labels.
         """
         logits = logits.float()
+        if smoothing and self.kind == "logistic":
+            raise ValueError("logistic labels are no group that a truth could be spread over")
         if self.flat:
             own = _like(label[:, None], logits)
             log_probability = F.logsigmoid(logits) if self.kind == "logistic" else F.log_softmax(logits, dim=1)
-            return -log_probability.gather(1, own)
+            aimed = log_probability.gather(1, own)
+            return -torch.lerp(aimed, log_probability.mean(1, keepdim=True), smoothing) if smoothing else -aimed
         slot, place = _like(self.slot[label], logits), _like(self.place[label], logits)
         shape = (len(logits), place.shape[1] + 1, *logits.shape[2:])  # the last slot takes what only fills up
         top = logits.new_full(shape, float("-inf")).scatter_reduce(1, slot, logits.detach(), "amax")
-        total = torch.zeros_like(top).scatter_add(1, slot, (logits - top.gather(1, slot)).exp())
+        offset = logits - top.gather(1, slot)
+        total = torch.zeros_like(top).scatter_add(1, slot, offset.exp())
         below_top = logits.gather(1, place) - top[:, :-1]  # first, so that no digits are lost where logits are large
+        if smoothing:
+            below_top = torch.lerp(below_top, _group_means(offset, slot, top)[:, :-1], smoothing)
         losses = torch.where(total > 0, total, 1.0).log()[:, :-1] - below_top
         return torch.where(_like(self.on_path[label], logits), losses, 0.0)
+
+    # --- the likeliest labels
+
+    def likeliest(self, log_probability: Tensor, most: int) -> Tensor:
+        """From log P(node) (M, K) the labels without any below them, the likeliest first: (M, T), `most` or all."""
+        inner = self.child_group >= 0
+        return log_probability.masked_fill(inner, float("-inf")).topk(min(most, self.num_leaves), dim=1).indices
+
+    def ways(self, log_probability: Tensor, node: Tensor) -> Tensor:
+        """The probabilities on the way to nodes (M, ...) by depth, then NaN: (M, ..., D), from log P(node) (M, K)."""
+        up = self.depth[node][..., None] - torch.arange(self.path.shape[1], device=node.device)
+        way = self.path[node].gather(-1, up.clamp(min=0))
+        found = log_probability.gather(1, way.flatten(1)).view(way.shape).exp()
+        return torch.where(up >= 0, found, float("nan"))
 
     # --- one label, found from the roots down
 
@@ -188,6 +213,12 @@ def _like(table: Tensor, logits: Tensor) -> Tensor:
     """A table (M, X) as wide as logits (M, R, ...) are behind their second dimension: (M, X, ...)."""
     trailing = logits.shape[table.dim() :]
     return table.view(*table.shape, *(1 for _ in trailing)).expand(*table.shape, *trailing)
+
+
+def _group_means(values: Tensor, slot: Tensor, like: Tensor) -> Tensor:
+    """The mean of the values (M, R, ...) in each slot, in the shape of `like` (M, D + 1, ...); 0 for an empty slot."""
+    sums, counts = (torch.zeros_like(like).scatter_add(1, slot, each) for each in (values, torch.ones_like(values)))
+    return sums / counts.clamp(min=1)
 
 
 def _members(tree: WordTree) -> np.ndarray:

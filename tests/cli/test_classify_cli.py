@@ -1,0 +1,198 @@
+"""`yolo9k classify eval` and `predict`."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from yolo9k import checkpoint
+from yolo9k.build import build_classifier, build_network
+from yolo9k.checkpoint import Checkpoint
+from yolo9k.cli.classify import app
+from yolo9k.config import load_classifier_config, load_config
+from yolo9k.errors import ConfigError, DataError, EnvironmentFault, WeightsError
+from yolo9k.wordtree import WordTree
+from yolo9k.wordtree.taxonomy import open_tree
+
+FLAT = WordTree.flat(["car", "poodle", "terrier"])
+SMALL = ("model={name: tiny, width: 0.1}", "data.size=64", "train.precision=float32")
+
+
+def save_classifier(path, labels, *overrides):
+    torch.manual_seed(0)
+    config = load_classifier_config(None, [*SMALL, *overrides])
+    network = build_classifier(config.model, labels)
+    with torch.no_grad():
+        network.last.weight.normal_(std=0.5)
+    checkpoint.save(Checkpoint(config, labels, network.state_dict()), path)
+    return path
+
+
+@pytest.fixture
+def flat(zoo):
+    return save_classifier(zoo / "run" / "checkpoints" / "best.pt", FLAT, f"data.dataset={zoo / 'kinds.yaml'}")
+
+
+@pytest.fixture
+def over_tree(zoo):
+    return save_classifier(zoo / "tree.pt", open_tree(zoo / "zoo.txt"))
+
+
+@pytest.fixture
+def run(zoo, monkeypatch):
+    (zoo / "kinds.yaml").write_text(f"kind: folder\nroot: {zoo}\nsplits: {{train: [kinds], val: [kinds]}}\n")
+    (zoo / "in_tree.yaml").write_text(
+        f"kind: folder\nroot: {zoo}\nsplits: {{val: [kinds]}}\nlabels: {{tree: {zoo / 'zoo.txt'}}}\n"
+    )
+    monkeypatch.chdir(zoo)
+
+    def invoke(*arguments):
+        return CliRunner().invoke(app, [str(argument) for argument in [*arguments, "--device", "cpu"]])
+
+    return invoke
+
+
+def error_of(result, kind):
+    assert isinstance(result.exception, kind), result.output
+    return str(result.exception)
+
+
+def test_scores_of_flat_labels(run, flat, zoo):
+    result = run("eval", "--weights", zoo / "run", "--json", "new/scores.json", "--plots", "new/plots", "--batch", 2)
+    assert result.exit_code == 0, result.exception or result.output
+    scores = json.loads((zoo / "new" / "scores.json").read_text())
+    assert (scores["pictures"], scores["split"], scores["size_wh"], scores["tree"]) == (6, "val", [64, 64], None)
+    assert {row["name"]: row["pictures"] for row in scores["classes"]} == {"car": 1, "poodle": 3, "terrier": 2}
+    assert scores["top1"] == pytest.approx(sum(r["top1"] * r["pictures"] for r in scores["classes"]) / 6)
+    assert f"top-1 {scores['top1']:.4f}   top-5 1.0000" in result.output
+    assert "the worst classes" in result.output
+    assert sum(pair["count"] for pair in scores["wrong_pairs"]) == round(6 * (1 - scores["top1"]))
+    written = sorted(path.name for path in (zoo / "new" / "plots").iterdir())
+    assert written == ["confusion.png", "worst_mistakes.jpg"]
+
+
+def test_scores_in_a_tree(run, over_tree, zoo):
+    result = run("eval", "--weights", over_tree, "--dataset", "in_tree.yaml", "--hier-thresh", 0.1, "--json", "-")
+    assert result.exit_code == 0, result.exception
+    scores = json.loads(result.stdout)
+    assert [level["depth"] for level in scores["tree"]["levels"]] == [0, 1, 2]
+    assert scores["tree"]["hier_thresh"] == 0.1
+    assert "Right down to which depth" in result.stderr
+
+
+def test_a_plain_folder_of_class_folders(run, flat, zoo):
+    assert run("eval", "--weights", flat, "--dataset", zoo / "kinds", "--split", "train").exit_code == 0
+    result = run("eval", "--weights", flat, "--dataset", zoo / "kinds")
+    assert result.exit_code == 0, result.exception
+    for split in ("train", "val"):
+        for name in ("car", "poodle"):
+            (zoo / "parts" / split / name).mkdir(parents=True)
+            (zoo / "parts" / split / name / "a.png").write_bytes((zoo / "kinds" / "car" / "0.png").read_bytes())
+    result = run("eval", "--weights", flat, "--dataset", zoo / "parts", "--json", "scores.json")
+    assert result.exit_code == 0, result.exception
+    scores = json.loads((zoo / "scores.json").read_text())
+    assert (scores["split"], scores["pictures"]) == ("val", 2)
+
+
+def test_labels_by_a_map(run, flat, zoo):
+    (zoo / "my.map").write_text("2\n1\n0\n")
+    assert run("eval", "--weights", flat, "--map", "my.map").exit_code == 0
+    (zoo / "my.map").write_text("2\n1\n")
+    message = error_of(run("eval", "--weights", flat, "--map", "my.map"), DataError)
+    assert "my.map: 2 lines for the 3 labels of the data set" in message
+
+
+def test_pictures_that_cannot_be_read(run, flat, zoo):
+    (zoo / "kinds" / "car" / "bad.png").write_text("text")
+    assert "bad.png: not a picture" in error_of(run("eval", "--weights", flat), DataError)
+    weights = save_classifier(zoo / "b.pt", FLAT, f"data.dataset={zoo / 'kinds.yaml'}", "data.on_error=skip")
+    result = run("eval", "--weights", weights)
+    assert result.exit_code == 0, result.exception
+    assert "warning: 1 pictures could not be read and are left out; the first: " in result.stderr
+    assert "(6 pictures)" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        (["--hier-thresh", "0.4"], ConfigError, "hier-thresh is about label trees, and these labels are flat"),
+        (["--split", "test"], ConfigError, "no split 'test'; it has train, val"),
+        (["--dataset", "boxes.yaml"], ConfigError, "is of kind yolo; image labels come from"),
+        (["--dataset", "joint.yaml"], ConfigError, "joint.yaml: a joint data set; name one of its sources"),
+        (["--dataset", "nothing"], ConfigError, "nothing"),
+        (["--size", "100"], ConfigError, "width and height must be multiples of 32, not 100x100"),
+        (["--json", "boxes.yaml/x"], EnvironmentFault, "--json boxes.yaml/x: cannot be written"),
+    ],
+)
+def test_what_eval_refuses(run, flat, options, kind, message):
+    assert message in error_of(run("eval", "--weights", flat, *options), kind)
+
+
+def test_a_detector_is_no_classifier(run, zoo):
+    config = load_config(None, ["model={name: yolov2-tiny, width: 0.1, anchors: [[1, 1]]}", "data.size=64"])
+    network = build_network(config.model, FLAT)
+    checkpoint.save(Checkpoint(config, FLAT, network.state_dict()), zoo / "detector.pt")
+    for command in (["eval"], ["predict", "kinds"]):
+        message = error_of(run(*command, "--weights", "detector.pt"), WeightsError)
+        assert "detector.pt: a detector, no classifier" in message
+
+
+def test_a_table_of_each_picture(run, flat, zoo):
+    result = run("predict", "kinds/poodle", "--weights", flat, "--top", 2, "--json", "labels.json")
+    assert result.exit_code == 0, result.exception
+    found = json.loads((zoo / "labels.json").read_text())
+    assert [image["file"] for image in found["images"]] == [f"kinds/poodle/{number}.png" for number in range(3)]
+    for image in found["images"]:
+        assert image["file"] in result.stdout
+        first, second = image["labels"]
+        assert first["probability"] >= second["probability"]
+        assert first.keys() == {"label", "id", "probability"}
+        assert "descent" not in image
+    share = found["images"][0]["labels"][0]["probability"]
+    assert "█" * round(20 * share) in result.stdout
+
+
+def test_ways_and_descents_in_a_tree(run, over_tree, zoo):
+    result = run("predict", "kinds/car/0.png", "--weights", over_tree, "--hier-thresh", 0.0, "--json", "labels.json")
+    assert result.exit_code == 0, result.exception
+    (image,) = json.loads((zoo / "labels.json").read_text())["images"]
+    tree = open_tree(zoo / "zoo.txt")
+    for row in image["labels"]:
+        way = [step["label"] for step in row["path"]]
+        assert way == [tree.names[node] for node in tree.path(tree.find(row["id"]))[::-1]]
+        assert row["path"][-1]["probability"] == pytest.approx(row["probability"], abs=1e-5)
+    reached = tree.find(image["descent"]["id"])
+    assert tree.leaves[reached]
+    line = next(line for line in result.stdout.splitlines() if line.startswith("descent: "))
+    assert line.count(">") == tree.depth[reached]
+    assert tree.names[reached] in line
+
+
+def test_many_pictures_are_not_all_shown(run, flat, zoo):
+    rng = np.random.default_rng(0)
+    (zoo / "many").mkdir()
+    for number in range(25):
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(zoo / "many" / f"{number:02d}.png")
+    result = run("predict", "many", "--weights", flat)
+    assert "19.png" in result.stdout
+    assert "20.png" not in result.stdout
+    assert "… and 5 more pictures" in result.stdout
+
+
+def test_a_bad_picture_leaves_the_others(run, flat, zoo):
+    (zoo / "kinds" / "poodle" / "00.png").write_text("text")
+    result = run("predict", "kinds/poodle", "--weights", flat, "--json", "labels.json")
+    assert "1 of 4 pictures left out; the first: kinds/poodle/00.png: not a picture" in error_of(result, DataError)
+    assert len(json.loads((zoo / "labels.json").read_text())["images"]) == 3
+
+
+def test_what_predict_refuses(run, flat, zoo):
+    assert "no such picture or folder" in error_of(run("predict", "x.png", "--weights", flat), DataError)
+    assert "hier-thresh" in error_of(run("predict", "kinds", "--weights", flat, "--hier-thresh", 0.5), ConfigError)
+    assert run("predict", "kinds", "--weights", flat, "--top", 0).exit_code == 2
+    result = run("predict", "kinds", "--weights", "missing.pt")
+    assert "no such file or run" in error_of(result, WeightsError)
+    assert list(json.loads(run("predict", "kinds/car", "--weights", flat, "--json", "-").stdout)["images"])

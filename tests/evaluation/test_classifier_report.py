@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+from classifier_scenes import FLAT, IN_TREE, OF_FLAT, TREE, FixedClassifier, image_set, in_tree
+from PIL import Image
+
+from yolo9k.errors import EnvironmentFault
+from yolo9k.evaluation import classifier_report as report
+from yolo9k.evaluation.classifier import evaluate_classifier, score_outcomes
+from yolo9k.evaluation.classifier_plots import confused_labels, worst_mistakes, write_plots
+from yolo9k.metrics.classification import Outcomes
+from yolo9k.wordtree import WordTree
+
+
+@pytest.fixture
+def flat(tmp_path):
+    return evaluate_classifier(FixedClassifier(OF_FLAT, FLAT), image_set(tmp_path / "flat", OF_FLAT))
+
+
+@pytest.fixture
+def over_tree(tmp_path):
+    return evaluate_classifier(FixedClassifier(IN_TREE, TREE), in_tree(tmp_path / "tree"))
+
+
+def outcomes(truth, label):
+    """Pictures called `label` with probabilities that fall from one to the next."""
+    rows = len(truth)
+    score = np.linspace(0.9, 0.1, rows, dtype=np.float32)[:, None]
+    return Outcomes(np.array(truth), np.array(label)[:, None], score, np.array(label), np.ones(rows, np.float32))
+
+
+def test_tables_and_words_of_flat_labels(flat):
+    assert report.worst_rows(flat) == [("cat", 3, pytest.approx(1 / 3), 1.0, "dog (2)")]
+    assert report.pair_rows(flat) == [("cat", "dog", 2)]
+    (line,) = report.summary(flat)
+    assert line.startswith("top-1 0.5000   top-5 1.0000   mean top-1 of 2 classes 0.6667   loss ")
+    assert len(report.protocol(flat)) == 1
+
+
+def test_tables_and_words_of_a_tree(over_tree):
+    assert [row[:2] for row in report.worst_rows(over_tree)] == [("poodle", 1), ("terrier", 3)]
+    assert [row[-1] for row in report.worst_rows(over_tree)] == ["terrier (1)", "clock (1)"]
+    assert report.depth_rows(over_tree.tree)[2] == (2, 4, 0.25, 0.5, 0.25)
+    assert len(report.depth_rows(over_tree.tree)[0]) == len(report.DEPTH_COLUMNS)
+    assert "above 0.5" in " ".join(report.protocol(over_tree))
+    assert report.summary(over_tree)[1] == "descent: exact label 0.3333, depth 1.33 reached of 1.67"
+    assert report.summary(over_tree)[2].endswith("with the right label: 1 at 1, 1 at 3; mean 2.00")
+
+
+def test_where_all_is_right_nothing_is_worst():
+    scores = score_outcomes(outcomes([2, 5], [5, 5]), TREE, [])
+    assert report.worst_rows(scores) == report.pair_rows(scores) == []
+    assert len(report.summary(scores)) == 2
+    assert worst_mistakes(scores) is None
+
+
+def test_all_plots_are_written(tmp_path, flat, over_tree):
+    for scores, names in (
+        (flat, ["confusion.png", "worst_mistakes.jpg"]),
+        (over_tree, ["confusion.png", "depth.png", "worst_mistakes.jpg"]),
+    ):
+        paths = write_plots(tmp_path / "new" / "plots", scores)
+        assert [path.name for path in paths] == names
+        for path in paths:
+            with Image.open(path) as picture:
+                assert picture.size[0] > 300
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentFault, match="cannot be written"):
+        write_plots(tmp_path / "file", flat)
+
+
+def cells(figure):
+    """Numbers of a matrix plot by row and column name."""
+    axes = figure.axes[0]
+    rows, columns = (
+        [text.get_text() for text in labels] for labels in (axes.get_yticklabels(), axes.get_xticklabels())
+    )
+    shares = axes.images[0].get_array()
+    return {(row, column): shares[i, j] for i, row in enumerate(rows) for j, column in enumerate(columns)}
+
+
+def test_the_matrix_has_shares_of_each_truth(flat, over_tree):
+    found = cells(confused_labels(flat))
+    assert found == {
+        ("cat", "cat"): pytest.approx(1 / 3), ("cat", "dog"): pytest.approx(2 / 3), ("cat", "others"): 0,
+        ("dog", "cat"): 0, ("dog", "dog"): 1, ("dog", "others"): 0,
+    }  # fmt: skip
+    found = cells(confused_labels(over_tree))
+    assert found["dog", "dog"] == 1  # it was called terrier, which is below
+    assert found["terrier", "clock"] == pytest.approx(1 / 3)
+
+
+def test_of_many_labels_the_most_confused_are_shown():
+    tree = WordTree.flat([f"n{number}" for number in range(200)])
+    truth, label = np.arange(200), np.arange(200)
+    label[150], label[[160, 161]] = 7, 199
+    found = cells(confused_labels(score_outcomes(outcomes([*truth, 160], [*label, 199]), tree, [])))
+    assert len(found) == 30 * 31
+    assert found["n150", "n7"] == found["n160", "n199"] == 1
+    assert found["n7", "n7"] == 1
+
+
+def test_mistakes_that_the_model_is_surest_of_come_first(tmp_path):
+    colours = np.arange(0, 250, 12, dtype=np.uint8)
+    paths = [tmp_path / f"{value}.png" for value in colours]
+    for value, path in zip(colours, paths, strict=True):
+        Image.fromarray(np.full((12, 16, 3), value, np.uint8)).save(path)
+    truth, label = np.zeros(len(paths), int), np.ones(len(paths), int)
+    label[0] = 0  # right, and with the highest probability
+    sheet = worst_mistakes(score_outcomes(outcomes(truth, label), FLAT, paths))
+    assert [int(sheet[130, 160 + 324 * column, 0]) for column in range(4)] == [12, 24, 36, 48]
+    assert sheet.shape[1] == 4 * 324 + 4

@@ -1,0 +1,233 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from yolo9k import checkpoint, darknet
+from yolo9k.build import build_classifier, build_network
+from yolo9k.checkpoint import Checkpoint
+from yolo9k.config import load_classifier_config, load_config
+from yolo9k.darknet.weights import Header, blocks, write_weights
+from yolo9k.errors import ConfigError, DataError, EnvironmentFault, WeightsError
+from yolo9k.inference import Detector
+from yolo9k.inference.classifier import Classification, ImageClassifier
+from yolo9k.models.norms import fold_norms
+from yolo9k.pretrained import DarknetFiles
+from yolo9k.wordtree import WordTree
+
+LABELS = WordTree.flat(["cat", "dog", "eel"])
+IDS = ("animal", "device", "dog", "cat", "clock")
+TREE = WordTree(IDS, IDS, (-1, -1, 0, 0, 1))
+CONFIG = load_classifier_config(None, ["model={name: tiny, width: 0.1}", "data.size=64"])
+CFG = (
+    "[net]\nwidth=32\nheight=16\nchannels=3\n"
+    "[conv]\nbatch_normalize=1\nfilters=4\nsize=3\nstride=2\npad=1\nactivation=leaky\n"
+    "[conv]\nfilters=3\nactivation=linear\n[avgpool]\n[softmax]\n"
+)
+
+
+def lively(network):
+    """A network whose norms and last layer are not those of a new one, so that answers differ and folding shows."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
+            norm.running_mean.copy_(torch.randn(norm.num_features, generator=generator) * 0.1)
+            norm.running_var.copy_(torch.rand(norm.num_features, generator=generator) + 0.5)
+        network.last.weight.normal_(std=0.5, generator=generator)
+    return network.eval()
+
+
+@pytest.fixture(scope="module", params=[LABELS, TREE], ids=["flat", "tree"])
+def labels(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def network(labels):
+    torch.manual_seed(0)
+    return lively(build_classifier(CONFIG.model, labels))
+
+
+@pytest.fixture(scope="module")
+def classifier(network, labels):
+    return ImageClassifier(fold_norms(network), labels, CONFIG, device="cpu", precision="float32")
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (h, w, 3), np.uint8) for w, h in [(50, 40), (96, 64), (30, 90)]]
+
+
+class Brightness(nn.Module):
+    """A network that says cat where a picture is dark, dog where it is bright; the third label is always unlikely."""
+
+    def forward(self, images):
+        self.shape = images.shape
+        bright = images.mean(dim=(1, 2, 3))
+        return torch.stack([1 - bright, bright, torch.full_like(bright, -9)], dim=1) * 8
+
+
+def test_the_middle_of_a_picture_is_looked_at():
+    classifier = ImageClassifier(Brightness(), LABELS, CONFIG, device="cpu", precision="float32")
+    picture = np.zeros((100, 300, 3), np.uint8)
+    picture[:, 100:200] = 255
+    found = classifier(picture)
+    assert classifier.network.shape == (1, 3, 64, 64)
+    assert [name for name, _ in found] == ["dog", "cat", "eel"]
+    assert found.score.tolist() == pytest.approx(torch.tensor([8.0, 0, -72]).softmax(0).tolist(), abs=1e-6)
+    assert next(iter(classifier(255 - picture)))[0] == "cat"
+
+
+def test_rows_and_the_descent(classifier, labels, pictures):
+    found = classifier(pictures[0], top=2)
+    assert len(found) == 2
+    assert found.score[0] >= found.score[1]
+    assert [name for name, _ in found] == [labels.names[label] for label in found.label]
+    if labels.is_flat:
+        assert found.reached is None
+        assert found.path[:, 0].tolist() == found.score.tolist()
+        with pytest.raises(ConfigError, match="hier-thresh is about label trees"):
+            classifier(pictures[0], hier_thresh=0.5)
+    else:
+        assert all(labels.leaves[label] for label in found.label)
+        assert found.path.shape == (2, 2)
+        assert found.path[:, 1].tolist() == pytest.approx(found.score.tolist())
+        high, low = (classifier(pictures[0], hier_thresh=value) for value in (1.0, 0.0))
+        assert labels.depth[high.reached] == 0
+        assert labels.leaves[low.reached]
+        assert np.isnan(high.reached_path[1])
+
+
+def test_folded_and_unfolded_say_the_same(network, classifier, labels, pictures):
+    plain = ImageClassifier(network, labels, CONFIG, device="cpu", precision="float32")
+    assert any(isinstance(m, nn.BatchNorm2d) for m in plain.network.modules())
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in classifier.network.modules())
+    for picture in pictures:
+        one, other = plain(picture), classifier(picture)
+        assert one.label.tolist() == other.label.tolist()
+        assert np.allclose(one.score, other.score, atol=1e-3)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 16])
+def test_batches_do_not_change_what_is_said(classifier, pictures, batch):
+    found = list(classifier.stream(pictures * 2, batch=batch))
+    assert len(found) == 6
+    for one, picture in zip(found, pictures * 2, strict=True):
+        other = classifier(picture)
+        assert one.label.tolist() == other.label.tolist()
+        assert np.allclose(one.score, other.score, atol=1e-5)
+    assert list(classifier.stream([])) == []
+
+
+def test_bf16_is_close(network, labels, pictures):
+    one, other = (
+        ImageClassifier(network, labels, CONFIG, device="cpu", precision=precision)(pictures[0], top=9)
+        for precision in ("float32", "bf16")
+    )
+    score = dict(zip(one.label.tolist(), one.score.tolist(), strict=True))
+    assert dict(zip(other.label.tolist(), other.score.tolist(), strict=True)) == pytest.approx(score, abs=0.05)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 9])
+def test_bad_pictures_get_no_label(classifier, pictures, tmp_path, batch):
+    Image.fromarray(pictures[0]).save(tmp_path / "a.png")
+    (tmp_path / "bad.png").write_text("text")
+    names = ["bad.png", "a.png", "bad.png", "bad.png", "a.png", "bad.png"]
+    errors = []
+    found = list(classifier.stream([tmp_path / name for name in names], batch=batch, on_bad=errors.append))
+    assert [len(each) > 0 for each in found] == [name == "a.png" for name in names]
+    assert found[1].label.tolist() == classifier(pictures[0]).label.tolist()
+    assert len(errors) == 4
+    assert list(Classification.empty()) == []
+    with pytest.raises(DataError, match=r"bad\.png: not a picture"):
+        list(classifier.stream([tmp_path / "a.png", tmp_path / "bad.png"]))
+    with pytest.raises(ConfigError, match=r"a picture is uint8 \(H, W, 3\) RGB, not"):
+        classifier(np.zeros((4, 4), np.uint8))
+
+
+def test_load_from_a_run(network, classifier, labels, pictures, tmp_path):
+    path = tmp_path / "run" / "checkpoints" / "best.pt"
+    checkpoint.save(Checkpoint(CONFIG, labels, network.state_dict()), path)
+    for weights in (tmp_path / "run", str(path)):
+        loaded = ImageClassifier.load(weights, device="cpu", precision="float32")
+        assert loaded.labels == labels
+        assert loaded.size_wh == (64, 64)
+        assert loaded(pictures[0]).score.tolist() == pytest.approx(classifier(pictures[0]).score.tolist(), abs=1e-5)
+    assert ImageClassifier.load(path, device="cpu", size_wh=(96, 64)).size_wh == (96, 64)
+    with pytest.raises(ConfigError, match=r"data\.size: width and height must be multiples of 32, not 100x64"):
+        ImageClassifier.load(path, device="cpu", size_wh=(100, 64))
+    with pytest.raises(EnvironmentFault, match="is not here"):
+        ImageClassifier.load(path, device="cuda:99")
+
+
+def test_detectors_and_classifiers_are_told_apart(network, labels, tmp_path):
+    checkpoint.save(Checkpoint(CONFIG, labels, network.state_dict()), tmp_path / "classifier.pt")
+    config = load_config(None, ["model={name: yolov2-tiny, width: 0.1, anchors: [[1, 1]]}", "data.size=64"])
+    detector = build_network(config.model, labels)
+    checkpoint.save(Checkpoint(config, labels, detector.state_dict()), tmp_path / "detector.pt")
+    with pytest.raises(WeightsError, match=r"detector\.pt: a detector, no classifier; yolo9k detect runs it"):
+        ImageClassifier.load(tmp_path / "detector.pt")
+    with pytest.raises(WeightsError, match=r"classifier\.pt: a classifier, no detector; yolo9k classify runs it"):
+        Detector.load(tmp_path / "classifier.pt")
+
+
+@pytest.fixture
+def darknet_classifier(tmp_path):
+    (tmp_path / "net.cfg").write_text(CFG)
+    (tmp_path / "net.names").write_text("cat\ndog\neel\n")
+    torch.manual_seed(0)
+    net = darknet.load(tmp_path / "net.cfg")
+    for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.running_var, 0.5, 2)
+    write_weights(tmp_path / "net.weights", blocks(net), Header(0, 2, 0, 0))
+    return tmp_path / "net.weights"
+
+
+def test_darknets_own_files_and_arithmetic(darknet_classifier, pictures):
+    classifier = ImageClassifier.load(darknet_classifier, device="cpu", precision="float32")
+    assert classifier.labels.names == ("cat", "dog", "eel")
+    net = darknet.load(darknet_classifier.with_suffix(".cfg"), darknet_classifier)
+    cut = darknet.images.center_crop(pictures[2], (32, 16))
+    with torch.no_grad():
+        expected = net.layer_outputs(torch.from_numpy(cut))[-1]
+    found = classifier(pictures[2])
+    assert found.score.tolist() == pytest.approx(expected.sort(descending=True).values.tolist(), abs=1e-5)
+    assert found.label.tolist() == expected.argsort(descending=True).tolist()
+
+
+def test_partial_files_are_refused(darknet_classifier):
+    net = darknet.load(darknet_classifier.with_suffix(".cfg"), darknet_classifier)
+    write_weights(darknet_classifier, blocks(net)[:1], Header(0, 2, 0, 0))
+    with pytest.raises(WeightsError, match="a partial file with 1 of 2 layers"):
+        ImageClassifier.load(darknet_classifier)
+    with pytest.raises(ConfigError, match="--names: belongs to a weights file"):
+        ImageClassifier.load("darknet19_448", files=DarknetFiles(names="x.names"))
+
+
+def test_no_memory_left(classifier, pictures, monkeypatch):
+    def fail(_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(classifier.network, "forward", fail)
+    with pytest.raises(EnvironmentFault, match="out of memory on cpu; 1 pictures of 64x64 at a time are too many"):
+        classifier(pictures[0])
+
+
+def test_scores_of_the_original_program(shared):
+    """Golden `classifier`: probabilities and top-k of a network loaded from its files."""
+    for folder in ("flat", "tree"):
+        case = shared("golden", "darknet", "classifier", folder)
+        given, expected = np.load(case / "input.npz"), np.load(case / "expected.npz")
+        tree = case / "mini.tree" if folder == "tree" else None
+        files = DarknetFiles(cfg=case / "net.cfg", names=case / "mini.names", tree=tree)
+        classifier = ImageClassifier.load(case / "net.weights", device="cpu", precision="float32", files=files)
+        classifier._prepare = torch.from_numpy  # the pictures are the network's input already
+        found = list(classifier.stream([np.asarray(image) for image in given["image"]], batch=3))
+        assert np.stack([each.label for each in found]).tolist() == expected["topk"].tolist()
+        final = expected["probs_cudnn"] if folder == "flat" else expected["abs_prob_leaves"]
+        picked = np.take_along_axis(final, expected["topk"].astype(int), axis=1)
+        assert np.allclose(
+            [each.score for each in found], picked, atol=5e-4
+        )  # a tree's are of the CPU build, whose norms differ

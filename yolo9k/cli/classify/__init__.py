@@ -1,0 +1,11 @@
+"""`yolo9k classify`: train, evaluate and run classifiers of whole pictures."""
+
+import typer
+
+from yolo9k.cli.classify import evaluate, predict, train
+
+app = typer.Typer(no_args_is_help=True, help="Train, evaluate and run classifiers of whole pictures.")
+
+app.command("train")(train.train)
+app.command("eval")(evaluate.evaluate)
+app.command("predict")(predict.predict)
