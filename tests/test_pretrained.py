@@ -14,7 +14,14 @@ from yolo9k.darknet.catalogue import ENTRIES, Entry, File
 from yolo9k.darknet.weights import Header, blocks, write_weights
 from yolo9k.errors import ConfigError, DataError, EnvironmentFault, WeightsError
 from yolo9k.fetch import Remote
-from yolo9k.pretrained import DarknetFiles, build_stored, check_whole, open_weights, write_darknet
+from yolo9k.pretrained import (
+    DarknetFiles,
+    build_detector,
+    build_stored,
+    build_whole_classifier,
+    open_weights,
+    write_darknet,
+)
 from yolo9k.wordtree import WordTree
 
 NET = "[net]\nwidth=32\nheight=16\nchannels=3\n"
@@ -85,8 +92,9 @@ def test_a_darknet_file_finds_its_cfg_beside_it(darknet_files):
     assert stored.config.data.size == (32, 16)
     assert stored.config.data.resize == "darknet"
     assert stored.labels.names == ("0", "1", "2")
-    network = build_stored(stored, path).eval()
-    check_whole(stored, network, path)
+    network, config = build_detector(stored, path)
+    assert config == stored.config
+    network.eval()
     x = torch.rand(1, 3, 16, 32)
     assert torch.equal(network(x), darknet.load(path.with_suffix(".cfg"), path)(x))
 
@@ -194,16 +202,23 @@ def test_a_partial_file_is_no_detector(darknet_files, layers, total):
     path = darknet_files(layers=layers)
     stored = open_weights(path)
     assert stored.darknet["blocks"] == layers
-    message = refusal(WeightsError, check_whole, stored, build_stored(stored, path), path)
+    message = refusal(WeightsError, build_detector, stored, path)
     assert message.startswith(f"{path}: a partial file with {layers} of {total} layers")
 
 
 def test_a_classifier_is_no_detector(darknet_files):
     path = darknet_files(CLASSIFIER)
     stored = open_weights(path)
-    assert "no detector, its cfg has no [region]" in refusal(
-        WeightsError, check_whole, stored, build_stored(stored, path), path
-    )
+    assert "a classifier, no detector; yolo9k classify runs it" in refusal(WeightsError, build_detector, stored, path)
+    network, config = build_whole_classifier(stored, path)
+    assert config.task == "classify"
+    assert network(torch.rand(2, 3, 16, 32)).shape == (2, 5)
+
+
+def test_a_detector_is_no_classifier(darknet_files):
+    path = darknet_files()
+    expected = f"{path}: a detector, no classifier; yolo9k detect runs it"
+    assert refusal(WeightsError, build_whole_classifier, open_weights(path), path) == expected
 
 
 # From the catalogue
@@ -408,11 +423,11 @@ def test_a_detector_whose_tree_is_not_here_is_neither_run_nor_written(darknet_fi
     path = darknet_files(DETECTOR + "tree=data/my.tree\n")
     stored = open_weights(path)  # a training may start from it
     expected = f"{path}: the label tree of its cfg, data/my.tree, is not here; name it (--tree)"
-    assert refusal(WeightsError, check_whole, stored, build_stored(stored, path), path) == expected
+    assert refusal(WeightsError, build_detector, stored, path) == expected
     assert refusal(WeightsError, write_darknet, stored, path, tmp_path / "out.weights") == expected
     assert not (tmp_path / "out.weights").exists()
     (tmp_path / "my.tree").write_text(TREE)
-    check_whole(open_weights(path), build_stored(open_weights(path), path), path)
+    build_detector(open_weights(path), path)
 
 
 def test_what_a_tree_file_cannot_say_is_refused_before_anything_is_written(tmp_path):

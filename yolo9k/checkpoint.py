@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from yolo9k.config import Config
+from yolo9k.config import ClassifierConfig, Config, RunConfig
 from yolo9k.errors import DataError, EnvironmentFault, WeightsError
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.supervision import Supervision
@@ -36,7 +36,7 @@ UNREADABLE = (  # what torch raises for bytes that are no checkpoint: its pickle
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A detector: `weights` are those to use (averaged ones where the run kept them).
+    """A detector or a classifier, as `config` says: `weights` are those to use (averaged where the run kept them).
 
     `training` is what going on with the run needs (optimiser, step, raw weights); none in a finished file.
     `darknet`: of weights that came from a Darknet file its `major`, `minor`, `revision` and `seen`, and how many of
@@ -44,7 +44,7 @@ class Checkpoint:
     what the labels were taught with, where that is known.
     """
 
-    config: Config
+    config: RunConfig
     labels: WordTree
     weights: Mapping[str, Tensor]
     training: Mapping[str, Any] | None = None
@@ -107,7 +107,7 @@ def load(path: Path) -> Checkpoint:
     if stored.get("version") != VERSION:
         raise WeightsError(f"{path}: checkpoint version {stored.get('version')}, this program reads {VERSION}")
     try:
-        config = Config.model_validate(stored["config"])
+        config = _config(stored["config"])
         labels = WordTree.from_dict(stored["labels"])
         taught = stored.get("supervision")
         return Checkpoint(
@@ -116,6 +116,12 @@ def load(path: Path) -> Checkpoint:
         )  # fmt: skip
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, DataError) as error:
         raise WeightsError(f"{path}: checkpoint is incomplete: {' '.join(str(error).split())}") from error
+
+
+def _config(values: dict[str, Any]) -> RunConfig:
+    """Of a detector where it does not say what it is of: those of the first version did not."""
+    kind = ClassifierConfig if values.get("task") == "classify" else Config
+    return kind.model_validate(values)
 
 
 def _is_archive(path: Path) -> bool:

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from yolo9k import checkpoint
+from yolo9k.config.schema import ModelConfig
 from yolo9k.darknet.catalogue import ENTRIES
 from yolo9k.darknet.cfg import read_cfg
 from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.darknet.weights import BYTES, blocks, describe, read_header
+from yolo9k.models.layers import layer_names
 from yolo9k.wordtree.tree import describe as describe_labels
 
 Facts = dict[str, Any]
@@ -73,21 +75,24 @@ def inspect_checkpoint(path: Path) -> tuple[Facts, list[LayerRow]]:
     model, data = stored.config.model, stored.config.data
     facts: Facts = {
         "file": str(path),
+        "task": stored.config.task,
         "model": model.name,
         "labels": f"{len(stored.labels)}: {describe_labels(stored.labels.names)}",
         "size": f"{data.size[0]}x{data.size[1]}",
-        "anchors in cells": "; ".join(f"{w:g},{h:g}" for w, h in model.anchors) if model.anchors != "auto" else "none",
-        "steps trained": (stored.training or {}).get("next_step", "a finished detector"),
+        "steps trained": (stored.training or {}).get("next_step", "a finished one"),
     }
+    if model.backbone:
+        facts["backbone"] = f"{model.backbone} of torchvision"
+    if isinstance(model, ModelConfig) and model.anchors != "auto":
+        facts["anchors in cells"] = "; ".join(f"{w:g},{h:g}" for w, h in model.anchors)
     if stored.darknet is not None:
         facts["from Darknet"] = ", ".join(f"{name} {value}" for name, value in stored.darknet.items())
     numbers: Counter[str] = Counter()
     shapes: dict[str, str] = {}
-    for name, value in stored.weights.items():
-        owner, _, part = name.rpartition(".")
-        layer = owner.rpartition(".")[0]
+    for name, layer in layer_names(stored.weights).items():
+        value, part = stored.weights[name], name.rpartition(".")[2]
         numbers[layer] += value.numel() if part != "num_batches_tracked" else 0
-        if value.dim() == 4:
+        if part == "weight" and value.dim() > 1:
             shapes[layer] = "x".join(map(str, value.shape))
     facts["numbers"] = sum(numbers.values())
     return facts, [LayerRow(layer, shapes.get(layer, ""), numbers[layer], "whole") for layer in numbers]

@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from yolo9k import checkpoint
-from yolo9k.build import Network, build_network
+from yolo9k.build import ClassifierNetwork, Network, build_classifier, build_network
 from yolo9k.checkpoint import Checkpoint
-from yolo9k.config import Config
+from yolo9k.config import ClassifierConfig, Config, RunConfig
 from yolo9k.darknet import catalogue
 from yolo9k.darknet.cfg import parse_cfg, read_cfg
 from yolo9k.darknet.labels import find_labels, read_data_file
 from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.darknet.recipe import config_of
 from yolo9k.darknet.weights import Header, blocks, read_header, write_weights
-from yolo9k.darknet.writer import cfg_text
+from yolo9k.darknet.writer import cfg_text, classifier_cfg_text
 from yolo9k.errors import ConfigError, EnvironmentFault, WeightsError
+from yolo9k.models.darknet19 import Classifier
+from yolo9k.models.yolov2 import DetectionNetwork
 from yolo9k.progress import Track, silent
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.files import label_texts
@@ -129,9 +131,9 @@ def _numbered(classes: int) -> WordTree:
     return WordTree.flat([str(number) for number in range(classes)])
 
 
-def build_stored(stored: Checkpoint, source: str | Path) -> Network:
+def build_stored(stored: Checkpoint, source: str | Path) -> Network | ClassifierNetwork:
     """The network of a checkpoint with its weights. Raises `WeightsError` where they do not fit."""
-    network = build_network(stored.config.model, stored.labels)
+    network = _build(stored.config, stored.labels)
     try:
         network.load_state_dict(dict(stored.weights))
     except RuntimeError as error:
@@ -139,12 +141,38 @@ def build_stored(stored: Checkpoint, source: str | Path) -> Network:
     return network
 
 
-def check_whole(stored: Checkpoint, network: Network, source: str | Path) -> None:
-    """Raises `WeightsError` where a file held only some layers, belongs to no detector, or lacks its tree."""
-    if isinstance(network, DarknetNetwork) and network.region is None:
-        raise WeightsError(f"{source}: no detector, its cfg has no [region]; it is where a training may start")
-    total = len(blocks(network))
-    if stored.darknet is not None and stored.darknet["blocks"] < total:
+def _build(config: RunConfig, labels: WordTree) -> Network | ClassifierNetwork:
+    if isinstance(config, ClassifierConfig):
+        return build_classifier(config.model, labels)
+    return build_network(config.model, labels)
+
+
+def build_detector(stored: Checkpoint, source: str | Path) -> tuple[Network, Config]:
+    """The network of a detector with its weights, and its config.
+
+    Raises `WeightsError` for a classifier, for a file that holds only some layers, and where its tree is missing.
+    """
+    network, config = build_stored(stored, source), stored.config
+    if isinstance(config, ClassifierConfig) or isinstance(network, Classifier):
+        raise WeightsError(
+            f"{source}: a classifier, no detector; yolo9k classify runs it, and a training may start from it "
+            f"(yolo9k train --weights)"
+        )
+    _check_whole(stored, network, source)
+    return network, config
+
+
+def build_whole_classifier(stored: Checkpoint, source: str | Path) -> tuple[ClassifierNetwork, ClassifierConfig]:
+    """The network of a classifier with its weights, and its config. Raises `WeightsError` as `build_detector` does."""
+    network, config = build_stored(stored, source), stored.config
+    if isinstance(config, Config) or isinstance(network, DetectionNetwork):
+        raise WeightsError(f"{source}: a detector, no classifier; yolo9k detect runs it")
+    _check_whole(stored, network, source)
+    return network, config
+
+
+def _check_whole(stored: Checkpoint, network: Network | ClassifierNetwork, source: str | Path) -> None:
+    if stored.darknet is not None and stored.darknet["blocks"] < (total := len(blocks(network))):
         raise WeightsError(
             f"{source}: a partial file with {stored.darknet['blocks']} of {total} layers; "
             f"it is where a training may start (yolo9k train --weights)"
@@ -181,16 +209,16 @@ def write_darknet(stored: Checkpoint, source: str | Path, target: Path) -> list[
         raise WeightsError(f"{target}: is the name of a file beside the weights; name them e.g. {target.stem}.weights")
     check_tree(stored, source)
     network = build_stored(stored, source)
+    tree = target.with_suffix(".tree").name if _needs_tree(stored, network) else ""
+    if len(tree.split()) > 1:
+        raise WeightsError(f"{target}: a cfg cannot name a tree with blanks in its name; leave them out")
+    cfg, remark = _cfg_of(network, stored.config, tree)
     chosen = blocks(network)
     header = Header(seen=int((stored.training or {}).get("seen", 0)))
     if stored.darknet is not None:
         origin = dict(stored.darknet)
         chosen = chosen[: origin.pop("blocks")]
         header = Header(**origin)
-    tree = target.with_suffix(".tree").name if _needs_tree(stored, network) else ""
-    if len(tree.split()) > 1:
-        raise WeightsError(f"{target}: a cfg cannot name a tree with blanks in its name; leave them out")
-    cfg, remark = _cfg_of(network, stored.config, tree)
     texts = {".cfg": cfg, **_label_texts(stored.labels, tree)}
     write_weights(target, chosen, header)
     for suffix, text in texts.items():
@@ -198,14 +226,18 @@ def write_darknet(stored: Checkpoint, source: str | Path, target: Path) -> list[
     return [Written(target), *(Written(target.with_suffix(s), remark if s == ".cfg" else "") for s in texts)]
 
 
-def _needs_tree(stored: Checkpoint, network: Network) -> bool:
+def _needs_tree(stored: Checkpoint, network: Network | ClassifierNetwork) -> bool:
     section = network.cfg.classes if isinstance(network, DarknetNetwork) else None
     return not stored.labels.is_flat or (section is not None and "tree" in section.values)
 
 
-def _cfg_of(network: Network, config: Config, tree: str) -> tuple[str, str]:
+def _cfg_of(network: Network | ClassifierNetwork, config: RunConfig, tree: str) -> tuple[str, str]:
     """The text of a cfg that names its tree as it is called now, and what was changed for that."""
-    if not isinstance(network, DarknetNetwork):
+    if isinstance(network, Classifier):
+        assert isinstance(config, ClassifierConfig)
+        return classifier_cfg_text(network, config, tree), ""
+    if isinstance(network, DetectionNetwork):
+        assert isinstance(config, Config)
         return cfg_text(network, config, tree), ""
     section = network.cfg.classes
     if section is None or not tree or section.values["tree"] == tree:

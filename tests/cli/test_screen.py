@@ -1,5 +1,4 @@
 import io
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -7,20 +6,22 @@ from rich.console import Console
 from yolo9k.cli import console, screen
 from yolo9k.cli.screen import Screen
 from yolo9k.config import Config
+from yolo9k.training.task import Scores
 from yolo9k.training.watch import Plan
 
 ENTRY = {
     "step": 20, "epoch": 1.5, "loss": 3.5, "loss/box": 1.5, "loss/objectness": 2.0, "gradient_norm": 1.0,
     "lr": 0.001, "width": 64, "height": 96, "images_per_second": 12.34,
 }  # fmt: skip
-SCORES = SimpleNamespace(map50=0.5, map50_95=0.25, total=SimpleNamespace(precision=0.75, recall=0.625))
+SCORES = Scores({"mAP50": 0.5}, 0.5, "mAP50 0.5000 mAP50-95 0.2500 P 0.750 R 0.625")
 
 
 def plan(folder, **changes):
     values = {
         "config": Config(), "folder": folder, "device": "cpu", "precision": "float32", "parameters": 1234567,
-        "pictures": 10, "boxes": 20, "labels": ("a", "b"), "anchors": [(1.0, 2.5)], "first_step": 0,
-        "total_steps": 40, "steps_per_epoch": 10.0, "workers": 2, "notes": ("note [one]",),
+        "data": "10 pictures with 20 boxes", "lines": ("anchors in cells: 1,2.5", "sizes: 416x416"),
+        "labels": ("a", "b"), "first_step": 0, "total_steps": 40, "steps_per_epoch": 10.0, "workers": 2,
+        "notes": ("note [one]",),
     }  # fmt: skip
     return Plan(**{**values, **changes})
 

@@ -262,16 +262,18 @@ def test_a_run_that_diverges(train):
 
 def start(*arguments):
     script = Path(sys.executable).with_name("yolo9k")
-    return subprocess.Popen([script, "train", *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+    command = [script, "train", *map(str, arguments)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no signals to other processes")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_from_outside(train, number, code):
+@pytest.mark.parametrize("to_all", [False, True])  # a batch system tells the reading processes, too
+def test_a_signal_from_outside(train, number, code, to_all):
     process = start("--config", "tiny.yaml", "--steps", 10**6, "--workers", 1, "--name", "a")
     while "step 3 " not in process.stderr.readline():
         assert process.poll() is None
-    process.send_signal(number)
+    os.killpg(process.pid, number) if to_all else process.send_signal(number)
     err = process.communicate(timeout=60)[1]
     assert process.returncode == code
     (line,) = [line for line in err.splitlines() if not line.startswith("step ")]

@@ -7,17 +7,30 @@ import pytest
 import torch
 import yaml
 
-from yolo9k.build import build_loss, build_network
-from yolo9k.config import DatasetConfig, JointConfig, config_names, dataset_names, load_config, load_dataset_config
+from yolo9k.build import build_classifier, build_loss, build_network
+from yolo9k.config import (
+    DatasetConfig,
+    JointConfig,
+    config_names,
+    dataset_names,
+    load_classifier_config,
+    load_config,
+    load_dataset_config,
+    load_run_config,
+)
 from yolo9k.config.catalogue import find, folder
 from yolo9k.darknet.cfg import read_cfg
 from yolo9k.darknet.recipe import config_of
 from yolo9k.samples import Batch, BoxLabels, Sample
 from yolo9k.training.schedule import learning_rate
+from yolo9k.training.stages import stages_of
 from yolo9k.wordtree import WordTree, read_map
 from yolo9k.wordtree.taxonomy import open_tree
 
 SMALL_TREE = WordTree(("animal", "thing", "cat", "dog"), ("animal", "thing", "cat", "dog"), (-1, -1, 0, 0))
+RUN_CONFIGS = [load_run_config(name) for name in config_names()]
+DETECTORS = [name for name, config in zip(config_names(), RUN_CONFIGS, strict=True) if config.task == "detect"]
+CLASSIFIERS = [name for name in config_names() if name not in DETECTORS]
 ANY_ANCHORS = "model.anchors=[[0.5,0.5],[1,1.5],[2,2]]"
 
 
@@ -38,7 +51,7 @@ def batch_of(size_wh, labels):
     return Batch.of(samples)
 
 
-@pytest.mark.parametrize("name", config_names())
+@pytest.mark.parametrize("name", DETECTORS)
 def test_each_config_builds_and_learns(name):
     config, labels = load(name)
     config = config.model_copy(update={"model": config.model.model_copy(update={"width": 0.1})})
@@ -53,7 +66,7 @@ def test_each_config_builds_and_learns(name):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
-@pytest.mark.parametrize("name", config_names())
+@pytest.mark.parametrize("name", DETECTORS)
 def test_each_config_has_a_schedule_that_starts_and_ends(name):
     config = load_config(name)
     total = config.train.steps or 16000
@@ -61,6 +74,19 @@ def test_each_config_has_a_schedule_that_starts_and_ends(name):
     assert 0 < rates[0] < config.train.lr
     assert max(rates) == pytest.approx(config.train.lr, rel=0.05)
     assert rates[-1] < config.train.lr / 10
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_each_classifier_has_the_stages_of_the_paper(name):
+    config = load_classifier_config(name)
+    first, second = stages_of(config, 10010.0)  # ILSVRC's 1,281,167 pictures
+    assert (first.sizes, second.sizes) == (((224, 224),), ((448, 448),))
+    assert (first.last, second.last) == (160 * 10010, 170 * 10010)
+    assert first.rate(0, 10010.0) == pytest.approx(0.1, rel=1e-4)
+    assert first.rate(first.last // 2 - 1, 10010.0) == pytest.approx(0.1 / 2**4)
+    assert second.rate(second.first, 10010.0) == pytest.approx(1e-3, rel=1e-3)
+    model = config.model.model_copy(update={"width": 0.1})
+    assert build_classifier(model, WordTree.flat(["a", "b"]))(torch.rand(2, 3, 64, 96)).shape == (2, 2)
 
 
 @pytest.mark.parametrize("name", dataset_names())
@@ -126,4 +152,4 @@ def test_the_data_sets_of_the_documentation_are_configs():
     joint = [JointConfig.model_validate(block) for block in blocks if "sources" in block]
     single = [DatasetConfig.model_validate(block) for block in blocks if "kind" in block]
     assert [source.share for source in joint[0].sources] == [1, 4]
-    assert {config.kind for config in single} == {"yolo", "folder"}
+    assert {config.kind for config in single} == {"yolo", "folder", "shards"}

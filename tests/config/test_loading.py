@@ -88,6 +88,11 @@ def test_extends_itself(write):
         ("data: {augment: {scale: [2, 1]}}", "data.augment.scale: the smaller number comes first, not [2.0, 1.0]"),
         ("data: {dataset: {kind: voc}}", "data.dataset.root: is missing"),
         ("model: {anchors: []}", "model.anchors: at least one anchor is needed"),
+        ("model: {location: rpn}", "model.location: must be 'direct' or 'offset', not 'rpn'"),
+        (
+            "model: {name: darknet, cfg: '[net]', location: offset}",
+            "model.location: the region of a Darknet cfg has direct, and no other",
+        ),
         (
             "model: {name: yolov3}",
             "model.name: must be 'yolov2', 'yolov2-tiny', 'yolov2-tiny-voc', 'yolo9000' or 'darknet', not 'yolov3'",
@@ -208,7 +213,10 @@ def test_labels_may_look_like_numbers(write):
     ("text", "message"),
     [
         ("kind: voc\nsplits: {train: [a]}", "root: is missing"),
-        ("kind: xml\nroot: a\nsplits: {train: [a]}", "kind: must be 'voc', 'coco', 'yolo' or 'folder', not 'xml'"),
+        (
+            "kind: xml\nroot: a\nsplits: {train: [a]}",
+            "kind: must be 'voc', 'coco', 'yolo', 'folder' or 'shards', not 'xml'",
+        ),
         ("kind: voc\nroot: a\nsplits: {}", ": splits: name at least one"),
         ("kind: voc\nroot: a\nsplits: {val: [a]}\nholdout: 0.1", ": holdout: the data set has a val split already"),
         ("kind: voc\nroot: a\nsplits: {test: [a]}\nholdout: 0.1", ": holdout: is a share of the split train"),

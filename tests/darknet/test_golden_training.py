@@ -12,9 +12,12 @@ from yolo9k import darknet
 from yolo9k.config.schema import TrainConfig
 from yolo9k.darknet.recipe import config_of, train_values
 from yolo9k.darknet.weights import blocks
-from yolo9k.training.optimizer import build_optimizer, set_learning_rate
+from yolo9k.samples import Batch
+from yolo9k.training.classification import ClassificationStep
+from yolo9k.training.detection import DetectionStep
 from yolo9k.training.schedule import learning_rate
-from yolo9k.training.step import Stepper, TrainingStep
+from yolo9k.training.step import Stepper
+from yolo9k.wordtree.naming import name_pictures
 
 LOOSE = 2e-4  # after five updates
 
@@ -111,7 +114,7 @@ def test_five_updates_of_the_detector(golden, folder, run):
     config = config_of(net.cfg)
     adapter = darknet.region_loss(net.cfg)
     images, truths = case.tensor(log["image"]), case.tensor(log["truth"])
-    step = TrainingStep(net, adapter.loss, device=torch.device("cpu"), precision="float32", images=config.train.batch)
+    step = DetectionStep(net, adapter.loss, device=torch.device("cpu"), precision="float32", images=config.train.batch)
     stepper = Stepper(step, config.train, torch.contiguous_format)
     size = config.train.batch // config.train.accumulate
     parts = [
@@ -155,13 +158,13 @@ def test_classifier_layers_and_scores(golden, folder):
     case.equal("probs", outputs[-1])
     usual = case.net()
     case.equal("probs_cudnn", usual.layer_outputs(image)[-1])
-    final = outputs[-1]
+    scores = net.scores()
+    case.equal("topk", name_pictures(scores, net(image), case.expected["topk"].shape[1]).label)
     if folder == "tree":
-        scores, tree = net.scores(), net.labels
+        tree = net.labels
         absolute = scores.absolute(net(image)).exp()
-        final = absolute * torch.from_numpy(tree.child_group < 0)
         case.equal("abs_prob_all", absolute)
-        case.equal("abs_prob_leaves", final)
+        case.equal("abs_prob_leaves", absolute * torch.from_numpy(tree.child_group < 0))
         arrays = {
             "parent": tree.parents, "group": tree.group, "child": tree.child_group, "leaf": tree.leaves.astype(int),
         }  # fmt: skip
@@ -171,14 +174,24 @@ def test_classifier_layers_and_scores(golden, folder):
         case.equal("top_thresholds", thresholds)
         for key, values in (("hierarchy_top", outputs[-1]), ("hierarchy_top_on_abs", absolute)):
             case.equal(key, torch.stack([scores.descend(values, value) for value in thresholds]))
-    case.equal("topk", final.topk(case.expected["topk"].shape[1]).indices)
+        for row, value in zip(case.expected["hierarchy_top"], thresholds, strict=True):
+            assert name_pictures(scores, net(image), 1, value).reached.tolist() == row.tolist()
 
 
 @pytest.mark.parametrize("folder", ["flat", "tree"])
-def test_classifier_training(golden, folder):
+@torch.no_grad()
+def test_the_logits_of_a_classifier_in_training_on_the_cpu_build(golden, folder):
     case = golden("classifier", folder)
-    (log,) = [run for run in case.variants()["update_runs"] if run["bn"] == "cudnn"]
     net = case.net().train()
+    for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.register_forward_hook(lambda norm, inputs, _output: cpu_training_norm(inputs[0], norm))
+    case.equal("train_logits", net(case.tensor("image")))
+
+
+@pytest.mark.parametrize("folder", ["flat", "tree"])
+def test_classifier_loss(golden, folder):
+    case = golden("classifier", folder)
+    net = case.net()
     scores, label = net.scores(), case.tensor("label").long()
     logits = torch.from_numpy(case.expected["train_logits"]).requires_grad_()
     loss = scores.path_losses(scores.of_path(logits, label), label)
@@ -190,26 +203,41 @@ def test_classifier_training(golden, folder):
     np.add.at(elementwise, (rows, scores.path[label].numpy()), loss.detach().numpy())
     case.equal("train_loss", elementwise)
     case.equal("train_probs", scores.conditional(logits).exp())
-    config = TrainConfig.model_validate(train_values(net.cfg.net))
-    optimizer = build_optimizer(net, config)
+
+
+@pytest.mark.parametrize("folder", ["flat", "tree"])
+def test_five_updates_of_the_classifier(golden, folder):
+    case = golden("classifier", folder)
+    (log,) = [run for run in case.variants()["update_runs"] if run["bn"] == "cudnn"]
+    net = case.net().train()
+    config = config_of(net.cfg).train
+    step = ClassificationStep(
+        net, net.scores(), smoothing=0.0, mixup=0.0, seed=0,
+        device=torch.device("cpu"), precision="float32", images=config.batch,
+    )  # fmt: skip
+    batch = labelled_batch(case.tensor("image"), case.tensor("label").long())
+    stepper = Stepper(step, config, torch.contiguous_format)
+    compare_first_gradient(case, net, step, [batch], {"seen_before_first": 0}, "grad1_cudnn", config.batch)
     for number, entry in enumerate(log["log"]):
-        cost = scores.loss(net(case.tensor("image")), label).sum()
-        assert cost.item() == pytest.approx(entry["cost"], rel=2e-4)
-        (cost / config.batch).backward()
-        if not number:
-            compare_parts(case, net, "grad1_cudnn", 5e-5, values=lambda tensor: -tensor.grad * config.batch)
         rate = learning_rate(number + 1, config.steps, 1.0, config)
         assert rate == pytest.approx(entry["rate"], rel=1e-6)
-        set_learning_rate(optimizer, rate)
-        optimizer.step()
-        nn.Module.zero_grad(net, set_to_none=True)
+        cost = stepper(number, [batch], rate)["classification"] * config.batch
+        assert cost.item() == pytest.approx(entry["cost"], rel=2e-4)
         if number in (0, 4):
             compare_parts(case, net, f"after{number + 1}_cudnn", LOOSE if number else 5e-5)
 
 
+def labelled_batch(images, label):
+    """Pictures with a label each and no boxes."""
+    none = torch.zeros(0, dtype=torch.int64)
+    return Batch(
+        images=images, image_index=none, xyxy=torch.zeros(0, 4), label=none, ignore=none.bool(),
+        labelled_image=torch.arange(len(images)), image_label=label,
+    )  # fmt: skip
+
+
 LEFT_OUT = {
     "_cpu_": "training follows cuDNN's batch norm; the CPU build's differs",
-    "train_logits": "is what the loss starts from",
     "train_cost": "is compared as a number",
     "cost_": "are compared as numbers",
 }
@@ -228,7 +256,9 @@ def test_no_array_is_left_out(golden, folder):
     else:
         kind = folder.rpartition("/")[2]
         test_classifier_layers_and_scores(golden, kind)
-        test_classifier_training(golden, kind)
+        test_the_logits_of_a_classifier_in_training_on_the_cpu_build(golden, kind)
+        test_classifier_loss(golden, kind)
+        test_five_updates_of_the_classifier(golden, kind)
         case = golden("classifier", kind)
     missing = set(case.expected) - case.compared
     assert [key for key in missing if not any(part in key for part in LEFT_OUT)] == []

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from yolo9k.config.schema import TrainConfig
+from yolo9k.errors import ConfigError
 from yolo9k.training.optimizer import FiniteGuard, build_optimizer, clip_gradients, set_learning_rate
 
 
@@ -56,6 +57,33 @@ def test_only_convolution_weights_decay(optimizer):
     decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     found = {name: decays[id(p)] for name, p in net.named_parameters()}
     assert found == {"0.weight": 0.5, "1.weight": 0.0, "1.bias": 0.0, "2.weight": 0.5, "2.bias": 0.0}
+
+
+def test_linear_maps_decay_as_convolutions_do():
+    net = nn.ModuleDict({"linear": nn.Linear(2, 3), "norm": nn.LayerNorm(3)})
+    net.scale = nn.Parameter(torch.zeros(3, 1, 1))
+    groups = build_optimizer(net, config()).param_groups
+    decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert {name for name, p in net.named_parameters() if decays[id(p)]} == {"linear.weight"}
+
+
+def test_parts_have_rates_of_their_own():
+    net = network()
+    optimizer = build_optimizer(net, config(lr_factors={"0": 0.5, "[01]": 0.25, "2": 0}))
+    set_learning_rate(optimizer, 0.5)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert {name: rates[id(p)] for name, p in net.named_parameters()} == {
+        "0.weight": 0.25, "1.weight": 0.25, "1.bias": 0.25, "2.weight": 0.0, "2.bias": 0.0,
+    }  # fmt: skip
+    before = {name: p.clone() for name, p in net.named_parameters()}
+    net(torch.randn(2, 2, 6, 6)).square().mean().backward()
+    optimizer.step()
+    assert [name for name, p in net.named_parameters() if torch.equal(p, before[name])] == ["2.weight", "2.bias"]
+
+
+def test_a_factor_for_no_layer_is_refused():
+    with pytest.raises(ConfigError, match=r"train\.lr_factors: no layer is called 'backbone'; near are 0, 2"):
+        build_optimizer(network(), config(lr_factors={"backbone": 0.5}))
 
 
 def test_sgd_by_hand():

@@ -8,7 +8,8 @@ from yolo9k.checkpoint import BEST, LAST
 from yolo9k.config import load_dataset_config
 from yolo9k.errors import ConfigError, DataError, WeightsError
 from yolo9k.pretrained import open_weights
-from yolo9k.training.run import DEFAULT_EPOCHS, Run
+from yolo9k.training.run import open_run
+from yolo9k.training.stages import DEFAULT_EPOCHS
 
 
 def same(first, second):
@@ -17,7 +18,7 @@ def same(first, second):
 
 def test_the_length_counts_steps_or_epochs(tiny, run_folder):
     def length(*changes):
-        return Run(tiny(*changes), run_folder).total_steps
+        return open_run(tiny(*changes), run_folder).total_steps
 
     assert length("train.steps=7") == 7
     assert length("train.steps=null", "train.epochs=10") == 15  # 6 pictures, 4 a step
@@ -26,25 +27,25 @@ def test_the_length_counts_steps_or_epochs(tiny, run_folder):
 
 
 def test_building_writes_nothing(tiny, run_folder):
-    Run(tiny(), run_folder)
+    open_run(tiny(), run_folder)
     assert not run_folder.exists()
 
 
 def test_the_same_seed_starts_alike(tiny, run_folder):
-    states = [Run(tiny(f"train.seed={seed}"), run_folder).network.state_dict() for seed in (1, 1, 2)]
+    states = [open_run(tiny(f"train.seed={seed}"), run_folder).network.state_dict() for seed in (1, 1, 2)]
     assert same(states[0], states[1])
     assert not same(states[0], states[2])
 
 
 def test_the_config_is_resolved(tiny, run_folder):
-    run = Run(tiny("model.anchors=auto", "model.num_anchors=2", "train.precision=auto"), run_folder)
+    run = open_run(tiny("model.anchors=auto", "model.num_anchors=2", "train.precision=auto"), run_folder)
     assert len(run.config.model.anchors) == 2
     assert run.config.train.precision in ("float32", "bf16", "fp16")
-    assert run.config.data.dataset.labels == run.labels.names
+    assert run.config.data.dataset.labels == run.task.labels.names
 
 
 def test_a_checkpoint_for_detection_holds_the_averaged_weights(tiny, run_folder):
-    run = Run(tiny("train.ema=0.9"), run_folder)
+    run = open_run(tiny("train.ema=0.9"), run_folder)
     with torch.no_grad():
         run.ema.network.head.conv.bias.fill_(7)
     run.save(BEST)
@@ -54,15 +55,15 @@ def test_a_checkpoint_for_detection_holds_the_averaged_weights(tiny, run_folder)
     for stored in (best, last):
         assert (stored.weights["head.conv.bias"] == 7).all()
         assert stored.config == run.config
-        assert stored.labels == run.labels
+        assert stored.labels == run.task.labels
     assert not (last.training["network"]["head.conv.bias"] == 7).any()
     assert last.training["next_step"] == 0
 
 
 def test_starting_from_weights_says_what_was_taken(tiny, run_folder):
-    source = Run(tiny(), run_folder)
+    source = open_run(tiny(), run_folder)
     source.save(BEST)
-    run = Run(tiny("train.seed=5", "train.ema=0.9", "model.anchors=[[1,1]]"), run_folder)
+    run = open_run(tiny("train.seed=5", "train.ema=0.9", "model.anchors=[[1,1]]"), run_folder)
     run.start_from(open_weights(run_folder), run_folder)
     own, theirs = run.network.state_dict(), source.network.state_dict()
     assert same({n: v for n, v in own.items() if not n.startswith("head")}, theirs)
@@ -73,14 +74,14 @@ def test_starting_from_weights_says_what_was_taken(tiny, run_folder):
 
 
 def test_starting_from_the_same_model_takes_all(tiny, run_folder):
-    Run(tiny(), run_folder).save(LAST)
-    run = Run(tiny("train.seed=5"), run_folder)
+    open_run(tiny(), run_folder).save(LAST)
+    run = open_run(tiny("train.seed=5"), run_folder)
     run.start_from(open_weights(run_folder), run_folder)
     assert "new: none; left out: none" in run.notes[0]
 
 
 def test_starting_from_a_model_that_shares_nothing(tiny, run_folder):
-    run = Run(tiny(), run_folder)
+    run = open_run(tiny(), run_folder)
     run.save(BEST)
     stored = checkpoint.load(run_folder / "checkpoints" / BEST)
     other = {f"other.{name}": value[:1] if value.dim() else value for name, value in stored.weights.items()}
@@ -89,17 +90,17 @@ def test_starting_from_a_model_that_shares_nothing(tiny, run_folder):
 
 
 def test_another_model_cannot_be_restored(tiny, run_folder):
-    run = Run(tiny(), run_folder)
+    run = open_run(tiny(), run_folder)
     run.save(LAST)
     path = run.files.checkpoints / LAST
     for change in ("model.width=0.5", "train.optimizer=adamw"):
         with pytest.raises(WeightsError, match="does not fit the run's model and optimiser"):
-            Run(tiny(change), run_folder).restore(checkpoint.load(path), path)
+            open_run(tiny(change), run_folder).restore(checkpoint.load(path), path)
 
 
 def test_patience_needs_a_split_to_look_at(tiny, run_folder):
     with pytest.raises(ConfigError, match=r"train.patience: the data set has no split 'test'"):
-        Run(tiny("train.eval_every=1", "train.patience=1", "eval.split=test"), run_folder)
+        open_run(tiny("train.eval_every=1", "train.patience=1", "eval.split=test"), run_folder)
 
 
 def test_defects_of_the_labels_are_told(tiny, toy, tmp_path, run_folder):
@@ -107,12 +108,12 @@ def test_defects_of_the_labels_are_told(tiny, toy, tmp_path, run_folder):
     label = sorted((tmp_path / "toy" / "labels" / "train").iterdir())[0]
     label.write_text(label.read_text() + "0 0.5 0.5 0 0.1\n")
     config = tiny(f"data.dataset.root={tmp_path / 'toy'}")
-    assert Run(config, run_folder).notes == ["warning: 1 defects in the labels, see yolo9k data check"]
+    assert open_run(config, run_folder).notes == ["warning: 1 defects in the labels, see yolo9k data check"]
 
 
 def test_a_missing_folder_names_itself(tiny, run_folder):
     with pytest.raises(DataError, match="/nowhere: no such folder"):
-        Run(tiny("data.dataset.root=/nowhere"), run_folder)
+        open_run(tiny("data.dataset.root=/nowhere"), run_folder)
 
 
 # --- joint data sets
@@ -129,11 +130,11 @@ def joint(tiny, zoo):
 
 
 def test_a_joint_run_learns_boxes_and_image_labels(joint, run_folder):
-    run = Run(joint("train.batch=6", "train.steps=1", "model.anchors=auto", "model.num_anchors=1"), run_folder)
+    run = open_run(joint("train.batch=6", "train.steps=1", "model.anchors=auto", "model.num_anchors=1"), run_folder)
     assert run.steps_per_epoch == 4 * 3 / 6
     assert len(run.config.model.anchors) == 1
     plan = run.plan()
-    assert (plan.pictures, plan.boxes, len(plan.labels)) == (4, 8, 8)
+    assert (plan.data, len(plan.labels)) == ("4 pictures with 8 boxes", 8)
     assert plan.notes == (
         "boxes: 4 pictures with boxes, 1 of 3 drawn", "kinds: 6 pictures with image labels, 2 of 3 drawn",
     )  # fmt: skip
@@ -141,18 +142,20 @@ def test_a_joint_run_learns_boxes_and_image_labels(joint, run_folder):
     losses = run.stepper(0, parts, 0.01)
     assert {"box", "classification", "image_label"} <= losses.keys()
     assert all(torch.isfinite(value) for value in losses.values())
-    assert run.sets.train.supervision().images == tuple(run.labels.find(key) for key in ("n1", "terrier", "car"))
-    assert len(run.sets.val.records) == 2
-    assert run.sets.val.labels == run.labels
+    assert run.task.sets.train.supervision().images == tuple(
+        run.task.labels.find(key) for key in ("n1", "terrier", "car")
+    )
+    assert len(run.task.sets.val.records) == 2
+    assert run.task.sets.val.labels == run.task.labels
 
 
 def test_a_joint_run_is_written_out_and_taken_up_again(joint, run_folder, monkeypatch, tmp_path):
-    first = Run(joint(), run_folder)
+    first = open_run(joint(), run_folder)
     first.save(LAST)
     path = first.files.checkpoints / LAST
     monkeypatch.chdir(tmp_path.parent)
     stored = checkpoint.load(path)
-    again = Run(stored.config, run_folder)
+    again = open_run(stored.config, run_folder)
     again.restore(stored, path)
     assert again.config == first.config
     assert [batch.names for _, parts in again.batches() for batch in parts] == [
@@ -161,19 +164,19 @@ def test_a_joint_run_is_written_out_and_taken_up_again(joint, run_folder, monkey
 
 
 def test_a_tree_that_was_changed_is_noticed(joint, run_folder, zoo):
-    run = Run(joint(), run_folder)
+    run = open_run(joint(), run_folder)
     run.save(LAST)
     path = run.files.checkpoints / LAST
     text = (zoo / "zoo.txt").read_text()
     (zoo / "zoo.txt").write_text(text.replace("bus", "tram"))
     with pytest.raises(WeightsError, match=r"last\.pt: its labels are others than those of the data set now"):
-        Run(joint(), run_folder).restore(checkpoint.load(path), path)
+        open_run(joint(), run_folder).restore(checkpoint.load(path), path)
 
 
 def test_defects_of_a_source_are_told(joint, run_folder, zoo):
     label = zoo / "boxes" / "train" / "0.txt"
     label.write_text(label.read_text() + "0 0.5 0.5 0 0.1\n")
-    notes = Run(joint(), run_folder).notes
+    notes = open_run(joint(), run_folder).notes
     assert len(notes) == 3
     assert notes[1].startswith("warning: boxes: 1 defects in the labels, the first is ")
     assert "has no area" in notes[1]

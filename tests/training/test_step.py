@@ -2,10 +2,12 @@ import pytest
 import torch
 
 from yolo9k.config.schema import LossConfig, TrainConfig
+from yolo9k.detection.codec import Codec
 from yolo9k.detection.loss import RegionLoss
 from yolo9k.models.yolov2 import yolov2_tiny
 from yolo9k.samples import Batch
-from yolo9k.training.step import Stepper, TrainingStep
+from yolo9k.training.detection import DetectionStep
+from yolo9k.training.step import Stepper
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.scores import LabelScores
 
@@ -13,7 +15,7 @@ LABELS = WordTree.flat(["a", "b"])
 CPU = torch.device("cpu")
 
 
-class FrozenStatistics(TrainingStep):
+class FrozenStatistics(DetectionStep):
     """A step whose network does not look at the rest of the batch."""
 
     def forward(self, batch, pictures, seen):
@@ -21,11 +23,11 @@ class FrozenStatistics(TrainingStep):
         return super().forward(batch, pictures, seen)
 
 
-def stepper(images=8, kind=TrainingStep, memory_format=torch.contiguous_format, **changes):
+def stepper(images=8, kind=DetectionStep, memory_format=torch.contiguous_format, **changes):
     torch.manual_seed(0)
     network = yolov2_tiny(torch.tensor([[0.5, 0.5], [1.0, 1.5]]), len(LABELS), width=0.1)
     network = network.to(memory_format=memory_format)
-    loss = RegionLoss(network.anchors, LabelScores(LABELS, "softmax"), LossConfig(warmup_images=0))
+    loss = RegionLoss(Codec(network.anchors), LabelScores(LABELS, "softmax"), LossConfig(warmup_images=0))
     step = kind(network, loss, device=CPU, precision="float32", images=images)
     return Stepper(step, TrainConfig(**{"batch": images, "momentum": 0, **changes}), memory_format)
 

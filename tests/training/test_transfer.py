@@ -11,10 +11,11 @@ from yolo9k.darknet.weights import Header, blocks, write_weights
 from yolo9k.models.darknet19 import DARKNET19
 from yolo9k.models.layers import scaled
 from yolo9k.pretrained import open_weights
-from yolo9k.training.transfer import Transfer, transfer
+from yolo9k.training.transfer import Transfer, transfer, with_norm
 from yolo9k.wordtree import WordTree
 
 WIDTH = 0.125
+SMALL = (f"model.width={WIDTH}", "model.anchors=[[1, 2], [3, 4]]")
 NET = "[net]\nwidth=32\nheight=32\nchannels=3\n"
 
 
@@ -49,7 +50,7 @@ def opened(tmp_path):
 
 def own(name="yolov2", labels=3, width=WIDTH, seed=0):
     torch.manual_seed(seed)
-    config = load_config(None, [f"model.name={name}", f"model.width={width}", "model.anchors=[[1, 2], [3, 4]]"])
+    config = load_config(None, [f"model.name={name}", *SMALL, f"model.width={width}"])
     labels = WordTree.flat([str(number) for number in range(labels)])
     network = build_network(config.model, labels)
     return Checkpoint(config, labels, {k: v.clone() for k, v in network.state_dict().items()}), network
@@ -180,6 +181,35 @@ def test_yolo9000_starts_from_yolov2_with_their_common_layers(shared, opened):
     stored = opened((folder / "yolov2.cfg").read_text())
     report = transfer(stored, darknet.DarknetNetwork(darknet.read_cfg(folder / "yolo9000.cfg")))
     assert str(report) == "18 of 19 layers: layers.0 to layers.22; new: layers.23; left out: layers.23 to layers.30"
+
+
+@pytest.mark.parametrize(("kind", "taken"), [("frozen", 23), ("sync", 23), ("group", 23), ("none", 23)])
+def test_batch_norms_become_what_the_model_has(kind, taken):
+    stored, theirs = own(seed=1)
+    for name, value in stored.weights.items():
+        if name.endswith(("running_mean", "running_var", "norm.weight", "norm.bias")):
+            value.uniform_(0.5, 1.5)
+    theirs.load_state_dict(dict(stored.weights))
+    config = load_config(None, [*SMALL, f"model.norm.kind={kind}"])
+    network = build_network(config.model, stored.labels).eval()
+    report = transfer(with_norm(stored, config.model.norm, "theirs.pt"), network)
+    assert len(report.taken) == taken
+    images = torch.rand(2, 3, 64, 64)
+    if kind == "group":  # which computes something else with the same factors
+        assert torch.equal(network.neck.join.norm.weight, stored.weights["neck.join.norm.weight"])
+        assert torch.equal(network.neck.join.conv.weight, stored.weights["neck.join.conv.weight"])
+    else:
+        with torch.no_grad():
+            torch.testing.assert_close(network(images), theirs.eval()(images), rtol=1e-3, atol=1e-4)
+
+
+def test_group_norm_cannot_become_batch_norm():
+    group = load_config(None, [*SMALL, "model.norm.kind=group"])
+    labels = WordTree.flat(["0", "1", "2"])
+    stored = Checkpoint(group, labels, build_network(group.model, labels).state_dict())
+    batch, network = own()
+    assert with_norm(stored, batch.config.model.norm, "theirs.pt") is stored
+    assert transfer(stored, network).taken == ("head",)
 
 
 def test_a_report_names_neighbours_as_first_to_last():

@@ -6,8 +6,13 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from yolo9k.cli.console import err, out
-from yolo9k.evaluation import Evaluation
+from yolo9k.training.task import Scores
 from yolo9k.training.watch import Plan, Watcher
+
+NEXT = {  # what to do with a finished run
+    "detect": "yolo9k eval --weights {folder}{split}; yolo9k detect IMAGE --weights {folder}",
+    "classify": "yolo9k classify eval --weights {folder}{split}; yolo9k classify predict IMAGE --weights {folder}",
+}
 
 
 class Screen(Watcher):
@@ -16,7 +21,7 @@ class Screen(Watcher):
     def __init__(self) -> None:
         self.progress: Progress | None = None
         self.size = (0, 0)
-        self.has_test = False
+        self.task, self.has_test = "detect", False
 
     def __enter__(self) -> "Screen":
         return self
@@ -27,15 +32,14 @@ class Screen(Watcher):
 
     def started(self, plan: Plan) -> None:
         """Say what is going to happen, and open the bar."""
-        model, data = plan.config.model, plan.config.data
-        self.has_test = "test" in getattr(data.dataset, "splits", ())
+        model = plan.config.model
+        self.task = plan.config.task
+        self.has_test = "test" in getattr(plan.config.data.dataset, "splits", ())
         err.print(
-            f"{model.name}: {plan.parameters:,} parameters, {len(plan.labels)} labels; {plan.pictures} pictures with "
-            f"{plan.boxes} boxes; {plan.device}, {plan.precision}, {plan.workers} reading processes"
+            f"{model.name}: {plan.parameters:,} parameters, {len(plan.labels)} labels; {plan.data}; "
+            f"{plan.device}, {plan.precision}, {plan.workers} reading processes"
         )
-        sizes = ", ".join(f"{w}x{h}" for w, h in data.training_sizes)
-        anchors = "; ".join(f"{w:g},{h:g}" for w, h in plan.anchors)
-        err.print(f"anchors in cells: {anchors}; sizes: {sizes}")
+        err.print("; ".join(plan.lines))
         for note in plan.notes:
             err.print(note, markup=False)
         err.print(f"writing to {plan.folder}; steps {plan.first_step} to {plan.total_steps}", markup=False)
@@ -68,13 +72,9 @@ class Screen(Watcher):
         else:
             err.print(f"step {entry['step']} epoch {entry['epoch']:.2f} {status}", markup=False)
 
-    def evaluated(self, scores: Evaluation, *, best: bool) -> None:
+    def evaluated(self, scores: Scores, *, best: bool) -> None:
         """One line for each evaluation."""
-        total = scores.total
-        err.print(
-            f"validation: mAP50 {scores.map50:.4f} mAP50-95 {scores.map50_95:.4f} "
-            f"P {total.precision:.3f} R {total.recall:.3f}{' (best)' if best else ''}"
-        )
+        err.print(f"validation: {scores.text}{' (best)' if best else ''}")
 
     def noted(self, text: str) -> None:
         """Show it above the bar."""
@@ -85,4 +85,4 @@ class Screen(Watcher):
         score = "" if best is None else f", best validation score {best:.4f}"
         out.print(f"done{score}; the run is in {folder}", markup=False)
         split = " --split test" if self.has_test else ""
-        out.print(f"next: yolo9k eval --weights {folder}{split}; yolo9k detect IMAGE --weights {folder}", markup=False)
+        out.print(f"next: {NEXT[self.task].format(folder=folder, split=split)}", markup=False)

@@ -60,17 +60,23 @@ class DatasetConfig(Section):
     `root` is relative to `$YOLO9K_DATA` (default `data/`). Entries of `splits` by kind: voc `SPLIT` or
     `FOLDER/SPLIT` (a list in `ImageSets/Main`, or `all`); coco an annotation file, alone or with its picture
     folder; yolo a folder of pictures or a text file that lists them; folder a folder (`.`: the root) whose folders
-    are classes with pictures in them, so that each picture has a label and no box. `labels`: names in order, or a tree.
+    are classes with pictures in them, so that each picture has a label and no box; shards a tar file in webdataset's
+    layout, a folder of them or a pattern (`train-{000..146}.tar`). `labels`: names in order, or a tree.
     `holdout`: the share of the training pictures that becomes `val` where no such split is named, chosen by a hash of
     the picture's name.
     """
 
-    kind: Literal["voc", "coco", "yolo", "folder"]
+    kind: Literal["voc", "coco", "yolo", "folder", "shards"]
     root: str
     splits: dict[str, tuple[str | SplitSource, ...]]
     labels: Labels = ()
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     name: str = ""
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether its pictures have boxes, and not a label each."""
+        return self.kind not in ("folder", "shards")
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -108,7 +114,7 @@ class PartConfig(ClassNodes):
 
 
 class SourceConfig(PartConfig):
-    """A data set to learn from: its `boxes`, or the labels of its `images` (kind folder).
+    """A data set to learn from: its `boxes`, or the labels of its `images` (kinds folder and shards).
 
     Of as many pictures as all sources have shares, `share` come from this one.
     """

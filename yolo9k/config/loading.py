@@ -9,20 +9,27 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from yolo9k.config import catalogue
+from yolo9k.config.classifier import ClassifierConfig
 from yolo9k.config.datasets import AnyDataset, DatasetConfig, JointConfig, PartConfig
 from yolo9k.config.overrides import Override
 from yolo9k.config.schema import Config
-from yolo9k.config.section import as_size
+from yolo9k.config.section import Section, as_size
 from yolo9k.config.wording import requirement
 from yolo9k.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
+RunConfig = Config | ClassifierConfig
+Run = TypeVar("Run", bound=Section)
 Part = TypeVar("Part", bound=PartConfig)
 Sections = list[type[BaseModel]]
 Location = tuple[int | str, ...]  # of a value, as pydantic says it
 
 NAMED_KEYS = 4  # of a section, where a value stands in its place
 Problem = Mapping[str, Any]  # of pydantic's list of errors
+
+TASKS: Mapping[type[BaseModel], str] = {Config: "detect", ClassifierConfig: "classify"}
+PRODUCTS = {"detect": "detector", "classify": "classifier"}
+COMMANDS = {"detect": "yolo9k train takes it", "classify": "yolo9k classify train takes it"}
 
 # of unions in the schema
 BRANCHES = ("str", "int", "float", "bool", "DatasetConfig", "JointConfig", "TreeLabels", "SplitSource")
@@ -31,39 +38,65 @@ BRANCHES = ("str", "int", "float", "bool", "DatasetConfig", "JointConfig", "Tree
 def load_config(name: str | Path | None, overrides: Iterable[str | Override] = ()) -> Config:
     """The config `name` (a path or a catalogue name; none is all defaults) with overrides (`key=value` as text).
 
-    Raises `ConfigError` for what is not found, not YAML, unknown, or of the wrong type or range.
+    Raises `ConfigError` for what is not found, not YAML, unknown, of the wrong type or range, or a classifier's.
     """
-    values = _read_extending(_locate(str(name)), seen=()) if name is not None else {}
-    return _overridden(values, overrides, str(name))
+    return load_of(Config, name, overrides)
 
 
-def with_overrides(config: Config, overrides: Iterable[str | Override]) -> Config:
+def load_classifier_config(name: str | Path | None, overrides: Iterable[str | Override] = ()) -> ClassifierConfig:
+    """As `load_config`, the config of a classifier. Raises `ConfigError` as that does, and for a detector's."""
+    return load_of(ClassifierConfig, name, overrides)
+
+
+def load_run_config(name: str | Path | None, overrides: Iterable[str | Override] = ()) -> RunConfig:
+    """As `load_config`, of whatever the config is for."""
+    values = {} if name is None else _read_extending(_locate(str(name)), seen=())
+    kind: type[RunConfig] = ClassifierConfig if values.get("task") == TASKS[ClassifierConfig] else Config
+    return _overridden(kind, values, overrides, str(name))
+
+
+def load_of(kind: type[Run], name: str | Path | None, overrides: Iterable[str | Override] = ()) -> Run:
+    """As `load_config`, of the kind `Config` or `ClassifierConfig`. Raises `ConfigError` for the other."""
+    values = {"task": TASKS[kind]} if name is None else _read_extending(_locate(str(name)), seen=())
+    refuse_other(kind, values.get("task", "detect"), str(name))
+    return _overridden(kind, values, overrides, str(name))
+
+
+def refuse_other(kind: type[BaseModel], task: object, source: str) -> None:
+    """Raises `ConfigError` where a config, as its `task` says, is of another kind than is wanted."""
+    if task != TASKS[kind] and task in TASKS.values():
+        raise ConfigError(
+            f"{source}: is for training a {PRODUCTS[str(task)]}, not a {PRODUCTS[TASKS[kind]]}; {COMMANDS[str(task)]}"
+        )
+
+
+def with_overrides(config: Run, overrides: Iterable[str | Override]) -> Run:
     """The config changed by overrides (`key=value` as text). Raises `ConfigError`."""
-    return _overridden(config.model_dump(mode="json"), overrides, "config")
+    return _overridden(type(config), config.model_dump(mode="json"), overrides, "config")
 
 
-def _overridden(values: dict[str, Any], overrides: Iterable[str | Override], source: str) -> Config:
+def _overridden(kind: type[Run], values: dict[str, Any], overrides: Iterable[str | Override], source: str) -> Run:
     """The config after all overrides; an error names the one that made it wrong, or the source that was wrong before.
 
     What one override breaks a later one may mend: `train.steps=9` needs `train.epochs=null` where that is set.
     """
-    config, problem = _attempt(values)
+    config, problem = _attempt(kind, values)
     error = problem and f"{source}: {problem}"
     for override in map(Override.of, overrides):
         values = _merge(values, override.nested())
-        config, problem = _attempt(values)
+        config, problem = _attempt(kind, values)
         error = problem and (error or override.blamed(problem))
     if config is None:
         raise ConfigError(error)
     return config
 
 
-def _attempt(values: Mapping[str, Any]) -> tuple[Config | None, str]:
+def _attempt(kind: type[Run], values: Mapping[str, Any]) -> tuple[Run | None, str]:
     """The config of the values, or the problem that they have."""
     try:
-        return Config.model_validate(values), ""
+        return kind.model_validate(values), ""
     except ValidationError as error:
-        return None, _explain(Config, error)
+        return None, _explain(kind, error)
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -119,9 +152,9 @@ def _with_sources(joint: JointConfig, folder: Path, place: str) -> JointConfig:
 
 def _check_kind(dataset: str | DatasetConfig, images: bool, place: str) -> None:
     """Raises `ConfigError` where a source is not of the kind that gives what it is used for."""
-    if isinstance(dataset, str) or (dataset.kind == "folder") == images:
+    if isinstance(dataset, str) or dataset.has_boxes != images:
         return
-    needed = "`use: images` needs one of kind folder" if images else "it has no boxes; `use: images` learns its labels"
+    needed = "`use: images` needs folder or shards" if images else "it has no boxes; `use: images` learns its labels"
     raise ConfigError(f"{place}: the data set {dataset.name or dataset.root} is of kind {dataset.kind}; {needed}")
 
 

@@ -32,7 +32,8 @@ class BackboneConfig(Section):
 
     The `name` `darknet` means the network of a Darknet cfg, whose text is `cfg`; the cfg's own numbers then hold.
     `backbone`: a network of torchvision (`resnet50`) in the place of the model's own. `pretrained`: it starts from
-    torchvision's ImageNet weights, where no other weights are named. `width` multiplies the model's own channels.
+    torchvision's ImageNet weights, where no other weights are named. `width` multiplies the model's own channels; it
+    is 1 with a backbone of torchvision.
     """
 
     name: str
@@ -50,6 +51,8 @@ class BackboneConfig(Section):
             raise ValueError("cfg: the text of a Darknet cfg belongs to the name darknet, and to no other")
         if self.name == "darknet" and self.backbone:
             raise ValueError("backbone: the network of a Darknet cfg has its own")
+        if self.backbone and self.width != 1:
+            raise ValueError(f"width: must be 1 with a backbone of torchvision, which has its own; not {self.width:g}")
         return self
 
 
@@ -78,6 +81,12 @@ class ModelConfig(BackboneConfig):
         if anchors == ():
             raise ValueError("at least one anchor is needed")
         return anchors
+
+    @model_validator(mode="after")
+    def _has_location(self) -> "ModelConfig":
+        if self.name == "darknet" and self.location != "direct":
+            raise ValueError("location: the region of a Darknet cfg has direct, and no other")
+        return self
 
 
 class AugmentConfig(Section):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -144,7 +145,7 @@ def _convolutional(section: Section, number: int, before: Sequence[Shape], head:
             raise section.error("groups", f"{groups} groups do not divide {channels} {name}")
     if filters * (shape.channels // groups) * size * size > MOST_NUMBERS:
         raise section.error("filters", f"{filters:,} filters over {shape.channels:,} channels are too many weights")
-    norm = DarknetNorm if section.get("batch_normalize", False) else None
+    norm = partial(DarknetNorm, momentum=MOMENTUM, eps=EPS) if section.get("batch_normalize", False) else None
     activation = _activation(section, "logistic")
     h, w = ((length + 2 * padding - size) // stride + 1 for length in (shape.h, shape.w))
     out = Shape(filters, h, w, shape.stride * stride)
@@ -153,7 +154,7 @@ def _convolutional(section: Section, number: int, before: Sequence[Shape], head:
         return Layer(AnchorHead(shape.channels, *head), (number - 1,), out)
     block = ConvBlock(
         shape.channels, filters, size, stride=stride, padding=padding, groups=groups, norm=norm,
-        activation=activation, momentum=MOMENTUM, eps=EPS,
+        activation=activation,
     )  # fmt: skip
     return Layer(block, (number - 1,), out)
 

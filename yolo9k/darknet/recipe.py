@@ -1,9 +1,10 @@
 """What a cfg says of training, as a `Config`: the recipe of `[net]`, the loss of `[region]`."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from yolo9k.config.classifier import CROP_SIZE, ClassifierConfig
 from yolo9k.config.schema import Config
 from yolo9k.darknet.cfg import Cfg, Section
 from yolo9k.darknet.region import Region
@@ -13,15 +14,17 @@ MULTI_SCALE = tuple((side, side) for side in range(320, 609, 32))  # `detector.c
 POLICIES = ("constant", "step", "steps", "exp", "poly", "sigmoid")
 
 
-def config_of(cfg: Cfg) -> Config:
-    """The config that trains and runs a cfg's network as Darknet does; of a classifier it says only the network.
+Run = TypeVar("Run", Config, ClassifierConfig)
+
+
+def config_of(cfg: Cfg) -> Config | ClassifierConfig:
+    """The config that trains and runs a cfg's network as Darknet does: a classifier's where it has no region.
 
     Raises `WeightsError` with the line for what this program does not do.
     """
     net = cfg.net
     if cfg.layers[-1].name != "region":
-        network = {"name": "darknet", "cfg": cfg.text}
-        return _config(net, {"model": network, "data": {"size": list(cfg.size_wh)}, "train": train_values(net)})
+        return _config(ClassifierConfig, net, _classifier_values(cfg))
     region = Region(cfg.region)
     anchors = [[float(w), float(h)] for w, h in region.anchors.tolist()]
     augment = {
@@ -42,12 +45,39 @@ def config_of(cfg: Cfg) -> Config:
         "name": "darknet", "cfg": cfg.text, "anchors": anchors, "num_anchors": len(anchors), "classes": region.kind,
         "norm": {"momentum": 0.01, "eps": 1e-5},
     }  # fmt: skip
-    return _config(net, {"model": model, "data": data, "loss": region.loss.model_dump(), "train": train_values(net)})
+    loss = region.loss.model_dump()
+    return _config(Config, net, {"model": model, "data": data, "loss": loss, "train": train_values(net)})
 
 
-def _config(net: Section, values: dict[str, Any]) -> Config:
+def _classifier_values(cfg: Cfg) -> dict[str, Any]:
+    """The config of a cfg without a region (`classifier.c: train_classifier`)."""
+    net, size = cfg.net, cfg.size_wh
+    augment = {
+        "recipe": "darknet",
+        "min_crop": _for_crop_size(net.integer("min_crop", size[0], least=1), size[0]),
+        "max_crop": _for_crop_size(net.integer("max_crop", 2 * size[0], least=1), size[0]),
+        "angle": float(net.get("angle", 0.0)),
+        "aspect": float(net.get("aspect", 1.0)),
+        "hue": float(net.get("hue", 0.0)),
+        "saturation": float(net.get("saturation", 1.0)),
+        "exposure": float(net.get("exposure", 1.0)),
+    }
+    return {
+        "task": "classify",
+        "model": {"name": "darknet", "cfg": cfg.text, "norm": {"momentum": 0.01, "eps": 1e-5}},
+        "data": {"size": list(size), "resize": "darknet", "augment": augment},
+        "train": train_values(net),
+    }
+
+
+def _for_crop_size(length: int, side: int) -> int:
+    """A length in pixels for a network of that size, as one of `CROP_SIZE` has it."""
+    return max(1, round(length * CROP_SIZE / side))
+
+
+def _config(kind: type[Run], net: Section, values: dict[str, Any]) -> Run:
     try:
-        return Config.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))

@@ -5,8 +5,6 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from yolo9k.build import Network
-
 
 class Ema:
     """Averages a network: average = decay * average + (1 - decay) * network, buffers included.
@@ -14,7 +12,7 @@ class Ema:
     Early on the decay is smaller, (1 + n) / (10 + n), so that the random start is soon forgotten.
     """
 
-    def __init__(self, network: Network, decay: float) -> None:
+    def __init__(self, network: nn.Module, decay: float) -> None:
         self.network = copy.deepcopy(network).requires_grad_(False)
         self.decay, self.updates = decay, 0
 

@@ -1,6 +1,5 @@
 """The training loop: steps, logs, evaluates, saves; each on its own period."""
 
-import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,27 +9,26 @@ import torch
 
 from yolo9k import checkpoint
 from yolo9k.checkpoint import BEST, LAST
-from yolo9k.config import Config, Override, with_overrides
+from yolo9k.config import Override, RunConfig, with_overrides
 from yolo9k.datasets.pictures import make_batch
 from yolo9k.errors import ConfigError, DataError, DivergedError, EnvironmentFault, Stopped, WeightsError
-from yolo9k.evaluation import Evaluation, evaluate_detector
 from yolo9k.hardware import explain_out_of_memory
-from yolo9k.inference.detector import Detector
 from yolo9k.pretrained import DarknetFiles, open_weights
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Batch
 from yolo9k.training.log import StepLog
 from yolo9k.training.plots import plot_run
-from yolo9k.training.run import Run
+from yolo9k.training.run import Run, open_run
 from yolo9k.training.stop import StopSignal
 from yolo9k.training.watch import Watcher
 
+STAGE = "stage{}.pt"  # the weights at the end of a stage that is not the last
 SAVE_EVERY_SECONDS = 600  # of a run whose evaluations are further apart than that
 NAMED_PICTURES = 8  # of those a message is about
 
 
 def train(
-    config: Config,
+    config: RunConfig,
     folder: Path,
     *,
     weights: str | Path | None = None,
@@ -49,7 +47,7 @@ def train(
 
 
 def prepare(
-    config: Config,
+    config: RunConfig,
     folder: Path,
     *,
     weights: str | Path | None = None,
@@ -58,9 +56,11 @@ def prepare(
 ) -> Run:
     """A run that is ready for its first step; nothing is written yet. Arguments and errors are those of `train`."""
     stored = None if weights is None else open_weights(weights, files, track)
-    run = Run(config, folder, track)
+    run = open_run(config, folder, track)
     if stored is not None and weights is not None:
         run.start_from(stored, weights)
+    elif config.model.pretrained:
+        run.start_pretrained(track)
     return run
 
 
@@ -81,7 +81,7 @@ def resume(
     stored = checkpoint.load(path)
     if stored.training is None:
         raise WeightsError(f"{path}: a finished detector, not a run that can go on")
-    run = Run(with_overrides(stored.config, overrides), folder, track)
+    run = open_run(with_overrides(stored.config, overrides), folder, track)
     run.restore(stored, path)
     watcher = watcher or Watcher()
     if run.next_step > run.total_steps:
@@ -128,15 +128,14 @@ class Loop:
         run, config = self.run, self.run.config.train
         saved_at = time.monotonic()
         for step, parts in run.batches():
-            run.network.train()
             rate = run.rate(step)
             self.log.add(run.stepper(step, parts, rate))
             run.next_step = step + 1
             self.unreadable |= dict.fromkeys(name for part in parts for name in part.unreadable)
             self.watcher.stepped(step, parts[0].size_wh)
-            is_last = run.next_step == run.total_steps
-            logs = is_last or run.next_step % config.log_every == 0
-            evaluates = is_last or self._is_time_to_evaluate()
+            ends_stage = any(run.next_step == stage.last for stage in run.stages)
+            logs = ends_stage or run.next_step % config.log_every == 0
+            evaluates = ends_stage or self._is_time_to_evaluate()
             stopping = stop.received  # asked once: a signal that comes later waits for the next step
             saves = evaluates or bool(stopping) or time.monotonic() - saved_at > SAVE_EVERY_SECONDS
             if logs or saves or run.device.type == "cpu":  # elsewhere the question waits for the device
@@ -148,6 +147,8 @@ class Loop:
             if evaluates:
                 self._evaluate()
                 self.log.restart_clock()
+            if ends_stage and run.next_step < run.total_steps:
+                run.save(STAGE.format(run.stage(step).number + 1))
             if saves:
                 run.save(LAST)
                 saved_at = time.monotonic()
@@ -169,7 +170,7 @@ class Loop:
         if not bool(guard.failed):
             return
         step = run.next_step = int(guard.first_bad_step)  # nothing from it on reached the weights
-        batch = make_batch(run.pictures, run.sampler(step, step + 1).step(step))
+        batch = make_batch(run.task.pictures_in(run.stage(step)), run.sampler(step, step + 1).step(step))
         dumped = self._dump(step, batch)
         run.save(LAST)
         raise DivergedError(
@@ -223,36 +224,19 @@ class Loop:
     def _evaluate(self) -> None:
         """Score the validation split, where there is one, and keep the best weights (without: the newest)."""
         run = self.run
-        if run.sets.val is None:
+        if not run.task.has_val:
             run.save(BEST)
             return
-        scores = self._scores()
-        row = _row(scores)
-        run.files.result({"step": run.next_step, "epoch": round(run.next_step / run.steps_per_epoch, 2), **row})
-        run.files.metrics({"step": run.next_step, **{f"val/{name}": value for name, value in row.items()}})
-        value = row[_METRICS[run.config.eval.metric]]
-        is_best = value > run.best
+        on_bad = self._take_bad if run.config.data.on_error == "skip" else None
+        scores = run.task.score(run.candidate(), on_bad, self.track)
+        epoch = round(run.next_step / run.steps_per_epoch, 2)
+        run.files.result({"step": run.next_step, "epoch": epoch, **scores.row})
+        run.files.metrics({"step": run.next_step, **{f"val/{name}": value for name, value in scores.row.items()}})
+        is_best = scores.value > run.best
         if is_best:
-            run.best, run.best_step = value, run.next_step
+            run.best, run.best_step = scores.value, run.next_step
             run.save(BEST)
         self.watcher.evaluated(scores, best=is_best)
-
-    def _scores(self) -> Evaluation:
-        """Scores of the present (or averaged) weights on the validation split."""
-        run, settings = self.run, self.run.config.eval
-        assert run.sets.val is not None
-        network = run.weights_to_use()
-        detector = Detector(
-            network, run.labels, run.config,
-            device=run.device, precision=run.precision, supervision=run.supervision,
-        )  # fmt: skip
-        scores, _ = evaluate_detector(
-            detector, run.sets.val, conf=settings.conf, iou=settings.iou,
-            max_detections=settings.max_detections, batch=settings.batch,
-            coco=settings.metric == "coco", depth=False, track=self.track,
-            on_bad=self._take_bad if run.config.data.on_error == "skip" else None,
-        )  # fmt: skip
-        return scores
 
     def _take_bad(self, error: DataError) -> None:
         self.unscored[str(error)] = None
@@ -266,15 +250,3 @@ def _listed(names: Sequence[str]) -> str:
     """The first names of pictures, without their folders."""
     shown = [Path(name).name for name in names[:NAMED_PICTURES]]
     return ", ".join(shown + ["…"] * (len(names) > NAMED_PICTURES))
-
-
-_METRICS = {"map50": "mAP50", "voc07": "mAP_voc07", "coco": "mAP50-95"}
-
-
-def _row(scores: Evaluation) -> dict[str, float]:
-    """The numbers of an evaluation that a run records; what is not defined counts as 0."""
-    values = {
-        "P": scores.total.precision, "R": scores.total.recall, "mAP50": scores.map50,
-        "mAP50-95": scores.map50_95, "mAP_voc07": scores.voc07,
-    }  # fmt: skip
-    return {name: 0.0 if math.isnan(value) else round(float(value), 5) for name, value in values.items()}

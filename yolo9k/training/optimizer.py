@@ -1,29 +1,26 @@
 """The optimiser, and the guard that lets nothing into the weights that is not finite."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from yolo9k.config.schema import TrainConfig
+from yolo9k.training.freezing import rate_factors
 
-CONVOLUTION_DIMENSIONS = 4
+FACTOR = "lr_factor"  # of a parameter group, where it is not 1
 
 
 def build_optimizer(network: nn.Module, config: TrainConfig) -> Optimizer:
     """SGD with momentum (or AdamW); convolution weights decay, biases and norms do not (Darknet `update`).
 
-    The fused kernels are used: one pass over memory, and they can be told on the device to leave out an update.
+    Frozen parameters are in it, too: they may learn later. The fused kernels are used: one pass over memory, and they
+    can be told on the device to leave out an update. Raises `ConfigError` for a name in `lr_factors` that no layer has.
     """
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    groups = [
-        {
-            "params": [p for p in parameters if p.dim() == CONVOLUTION_DIMENSIONS],
-            "weight_decay": config.weight_decay,
-        },
-        {"params": [p for p in parameters if p.dim() != CONVOLUTION_DIMENSIONS], "weight_decay": 0.0},
-    ]
+    groups = _groups(network, config)
+    parameters = [parameter for group in groups for parameter in group["params"]]
     if config.optimizer == "adamw":
         return AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999), fused=True)
     optimizer = SGD(groups, lr=config.lr, momentum=config.momentum, fused=True)
@@ -33,10 +30,28 @@ def build_optimizer(network: nn.Module, config: TrainConfig) -> Optimizer:
     return optimizer
 
 
+def _groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """For each factor of the learning rate what decays and what does not."""
+    factors = rate_factors(network, config.lr_factors)
+    learning = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    groups = []
+    for factor in dict.fromkeys(factors[name] for name in learning):
+        own = {name: parameter for name, parameter in learning.items() if factors[name] == factor}
+        scaled = {} if factor == 1 else {FACTOR: factor}
+        for decays, decay in ((True, config.weight_decay), (False, 0.0)):
+            chosen = [parameter for name, parameter in own.items() if _decays(name, parameter) == decays]
+            groups.append({"params": chosen, "weight_decay": decay, **scaled})
+    return groups
+
+
+def _decays(name: str, parameter: nn.Parameter) -> bool:
+    return parameter.dim() > 1 and name.endswith("weight")
+
+
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """Give all parameter groups the same rate."""
+    """Give every parameter group the rate times its own factor."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get(FACTOR, 1.0)
 
 
 class FiniteGuard:
@@ -54,7 +69,7 @@ class FiniteGuard:
         self._buffers = list(network.buffers())
         self._before = [b.clone() for b in self._buffers]
         self._in_step = False
-        self._floats = [b for b in self._buffers if b.is_floating_point()]
+        self._floats = [b for b in self._buffers if b.is_floating_point() and b.numel()]
 
     def begin(self) -> None:
         """Remember the buffers before a step's first forward pass."""

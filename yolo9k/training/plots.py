@@ -6,9 +6,6 @@ from typing import Any
 
 from yolo9k.errors import EnvironmentFault
 
-PARTS = ("loss", "loss/box", "loss/objectness", "loss/classification", "loss/warmup")
-SCORES = ("val/mAP50", "val/mAP50-95", "val/P", "val/R")
-
 
 def plot_run(folder: Path) -> Path | None:
     """Draw `metrics.jsonl` of a run into `plots/curves.png`; nothing where there is nothing to draw.
@@ -23,10 +20,10 @@ def plot_run(folder: Path) -> Path | None:
     entries = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
     figure = Figure(figsize=(12, 4), layout="constrained")
     losses, rate, scores = figure.subplots(1, 3)
-    _draw(losses, entries, PARTS, "loss per picture")
+    _draw(losses, entries, _named(entries, "loss"), "loss per picture")
     losses.set_yscale("log")
     _draw(rate, entries, ("lr",), "learning rate")
-    _draw(scores, entries, SCORES, "validation scores")
+    _draw(scores, entries, _named(entries, "val/"), "validation scores")
     scores.set_ylim(0, 1)
     target = folder / "plots" / "curves.png"
     try:
@@ -35,6 +32,11 @@ def plot_run(folder: Path) -> Path | None:
     except OSError as error:
         raise EnvironmentFault(f"{target}: cannot be written: {error.strerror or error}") from error
     return target
+
+
+def _named(entries: list[dict[str, float]], beginning: str) -> tuple[str, ...]:
+    """The names of numbers that begin so, in the order in which they came."""
+    return tuple(dict.fromkeys(name for entry in entries for name in entry if name.startswith(beginning)))
 
 
 def _draw(axes: Any, entries: list[dict[str, float]], names: tuple[str, ...], title: str) -> None:

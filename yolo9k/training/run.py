@@ -1,79 +1,76 @@
 """What one training run owns, how it begins, and how it is saved and taken up again."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from yolo9k import checkpoint
-from yolo9k.build import Network, build_loss, build_network, with_anchors, with_aspect
+from yolo9k.build import load_pretrained
 from yolo9k.checkpoint import LAST, Checkpoint
-from yolo9k.config import Config, load_dataset_config
-from yolo9k.datasets.joint import Source, TrainingSet, read_training, to_score
-from yolo9k.datasets.pictures import TrainingPictures, batches
-from yolo9k.datasets.read import read_annotations, split_names
-from yolo9k.datasets.records import Annotations
+from yolo9k.config import ClassifierConfig, RunConfig
+from yolo9k.datasets.pictures import batches
 from yolo9k.datasets.sampler import StepSampler
-from yolo9k.errors import ConfigError, WeightsError
+from yolo9k.errors import WeightsError
 from yolo9k.hardware import choose_device, choose_memory_format, choose_precision, choose_workers
 from yolo9k.models.layers import count_parameters
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Batch
+from yolo9k.training.classification import ClassificationTask
+from yolo9k.training.detection import DetectionTask
 from yolo9k.training.ema import Ema
 from yolo9k.training.run_folder import RunFolder
-from yolo9k.training.schedule import learning_rate
-from yolo9k.training.step import Stepper, TrainingStep
-from yolo9k.training.transfer import transfer
+from yolo9k.training.stages import Stage, stages_of
+from yolo9k.training.step import Stepper
+from yolo9k.training.task import Candidate, Task
+from yolo9k.training.transfer import transfer, with_norm
 from yolo9k.training.watch import Plan
 
-DEFAULT_EPOCHS = 160  # YOLO9000 section 2
 
-
-@dataclass(frozen=True)
-class Sets:
-    """What a run reads: the pictures to learn from, and a split to look at (or none)."""
-
-    train: TrainingSet
-    val: Annotations | None
+def open_run(config: RunConfig, folder: Path, track: Track = silent) -> "Run":
+    """The run of a config, for whatever it is: data read, network built. Raises the errors of data and configs."""
+    precision = choose_precision(config.train.precision, choose_device(config.train.device))
+    update = {"train": config.train.model_copy(update={"precision": precision})}
+    if isinstance(config, ClassifierConfig):
+        return Run(ClassificationTask(config.model_copy(update=update), track), folder)
+    return Run(DetectionTask(config.model_copy(update=update), track), folder)
 
 
 class Run:
     """Everything that one training run owns, ready for the step `next_step`."""
 
-    def __init__(self, config: Config, folder: Path, track: Track = silent) -> None:
-        self.sets, config = _read_sets(config, track)
-        self.device = choose_device(config.train.device)
-        self.precision = choose_precision(config.train.precision, self.device)
-        section = config.train.model_copy(update={"precision": self.precision})
-        boxed = self.sets.train.boxed
-        self.config = with_anchors(with_aspect(config.model_copy(update={"train": section}), boxed), boxed)
+    def __init__(self, task: Task, folder: Path) -> None:
+        self.task, self.config = task, task.config
+        self.device = choose_device(self.config.train.device)
+        self.precision = choose_precision(self.config.train.precision, self.device)
         self.files = RunFolder(folder)
-        self.labels = self.sets.train.labels
-        self.supervision = self.sets.train.supervision()
-        self._build_network()
-        data = self.config.data
-        sources = [source.read.records for source in self.sets.train.sources]
-        self.pictures = TrainingPictures(sources, data.augment, self.config.train.seed, data.on_error)
-        self.steps_per_epoch = self.sets.train.epoch / self.config.train.batch
-        self.total_steps = _total_steps(self.config, self.steps_per_epoch)
+        self.steps_per_epoch = task.epoch / self.config.train.batch
+        self.stages = stages_of(self.config, self.steps_per_epoch)
+        self.total_steps = self.stages[-1].last
+        self._settle_network()
         self.next_step, self.best, self.best_step = 0, -1.0, 0
-        self.notes = _notes(self.sets)
+        self.notes = list(task.notes)
 
-    def _build_network(self) -> None:
+    def _settle_network(self) -> None:
+        """Put the network on the device, with its loss, its optimiser and its average."""
         train = self.config.train
         torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
-        torch.manual_seed(train.seed)
         memory_format = choose_memory_format(train.channels_last, self.device)
-        network = build_network(self.config.model, self.labels)
-        self.network: Network = network.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
-        loss = build_loss(self.config, self.network, self.labels).to(self.device)
-        step = TrainingStep(self.network, loss, device=self.device, precision=self.precision, images=train.batch)
-        if _compiles(self.config, self.device):
-            step.features = torch.compile(self.network.features)
-        self.stepper = Stepper(step, train, memory_format)
+        self.network: nn.Module = self.task.network.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
+        step = self.task.step(self.device, self.precision)
+        if self._compiles():
+            step.compute = torch.compile(step.compute)
+        self.stepper = Stepper(step, train, memory_format, self.steps_per_epoch)
         self.ema = Ema(self.network, train.ema) if train.ema else None
+
+    def _compiles(self) -> bool:
+        """`auto`: on CUDA at one size; with many sizes each would be compiled anew, and a CPU gains a tenth."""
+        wish = self.config.train.compile
+        if wish == "auto":
+            return self.device.type == "cuda" and len({size for stage in self.stages for size in stage.sizes}) == 1
+        return wish
 
     # --- where it starts
 
@@ -82,17 +79,24 @@ class Run:
 
         Raises `WeightsError` where none fits.
         """
-        taken = transfer(stored, self.network)
+        taken = transfer(with_norm(stored, self.config.model.norm, source), self.network)
         if not taken.taken:
             raise WeightsError(f"{source}: no layer of it fits this model")
-        self.notes.append(f"from {source}: {taken}")
+        self._started_from(f"from {source}: {taken}")
+
+    def start_pretrained(self, track: Track) -> None:
+        """Take the weights that come with the backbone (`model.pretrained`). Raises `WeightsError` without them."""
+        self._started_from(load_pretrained(self.task.network, self.config.model, track))
+
+    def _started_from(self, note: str) -> None:
+        self.notes.append(note)
         if self.ema:
             self.ema = Ema(self.network, self.config.train.ema)
 
     def restore(self, stored: Checkpoint, path: Path) -> None:
         """Take up the state that `save` wrote to `path`. Raises `WeightsError` where it does not fit."""
         assert stored.training is not None
-        if (stored.labels.ids, stored.labels.parents) != (self.labels.ids, self.labels.parents):
+        if (stored.labels.ids, stored.labels.parents) != (self.task.labels.ids, self.task.labels.parents):
             raise WeightsError(f"{path}: its labels are others than those of the data set now: was the tree changed?")
         state = stored.training
         try:
@@ -120,90 +124,65 @@ class Run:
                 "ema_updates": self.ema.updates if self.ema else 0,
             }
         weights = self.weights_to_use().state_dict()
-        stored = Checkpoint(self.config, self.labels, weights, training, supervision=self.supervision)
+        task = self.task
+        stored = Checkpoint(self._config_now(), task.labels, weights, training, supervision=task.supervision)
         checkpoint.save(stored, self.files.checkpoints / name)
 
     # --- what it goes through
 
+    def stage(self, step: int) -> Stage:
+        """The stage that a step belongs to."""
+        return next(stage for stage in self.stages if step < stage.last)
+
+    def _config_now(self) -> RunConfig:
+        return self.task.config_in(self.stage(max(0, self.next_step - 1)))
+
     def sampler(self, first: int, last: int) -> StepSampler:
-        """What steps `first` to `last` (exclusive) read."""
-        train, data = self.config.train, self.config.data
-        stream = self.sets.train.stream(train.seed)
-        return StepSampler(stream, train.batch, train.accumulate, data.training_sizes, data.size_period, first, last)
+        """What steps `first` to `last` (exclusive) of one stage read."""
+        stage, train = self.stage(first), self.config.train
+        stream = self.task.stream(train.seed)
+        return StepSampler(stream, train.batch, stage.train.accumulate, stage.sizes, stage.size_period, first, last)
 
     def batches(self) -> Iterator[tuple[int, list[Batch]]]:
         """The steps that are left, each with the parts of its batch. Raises `DataError` for a bad picture."""
-        sampler = self.sampler(self.next_step, self.total_steps)
         workers = choose_workers(self.config.data.workers)
-        parts = batches(self.pictures, sampler, workers, pin_memory=self.device.type == "cuda")
-        for step in range(self.next_step, self.total_steps):
-            yield step, list(islice(parts, self.config.train.accumulate))
+        for stage in self.stages:
+            steps = range(max(self.next_step, stage.first), stage.last)
+            if not steps:
+                continue
+            sampler = self.sampler(steps.start, steps.stop)
+            parts = batches(self.task.pictures_in(stage), sampler, workers, pin_memory=self.device.type == "cuda")
+            for step in steps:
+                yield step, list(islice(parts, stage.train.accumulate))
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
-        return learning_rate(step + 1, self.total_steps, self.steps_per_epoch, self.config.train)
+        return self.stage(step).rate(step, self.steps_per_epoch)
 
-    def weights_to_use(self) -> Network:
+    def candidate(self) -> Candidate:
+        """What would be scored or saved now."""
+        return Candidate(self.weights_to_use(), self._config_now(), self.device, self.precision)
+
+    def weights_to_use(self) -> nn.Module:
         """The averaged network where the run keeps one, else the network itself."""
         return self.ema.network if self.ema else self.network
 
     def plan(self) -> Plan:
         """What this run is going to do."""
+        summary = self.task.summary()
+        sizes = dict.fromkeys(f"{w}x{h}" for stage in self.stages for w, h in stage.sizes)
         return Plan(
             config=self.config,
             folder=self.files.folder,
             device=str(self.device),
             precision=self.precision,
             parameters=count_parameters(self.network),
-            pictures=len(self.sets.train.boxed),
-            boxes=sum(len(record.boxes) for record in self.sets.train.boxed),
-            labels=self.labels.names,
-            anchors=[(float(w), float(h)) for w, h in self.network.anchors.tolist()],
+            data=summary.data,
+            lines=(*summary.lines, f"sizes: {', '.join(sizes)}"),
+            labels=self.task.labels.names,
             first_step=self.next_step,
             total_steps=self.total_steps,
             steps_per_epoch=self.steps_per_epoch,
             workers=choose_workers(self.config.data.workers),
-            notes=tuple(self.notes),
+            notes=(*self.notes, *self.stepper.freezing.notes()),
         )
-
-
-def _read_sets(config: Config, track: Track) -> tuple[Sets, Config]:
-    """The splits, and the config with the data set's own config written out."""
-    train = read_training(load_dataset_config(config.data.dataset), config.data.on_error, track)
-    scored, split = to_score(train.dataset, config.eval.split, track)
-    has_val = split in split_names(scored)
-    if not has_val and config.train.patience:
-        raise ConfigError(f"train.patience: the data set has no split {split!r} to lose patience over")
-    val = read_annotations(scored, split, config.data.on_error, track) if has_val else None
-    data = config.data.model_copy(update={"dataset": train.dataset})
-    return Sets(train, val), config.model_copy(update={"data": data})
-
-
-def _notes(sets: Sets) -> list[str]:
-    """What a person should know of the data: the sources of a joint set, and what is wrong in the labels."""
-    if len(sets.train.sources) > 1:
-        return [note for source in sets.train.sources for note in _notes_on(source, sets.train)]
-    number = len(sets.train.defects) + (len(sets.val.defects) if sets.val else 0)
-    return [f"warning: {number} defects in the labels, see yolo9k data check"] if number else []
-
-
-def _notes_on(source: Source, train: TrainingSet) -> Iterator[str]:
-    yield f"{source}, {source.share} of {sum(each.share for each in train.sources)} drawn"
-    defects = source.read.defects
-    if defects:
-        first = f"{defects[0].place}: {defects[0].message}"
-        yield f"warning: {source.name}: {len(defects)} defects in the labels, the first is {first}"
-
-
-def _total_steps(config: Config, steps_per_epoch: float) -> int:
-    if config.train.steps is not None:
-        return config.train.steps
-    return max(1, round((config.train.epochs or DEFAULT_EPOCHS) * steps_per_epoch))
-
-
-def _compiles(config: Config, device: torch.device) -> bool:
-    """`auto`: on CUDA at one size; with many sizes each would be compiled anew, and a CPU gains a tenth."""
-    wish = config.train.compile
-    if wish == "auto":
-        return device.type == "cuda" and len(config.data.training_sizes) == 1
-    return wish

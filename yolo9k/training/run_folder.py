@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from yolo9k import __version__
-from yolo9k.config import Config, dump
+from yolo9k.config import RunConfig, dump
 from yolo9k.errors import EnvironmentFault
 from yolo9k.training.events import EventFile
 
@@ -59,7 +59,7 @@ class RunFolder:
         self.plots = folder / "plots"
         self._events: EventFile | None = None
 
-    def begin(self, config: Config, step: int) -> None:
+    def begin(self, config: RunConfig, step: int) -> None:
         """Write the resolved config and what the run runs on; entries after `step` go, for they will come again."""
         self._write("config.yaml", dump(config))
         self._write("environment.json", json.dumps(_environment(), indent=1) + "\n")

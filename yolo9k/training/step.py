@@ -1,49 +1,63 @@
 """One training step: forward, loss, backward, a guarded update."""
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from yolo9k.build import Network
 from yolo9k.config.schema import TrainConfig
-from yolo9k.detection.loss import RegionLoss
 from yolo9k.hardware import Precision, autocast
 from yolo9k.samples import Batch
+from yolo9k.training.freezing import Freezing
 from yolo9k.training.optimizer import FiniteGuard, build_optimizer, clip_gradients, set_learning_rate
 
 
-class TrainingStep(nn.Module):
-    """Network and loss as one module: a batch to its losses, each divided by `images`, those of the whole update."""
+class TrainingStep(nn.Module, ABC):
+    """Network and loss as one module: a batch to its losses, each divided by `images`, those of the whole update.
 
-    def __init__(
-        self,
-        network: Network,
-        loss: RegionLoss,
-        *,
-        device: torch.device,
-        precision: Precision,
-        images: int,
-    ) -> None:
+    `compute`: what the network makes of pictures under autocast; may be replaced by its compiled form.
+    """
+
+    compute: Callable[[Tensor], Tensor]
+
+    def __init__(self, network: nn.Module, *, device: torch.device, precision: Precision, images: int) -> None:
         super().__init__()
-        self.network, self.loss, self.images = network, loss, images
+        self.network, self.images = network, images
         self.device, self.precision = device, precision
-        self.features: Callable[[Tensor], Tensor] = network.features
 
     def forward(self, batch: Batch, pictures: Tensor, seen: int) -> dict[str, Tensor]:
-        """The losses of a batch on the device, `pictures` its normalised images; `seen` as in `RegionLoss`."""
-        with autocast(self.device, self.precision):
-            features = self.features(pictures)
-        losses = self.loss(self.network.head, features.float(), batch, seen)
+        """The losses of a batch on the device, `pictures` its normalised images.
+
+        `seen` counts the images of the run, this update's included.
+        """
+        losses = self.losses(batch, pictures, seen)
         return {name: value / self.images for name, value in losses.items()}
+
+    @abstractmethod
+    def losses(self, batch: Batch, pictures: Tensor, seen: int) -> dict[str, Tensor]:
+        """Sums over the batch, by part."""
+
+    def computed(self, pictures: Tensor) -> Tensor:
+        """`compute` in this run's precision, as float32."""
+        with autocast(self.device, self.precision):
+            return self.compute(pictures).float()
 
 
 class Stepper:
-    """Owns the optimiser and runs whole updates."""
+    """Owns the optimiser and runs whole updates. `steps_per_epoch` is what `config.unfreeze_at` counts in."""
 
-    def __init__(self, step: TrainingStep, config: TrainConfig, memory_format: torch.memory_format) -> None:
+    def __init__(
+        self,
+        step: TrainingStep,
+        config: TrainConfig,
+        memory_format: torch.memory_format,
+        steps_per_epoch: float = math.inf,
+    ) -> None:
         self.step, self.config, self.memory_format = step, config, memory_format
+        self.freezing = Freezing(step.network, config, steps_per_epoch)
         self.optimizer = build_optimizer(step.network, config)
         self.guard = FiniteGuard(step.network, self.optimizer, step.device)
         self.scaler = torch.amp.GradScaler(step.device.type, enabled=step.precision == "fp16")
@@ -54,6 +68,7 @@ class Stepper:
         Nothing here waits for the device.
         """
         set_learning_rate(self.optimizer, rate)
+        self.freezing.apply(number)
         self.guard.begin()
         seen = number * self.config.batch
         total: dict[str, Tensor] = {}
@@ -61,6 +76,7 @@ class Stepper:
             seen += len(part)
             for name, value in self._backward(part, seen).items():
                 total[name] = total[name] + value if name in total else value
+        self.freezing.finish(number)
         if self.scaler.is_enabled():
             self.scaler.unscale_(self.optimizer)
         norm = clip_gradients(self.step.network.parameters(), self.config.clip_grad)

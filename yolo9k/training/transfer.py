@@ -2,15 +2,21 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from yolo9k.checkpoint import Checkpoint
+from yolo9k.config.schema import NormConfig
+from yolo9k.models.layers import layer_names
+from yolo9k.models.norms import convert_norm
+from yolo9k.pretrained import build_stored
 
 Layers = dict[str, dict[str, Tensor]]  # the name of a layer (a convolution with its norm) to its tensors
 NUMBERED = re.compile(r"layers\.\d+")  # what a layer of a cfg is called
+OTHER_TENSORS = ("group", "none")  # kinds of norm with other tensors than batch norm
 SPAN = 3  # so many neighbours and more are written as first to last
 
 
@@ -39,8 +45,8 @@ class Transfer:
         return tuple(name for name in self.theirs if name not in used)
 
     def __str__(self) -> str:
-        taken, new = (_listed(names, self.own) for names in (self.taken, self.new))
-        left_out = _listed(self.left_out, self.theirs)
+        taken, new = (listed(names, self.own) for names in (self.taken, self.new))
+        left_out = listed(self.left_out, self.theirs)
         return f"{len(self.pairs)} of {len(self.own)} layers: {taken}; new: {new}; left out: {left_out}"
 
 
@@ -65,6 +71,17 @@ def transfer(stored: Checkpoint, network: nn.Module) -> Transfer:
     return Transfer(pairs, tuple(own), tuple(theirs))
 
 
+def with_norm(stored: Checkpoint, norm: NormConfig, source: str | Path) -> Checkpoint:
+    """The checkpoint with its batch norms made into what another model has, where that has other tensors.
+
+    Group norm keeps the factors, a bias takes in the norm (`convert_norm`). Raises the errors of that, and
+    `WeightsError` where the weights do not fit the model that `source` describes.
+    """
+    if norm.kind not in OTHER_TENSORS or stored.config.model.norm.kind in OTHER_TENSORS:
+        return stored
+    return replace(stored, weights=convert_norm(build_stored(stored, source), norm).state_dict())
+
+
 def _in_order(theirs: Layers, own: Layers) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for name, source in zip(own, theirs, strict=False):
@@ -75,12 +92,10 @@ def _in_order(theirs: Layers, own: Layers) -> dict[str, str]:
 
 
 def _layers(state: Mapping[str, Tensor]) -> Layers:
-    """The tensors of a state, by layer: `neck.join.conv.weight` and `neck.join.norm.bias` belong to `neck.join`."""
+    """The tensors of a state, by layer and by the end of their names: `neck.join` has `conv.weight`, `norm.bias`, …"""
     layers: Layers = {}
-    for name, value in state.items():
-        layer, _, part = name.rpartition(".")
-        owner, _, kind = layer.rpartition(".")
-        layers.setdefault(owner, {})[f"{kind}.{part}"] = value
+    for name, layer in layer_names(state).items():
+        layers.setdefault(layer, {})[".".join(name.split(".")[-2:])] = state[name]
     return layers
 
 
@@ -88,7 +103,7 @@ def _fits(theirs: dict[str, Tensor], own: dict[str, Tensor]) -> bool:
     return theirs.keys() == own.keys() and all(theirs[part].shape == own[part].shape for part in own)
 
 
-def _listed(names: Sequence[str], order: Sequence[str]) -> str:
+def listed(names: Sequence[str], order: Sequence[str]) -> str:
     """Some names of an ordered list, neighbours as `first to last`."""
     chosen = set(names)
     runs: list[list[str]] = [[]]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from yolo9k.config import Config
+from yolo9k.config import RunConfig
+from yolo9k.config.section import SizeWH
 from yolo9k.datasets.pictures import at_size, make_batch
 from yolo9k.hardware import explain_out_of_memory, peak_memory
 from yolo9k.models.layers import count_operations, count_parameters
@@ -16,6 +17,7 @@ from yolo9k.progress import Track, silent
 from yolo9k.samples import Batch
 from yolo9k.training.loop import prepare
 from yolo9k.training.run import Run
+from yolo9k.training.stages import Stage
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Trial:
 
 
 def try_out(
-    config: Config,
+    config: RunConfig,
     *,
     weights: str | Path | None = None,
     files: DarknetFiles | None = None,
@@ -49,15 +51,14 @@ def try_out(
     Takes what `train` takes and raises what it raises. The estimate takes the mean of the sizes, by their area.
     """
     run = prepare(config, Path("dry-run"), weights=weights, files=files, track=track)
-    size = max(run.config.data.training_sizes, key=_area)
+    stage, size = _largest(run.stages)
     requests = at_size(run.sampler(0, 1).step(0), size)
-    part = run.config.train.batch // run.config.train.accumulate
-    batches = [make_batch(run.pictures, requests[i : i + part]) for i in range(0, len(requests), part)]
+    part = run.config.train.batch // stage.train.accumulate
+    batches = [make_batch(run.task.pictures_in(stage), requests[i : i + part]) for i in range(0, len(requests), part)]
     with explain_out_of_memory(run.device, "raise train.accumulate, or lower train.batch or data.sizes"):
         _step_seconds(run, batches)  # the first one reserves memory and chooses kernels
         seconds = _step_seconds(run, batches)
-    sizes = run.config.data.training_sizes
-    mean_share = sum(map(_area, sizes)) / len(sizes) / _area(size)
+    work = sum((stage.last - stage.first) * _mean_area(stage) for stage in run.stages) / _area(size)
     memory, note = peak_memory(run.device)
     return Trial(
         parameters=count_parameters(run.network),
@@ -71,8 +72,8 @@ def try_out(
         memory_note=note,
         total_steps=run.total_steps,
         epochs=run.total_steps / run.steps_per_epoch,
-        estimated_seconds=run.total_steps * seconds * mean_share,
-        notes=tuple(run.notes),
+        estimated_seconds=work * seconds,
+        notes=tuple(run.plan().notes),
     )
 
 
@@ -83,6 +84,15 @@ def _step_seconds(run: Run, parts: Sequence[Batch]) -> float:
     if run.device.type == "cuda":
         torch.cuda.synchronize(run.device)
     return time.monotonic() - start
+
+
+def _largest(stages: Sequence[Stage]) -> tuple[Stage, SizeWH]:
+    """The largest size of a run, with its stage."""
+    return max(((stage, size) for stage in stages for size in stage.sizes), key=lambda pair: _area(pair[1]))
+
+
+def _mean_area(stage: Stage) -> float:
+    return sum(map(_area, stage.sizes)) / len(stage.sizes)
 
 
 def _area(size_wh: tuple[int, int]) -> int:

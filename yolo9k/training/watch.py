@@ -6,23 +6,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from yolo9k.config import Config
-    from yolo9k.evaluation import Evaluation
+    from yolo9k.config import RunConfig
+    from yolo9k.training.task import Scores
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is going to do, once everything is built."""
+    """What a run is going to do, once everything is built; `data` and `lines` say in words what is learnt from what."""
 
-    config: "Config"
+    config: "RunConfig"
     folder: Path
     device: str
     precision: str
     parameters: int
-    pictures: int
-    boxes: int
+    data: str
+    lines: Sequence[str]
     labels: Sequence[str]
-    anchors: Sequence[tuple[float, float]]
     first_step: int
     total_steps: int
     steps_per_epoch: float
@@ -42,7 +41,7 @@ class Watcher:
     def logged(self, entry: Mapping[str, float]) -> None:
         """Losses and rates over the last few steps."""
 
-    def evaluated(self, scores: "Evaluation", *, best: bool) -> None:
+    def evaluated(self, scores: "Scores", *, best: bool) -> None:
         """The validation split was scored."""
 
     def noted(self, text: str) -> None:

@@ -1,0 +1,164 @@
+"""Training a classifier: the same loop, other pictures, another loss, and stages."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from yolo9k import checkpoint
+from yolo9k.config import DatasetConfig, load_classifier_config
+from yolo9k.config.datasets import TreeLabels
+from yolo9k.errors import ConfigError, WeightsError
+from yolo9k.pretrained import build_detector, build_whole_classifier, open_weights
+from yolo9k.training import resume, train
+from yolo9k.training.run import open_run
+from yolo9k.training.stages import stages_of
+
+COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
+SETTINGS = (
+    "model.name=tiny", "model.width=0.1", "data.size=32", "data.workers=0", "data.augment.recipe=none",
+    "train.batch=6", "train.steps=4", "train.burn_in=0", "train.log_every=1", "train.eval_every=1",
+    "train.device=cpu", "train.precision=float32", "train.optimizer=adamw", "train.lr=0.01",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def kinds(tmp_path_factory):
+    """Six pictures of each of three colours to learn from, three to look at, and a tree over the colours."""
+    root = tmp_path_factory.mktemp("kinds")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 3)):
+        for name, colour in COLOURS.items():
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                image = np.clip(rng.normal(colour, 30, (40, 48, 3)), 0, 255).astype(np.uint8)
+                cv2.imwrite(str(root / split / name / f"{number}.png"), image[..., ::-1])
+    (root / "tree.txt").write_text("colour\n  warm\n    red\n  cold\n    green\n    blue\n")
+    return root
+
+
+@pytest.fixture
+def tiny_classifier(kinds):
+    """The config of a small classifier, with overrides; `tree`: over the tree of colours."""
+
+    def make(*overrides, tree=False):
+        config = load_classifier_config(None, [*SETTINGS, *overrides])
+        labels = TreeLabels(tree=str(kinds / "tree.txt")) if tree else ()
+        splits = {"train": ("train",), "val": ("val",)}
+        dataset = DatasetConfig(kind="folder", root=str(kinds), splits=splits, labels=labels, name="kinds")
+        return config.model_copy(update={"data": config.data.model_copy(update={"dataset": dataset})})
+
+    return make
+
+
+@pytest.mark.parametrize("tree", [False, True])
+def test_a_classifier_learns_what_it_is_shown(tiny_classifier, run_folder, tree):
+    train(tiny_classifier("train.steps=60", "train.eval_every=20", "train.ema=0.5", tree=tree), run_folder)
+    header, *rows = (run_folder / "results.csv").read_text().splitlines()
+    assert header == "step,epoch,top1,top5"
+    assert float(rows[-1].split(",")[2]) >= 8 / 9
+    stored = open_weights(run_folder)
+    assert stored.config.task == "classify"
+    assert len(stored.labels) == (6 if tree else 3)
+    assert stored.supervision.images == tuple(sorted(stored.labels.find(name) for name in COLOURS))
+    network, _ = build_whole_classifier(stored, run_folder)
+    assert network(torch.rand(2, 3, 32, 32)).shape == (2, len(stored.labels))
+    assert (run_folder / "plots" / "curves.png").exists()
+
+
+def test_stages_have_their_own_sizes_lengths_and_rates(tiny_classifier, run_folder):
+    config = tiny_classifier(
+        "train.steps=null", "train.schedule.policy=poly", "train.schedule.power=1",
+        "stages=[{size: 32, epochs: 2, lr: 0.1}, {size: 64, steps: 4, lr: 0.01, burn_in: 2, accumulate: 2}]",
+    )  # fmt: skip
+    run = open_run(config, run_folder)
+    assert [(stage.first, stage.last, stage.sizes) for stage in run.stages] == [
+        (0, 6, ((32, 32),)), (6, 10, ((64, 64),)),
+    ]  # fmt: skip
+    assert [run.rate(step) for step in (0, 2, 5)] == pytest.approx([0.1 * 5 / 6, 0.1 * 3 / 6, 0])
+    assert [run.rate(step) for step in (6, 7, 9)] == pytest.approx([0.01 * 0.5**4, 0.01 * 0.5, 0])
+    sizes = [(len(parts), {part.size_wh for part in parts}) for _, parts in run.batches()]
+    assert sizes == [(1, {(32, 32)})] * 6 + [(2, {(64, 64)})] * 4
+
+
+def test_a_config_without_stages_is_one(tiny_classifier):
+    (stage,) = stages_of(tiny_classifier("train.steps=null", "train.epochs=5"), 3.0)
+    assert (stage.first, stage.last, stage.sizes) == (0, 15, ((32, 32),))
+
+
+def test_what_a_stage_ends_with_is_kept_and_says_its_size(tiny_classifier, run_folder):
+    train(tiny_classifier("stages=[{steps: 2}, {size: 64, steps: 1}]", "train.eval_every=0"), run_folder)
+    first, last = (checkpoint.load(run_folder / "checkpoints" / name) for name in ("stage1.pt", "last.pt"))
+    assert first.config.data.size == (32, 32)
+    assert last.config.data.size == (64, 64)
+    assert [stage.size for stage in last.config.stages] == [(32, 32), (64, 64)]
+    assert len((run_folder / "results.csv").read_text().splitlines()) == 3  # at the end of each stage
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_a_run_that_was_stopped_in_any_stage_goes_on_exactly(tiny_classifier, tmp_path, stop):
+    changes = ("stages=[{steps: 2}, {size: 64, steps: 3}]", "data.augment.mixup=0.4", "train.deterministic=true")
+    whole = train(tiny_classifier(*changes), tmp_path / "whole")
+    short = f"stages=[{{steps: {min(stop, 2)}}}" + (f", {{size: 64, steps: {stop - 2}}}]" if stop > 2 else "]")
+    part = train(tiny_classifier(*changes, short, "train.schedule.policy=constant"), tmp_path / "part")
+    resume(part, overrides=[changes[0]])
+    constant = train(tiny_classifier(*changes, "train.schedule.policy=constant"), tmp_path / "constant")
+    ends = [checkpoint.load(folder / "checkpoints" / "last.pt").weights for folder in (part, constant, whole)]
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+    assert not torch.equal(ends[2]["last.weight"], ends[1]["last.weight"])
+
+
+def test_mixup_is_a_mean_of_two_losses_and_a_function_of_the_step(tiny_classifier, run_folder):
+    run = open_run(tiny_classifier("data.augment.mixup=0.4"), run_folder)
+    step = run.stepper.step.eval()
+    (_, (batch,)), *_ = run.batches()
+    pictures = batch.normalised()
+    mixed = step.losses(batch, pictures, 6)["classification"]
+    assert torch.equal(mixed, step.losses(batch, pictures, 6)["classification"])
+    assert not torch.equal(mixed, step.losses(batch, pictures, 12)["classification"])
+    same = torch.zeros_like(batch.image_label)
+    alike = type(batch)(**{**vars(batch), "image_label": same})
+    one = pictures[:1].expand_as(pictures)  # a mixture of one picture with itself is that picture
+    plain = open_run(tiny_classifier(), run_folder).stepper.step.eval()
+    assert torch.allclose(
+        step.losses(alike, one, 6)["classification"], plain.losses(alike, one, 6)["classification"], rtol=1e-5
+    )
+
+
+def test_smoothing_raises_the_loss_of_what_is_sure(tiny_classifier, run_folder):
+    losses = []
+    for smoothing in (0.0, 0.2):
+        run = open_run(tiny_classifier(f"loss.label_smoothing={smoothing}"), run_folder)
+        step = run.stepper.step.eval()
+        (_, (batch,)), *_ = run.batches()
+        sure = torch.nn.functional.one_hot(batch.image_label, 3).float() * 20
+        losses.append(step._loss(sure, batch.image_label).mean())
+    assert losses[0] < 1e-3
+    assert losses[1] == pytest.approx(20 * 0.2 * 2 / 3, rel=1e-3)
+
+
+def test_a_detector_starts_from_a_classifier(tiny_classifier, tiny, tmp_path):
+    run = train(tiny_classifier("train.eval_every=0"), tmp_path / "classifier")
+    stored = open_weights(run)
+    detector = open_run(tiny("model.width=0.1"), tmp_path / "detector")
+    detector.start_from(stored, run)
+    state = detector.network.state_dict()
+    for name, value in stored.weights.items():
+        if name.startswith("backbone."):
+            assert torch.equal(state[name], value)
+    assert "left out: last" in detector.notes[-1]
+    with pytest.raises(WeightsError, match="a classifier, no detector"):
+        build_detector(stored, run)
+
+
+def test_patience_needs_something_to_look_at(tiny_classifier, run_folder):
+    with pytest.raises(ConfigError, match="patience: the data set has no split 'test'"):
+        open_run(tiny_classifier("eval.split=test", "train.patience=2"), run_folder)
+
+
+def test_boxes_are_no_labels_of_pictures(tiny_classifier, tiny, run_folder):
+    config = tiny_classifier()
+    boxed = tiny().data.dataset
+    wrong = config.model_copy(update={"data": config.data.model_copy(update={"dataset": boxed})})
+    with pytest.raises(ConfigError, match="is of kind yolo; image labels come from"):
+        open_run(wrong, run_folder)

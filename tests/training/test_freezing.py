@@ -1,0 +1,260 @@
+"""Parts of a network that do not learn, or later, or slower."""
+
+import pytest
+import torch
+from torch import nn
+
+from yolo9k import darknet
+from yolo9k.config.schema import NormConfig, TrainConfig
+from yolo9k.errors import ConfigError
+from yolo9k.models.norms import norm_layer
+from yolo9k.models.yolov2 import yolov2
+from yolo9k.samples import Batch
+from yolo9k.training.ema import Ema
+from yolo9k.training.freezing import Freezing, find_layers
+from yolo9k.training.step import Stepper, TrainingStep
+
+ANCHORS = torch.tensor([[1.0, 2.0]])
+CPU = torch.device("cpu")
+CONV = "[conv]\nbatch_normalize=1\nfilters=8\nsize=3\npad=1\nactivation=leaky\n"
+
+
+class SquareStep(TrainingStep):
+    """The loss is the sum of the squares of all outputs."""
+
+    def losses(self, batch, pictures, seen):
+        return {"square": self.network(pictures).square().mean((1, 2, 3)).sum()}
+
+
+def network(kind="batch"):
+    torch.manual_seed(0)
+    return yolov2(ANCHORS, 2, width=0.05, norm=norm_layer(NormConfig(kind=kind, momentum=0.5)))
+
+
+def stepper(net, steps_per_epoch=1.5, **changes):
+    config = TrainConfig(**{"batch": 2, "weight_decay": 0.5, "momentum": 0.5, **changes})
+    step = SquareStep(net, device=CPU, precision="float32", images=2)
+    return Stepper(step, config, torch.contiguous_format, steps_per_epoch)
+
+
+def batch(seed=0):
+    images = torch.randint(0, 256, (2, 3, 32, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    none = torch.zeros(0, dtype=torch.int64)
+    return Batch(images, none, torch.zeros(0, 4), none, none.bool(), none, none)
+
+
+def state(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def changed(before, module):
+    return {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
+
+
+# --- names
+
+
+def layers_of(**changes):
+    return Freezing(network(), TrainConfig(**changes)).frozen
+
+
+def test_names_of_parts_numbers_and_patterns():
+    everything = Freezing(network(), TrainConfig()).layers
+    assert layers_of() == layers_of(freeze=0) == layers_of(freeze="") == ()
+    assert layers_of(freeze="backbone") == layers_of(freeze=18) == everything[:18]
+    assert layers_of(freeze=("backbone.fine", "backbone.coarse.*")) == everything[:18]
+    assert layers_of(freeze=3) == ("backbone.fine.0.0", "backbone.fine.1.1", "backbone.fine.2.1")
+    assert layers_of(freeze="neck.deepen.?") == ("neck.deepen.0", "neck.deepen.1")
+    assert layers_of(freeze=("head", "neck.join")) == ("neck.join", "head")  # their order is the network's
+
+
+@pytest.mark.parametrize(
+    ("freeze", "message"),
+    [
+        ("bakbone", "train.freeze: no layer is called 'bakbone'; near are backbone"),
+        (("backbone", "neck.jion"), "train.freeze: no layer is called 'neck.jion'; near are neck.join"),
+        ("zzz.*", "train.freeze: no layer is called 'zzz.*'; near are backbone, neck, head"),
+        (23, "train.freeze: must be from 1 to 22 layers, not 23"),
+        (-1, "train.freeze: must be from 1 to 22 layers, not -1"),
+        (("backbone", "neck", "head"), "train.freeze: backbone, neck, head is all of the network"),
+    ],
+)
+def test_names_that_cannot_be(freeze, message):
+    with pytest.raises(ConfigError) as refused:
+        layers_of(freeze=freeze)
+    assert str(refused.value).startswith(message)
+
+
+def test_brackets_are_patterns_too():
+    assert find_layers(["a.1", "a.2", "a.3"], "a.[12]", "key") == ["a.1", "a.2"]
+
+
+# --- still
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_what_stands_still_changes_in_no_bit(optimizer):
+    net = network()
+    made = stepper(net, freeze="backbone", optimizer=optimizer)
+    before = state(net)
+    for number in range(3):
+        made(number, [batch(number)], 0.01)
+    names = changed(before, net)
+    assert not any(name.startswith("backbone.") for name in names)
+    assert {"neck.join.conv.weight", "neck.join.norm.running_mean", "head.conv.bias"} <= names
+
+
+def test_what_stands_still_costs_no_way_back():
+    net = network()
+    stepper(net, freeze="backbone").freezing.apply(0)
+    fine, coarse = net.backbone(torch.rand(2, 3, 32, 64))
+    assert fine.grad_fn is None
+    assert coarse.grad_fn is None
+    assert net(torch.rand(2, 3, 32, 64)).grad_fn is not None
+
+
+def test_a_frozen_part_in_the_middle_lets_gradients_through():
+    net = network()
+    made = stepper(net, freeze="neck")
+    before = state(net)
+    made(0, [batch()], 0.01)
+    names = changed(before, net)
+    assert not any(name.startswith("neck.") for name in names)
+    assert "backbone.fine.0.0.conv.weight" in names
+
+
+def test_evaluation_in_between_changes_nothing():
+    disturbed, left = network(), network()
+    for net in (disturbed, left):
+        made = stepper(net, freeze=5)
+        for number in range(2):
+            made(number, [batch(number)], 0.01)
+            if net is disturbed:
+                net.eval()
+    assert changed(state(left), disturbed) == set()
+
+
+def test_the_average_of_what_stands_still_is_that():
+    net = network()
+    made = stepper(net, freeze="backbone")
+    before = state(net)
+    ema = Ema(net, 0.9)
+    for number in range(3):
+        made(number, [batch(number)], 0.01)
+        ema.update(net)
+    assert not any(name.startswith("backbone.") for name in changed(before, ema.network))
+
+
+# --- stopbackward
+
+
+def test_behind_stopbackward_weights_decay_and_statistics_move():
+    net = network()
+    made = stepper(net, freeze="backbone", freeze_as="stopbackward")
+    before = state(net)
+    for number in range(2):
+        made(number, [batch(number)], 0.25)
+    after = net.state_dict()
+    for name in before:
+        if not name.startswith("backbone."):
+            continue
+        if name.endswith("conv.weight"):
+            # v = .5 w, w = w - .25 v = .875 w; v = .5 (.5 w) + .5 (.875 w) = .6875 w, w = .875 w - .25 v = .703125 w
+            torch.testing.assert_close(after[name], 0.703125 * before[name])
+        elif name.endswith(("norm.weight", "norm.bias")):
+            assert torch.equal(after[name], before[name]), name
+        else:
+            assert not torch.equal(after[name], before[name]), name
+
+
+def test_no_way_back_through_stopbackward():
+    net = network()
+    stepper(net, freeze="backbone", freeze_as="stopbackward").freezing.apply(0)
+    assert all(feature.grad_fn is None for feature in net.backbone(torch.rand(2, 3, 32, 64)))
+
+
+def test_stopbackward_of_a_cfg_decays_as_darknet_has_it():
+    """Darknet's update runs for the layers below, too: their weights decay and their statistics move."""
+    text = f"[net]\nwidth=32\nheight=32\nchannels=3\n{CONV}{CONV}stopbackward=1\n{CONV}"
+    torch.manual_seed(0)
+    net = darknet.load(darknet.parse_cfg(text)).initialise()
+    before = state(net)
+    stepper(net)(0, [batch()], 0.25)
+    after = net.state_dict()
+    for layer in ("layers.0", "layers.1"):
+        torch.testing.assert_close(after[f"{layer}.conv.weight"], 0.875 * before[f"{layer}.conv.weight"])
+        assert torch.equal(after[f"{layer}.norm.weight"], before[f"{layer}.norm.weight"])
+        assert not torch.equal(after[f"{layer}.norm.running_mean"], before[f"{layer}.norm.running_mean"])
+    assert not torch.allclose(after["layers.2.conv.weight"], 0.875 * before["layers.2.conv.weight"])
+
+
+# --- unfreezing
+
+
+def test_from_its_epoch_on_all_learns():
+    net = network()
+    made = stepper(net, freeze="backbone", unfreeze_at=1.5)  # 1.5 epochs of 1.5 steps: steps 0, 1, 2 are before
+    before = state(net)
+    for number in range(3):
+        made(number, [batch(number)], 0.01)
+    assert not any(name.startswith("backbone.") for name in changed(before, net))
+    made(3, [batch(3)], 0.01)
+    after = changed(before, net)
+    assert all(name in after for name in before if name.startswith("backbone."))
+
+
+@pytest.mark.parametrize("how", ["still", "stopbackward"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_going_on_across_unfreezing_is_exact(how, optimizer):
+    changes = {"freeze": "backbone", "unfreeze_at": 2, "freeze_as": how, "optimizer": optimizer}
+    whole = stepper(network(), **changes)
+    for number in range(6):
+        whole(number, [batch(number)], 0.01)
+    for stop in (2, 3, 4):  # before, at and after the step that unfreezes
+        first = stepper(network(), **changes)
+        for number in range(stop):
+            first(number, [batch(number)], 0.01)
+        second = stepper(network(), **changes)
+        second.step.network.load_state_dict(first.step.network.state_dict())
+        second.restore(first.optimizer.state_dict(), first.scaler.state_dict())
+        for number in range(stop, 6):
+            second(number, [batch(number)], 0.01)
+        assert changed(state(whole.step.network), second.step.network) == set(), stop
+
+
+def test_frozen_batch_norm_stays_frozen_when_its_layer_is_not():
+    net = network("frozen")
+    made = stepper(net, freeze="backbone", unfreeze_at=1, steps_per_epoch=1)
+    before = state(net)
+    for number in range(2):
+        made(number, [batch(number)], 0.01)
+    names = changed(before, net)
+    assert "backbone.fine.0.0.conv.weight" in names
+    assert not any(".norm." in name for name in names)
+
+
+# --- what is told
+
+
+def test_what_is_frozen_is_told():
+    net = network()
+    (note,) = Freezing(net, TrainConfig(freeze="backbone", unfreeze_at=2), 1.25).notes()
+    backbone, total = (sum(p.numel() for p in part.parameters()) for part in (net.backbone, net))
+    assert note == (
+        f"frozen until step 3: 18 of 23 layers, {backbone:,} of {total:,} parameters, "
+        f"backbone.fine.0.0 to backbone.coarse.5"
+    )
+    (note,) = Freezing(net, TrainConfig(freeze="head", freeze_as="stopbackward")).notes()
+    assert note.endswith("head, but decay, and their statistics move (stopbackward)")
+    assert note.startswith("frozen: 1 of 23 layers")
+    assert list(Freezing(net, TrainConfig()).notes()) == []
+
+
+def test_frozen_norms_without_weights_are_told():
+    net = network("frozen")
+    (note,) = Freezing(net, TrainConfig()).notes()
+    assert note.startswith("warning: 22 frozen norms got no statistics from any weights and change nothing")
+    for norm in net.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_mean.fill_(0.5)
+    assert list(Freezing(net, TrainConfig()).notes()) == []

@@ -1,0 +1,115 @@
+"""`yolo9k classify train`: the short forms of a classifier's config keys."""
+
+from typing import Annotated, Any
+
+import typer
+
+from yolo9k.cli import training
+from yolo9k.cli.files import CfgOption, StrictOption, TreeOption
+from yolo9k.cli.training import (
+    RUNS,
+    BatchOption,
+    DeviceOption,
+    DryRunOption,
+    EpochsOption,
+    LrOption,
+    NameOption,
+    OverridesOption,
+    PatienceOption,
+    PrecisionOption,
+    ResumeOption,
+    RunsOption,
+    SeedOption,
+    StepsOption,
+    WeightsOption,
+    WorkersOption,
+)  # fmt: skip
+
+
+def train(
+    config: Annotated[
+        str,
+        typer.Option(
+            help="A classifier's config file, a name of `yolo9k config list`, or a Darknet cfg (NAME.cfg); "
+            "the defaults if left out."
+        ),
+    ] = "",
+    dataset: Annotated[
+        str,
+        typer.Option(
+            help="A name of `yolo9k data list`, a data set config (kind folder or shards), or a folder of class "
+            "folders or tar shards. Short for data.dataset."
+        ),
+    ] = "",
+    labels: Annotated[
+        str,
+        typer.Option(
+            help="A label tree (a .tree file or a taxonomy) whose nodes the classes are; flat labels if left out. "
+            "Short for labels.tree of the data set."
+        ),
+    ] = "",
+    resume: ResumeOption = None,
+    weights: WeightsOption = "",
+    cfg: CfgOption = None,
+    tree: TreeOption = None,
+    strict: StrictOption = False,
+    name: NameOption = "",
+    runs: RunsOption = RUNS,
+    epochs: EpochsOption = None,
+    steps: StepsOption = None,
+    batch: BatchOption = None,
+    size: Annotated[
+        str, typer.Option(help="One size for all, N or WIDTHxHEIGHT, and one stage. Short for data.size, stages.")
+    ] = "",
+    lr: LrOption = None,
+    device: DeviceOption = "",
+    precision: PrecisionOption = "",
+    seed: SeedOption = None,
+    workers: WorkersOption = None,
+    patience: PatienceOption = None,
+    overrides: OverridesOption = None,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Train a classifier of whole pictures, in the stages of its config.
+
+    Writes the folder runs/NAME: the whole config, metrics, plots, checkpoints/best.pt, last.pt, and stage1.pt, the
+    weights at the end of the first of several stages. A detector starts from it with yolo9k train --weights runs/NAME.
+    --epochs, --steps, --lr and --size are those of every stage that does not say its own.
+
+    Example: yolo9k classify train --config darknet19-imagenet --dataset imagenet
+    Example: yolo9k classify train --dataset my-folders/ --size 128 --epochs 40 --name kinds
+    Example: yolo9k classify train --dataset my-folders/ --labels kinds.txt
+    Example: yolo9k classify train --config darknet19.cfg --dataset imagenet --batch 128
+    Example: yolo9k classify train --resume runs/kinds
+    """
+    short = {
+        "train.epochs": epochs, "train.steps": steps, "train.batch": batch, "train.lr": lr,
+        "train.device": device or None, "train.precision": precision or None, "train.seed": seed,
+        "data.workers": workers, "train.patience": patience,
+    }  # fmt: skip
+    changes = training.changes(short, {"data.size": size, "stages": []} if size else {}, size, overrides or [])
+    if resume is not None:
+        given = bool(config or dataset or labels or weights or cfg or tree or strict or name or runs != RUNS or dry_run)
+        training.go_on(resume, changes, given)
+        return
+    from yolo9k.config import ClassifierConfig
+    from yolo9k.datasets.make import open_images
+    from yolo9k.pretrained import DarknetFiles
+
+    training.check_place(name, runs)
+    loaded = training.with_dataset(training.load(ClassifierConfig, config, changes, strict), dataset, open_images)
+    if labels:
+        loaded = _with_labels(loaded, labels)
+    files = DarknetFiles(cfg, tree=tree, strict=strict)
+    place = runs, name or training.run_name(config, loaded)
+    training.start(loaded, place, weights=weights or None, files=files, dry_run=dry_run)
+
+
+def _with_labels(config: Any, tree: str) -> Any:
+    """The config whose data set has the nodes of a tree as labels; what else it says of its labels stays."""
+    from yolo9k.config.datasets import TreeLabels
+
+    own = config.data.dataset.labels
+    labels = own.model_copy(update={"tree": tree}) if isinstance(own, TreeLabels) else TreeLabels(tree=tree)
+    dataset = config.data.dataset.model_copy(update={"labels": labels})
+    return config.model_copy(update={"data": config.data.model_copy(update={"dataset": dataset})})
