@@ -56,7 +56,7 @@ def test_says_when_there_is_no_python(tmp_path):
     assert "No Python 3.10 or newer was found" in found.stderr
 
 
-@pytest.mark.parametrize("name", ["scripts/demo", "scripts/test", ".ci/run"])
+@pytest.mark.parametrize("name", ["scripts/demo", "scripts/test", "scripts/ablation", ".ci/run"])
 def test_scripts_can_be_run(name):
     assert os.access(REPOSITORY / name, os.X_OK)
     subprocess.run(["bash", "-n", REPOSITORY / name], check=True)

@@ -26,7 +26,7 @@ def test_sparse_and_dense_learn_the_same(random_tree):
 
     from yolo9k.bench.labels import DenseStep, _noise
     from yolo9k.build import build_loss, build_network
-    from yolo9k.training.step import TrainingStep
+    from yolo9k.training.detection import DetectionStep
 
     tree, config = random_tree(2), load_config(None, SETTINGS)
     torch.manual_seed(0)
@@ -36,7 +36,7 @@ def test_sparse_and_dense_learn_the_same(random_tree):
     options = {"device": torch.device("cpu"), "precision": "float32", "images": 6}
     sparse, dense = (
         kind(network, build_loss(config, network, tree), **options)(batch, batch.normalised(), 10**9)
-        for kind in (TrainingStep, DenseStep)
+        for kind in (DetectionStep, DenseStep)
     )
     assert sparse.keys() == dense.keys()
     for name in sparse:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from yolo9k.build import Network, build_loss, build_network, build_scores
+from yolo9k.build import Network, build_codec, build_loss, build_network, build_scores
 from yolo9k.config import Config
 from yolo9k.detection.labelling import Descent, EveryLabel, Labelling
 from yolo9k.detection.loss import Head
@@ -24,7 +24,8 @@ from yolo9k.models.head import RawMap
 from yolo9k.models.layers import count_parameters
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Batch
-from yolo9k.training.step import Stepper, TrainingStep
+from yolo9k.training.detection import DetectionStep
+from yolo9k.training.step import Stepper
 from yolo9k.wordtree import WordTree
 
 FLAT = 20
@@ -66,15 +67,12 @@ class Comparison:
     ratios: dict[Way, dict[str, float]]
 
 
-class DenseStep(TrainingStep):
+class DenseStep(DetectionStep):
     """A training step that computes all of the head's output before it asks for parts."""
 
-    def forward(self, batch: Batch, pictures: Tensor, seen: int) -> dict[str, Tensor]:
-        """As `TrainingStep`."""
-        with autocast(self.device, self.precision):
-            features = self.features(pictures)
-        head, raw = _raw_map(self.network), self.network.head.dense(features.float())
-        return {name: value / self.images for name, value in self.loss(head, raw, batch, seen).items()}
+    def losses(self, batch: Batch, pictures: Tensor, seen: int) -> dict[str, Tensor]:
+        """As `DetectionStep`."""
+        return self.loss(_raw_map(self.network), self.network.head.dense(self.computed(pictures)), batch, seen)
 
 
 def compare(
@@ -129,7 +127,7 @@ def measure(config: Config, way: Way, tree: Mapping[str, list], steps: int, boxe
     torch.manual_seed(config.train.seed)
     network = build_network(config.model, labels)
     network.to(device, memory_format=memory_format)  # type: ignore[call-overload]
-    kind = DenseStep if way == "dense" else TrainingStep
+    kind = DenseStep if way == "dense" else DetectionStep
     images = config.train.batch
     loss = build_loss(config, network, labels).to(device)
     step = kind(network, loss, device=device, precision=precision, images=images)
@@ -187,7 +185,7 @@ def _detection(
 ) -> Callable[[float | None], object]:
     """Detection in one picture by descent, at a threshold that `FOUND` boxes pass, or with all labels above `conf`."""
     device = image.device
-    scores = build_scores(config.model, labels).to(device)
+    scores, codec = build_scores(config.model, labels).to(device), build_codec(config.model, network)
     everything = EveryLabel(labels, config.model.classes, device)
     one: Labelling = everything if labels.is_flat else Descent(labels, scores, HIER_THRESH)
     precision = choose_precision(config.train.precision, device)
@@ -201,7 +199,7 @@ def _detection(
         head: Head = _raw_map(network) if dense else network.head
         given = network.head.dense(features) if dense else features
         naming, threshold = (one, usual) if conf is None else (everything, conf)
-        found = candidates(head, given, network.anchors, config.data.size, naming, threshold)
+        found = candidates(head, given, codec, config.data.size, naming, threshold)
         return suppress(found, 0.45, agnostic=False, max_detections=300, spans=naming.spans)
 
     with torch.no_grad(), autocast(device, precision):

@@ -14,6 +14,7 @@ from yolo9k.datasets.pictures import batches, make_batch
 from yolo9k.hardware import autocast, choose_workers
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Batch
+from yolo9k.training.detection import DetectionStep, DetectionTask
 from yolo9k.training.optimizer import set_learning_rate
 from yolo9k.training.run import Run
 
@@ -43,8 +44,9 @@ def measure(config: Config, *, steps: int, rounds: int, track: Track = silent) -
     train = config.train.model_copy(update={"accumulate": 1})
     data = config.data.model_copy(update={"sizes": ()})
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(config.model_copy(update={"train": train, "data": data}), Path(folder), track)
-        batch = make_batch(run.pictures, run.sampler(0, 1).step(0)).to(run.device)
+        task = DetectionTask(config.model_copy(update={"train": train, "data": data}), track)
+        run = Run(task, Path(folder))
+        batch = make_batch(run.task.pictures, run.sampler(0, 1).step(0)).to(run.device)
         _bare_step(run, batch)
         features = _features(run, batch)
         bare, real, shares = [], [], []
@@ -80,7 +82,7 @@ def _time_training(run: Run, first: int, steps: int) -> float:
     """
     workers = choose_workers(run.config.data.workers)
     ahead = READ_AHEAD * max(workers, 1)
-    source = batches(run.pictures, run.sampler(first, first + WARM_UP + steps + ahead), workers)
+    source = batches(run.task.pictures, run.sampler(first, first + WARM_UP + steps + ahead), workers)
     for _ in range(WARM_UP):
         run.stepper(first, [next(source)], BARE_RATE)
     return _time(run, lambda: run.stepper(first, [next(source)], BARE_RATE), steps)
@@ -99,15 +101,22 @@ def _bare_step(run: Run, batch: Batch) -> None:
 @torch.no_grad()
 def _features(run: Run, batch: Batch) -> torch.Tensor:
     with autocast(run.device, run.precision):
-        return run.network.features(batch.normalised()).float()
+        return _step(run).network.features(batch.normalised()).float()
 
 
 def _loss_alone(run: Run, batch: Batch, features: torch.Tensor) -> None:
     """The loss on given features, forward and backward."""
     features = features.detach().requires_grad_()
-    parts = run.stepper.step.loss(run.network.head, features, batch, seen=10**9)
+    step = _step(run)
+    parts = step.loss(step.network.head, features, batch, seen=10**9)
     torch.stack(list(parts.values())).sum().backward()
     run.stepper.optimizer.zero_grad(set_to_none=True)
+
+
+def _step(run: Run) -> DetectionStep:
+    step = run.stepper.step
+    assert isinstance(step, DetectionStep)
+    return step
 
 
 def _wait(run: Run) -> None:

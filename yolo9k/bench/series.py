@@ -1,0 +1,121 @@
+"""Trainings that belong together, in one folder: what is finished there is not done again."""
+
+import json
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolo9k.checkpoint import LAST
+from yolo9k.config import Config
+from yolo9k.errors import ConfigError, DataError, DivergedError, EnvironmentFault
+from yolo9k.pretrained import open_weights
+from yolo9k.progress import Track, silent
+from yolo9k.training import resume, train
+from yolo9k.training.watch import Watcher
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SETTINGS, SCORES = "settings.json", "scores.json"
+Scores = dict[str, Any]
+
+
+class Series:
+    """The trainings in `folder`, each in a folder of its own below it.
+
+    `settings`: what all have in common, ready for JSON; `weights`: what they start from, opened now and not hours
+    later. Raises `ConfigError` for a folder that was begun with other settings, `WeightsError` for weights that cannot
+    be opened, `EnvironmentFault` where nothing can be written.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], weights: Iterable[str | None]) -> None:
+        self.folder = folder
+        for source in {each for each in weights if each}:
+            open_weights(source)
+        self._remember(json.loads(json.dumps(settings)))
+
+    def _remember(self, given: Mapping[str, Any]) -> None:
+        path = self.folder / SETTINGS
+        if not any(self.folder.glob("*/*/checkpoints/*.pt")):
+            _write(path, given)
+            return
+        begun = _read(path)
+        for key, value in given.items():
+            if begun.get(key) != value:
+                raise ConfigError(
+                    f"{self.folder}: was begun with another {key}, {_short(begun.get(key))}, not {_short(value)}; "
+                    f"name another folder (--out), or go on with the same"
+                )
+
+    def scores(self, name: str) -> Scores | None:
+        """How a training came out, where it is finished. Raises `DataError` for a broken file."""
+        path = self.folder / name / SCORES
+        return _read(path) if path.exists() else None
+
+    def scored(self, name: str, score: Callable[[], Scores]) -> Scores:
+        """The scores of a training, which `score` finds where they are not known; `diverged` is what it said then."""
+        found = self.scores(name)
+        if found is None:
+            try:
+                found = score()
+            except DivergedError as error:
+                found = {"diverged": str(error)}
+            _write(self.folder / name / SCORES, found)
+        return found
+
+    def trained(self, name: str, config: Config, weights: str | None, watcher: Watcher, track: Track = silent) -> Path:
+        """The run folder of a training that is made, finished or taken from before. Raises the errors of training."""
+        folder, found = self.folder / name, self.scores(name)
+        if found is not None and found.get("diverged"):
+            raise DivergedError(found["diverged"])
+        if found is not None:
+            return folder
+        if (folder / "checkpoints" / LAST).exists():
+            return resume(folder, watcher=watcher, track=track)
+        return train(config, folder, weights=weights, watcher=watcher, track=track)
+
+    def report(self, name: str, text: str, figure: "Figure") -> list[Path]:
+        """Write `name`.md and `name`.png into the folder. Raises `EnvironmentFault`."""
+        table, plot = self.folder / f"{name}.md", self.folder / f"{name}.png"
+        try:
+            table.write_text(text, encoding="utf-8")
+            figure.savefig(plot, dpi=120)
+        except OSError as error:
+            raise EnvironmentFault(f"{self.folder}: cannot be written: {error.strerror or error}") from error
+        return [table, plot]
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """The standard deviation of a sample, which takes two values."""
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Lines of a table."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *rows))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}; remove it to have it made again") from error
+
+
+def _write(path: Path, values: Mapping[str, Any]) -> None:
+    """Replace a file whole. Raises `EnvironmentFault`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(path.name + ".part")
+        draft.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _short(value: Any) -> str:
+    """A value of the settings for a message; a data set by its name."""
+    if isinstance(value, dict):
+        return str(value.get("name") or "unnamed")
+    return repr(value)
