@@ -3,7 +3,19 @@ import pytest
 from PIL import Image
 
 from yolo9k.errors import DataError
-from yolo9k.images import GREY, Placement, is_picture, letterbox_placement, place, read_image, read_size_wh
+from yolo9k.images import (
+    GREY,
+    FilePart,
+    Placement,
+    centre,
+    centre_placement,
+    crop_placement,
+    is_picture,
+    letterbox_placement,
+    place,
+    read_image,
+    read_size_wh,
+)
 
 RED, BLUE = (250, 10, 10), (10, 10, 250)
 
@@ -107,6 +119,47 @@ def test_files_that_are_no_pictures(tmp_path):
         read_image(tmp_path)
 
 
+# --- a part of a file
+
+
+def part_of(tmp_path, content, before=b"x" * 700, size=None):
+    path = tmp_path / "many.bin"
+    path.write_bytes(before + content + b"behind")
+    return FilePart(path, len(before), len(content) if size is None else size, "a/b.png")
+
+
+def test_a_part_of_a_file_is_read_as_a_file(tmp_path, half_red):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    path = stored(tmp_path, half_red, exif=exif)
+    part = part_of(tmp_path, path.read_bytes())
+    assert np.array_equal(read_image(part), read_image(path))
+    assert read_size_wh(part) == read_size_wh(path) == half_red.size[::-1]
+
+
+@pytest.mark.parametrize("read", [read_image, read_size_wh])
+def test_what_is_wrong_with_a_part_is_said_as_of_a_file(tmp_path, half_red, read):
+    part = part_of(tmp_path, b"text")
+    assert str(part) == f"{tmp_path / 'many.bin'}: a/b.png"
+    for content, size, message in (
+        (b"text", 4, "not a picture that can be read$"),
+        (b"", 0, "not a picture that can be read$"),
+        (b"text", 99, "cannot be read as a picture: the file ends 89 bytes before the picture does$"),
+    ):
+        with pytest.raises(DataError, match=rf"many\.bin: a/b\.png: {message}"):
+            read(part_of(tmp_path, content, size=size))
+    part.path.unlink()
+    with pytest.raises(DataError, match=r"many\.bin: a/b\.png: no such picture$"):
+        read(part)
+
+
+def test_a_part_that_is_cut_off(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    content = stored(tmp_path, Image.fromarray(noise), "a.jpg").read_bytes()
+    with pytest.raises(DataError, match=r"a/b\.png: cannot be read as a picture: .*truncated"):
+        read_image(part_of(tmp_path, content[: len(content) // 2]))
+
+
 def test_names_of_pictures(tmp_path):
     assert is_picture(tmp_path / "a.JPG")
     assert not is_picture(tmp_path / "a.txt")
@@ -169,3 +222,37 @@ def test_enlarged_pixels_are_cut_at_the_border():
 @pytest.mark.parametrize("offset", [(-500, 0), (0, 500)])
 def test_a_picture_beside_the_canvas_does_not_show(offset):
     assert (place(np.zeros((10, 10, 3), np.uint8), Placement((1, 1), offset), (32, 32)) == GREY).all()
+
+
+# --- parts of a picture
+
+
+@pytest.mark.parametrize("canvas_wh", [(224, 224), (96, 64), (7, 300)])
+def test_a_crop_is_exactly_the_part(canvas_wh):
+    """No neighbouring pixel, whatever the factor."""
+    for size in range(1, 60):
+        image = np.full((80, 90, 3), 255, np.uint8)
+        image[13 : 13 + size, 7 : 7 + size] = 9
+        assert (place(image, crop_placement((7, 13, size, size), canvas_wh), canvas_wh) == 9).all(), size
+
+
+@pytest.mark.parametrize(
+    ("picture_wh", "canvas_wh", "part"),
+    [
+        ((100, 60), (32, 32), (20, 0, 60, 60)),
+        ((60, 101), (32, 32), (0, 20, 60, 60)),
+        ((50, 50), (64, 64), (0, 0, 50, 50)),
+        ((100, 100), (64, 32), (0, 25, 100, 50)),
+        ((100, 20), (32, 64), (45, 0, 10, 20)),
+        ((300, 1), (32, 32), (149, 0, 1, 1)),
+        ((1, 1), (64, 32), (0, 0, 1, 1)),
+    ],
+)
+def test_the_middle_has_the_aspect_of_the_canvas(picture_wh, canvas_wh, part):
+    assert centre_placement(picture_wh, canvas_wh) == crop_placement(part, canvas_wh)
+    image = np.full((picture_wh[1], picture_wh[0], 3), 200, np.uint8)
+    x, y, w, h = part
+    image[y : y + h, x : x + w] = 30
+    shown = centre(image, canvas_wh)
+    assert shown.shape == (canvas_wh[1], canvas_wh[0], 3)
+    assert (shown == 30).all()

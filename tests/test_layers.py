@@ -97,12 +97,16 @@ def test_one_module_knows_albumentations():
 
 
 LATE = {"screen"}  # imported by a command when it runs
-COMMAND_FILES = [path for path in sorted((PACKAGE / "cli").glob("*.py")) if path.stem not in LATE]
+COMMAND_FILES = [path for path in sorted((PACKAGE / "cli").rglob("*.py")) if path.stem not in LATE]
 
 
-@pytest.mark.parametrize("path", COMMAND_FILES, ids=lambda path: path.stem)
+def module_name(path):
+    return ".".join(("yolo9k", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("path", COMMAND_FILES, ids=module_name)
 def test_each_command_file_starts_without_heavy_imports(path):
-    name = "yolo9k.cli" if path.stem == "__init__" else f"yolo9k.cli.{path.stem}"
+    name = module_name(path)
     code = f"import sys, {name}; print(*[m for m in {HEAVY} if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.split() == []

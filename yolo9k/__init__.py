@@ -2,26 +2,35 @@
 
 >>> from yolo9k import Detector
 >>> detections = Detector.load("runs/voc")("image.jpg")
+
+and classifiers of whole pictures:
+
+>>> from yolo9k import ImageClassifier
+>>> classification = ImageClassifier.load("runs/imagenet")("image.jpg")
 """
 
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Detections", "Detector", "__version__"]
+__all__ = ["Classification", "Detections", "Detector", "ImageClassifier", "__version__"]
 
 if TYPE_CHECKING:
+    from yolo9k.inference.classifier import Classification, ImageClassifier
     from yolo9k.inference.detector import Detector
     from yolo9k.samples import Detections
 
+_HOMES = {
+    "Classification": "yolo9k.inference.classifier",
+    "Detections": "yolo9k.samples",
+    "Detector": "yolo9k.inference.detector",
+    "ImageClassifier": "yolo9k.inference.classifier",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Import the two types on first use, so that `yolo9k --help` need not load torch."""
-    if name == "Detector":
-        from yolo9k.inference.detector import Detector
+    """Import the types on first use, so that `yolo9k --help` need not load torch."""
+    if name in _HOMES:
+        from importlib import import_module
 
-        return Detector
-    if name == "Detections":
-        from yolo9k.samples import Detections
-
-        return Detections
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'yolo9k' has no attribute {name!r}")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from yolo9k import __version__
-from yolo9k.cli import anchors, bench, config, data, demo, detect, doctor, evaluate, train, tree, weights
+from yolo9k.cli import anchors, bench, classify, config, data, demo, detect, doctor, evaluate, train, tree, weights
 from yolo9k.errors import ConfigError, Yolo9kError
 
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # click's, which typer brings under another name
@@ -30,6 +30,7 @@ app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("detect")(detect.detect)
 app.command("anchors")(anchors.anchors)
+app.add_typer(classify.app, name="classify")
 app.add_typer(tree.app, name="tree")
 app.add_typer(weights.app, name="weights")
 app.add_typer(data.app, name="data")

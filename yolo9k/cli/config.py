@@ -53,7 +53,7 @@ def show_config(
     Example: yolo9k config show voc --set train.lr=0.0005
     Example: yolo9k config show small --raw > mine.yaml
     """
-    from yolo9k.config import dump, load_config, load_dataset_config
+    from yolo9k.config import dump, load_dataset_config, load_run_config
 
     path, is_dataset = _locate(name) if name else (None, False)
     if overrides and (raw or is_dataset):
@@ -63,7 +63,7 @@ def show_config(
     elif is_dataset and path:
         text = dump(load_dataset_config(path))
     else:
-        text = dump(load_config(path, overrides or ()))
+        text = dump(load_run_config(path, overrides or ()))
     typer.echo(text, nl=False)
 
 
@@ -77,13 +77,13 @@ def check_config(
 
     Example: yolo9k config check my.yaml
     """
-    from yolo9k.config import load_config, load_dataset_config
+    from yolo9k.config import load_dataset_config, load_run_config
 
     path, is_dataset = _locate(name)
     if is_dataset:
         load_dataset_config(path)
     else:
-        config = load_config(path)
+        config = load_run_config(path)
         if config.data.dataset:
             load_dataset_config(config.data.dataset)
     typer.echo(f"{path}: ok ({'data set' if is_dataset else 'config'})")
