@@ -20,6 +20,12 @@ def test_draws_the_curves(tmp_path):
         assert picture.size[0] > 1000
 
 
+def test_a_run_without_scores_has_no_empty_panel(tmp_path):
+    write(tmp_path, [{"step": s, "loss": 9 / s, "lr": 0.1} for s in (1, 2, 3)])
+    with Image.open(plot_run(tmp_path)) as picture:
+        assert picture.size == (960, 480)
+
+
 def test_nothing_to_draw(tmp_path):
     assert plot_run(tmp_path) is None
 

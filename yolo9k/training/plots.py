@@ -18,13 +18,16 @@ def plot_run(folder: Path) -> Path | None:
     if not source.exists():
         return None
     entries = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    losses, rate, scores = figure.subplots(1, 3)
-    _draw(losses, entries, _named(entries, "loss"), "loss per picture")
-    losses.set_yscale("log")
-    _draw(rate, entries, ("lr",), "learning rate")
-    _draw(scores, entries, _named(entries, "val/"), "validation scores")
-    scores.set_ylim(0, 1)
+    scores = _named(entries, "val/")
+    panels = 3 if scores else 2
+    figure = Figure(figsize=(4 * panels, 4), layout="constrained")
+    axes = figure.subplots(1, panels)
+    _draw(axes[0], entries, _named(entries, "loss"), "loss per picture")
+    axes[0].set_yscale("log")
+    _draw(axes[1], entries, ("lr",), "learning rate")
+    if scores:
+        _draw(axes[2], entries, scores, "validation scores")
+        axes[2].set_ylim(0, 1)
     target = folder / "plots" / "curves.png"
     try:
         target.parent.mkdir(exist_ok=True)
