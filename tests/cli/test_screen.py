@@ -1,4 +1,5 @@
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -102,4 +103,14 @@ def test_a_test_split_is_pointed_to(shown, tmp_path):
     watcher.started(plan(tmp_path, config=Config.model_validate({"data": {"dataset": dataset}})))
     watcher.finished(tmp_path, None)
     assert f"eval --weights {tmp_path} --split test;" in text.getvalue()
+
+
+@pytest.mark.parametrize(("holdout", "said"), [(0, "runs/mine --split train;"), (0.2, "runs/mine;")])
+def test_what_comes_next_works_without_a_val_split(shown, holdout, said):
+    text = shown(terminal=False)
+    dataset = {"kind": "folder", "root": "x", "splits": {"train": ["."]}, "holdout": holdout}
+    with Screen() as watcher:
+        watcher.started(plan(Path("runs"), config=Config.model_validate({"data": {"dataset": dataset}})))
+        watcher.finished(Path("runs/mine"), None)
+    assert said in text.getvalue()
     assert "best" not in text.getvalue()

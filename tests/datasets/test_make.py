@@ -300,3 +300,25 @@ def test_pictures_with_labels_by_name_and_by_path(zoo):
     assert open_images(str(zoo / "boxes.yaml")).has_boxes  # who reads it says what is wrong
     with pytest.raises(ConfigError, match=r"joint\.yaml: a joint data set; name one of its sources"):
         open_images(str(zoo / "joint.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("folders", "place"),
+    [
+        (("Annotations", "JPEGImages"), ""),
+        (("annotations", "train2017"), ""),
+        (("images/train", "labels/train"), ""),
+        (("train/images", "train/labels"), "/train"),
+    ],
+)
+def test_pictures_with_boxes_are_no_class_folders(tmp_path, folders, place):
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(ConfigError, match=f"{tmp_path}{place}: pictures with boxes, not class folders"):
+        open_images(str(tmp_path))
+
+
+def test_annotations_beside_the_splits_do_no_harm(tmp_path):
+    for folder in ("annotations", "train/labels", "train/stamps"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert open_images(str(tmp_path)).splits == {"train": ("train",)}

@@ -4,9 +4,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from yolo9k import checkpoint
-from yolo9k.config import DatasetConfig, load_classifier_config
+from yolo9k.cli.classify import app
+from yolo9k.config import ClassifierConfig, Config, DatasetConfig, load_classifier_config
+from yolo9k.config.classifier import ClassifierModelConfig
 from yolo9k.config.datasets import TreeLabels
 from yolo9k.errors import ConfigError, WeightsError
 from yolo9k.pretrained import build_detector, build_whole_classifier, open_weights
@@ -162,3 +165,51 @@ def test_boxes_are_no_labels_of_pictures(tiny_classifier, tiny, run_folder):
     wrong = config.model_copy(update={"data": config.data.model_copy(update={"dataset": boxed})})
     with pytest.raises(ConfigError, match="is of kind yolo; image labels come from"):
         open_run(wrong, run_folder)
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ("{steps: 1, epochs: 2}", "stages.1.epochs and steps: give one of them"),
+        ("{accumulate: 4}", "stages.1.accumulate: batch 6 is not a multiple of 4"),
+        ("{min_crop: 600}", "stages.1.max_crop: must be at least min_crop, 600, not 448"),
+    ],
+)
+def test_stages_that_cannot_be(tiny_classifier, stage, message):
+    with pytest.raises(ConfigError, match=message):
+        tiny_classifier(f"stages=[{{steps: 1}}, {stage}]")
+
+
+def test_several_stages_know_no_patience(tiny_classifier):
+    with pytest.raises(ConfigError, match=r"train\.patience=3: with several stages, all of them are made"):
+        tiny_classifier("stages=[{steps: 1}, {steps: 1}]", "train.patience=3")
+
+
+def test_a_run_goes_on_as_what_it_is(tiny_classifier, run_folder):
+    train(tiny_classifier("train.steps=1", "train.eval_every=0"), run_folder)
+    with pytest.raises(ConfigError, match=f"{run_folder}: is for training a classifier, not a detector"):
+        resume(run_folder, overrides=["train.steps=2"], kind=Config)
+    assert resume(run_folder, overrides=["train.steps=2"], kind=ClassifierConfig) == run_folder
+
+
+def test_dropout_is_a_function_of_the_step(tiny_classifier, tmp_path):
+    cfg = "[net]\nwidth=32\nheight=32\nchannels=3\n[conv]\nfilters=8\nsize=3\nstride=2\npad=1\n[dropout]\n"
+    cfg += "probability=.5\n[conv]\nfilters=3\nactivation=linear\n[avgpool]\n[softmax]\n"
+    model = ClassifierModelConfig(name="darknet", cfg=cfg)
+    config = tiny_classifier("train.steps=3", "train.eval_every=0", "train.schedule.policy=constant")
+    config = config.model_copy(update={"model": model})
+    whole = train(config, tmp_path / "whole")
+    part = train(config.model_copy(update={"train": config.train.model_copy(update={"steps": 1})}), tmp_path / "part")
+    torch.manual_seed(99)  # whatever else was drawn in between
+    resume(part, overrides=["train.steps=3"])
+    first, second = (checkpoint.load(folder / "checkpoints" / "last.pt").weights for folder in (whole, part))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.mark.parametrize("option", [["--epochs", "2.5"], ["--steps", "5"], ["--lr", "0.1"]])
+def test_an_option_that_no_stage_would_follow_is_refused(kinds, tmp_path, option):
+    words = ["train", "--config", "darknet19-imagenet", "--dataset", str(kinds), "--runs", str(tmp_path / "runs")]
+    result = CliRunner().invoke(app, [*words, *option])
+    assert isinstance(result.exception, ConfigError)
+    assert str(result.exception).startswith(f"{option[0]} {option[1]}: every stage of this config says its own")
+    assert not any((tmp_path / "runs").glob("*"))

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from yolo9k import darknet
-from yolo9k.build import build_network
+from yolo9k.build import build_classifier, build_network
 from yolo9k.checkpoint import Checkpoint
-from yolo9k.config import load_config
+from yolo9k.config import load_classifier_config, load_config
 from yolo9k.darknet.weights import Header, blocks, write_weights
 from yolo9k.models.darknet19 import DARKNET19
 from yolo9k.models.layers import scaled
@@ -218,3 +218,11 @@ def test_a_report_names_neighbours_as_first_to_last():
     found = Transfer({"a": "z", "d": "y", "e": "x"}, own, ("v", "w", "x", "y", "z"))
     assert str(found) == "3 of 6 layers: a, d, e; new: b, c, f; left out: v, w"
     assert str(Transfer({"f": "z"}, own, ("z",))) == "1 of 6 layers: f; new: a to e; left out: none"
+
+
+def test_the_last_layer_of_a_darknet_classifier_is_taken(opened):
+    stored = opened(darknet19())
+    config = load_classifier_config(None, [f"model.width={WIDTH}"])
+    network = build_classifier(config.model, WordTree.flat([str(number) for number in range(10)]))
+    assert transfer(stored, network).new == ()
+    assert torch.equal(network.last.weight, list(stored.weights.values())[-2])

@@ -6,6 +6,8 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from yolo9k.cli.console import err, out
+from yolo9k.config import DatasetConfig
+from yolo9k.datasets.read import split_names
 from yolo9k.training.task import Scores
 from yolo9k.training.watch import Plan, Watcher
 
@@ -21,7 +23,7 @@ class Screen(Watcher):
     def __init__(self) -> None:
         self.progress: Progress | None = None
         self.size = (0, 0)
-        self.task, self.has_test = "detect", False
+        self.task, self.split = "detect", ""
 
     def __enter__(self) -> "Screen":
         return self
@@ -34,7 +36,7 @@ class Screen(Watcher):
         """Say what is going to happen, and open the bar."""
         model = plan.config.model
         self.task = plan.config.task
-        self.has_test = "test" in getattr(plan.config.data.dataset, "splits", ())
+        self.split = _split_to_score(plan.config.data.dataset)
         err.print(
             f"{model.name}: {plan.parameters:,} parameters, {len(plan.labels)} labels; {plan.data}; "
             f"{plan.device}, {plan.precision}, {plan.workers} reading processes"
@@ -84,5 +86,15 @@ class Screen(Watcher):
         """Say where everything is and what comes next."""
         score = "" if best is None else f", best validation score {best:.4f}"
         out.print(f"done{score}; the run is in {folder}", markup=False)
-        split = " --split test" if self.has_test else ""
+        split = f" --split {self.split}" if self.split else ""
         out.print(f"next: {NEXT[self.task].format(folder=folder, split=split)}", markup=False)
+
+
+def _split_to_score(dataset: object) -> str:
+    """What `eval` is to be told: test where there is one, train where there is no val either; empty for val."""
+    if not isinstance(dataset, DatasetConfig):
+        return ""
+    there = split_names(dataset)
+    if "test" in there:
+        return "test"
+    return "" if "val" in there else "train"

@@ -75,6 +75,8 @@ def train(
     Example: yolo9k train --config yolov2-voc.cfg --dataset voc --batch 64
     Example: yolo9k train --resume runs/cells
     """
+    from yolo9k.config import Config
+
     short = {
         "train.epochs": epochs, "train.steps": steps, "train.batch": batch, "train.lr": lr,
         "train.device": device or None, "train.precision": precision or None, "train.seed": seed,
@@ -83,9 +85,8 @@ def train(
     changes = training.changes(short, {"data.size": size, "data.sizes": []} if size else {}, size, overrides or [])
     if resume is not None:
         starts_anew = bool(config or dataset or weights or cfg or tree or strict or name or runs != RUNS or dry_run)
-        training.go_on(resume, changes, starts_anew)
+        training.go_on(resume, Config, changes, starts_anew)
         return
-    from yolo9k.config import Config
     from yolo9k.datasets.make import open_dataset
     from yolo9k.pretrained import DarknetFiles
 

@@ -135,8 +135,8 @@ def start(
         loop.train(config, folder, weights=weights, files=files, watcher=screen, track=track)
 
 
-def go_on(folder: Path, changes: "list[str | Override]", starts_anew: bool) -> None:
-    """Go on with a run. Raises `ConfigError` where an option is about a new one (`starts_anew`)."""
+def go_on(folder: Path, kind: "type[Run]", changes: "list[str | Override]", starts_anew: bool) -> None:
+    """Go on with a run of that kind. Raises `ConfigError` where an option is about a new one (`starts_anew`)."""
     from yolo9k.cli.screen import Screen
     from yolo9k.training import loop
 
@@ -148,7 +148,7 @@ def go_on(folder: Path, changes: "list[str | Override]", starts_anew: bool) -> N
     if folder.is_file():
         raise ConfigError(f"--resume {folder}: takes a run folder; --weights starts a new run from a file")
     with Screen() as screen:
-        loop.resume(folder, overrides=changes, watcher=screen, track=track)
+        loop.resume(folder, overrides=changes, kind=kind, watcher=screen, track=track)
 
 
 def _print_trial(trial: "Trial") -> None:

@@ -100,6 +100,12 @@ class StageConfig(Section):
     def _one_size(cls, value: object) -> object:
         return as_size(value)
 
+    @model_validator(mode="after")
+    def _one_length(self) -> "StageConfig":
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("epochs and steps: give one of them")
+        return self
+
 
 class ClassifierLossConfig(Section):
     """Cross entropy over the label set. `label_smoothing`: the share of a label that is spread over its siblings."""
@@ -136,4 +142,18 @@ class ClassifierConfig(Section):
         for number, stage in enumerate(self.stages):
             if stage.size is not None:
                 check_size(f"stages.{number}.size", stage.size, stride)
+        return self
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> "ClassifierConfig":
+        batch, augment = self.train.batch, self.data.augment
+        if self.train.patience and len(self.stages) > 1:
+            raise ValueError("train.patience: with several stages, all of them are made; it must be 0")
+        for number, stage in enumerate(self.stages):
+            parts = stage.accumulate or self.train.accumulate
+            if batch % parts:
+                raise ValueError(f"stages.{number}.accumulate: batch {batch} is not a multiple of {parts}")
+            least, most = stage.min_crop or augment.min_crop, stage.max_crop or augment.max_crop
+            if least > most:
+                raise ValueError(f"stages.{number}.max_crop: must be at least min_crop, {least}, not {most}")
         return self

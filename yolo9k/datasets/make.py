@@ -74,7 +74,8 @@ def open_images(source: str) -> DatasetConfig:
 def image_folder(folder: Path) -> DatasetConfig:
     """The config of a folder of tar shards, else of class folders; `train`, `val` and `test` in it are its splits.
 
-    Shards that were packed here have a config beside them. Raises `ConfigError` for that one.
+    Shards that were packed here have a config beside them. Raises `ConfigError` for that one, and for a folder of
+    pictures with boxes, whose own folders are no classes.
     """
     root = folder.resolve()
     if (root / SHARDS_CONFIG).is_file():
@@ -85,7 +86,18 @@ def image_folder(folder: Path) -> DatasetConfig:
         return DatasetConfig(kind="shards", root=root_text(root), splits=shards, name=root.name)
     there = [name for name in SPLITS if (root / name).is_dir()]
     splits: Splits = {name: (name,) for name in there} if "train" in there else {"train": (".",)}
+    for entry in splits.values():
+        _refuse_boxes(root / str(entry[0]))
     return DatasetConfig(kind="folder", root=root_text(root), splits=splits, name=root.name)
+
+
+def _refuse_boxes(folder: Path) -> None:
+    """Raise `ConfigError` where a folder is laid out for boxes: VOC's and COCO's `annotations`, YOLO's `labels`."""
+    names = {path.name.lower() for path in _folders(folder)}
+    if "annotations" in names or {"images", "labels"} <= names:
+        raise ConfigError(
+            f"{folder}: pictures with boxes, not class folders; `yolo9k data make crops` cuts class folders out of them"
+        )
 
 
 def _find_shards(folder: Path) -> Splits:

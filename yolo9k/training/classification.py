@@ -94,6 +94,8 @@ class ClassificationTask(Task):
         self.epoch = float(len(self.train.records))
         self.has_val = self.val is not None
         self.notes = [f"warning: {defect.place}: {defect.message}" for defect in self.train.defects]
+        if self.val is None:
+            self.notes.append(f"no split {config.eval.split!r}: nothing is scored; `holdout: 0.1` makes val of train")
 
     def stream(self, seed: int) -> Stream:
         """The order in which pictures are drawn."""

@@ -10,6 +10,7 @@ import torch
 from yolo9k import checkpoint
 from yolo9k.checkpoint import BEST, LAST
 from yolo9k.config import Override, RunConfig, with_overrides
+from yolo9k.config.loading import refuse_other
 from yolo9k.datasets.pictures import make_batch
 from yolo9k.errors import ConfigError, DataError, DivergedError, EnvironmentFault, Stopped, WeightsError
 from yolo9k.hardware import explain_out_of_memory
@@ -68,19 +69,22 @@ def resume(
     folder: Path,
     *,
     overrides: Sequence[str | Override] = (),
+    kind: type[RunConfig] | None = None,
     watcher: Watcher | None = None,
     track: Track = silent,
 ) -> Path:
     """Go on with the run in `folder` from its last checkpoint, exactly as if it had not stopped.
 
-    `overrides`, as in `load_config`, change what may change (a new device, more epochs). Of a run that has made all
-    its steps the watcher is told so. Raises `WeightsError` where there is nothing to go on from, `ConfigError` where
-    fewer steps are asked for than are made.
+    `overrides`, as in `load_config`, change what may change (a new device, more epochs). `kind`: what it must be.
+    Of a run that has made all its steps the watcher is told so. Raises `WeightsError` where there is nothing to go on
+    from, `ConfigError` where fewer steps are asked for than are made, and for a run of another kind.
     """
     path = folder / "checkpoints" / LAST
     stored = checkpoint.load(path)
     if stored.training is None:
         raise WeightsError(f"{path}: a finished detector, not a run that can go on")
+    if kind is not None:
+        refuse_other(kind, stored.config.task, str(folder))
     run = open_run(with_overrides(stored.config, overrides), folder, track)
     run.restore(stored, path)
     watcher = watcher or Watcher()
@@ -108,7 +112,7 @@ class Loop:
         run = self.run
         run.files.begin(run.config, run.next_step)
         self.watcher.started(run.plan())
-        remedy = "raise train.accumulate, or lower train.batch, data.sizes or data.workers"
+        remedy = "raise train.accumulate, or lower train.batch, the size of pictures or data.workers"
         try:
             with StopSignal() as stop, explain_out_of_memory(run.device, remedy):
                 self._steps(stop)
@@ -159,7 +163,8 @@ class Loop:
         plot_run(run.files.folder)
 
     def _stopped(self, signal_number: int) -> Stopped:
-        message = f"stopped after step {self.run.next_step}; go on with: yolo9k train --resume {self.run.files.folder}"
+        command = "yolo9k classify train" if self.run.config.task == "classify" else "yolo9k train"
+        message = f"stopped after step {self.run.next_step}; go on with: {command} --resume {self.run.files.folder}"
         return Stopped(message, exit_code=128 + signal_number)
 
     # --- failures

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +14,8 @@ from yolo9k.hardware import Precision, autocast
 from yolo9k.samples import Batch
 from yolo9k.training.freezing import Freezing
 from yolo9k.training.optimizer import FiniteGuard, build_optimizer, clip_gradients, set_learning_rate
+
+DROPOUT = 1001  # keeps its random stream apart from those of pictures
 
 
 class TrainingStep(nn.Module, ABC):
@@ -61,6 +64,7 @@ class Stepper:
         self.optimizer = build_optimizer(step.network, config)
         self.guard = FiniteGuard(step.network, self.optimizer, step.device)
         self.scaler = torch.amp.GradScaler(step.device.type, enabled=step.precision == "fp16")
+        self._draws = any(isinstance(module, nn.Dropout) for module in step.network.modules())
 
     def __call__(self, number: int, parts: Sequence[Batch], rate: float) -> dict[str, Tensor]:
         """Update number `number` (from 0) with the batch's parts; gives the losses, and `gradient_norm`.
@@ -68,6 +72,8 @@ class Stepper:
         Nothing here waits for the device.
         """
         set_learning_rate(self.optimizer, rate)
+        if self._draws:  # so that a resumed run drops the same
+            torch.manual_seed(int(np.random.default_rng([self.config.seed, DROPOUT, number]).integers(2**63)))
         self.freezing.apply(number)
         self.guard.begin()
         seen = number * self.config.batch

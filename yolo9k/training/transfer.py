@@ -92,11 +92,22 @@ def _in_order(theirs: Layers, own: Layers) -> dict[str, str]:
 
 
 def _layers(state: Mapping[str, Tensor]) -> Layers:
-    """The tensors of a state, by layer and by the end of their names: `neck.join` has `conv.weight`, `norm.bias`, …"""
+    """The tensors of a state, by layer and by the end of their names: `neck.join` has `conv.weight`, `norm.bias`, …
+
+    Every convolution is `conv`: so a layer that is nothing else (`last`) fits one in a block of its own.
+    """
+    convolutions = {_module(name) for name, value in state.items() if name.endswith("weight") and value.dim() > 1}
     layers: Layers = {}
     for name, layer in layer_names(state).items():
-        layers.setdefault(layer, {})[".".join(name.split(".")[-2:])] = state[name]
+        end = name.rpartition(".")[2]
+        part = f"conv.{end}" if _module(name) in convolutions else ".".join(name.split(".")[-2:])
+        layers.setdefault(layer, {})[part] = state[name]
     return layers
+
+
+def _module(name: str) -> str:
+    """Of a tensor's name that of its module."""
+    return name.rpartition(".")[0]
 
 
 def _fits(theirs: dict[str, Tensor], own: dict[str, Tensor]) -> bool:

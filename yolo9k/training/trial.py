@@ -55,7 +55,7 @@ def try_out(
     requests = at_size(run.sampler(0, 1).step(0), size)
     part = run.config.train.batch // stage.train.accumulate
     batches = [make_batch(run.task.pictures_in(stage), requests[i : i + part]) for i in range(0, len(requests), part)]
-    with explain_out_of_memory(run.device, "raise train.accumulate, or lower train.batch or data.sizes"):
+    with explain_out_of_memory(run.device, "raise train.accumulate, or lower train.batch or the size of pictures"):
         _step_seconds(run, batches)  # the first one reserves memory and chooses kernels
         seconds = _step_seconds(run, batches)
     work = sum((stage.last - stage.first) * _mean_area(stage) for stage in run.stages) / _area(size)

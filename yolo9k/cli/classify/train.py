@@ -1,6 +1,7 @@
 """`yolo9k classify train`: the short forms of a classifier's config keys."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +25,10 @@ from yolo9k.cli.training import (
     WeightsOption,
     WorkersOption,
 )  # fmt: skip
+from yolo9k.errors import ConfigError
+
+if TYPE_CHECKING:
+    from yolo9k.config import ClassifierConfig
 
 
 def train(
@@ -74,14 +79,16 @@ def train(
 
     Writes the folder runs/NAME: the whole config, metrics, plots, checkpoints/best.pt, last.pt, and stage1.pt, the
     weights at the end of the first of several stages. A detector starts from it with yolo9k train --weights runs/NAME.
-    --epochs, --steps, --lr and --size are those of every stage that does not say its own.
+    --epochs, --steps and --lr are those of every stage that does not say its own; --size N makes one stage.
 
     Example: yolo9k classify train --config darknet19-imagenet --dataset imagenet
-    Example: yolo9k classify train --dataset my-folders/ --size 128 --epochs 40 --name kinds
-    Example: yolo9k classify train --dataset my-folders/ --labels kinds.txt
+    Example: yolo9k classify train --config small-classifier --dataset my-folders/ --name kinds
+    Example: yolo9k classify train --config small-classifier --dataset my-folders/ --labels kinds.txt
     Example: yolo9k classify train --config darknet19.cfg --dataset imagenet --batch 128
     Example: yolo9k classify train --resume runs/kinds
     """
+    from yolo9k.config import ClassifierConfig
+
     short = {
         "train.epochs": epochs, "train.steps": steps, "train.batch": batch, "train.lr": lr,
         "train.device": device or None, "train.precision": precision or None, "train.seed": seed,
@@ -90,19 +97,31 @@ def train(
     changes = training.changes(short, {"data.size": size, "stages": []} if size else {}, size, overrides or [])
     if resume is not None:
         given = bool(config or dataset or labels or weights or cfg or tree or strict or name or runs != RUNS or dry_run)
-        training.go_on(resume, changes, given)
+        training.go_on(resume, ClassifierConfig, changes, given or bool(size))
         return
-    from yolo9k.config import ClassifierConfig
     from yolo9k.datasets.make import open_images
     from yolo9k.pretrained import DarknetFiles
 
     training.check_place(name, runs)
     loaded = training.with_dataset(training.load(ClassifierConfig, config, changes, strict), dataset, open_images)
+    _refuse_idle(loaded, {"epochs": epochs, "steps": steps, "lr": lr})
     if labels:
         loaded = _with_labels(loaded, labels)
     files = DarknetFiles(cfg, tree=tree, strict=strict)
     place = runs, name or training.run_name(config, loaded)
     training.start(loaded, place, weights=weights or None, files=files, dry_run=dry_run)
+
+
+def _refuse_idle(config: "ClassifierConfig", given: Mapping[str, Any]) -> None:
+    """Raises `ConfigError` for an option that no stage would follow, since each says its own."""
+    for name, value in given.items():
+        keys = ("epochs", "steps") if name in ("epochs", "steps") else (name,)
+        says_own = [any(getattr(stage, key) is not None for key in keys) for stage in config.stages]
+        if value is not None and says_own and all(says_own):
+            raise ConfigError(
+                f"--{name} {value}: every stage of this config says its own; --size N makes one stage of it, "
+                f"--set 'stages=[...]' others"
+            )
 
 
 def _with_labels(config: Any, tree: str) -> Any:
