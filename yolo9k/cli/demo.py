@@ -71,7 +71,7 @@ def demo(
     _chapter(5, "Detecting")
     pictures = detect_some(detector, test.records, folder / "detections")
     _print_scores(scores)
-    _print_story(story, usual=not (changes or seed or all_boxes))
+    _print_story(story, all_boxes=all_boxes, usual=not (changes or seed or all_boxes))
     out.print(f"pictures with detections  {pictures[0]} and beside it", markup=False)
     out.print(f"plots                     {', '.join(str(path) for path in plots)}", markup=False)
     out.print(f"the trained detector      {run}")
@@ -103,15 +103,16 @@ def _print_scores(scores: "Evaluation") -> None:
         out.print(line)
 
 
-def _print_story(story: "Story", *, usual: bool) -> None:
+def _print_story(story: "Story", *, all_boxes: bool, usual: bool) -> None:
     """What training with few boxes gave, beside what all boxes would give, where that was measured."""
     from yolo9k.datasets.toy_joint import COARSE
     from yolo9k.demo import ALL_BOXES
 
-    kinds = {f"{' and '.join(COARSE)}: boxed": "boxed", "shapes and colours: never boxed": "never_boxed"}
+    kinds = {" and ".join(COARSE): "boxed", "shapes and colours": "never_boxed"}
     rows = []
-    for title, name in kinds.items():
+    for names, name in kinds.items():
+        title = names if all_boxes else f"{names}: {name.replace('_', ' ')}"
         found, bound = getattr(story, name), getattr(ALL_BOXES, name)
         rows.append([title, found, *([bound, f"{found / bound:.0%}"] if usual else [])])
     columns = ["mAP50 of", "here", *(["with all boxes", "share"] if usual else [])]
-    out.print(table("What never had a box is found", columns, rows))
+    out.print(table("What boxes for all kinds give" if all_boxes else "What never had a box is found", columns, rows))

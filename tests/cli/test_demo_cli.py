@@ -1,0 +1,20 @@
+import pytest
+
+from yolo9k.cli import demo
+from yolo9k.demo import ALL_BOXES, Story
+
+
+@pytest.mark.parametrize(
+    ("all_boxes", "usual", "there", "not_there"),
+    [
+        (False, True, ("never boxed", "with all boxes", "50%"), ("What boxes for all kinds give",)),
+        (False, False, ("never boxed",), ("with all boxes",)),
+        (True, False, ("What boxes for all kinds give", "round and angular"), ("never", "with all boxes")),
+    ],
+)
+def test_the_story_says_what_had_boxes(capsys, all_boxes, usual, there, not_there):
+    story = Story(boxed=ALL_BOXES.boxed / 2, never_boxed=ALL_BOXES.never_boxed / 2)
+    demo._print_story(story, all_boxes=all_boxes, usual=usual)
+    said = capsys.readouterr().out
+    assert all(text in said for text in there)
+    assert not any(text in said for text in not_there)
