@@ -27,7 +27,8 @@ def test_version(yolo9k):
 def test_help_names_the_commands(yolo9k):
     code, out, _ = yolo9k("--help")
     assert code == 0
-    for name in ("demo", "train", "eval", "detect", "anchors", "tree", "weights", "data", "config", "bench", "doctor"):
+    names = ("demo", "train", "eval", "detect", "classify", "anchors", "tree", "weights", "data", "config", "bench")
+    for name in (*names, "doctor"):
         assert name in out
     assert "Exit codes: 0 done; 1 a bug; 2 wrong usage" in " ".join(out.split())
 
