@@ -2,11 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from yolo9k.config.datasets import DatasetConfig
 from yolo9k.config.schema import BackboneConfig, TrainConfig
-from yolo9k.config.section import STRIDE, Fraction, Positive, Section, SizeWH, as_size, check_size
+from yolo9k.config.section import STRIDE, Fraction, Positive, Section, SizeWH, Transforms, check_size
 
 CROP_SIZE = 256  # pixels of the network that `min_crop` and `max_crop` are meant for
 
@@ -46,7 +46,7 @@ class ClassifierAugmentConfig(Section):
     flip: Fraction = 0.5
     flip_vertical: Fraction = 0.0
     mixup: Annotated[float, Field(ge=0)] = 0.0
-    transforms: tuple[dict[str, dict[str, object]], ...] = ()
+    transforms: Transforms = ()
 
     @model_validator(mode="after")
     def _ordered(self) -> "ClassifierAugmentConfig":
@@ -54,8 +54,6 @@ class ClassifierAugmentConfig(Section):
             raise ValueError(f"max_crop: must be at least min_crop, {self.min_crop}, not {self.max_crop}")
         if not 0 < self.area[0] <= self.area[1]:
             raise ValueError(f"area: two shares above 0, the smaller first, not {list(self.area)}")
-        if any(len(transform) != 1 for transform in self.transforms):
-            raise ValueError("transforms: each entry is one name with its arguments, e.g. {GaussianBlur: {p: 0.1}}")
         return self
 
 
@@ -74,11 +72,6 @@ class ClassifierDataConfig(Section):
     on_error: Literal["stop", "skip"] = "stop"
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
 
-    @field_validator("size", mode="before")
-    @classmethod
-    def _one_size(cls, value: object) -> object:
-        return as_size(value)
-
 
 class StageConfig(Section):
     """A part of a training, with a size, a length and a learning rate of its own; what it does not say is the run's.
@@ -94,11 +87,6 @@ class StageConfig(Section):
     accumulate: Annotated[int, Field(ge=1)] | None = None
     min_crop: Annotated[int, Field(ge=1)] | None = None
     max_crop: Annotated[int, Field(ge=1)] | None = None
-
-    @field_validator("size", mode="before")
-    @classmethod
-    def _one_size(cls, value: object) -> object:
-        return as_size(value)
 
     @model_validator(mode="after")
     def _one_length(self) -> "StageConfig":

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from yolo9k.config.datasets import NamedDataset
-from yolo9k.config.section import STRIDE, Fraction, Positive, Section, SizeWH, as_size, check_size
+from yolo9k.config.section import STRIDE, Fraction, Positive, Section, SizeWH, Transforms, check_size
 
 
 class NormConfig(Section):
@@ -108,14 +108,12 @@ class AugmentConfig(Section):
     flip: Fraction = 0.5
     flip_vertical: Fraction = 0.0
     min_visible: Fraction = 0.2
-    transforms: tuple[dict[str, dict[str, object]], ...] = ()
+    transforms: Transforms = ()
 
     @model_validator(mode="after")
     def _ordered(self) -> "AugmentConfig":
         if self.scale[0] > self.scale[1]:
             raise ValueError(f"scale: the smaller number comes first, not {list(self.scale)}")
-        if any(len(transform) != 1 for transform in self.transforms):
-            raise ValueError("transforms: each entry is one name with its arguments, e.g. {GaussianBlur: {p: 0.1}}")
         return self
 
 
@@ -139,16 +137,6 @@ class DataConfig(Section):
     augment: AugmentConfig = AugmentConfig()
     on_error: Literal["stop", "skip"] = "stop"
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
-
-    @field_validator("size", mode="before")
-    @classmethod
-    def _one_size(cls, value: object) -> object:
-        return as_size(value)
-
-    @field_validator("sizes", mode="before")
-    @classmethod
-    def _many_sizes(cls, value: object) -> object:
-        return tuple(as_size(item) for item in value) if isinstance(value, list | tuple) else value
 
     @property
     def training_sizes(self) -> tuple[SizeWH, ...]:

@@ -2,14 +2,13 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 STRIDE = 32  # of every model this package builds by name
 LARGEST_SIDE = 8192  # pixels; a picture of that size fills the memory of most machines
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-SizeWH = tuple[int, int]
 
 
 class Section(BaseModel):
@@ -29,6 +28,19 @@ def as_size(value: object) -> object:
             return (int(parts[0]), int(parts[-1]))
         raise ValueError("a size is a number or WIDTHxHEIGHT")
     return value
+
+
+SizeWH = Annotated[tuple[int, int], BeforeValidator(as_size)]
+
+
+def _one_name_each(transforms: tuple[dict[str, dict[str, object]], ...]) -> tuple[dict[str, dict[str, object]], ...]:
+    if any(len(transform) != 1 for transform in transforms):
+        raise ValueError("each entry is one name with its arguments, e.g. {GaussianBlur: {p: 0.1}}")
+    return transforms
+
+
+# albumentations transforms, each {NAME: {ARGUMENT: VALUE}}
+Transforms = Annotated[tuple[dict[str, dict[str, object]], ...], AfterValidator(_one_name_each)]
 
 
 def check_size(key: str, size: SizeWH, stride: int) -> None:
