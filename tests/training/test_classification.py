@@ -13,7 +13,7 @@ from yolo9k.config.classifier import ClassifierModelConfig
 from yolo9k.config.datasets import TreeLabels
 from yolo9k.errors import ConfigError, WeightsError
 from yolo9k.pretrained import build_detector, build_whole_classifier, open_weights
-from yolo9k.training import resume, train
+from yolo9k.training import resume, train, trial
 from yolo9k.training.run import open_run
 from yolo9k.training.stages import stages_of
 
@@ -213,3 +213,19 @@ def test_an_option_that_no_stage_would_follow_is_refused(kinds, tmp_path, option
     assert isinstance(result.exception, ConfigError)
     assert str(result.exception).startswith(f"{option[0]} {option[1]}: every stage of this config says its own")
     assert not any((tmp_path / "runs").glob("*"))
+
+
+def test_a_trial_speaks_of_the_network_that_a_run_ends_with(tiny_classifier):
+    def operations(size):
+        found = trial.try_out(tiny_classifier(f"stages=[{{size: 32, steps: 2}}, {{size: {size}, steps: 2}}]"))
+        assert found.size_wh == (size, size)
+        return found.operations
+
+    assert operations(96) > 8 * operations(32)  # 9 times the pixels, but for the average over them
+
+
+@pytest.mark.parametrize("kind", ["batch", "group", "frozen", "none"])
+def test_a_classifier_learns_with_every_norm(tiny_classifier, run_folder, kind):
+    train(tiny_classifier(f"model.norm.kind={kind}", "train.steps=2"), run_folder)
+    resume(run_folder, overrides=["train.steps=4"])
+    assert open_weights(run_folder).config.model.norm.kind == kind

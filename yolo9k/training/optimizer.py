@@ -1,6 +1,6 @@
 """The optimiser, and the guard that lets nothing into the weights that is not finite."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -54,6 +54,11 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
         group["lr"] = rate * group.get(FACTOR, 1.0)
 
 
+def _copy(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
+    if sources:  # a network without statistics (group norm, no norm) has no buffers, and torch no copy of nothing
+        torch._foreach_copy_(targets, sources)
+
+
 class FiniteGuard:
     """Stops all updates from the first loss, gradient or buffer on that is not finite, without asking the device.
 
@@ -73,13 +78,13 @@ class FiniteGuard:
 
     def begin(self) -> None:
         """Remember the buffers before a step's first forward pass."""
-        torch._foreach_copy_(self._before, self._buffers)
+        _copy(self._buffers, self._before)
         self._in_step = True
 
     def undo(self) -> None:
         """Put the buffers back to what they were before a step that was cut short, if one was."""
         if self._in_step:
-            torch._foreach_copy_(self._buffers, self._before)
+            _copy(self._before, self._buffers)
             self._in_step = False
 
     def update(self, step: int, loss: Tensor, gradient_norm: Tensor, *, overflow_is_normal: bool) -> None:
