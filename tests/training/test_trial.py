@@ -44,3 +44,18 @@ def test_says_when_memory_does_not_do(tiny, monkeypatch):
     monkeypatch.setattr(Stepper, "__call__", no_memory)
     with pytest.raises(EnvironmentFault, match=r"out of memory on cpu; raise train.accumulate"):
         trial.try_out(tiny())
+
+
+def test_what_thaws_later_learns_in_the_trial(tiny, monkeypatch):
+    learning = []
+    take_step = Stepper.__call__
+
+    def look(self, number, parts, rate):
+        took = take_step(self, number, parts, rate)
+        learning.append(all(parameter.requires_grad for parameter in self.step.network.parameters()))
+        return took
+
+    monkeypatch.setattr(Stepper, "__call__", look)
+    trial.try_out(tiny("train.freeze=backbone", "train.steps=30", "train.unfreeze_at=5"))
+    trial.try_out(tiny("train.freeze=backbone", "train.steps=30"))
+    assert learning == [True, True, False, False]

@@ -22,7 +22,11 @@ from yolo9k.training.stages import Stage
 
 @dataclass(frozen=True)
 class Trial:
-    """What one step told; `memory_bytes`: the peak of the GPU, or of this process; none where nobody counts it."""
+    """What one step told.
+
+    `operations`: those of a picture of `size_wh`, the size of the weights that a run ends with. `memory_bytes`: the
+    peak of the GPU, or of this process; none where nobody counts it.
+    """
 
     parameters: int
     operations: int
@@ -60,10 +64,11 @@ def try_out(
         seconds = _step_seconds(run, batches)
     work = sum((stage.last - stage.first) * _mean_area(stage) for stage in run.stages) / _area(size)
     memory, note = peak_memory(run.device)
+    size_wh = run.task.config_in(run.stages[-1]).data.size
     return Trial(
         parameters=count_parameters(run.network),
-        operations=count_operations(run.network, run.config.data.size),
-        size_wh=run.config.data.size,
+        operations=count_operations(run.network, size_wh),
+        size_wh=size_wh,
         device=str(run.device),
         precision=run.precision,
         step_seconds=seconds,
@@ -78,9 +83,9 @@ def try_out(
 
 
 def _step_seconds(run: Run, parts: Sequence[Batch]) -> float:
-    """The time of one step that learns nothing."""
+    """The time of one step that learns nothing: the last one, when all that thaws has thawed and wants memory."""
     start = time.monotonic()
-    run.stepper(0, parts, 0.0)
+    run.stepper(run.total_steps - 1, parts, 0.0)
     if run.device.type == "cuda":
         torch.cuda.synchronize(run.device)
     return time.monotonic() - start
