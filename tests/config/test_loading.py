@@ -84,6 +84,7 @@ def test_extends_itself(write):
         ("train: {schedule: {at: [2]}}", "train.schedule.scales: 0 for 1 entries of at; one each"),
         ("data: {size: 100}", "data.size: width and height must be multiples of 32, not 100x100"),
         ("data: {size: big}", "data.size: a size is a number or WIDTHxHEIGHT"),
+        ("{data: {size: 32}, train: {batch: 1}}", "data.size: batch norm has one value of each channel with one pic"),
         ("data: {sizes: [320, 10]}", "data.sizes: width and height must be multiples of 32, not 10x10"),
         ("data: {augment: {scale: [2, 1]}}", "data.augment.scale: the smaller number comes first, not [2.0, 1.0]"),
         ("data: {dataset: {kind: voc}}", "data.dataset.root: is missing"),
@@ -165,7 +166,7 @@ def test_an_error_names_the_override_that_made_it(write, overrides, message):
 
 def test_an_error_of_the_file_is_not_blamed_on_overrides(write):
     found = refused(write("train: {batch: 0}"), "train.lr=1", "train.seed=-1")
-    assert found.endswith("mine.yaml: train.batch: must be at least 1, not 0")
+    assert found.endswith("mine.yaml: train.batch: must be at least 1, not 0 (and 1 more)")
     assert load_config(write("train: {batch: 0}"), ["train.batch=1"]).train.batch == 1
 
 
@@ -325,3 +326,9 @@ def test_labels_over_a_tree(write):
     assert dataset.labels.names == {"7": "x", "y": ""}
     assert dataset.classes == ("7", "y")
     assert DatasetConfig.model_validate(yaml.safe_load(dump(dataset))) == dataset
+
+
+def test_what_one_override_mends_is_not_told():
+    mended = ["train.steps=9", "train.batch=6", "train.accumulate=4", "train.steps=null", "train.epochs=2"]
+    with pytest.raises(ConfigError, match=r"train\.accumulate=4: batch 6 is not a multiple of 4"):
+        load_config(None, ["train.epochs=3", *mended])

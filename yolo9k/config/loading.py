@@ -24,6 +24,7 @@ Part = TypeVar("Part", bound=PartConfig)
 Sections = list[type[BaseModel]]
 Location = tuple[int | str, ...]  # of a value, as pydantic says it
 
+MORE = " (and "  # before the number of further problems
 NAMED_KEYS = 4  # of a section, where a value stands in its place
 Problem = Mapping[str, Any]  # of pydantic's list of errors
 
@@ -80,23 +81,33 @@ def _overridden(kind: type[Run], values: dict[str, Any], overrides: Iterable[str
 
     What one override breaks a later one may mend: `train.steps=9` needs `train.epochs=null` where that is set.
     """
-    config, problem = _attempt(kind, values)
-    error = problem and f"{source}: {problem}"
-    for override in map(Override.of, overrides):
-        values = _merge(values, override.nested())
-        config, problem = _attempt(kind, values)
-        error = problem and (error or override.blamed(problem))
+    changes = [Override.of(override) for override in overrides]
+    config, problem = _attempt(kind, values, changes)
     if config is None:
-        raise ConfigError(error)
+        culprit = _culprit(kind, values, changes, problem)
+        raise ConfigError(culprit.blamed(problem) if culprit else f"{source}: {problem}")
     return config
 
 
-def _attempt(kind: type[Run], values: Mapping[str, Any]) -> tuple[Run | None, str]:
-    """The config of the values, or the problem that they have."""
+def _attempt(kind: type[Run], values: dict[str, Any], changes: Iterable[Override]) -> tuple[Run | None, str]:
+    """The config of the values with changes, or the problem that they have."""
+    for change in changes:
+        values = _merge(values, change.nested())
     try:
         return kind.model_validate(values), ""
     except ValidationError as error:
         return None, _explain(kind, error)
+
+
+def _culprit(kind: type[Run], values: dict[str, Any], changes: Sequence[Override], problem: str) -> Override | None:
+    """The last change without which all is well, else the last without which the problem is another, if there is one.
+
+    How many more problems there are (`_explain`) makes no other problem.
+    """
+    without = [(each, _attempt(kind, values, [other for other in changes if other is not each])[1]) for each in changes]
+    mending = [change for change, left in without if not left]
+    changing = [change for change, left in without if left.partition(MORE)[0] != problem.partition(MORE)[0]]
+    return next(reversed(mending or changing), None)
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -249,7 +260,7 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
     problem = max(alternatives, key=_depth)  # the form that fits best, as far as it goes
     location = _location(problem)
     key = ".".join(location) or "config"
-    more = f" (and {len(problems) - len(alternatives)} more)" if len(problems) > len(alternatives) else ""
+    more = f"{MORE}{len(problems) - len(alternatives)} more)" if len(problems) > len(alternatives) else ""
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key; {_nearest(model, problem['loc'])}{more}"
     if problem["type"] == "missing":
