@@ -3,8 +3,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from yolo9k.build import build_codec, build_loss, build_network, build_scores, with_anchors, with_aspect
+from yolo9k.build import (
+    build_classifier,
+    build_codec,
+    build_loss,
+    build_network,
+    build_scores,
+    with_anchors,
+    with_aspect,
+)
 from yolo9k.config import load_config
+from yolo9k.config.classifier import ClassifierModelConfig
 from yolo9k.config.schema import ModelConfig
 from yolo9k.datasets.records import Record
 from yolo9k.errors import ConfigError, DataError
@@ -85,3 +94,23 @@ def test_logistic_labels_have_no_tree():
     with pytest.raises(ConfigError, match=r"model\.classes: logistic is for flat labels"):
         build_scores(ModelConfig(classes="logistic"), tree)
     assert build_scores(ModelConfig(classes="logistic"), WordTree.flat(["a"])).kind == "logistic"
+
+
+CFG = "[net]\nwidth=32\nheight=32\nchannels=3\n\n[convolutional]\nfilters={}\nsize=1\nstride=1\nactivation=linear\n\n"
+REGION = "[region]\nanchors=1,1\nclasses=2\ncoords=4\nnum=1\n"
+
+
+@pytest.mark.parametrize(
+    ("build", "config", "other"),
+    [
+        (build_network, ModelConfig(name="darknet", cfg=CFG.format(7) + REGION), "yolov2"),
+        (
+            build_classifier, ClassifierModelConfig(name="darknet", cfg=CFG.format(2) + "[avgpool]\n[softmax]\n"),
+            "darknet19",
+        ),
+    ],
+)  # fmt: skip
+def test_a_cfg_has_the_classes_that_it_has(build, config, other):
+    assert len(build(config, WordTree.flat(["cat", "dog"])).labels) == 2
+    with pytest.raises(ConfigError, match=rf"it has 2 classes, but there are 3 labels; .* model\.name={other}"):
+        build(config, WordTree.flat(["cat", "dog", "cow"]))

@@ -39,7 +39,7 @@ def build_network(config: ModelConfig, labels: WordTree) -> Network:
     Raises `WeightsError` for a wrong cfg, `ConfigError` where the labels are not as many as the cfg's classes.
     """
     if config.name == "darknet":
-        return _from_cfg(config.cfg, labels)
+        return _from_cfg(config.cfg, labels, other="yolov2")
     anchors = torch.tensor(config.anchors)
     parts: dict[str, Any] = {"backbone": build_backbone(config), "norm": norm_layer(config.norm), "width": config.width}
     if config.name == "yolov2":
@@ -68,23 +68,25 @@ def load_pretrained(network: Network | ClassifierNetwork, config: BackboneConfig
     return f"backbone: torchvision's {donor.name} from {file}"
 
 
-def _from_cfg(text: str, labels: WordTree) -> DarknetNetwork:
-    network = DarknetNetwork(parse_cfg(text), labels)
-    if network.region is not None and network.region.classes != len(labels):
+def _from_cfg(text: str, labels: WordTree, other: str) -> DarknetNetwork:
+    """The network of a cfg; `other`: a model to name where the labels are not those of the cfg."""
+    network = DarknetNetwork(parse_cfg(text))
+    if network.classes != len(labels):
         raise ConfigError(
-            f"model.cfg: its region has {network.region.classes} classes, but there are {len(labels)} labels; "
-            f"to learn other labels name a model (--set model.name=yolov2) and start from these weights"
+            f"model.cfg: it has {network.classes:,} classes, but there are {len(labels):,} labels; "
+            f"to learn other labels name a model (--set model.name={other}) and start from these weights"
         )
+    network.labels = labels
     return network.initialise()
 
 
 def build_classifier(config: ClassifierModelConfig, labels: WordTree) -> ClassifierNetwork:
     """The network of a classifier with fresh weights.
 
-    Raises `WeightsError` for a wrong cfg, or one with another number of classes.
+    Raises `WeightsError` for a wrong cfg, `ConfigError` where the labels are not as many as the cfg's classes.
     """
     if config.name == "darknet":
-        return DarknetNetwork(parse_cfg(config.cfg), labels).initialise()
+        return _from_cfg(config.cfg, labels, other="darknet19")
     return Classifier(build_backbone(config), len(labels))
 
 

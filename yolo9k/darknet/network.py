@@ -94,6 +94,11 @@ class DarknetNetwork(nn.Module):
             raise WeightsError(f"{end.place}: {values} values, but there are {len(self.labels)} labels")
 
     @property
+    def classes(self) -> int:
+        """How many it tells apart: those of its region, else the values of its last layer."""
+        return self.region.classes if self.region else self.shapes[-1].channels
+
+    @property
     def stride(self) -> int:
         """Pixels of the input between two cells of the last map."""
         stride = self.shapes[self.stop - 1].stride if self.stop else 1
