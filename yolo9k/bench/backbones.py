@@ -9,6 +9,7 @@ import torch
 
 from yolo9k.build import build_network
 from yolo9k.config.schema import ModelConfig
+from yolo9k.errors import ConfigError
 from yolo9k.models.layers import count_operations, count_parameters
 from yolo9k.models.norms import fold_norms
 from yolo9k.models.torchvision_backbone import LISTED, full_name
@@ -47,8 +48,17 @@ def compare(
     Time is that of the network in evaluation, float32 and channels last, its norms folded as for detection. Raises
     `ConfigError` for a backbone that there is not.
     """
-    wanted = [name if name in OWN else full_name(name) for name in names]
+    wanted = [_known(name) for name in names]
     return [_measure(name, size_wh, runs) for name in track(wanted, "Measuring", len(wanted))]
+
+
+def _known(name: str) -> str:
+    if name in OWN:
+        return name
+    try:
+        return full_name(name)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; this package's own are {' and '.join(OWN)}") from error
 
 
 def _measure(name: str, size_wh: tuple[int, int], runs: int) -> Cost:
