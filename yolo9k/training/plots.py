@@ -6,6 +6,8 @@ from typing import Any
 
 from yolo9k.errors import EnvironmentFault
 
+FEW = 20  # points of a curve that are shown each
+
 
 def plot_run(folder: Path) -> Path | None:
     """Draw `metrics.jsonl` of a run into `plots/curves.png`; nothing where there is nothing to draw.
@@ -46,7 +48,8 @@ def _draw(axes: Any, entries: list[dict[str, float]], names: tuple[str, ...], ti
     for name in names:
         points = [(entry["step"], entry[name]) for entry in entries if entry.get(name) is not None]
         if points:
-            axes.plot(*zip(*points, strict=True), label=name.rsplit("/", 1)[-1], linewidth=1.2)
+            marker = "o" if len(points) < FEW else ""  # a line through one point is none
+            axes.plot(*zip(*points, strict=True), label=name.rsplit("/", 1)[-1], linewidth=1.2, marker=marker)
     axes.set(title=title, xlabel="step")
     axes.grid(alpha=0.3)
     if axes.lines:
