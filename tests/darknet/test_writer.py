@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from yolo9k import darknet
-from yolo9k.build import build_network
-from yolo9k.config import load_config
+from yolo9k.build import build_classifier, build_network
+from yolo9k.config import load_classifier_config, load_config
 from yolo9k.darknet.recipe import config_of, train_values
 from yolo9k.darknet.weights import blocks, read_weights
-from yolo9k.darknet.writer import cfg_text
+from yolo9k.darknet.writer import cfg_text, classifier_cfg_text
 from yolo9k.errors import WeightsError
 from yolo9k.models.darknet19 import Classifier, Darknet19
 from yolo9k.models.layers import count_parameters
@@ -242,3 +242,15 @@ def test_a_batch_is_what_darknet_makes_of_it():
     cfg = darknet.parse_cfg("[net]\nwidth=8\nheight=8\nchannels=3\nbatch=10\nsubdivisions=4\n")
     values = train_values(cfg.net)
     assert (values["batch"], values["accumulate"]) == (8, 4)  # net.batch = 10 / 4, in whole numbers
+
+
+@pytest.mark.parametrize("size", ["128", "256x128", "96x160"])
+def test_a_classifiers_crops_come_back_from_its_cfg(size):
+    config = load_classifier_config(None, [
+        "model.name=tiny", "model.width=0.1", f"data.size={size}", "data.augment.min_crop=100",
+        "data.augment.max_crop=300",
+    ])  # fmt: skip
+    text = classifier_cfg_text(build_classifier(config.model, LABELS), config)
+    again = config_of(darknet.parse_cfg(text, "own.cfg")).data
+    assert again.size == config.data.size
+    assert again.augment.crop_sizes(again.size) == config.data.augment.crop_sizes(config.data.size)

@@ -56,6 +56,11 @@ class ClassifierAugmentConfig(Section):
             raise ValueError(f"area: two shares above 0, the smaller first, not {list(self.area)}")
         return self
 
+    def crop_sizes(self, size_wh: tuple[int, int]) -> tuple[int, int]:
+        """`min_crop` and `max_crop` in pixels for a network of this size, whose shorter side counts."""
+        least, most = (round(size * min(size_wh) / CROP_SIZE) for size in (self.min_crop, self.max_crop))
+        return least, most
+
 
 class ClassifierDataConfig(Section):
     """Pictures on their way into a classifier: a data set of kind folder or shards, whose pictures have labels.

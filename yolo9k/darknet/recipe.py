@@ -54,8 +54,8 @@ def _classifier_values(cfg: Cfg) -> dict[str, Any]:
     net, size = cfg.net, cfg.size_wh
     augment = {
         "recipe": "darknet",
-        "min_crop": _for_crop_size(net.integer("min_crop", size[0], least=1), size[0]),
-        "max_crop": _for_crop_size(net.integer("max_crop", 2 * size[0], least=1), size[0]),
+        "min_crop": _for_crop_size(net.integer("min_crop", size[0], least=1), size),
+        "max_crop": _for_crop_size(net.integer("max_crop", 2 * size[0], least=1), size),
         "angle": float(net.get("angle", 0.0)),
         "aspect": float(net.get("aspect", 1.0)),
         "hue": float(net.get("hue", 0.0)),
@@ -70,9 +70,9 @@ def _classifier_values(cfg: Cfg) -> dict[str, Any]:
     }
 
 
-def _for_crop_size(length: int, side: int) -> int:
-    """A length in pixels for a network of that size, as one of `CROP_SIZE` has it."""
-    return max(1, round(length * CROP_SIZE / side))
+def _for_crop_size(length: int, size_wh: tuple[int, int]) -> int:
+    """A length in pixels for a network of that size, as one of `CROP_SIZE` has it: `crop_sizes` the other way round."""
+    return max(1, round(length * CROP_SIZE / min(size_wh)))
 
 
 def _config(kind: type[Run], net: Section, values: dict[str, Any]) -> Run:

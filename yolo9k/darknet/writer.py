@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch import nn
 
-from yolo9k.config.classifier import CROP_SIZE, ClassifierConfig
+from yolo9k.config.classifier import ClassifierConfig
 from yolo9k.config.schema import Config, TrainConfig
 from yolo9k.darknet.layers import EPS
 from yolo9k.errors import WeightsError
@@ -42,8 +42,7 @@ def classifier_cfg_text(network: Classifier, config: ClassifierConfig, tree: str
     """The cfg of a classifier, as `cfg_text`; the layers behind the last convolution are those of `darknet19.cfg`."""
     augment = config.data.augment
     changes: Options = {name: getattr(augment, name) for name in ("angle", "aspect", "saturation", "exposure", "hue")}
-    for name in ("min_crop", "max_crop"):
-        changes[name] = round(getattr(augment, name) * config.data.size[0] / CROP_SIZE)
+    changes["min_crop"], changes["max_crop"] = augment.crop_sizes(config.data.size)
     changes = changes if augment.recipe == "darknet" else {}
     sections: list[tuple[str, Options]] = [("net", {**_net(config), **changes})]
     for stage in _stages(network.backbone):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from yolo9k.config.classifier import CROP_SIZE, ClassifierAugmentConfig
+from yolo9k.config.classifier import ClassifierAugmentConfig
 from yolo9k.datasets.augment import Transforms
 from yolo9k.datasets.listing import NO_BOXES
 from yolo9k.datasets.recipes import distort, draw_colours, random_scale
@@ -96,8 +96,7 @@ def draw_turn(
     (w, h), (width, height) = picture_wh, size_wh
     stretch = random_scale(config.aspect, rng)
     shorter = max(1, int(min(h, w * stretch)))
-    least, most = (round(size * min(size_wh) / CROP_SIZE) for size in (config.min_crop, config.max_crop))
-    scale = max(1, int(rng.integers(least, most, endpoint=True))) / shorter
+    scale = max(1, int(rng.integers(*config.crop_sizes(size_wh), endpoint=True))) / shorter
     radians = float(np.radians(rng.uniform(-config.angle, config.angle)))
     free = (w * scale / stretch - width) / 2, (h * scale - height) / 2
     offset_x, offset_y = (float(rng.uniform(-abs(side), abs(side))) for side in free)
