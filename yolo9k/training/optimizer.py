@@ -1,6 +1,6 @@
 """The optimiser, and the guard that lets nothing into the weights that is not finite."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -54,7 +54,7 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
         group["lr"] = rate * group.get(FACTOR, 1.0)
 
 
-def _copy(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
+def _copy(sources: list[Tensor], targets: list[Tensor]) -> None:
     if sources:  # a network without statistics (group norm, no norm) has no buffers, and torch no copy of nothing
         torch._foreach_copy_(targets, sources)
 
