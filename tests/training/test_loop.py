@@ -358,3 +358,22 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tiny, run_folder
         resume(run_folder, overrides=["train.steps=2"])
     assert (run_folder / "checkpoints" / LAST).read_bytes() == before
     assert sorted(path.name for path in (run_folder / "checkpoints").iterdir()) == [BEST, LAST]
+
+
+@pytest.mark.parametrize(
+    ("metric", "names"),
+    [
+        ("map50", ["mAP50", "mAP50-95", "P", "R"]),
+        ("voc07", ["mAP_voc07", "mAP50", "mAP50-95", "P", "R"]),
+        ("coco", ["mAP50-95", "mAP50", "P", "R"]),
+    ],
+)
+def test_the_score_that_chooses_the_best_is_told_first(tiny, run_folder, metric, names):
+    told = []
+
+    class Looking(Watcher):
+        def evaluated(self, scores, *, best):
+            told.append((scores.text.split()[::2], float(scores.text.split()[1]) == round(scores.value, 4)))
+
+    train(tiny(f"eval.metric={metric}", "train.steps=1", "train.eval_every=1"), run_folder, watcher=Looking())
+    assert told == [(names, True)]

@@ -35,6 +35,8 @@ def test_weights_are_taken_and_told(tiny, run_folder):
     with pytest.raises(WeightsError, match="no such file or run"):
         trial.try_out(tiny(), weights="nowhere.pt")
     assert trial.try_out(tiny()).notes == ()
+    (note,) = trial.try_out(tiny("model.norm.kind=none"), weights=run_folder).notes
+    assert note.endswith("left out: none; batch norms made into none")
 
 
 def test_says_when_memory_does_not_do(tiny, monkeypatch):

@@ -95,12 +95,9 @@ class DetectionTask(Task):
             max_detections=settings.max_detections, batch=settings.batch,
             coco=settings.metric == "coco", depth=False, track=track, on_bad=on_bad,
         )  # fmt: skip
-        row = _row(found)
-        text = (
-            f"mAP50 {found.map50:.4f} mAP50-95 {found.map50_95:.4f} "
-            f"P {found.total.precision:.3f} R {found.total.recall:.3f}"
-        )
-        return Scores(row, row[METRICS[settings.metric]], text)
+        row, chosen = _row(found), METRICS[settings.metric]
+        means = " ".join(f"{name} {row[name]:.4f}" for name in dict.fromkeys((chosen, "mAP50", "mAP50-95")))
+        return Scores(row, row[chosen], f"{means} P {row['P']:.3f} R {row['R']:.3f}")
 
     def summary(self) -> Summary:
         """Pictures, boxes and anchors."""

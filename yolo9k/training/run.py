@@ -79,10 +79,13 @@ class Run:
 
         Raises `WeightsError` where none fits.
         """
-        taken = transfer(with_norm(stored, self.config.model.norm, source), self.network)
+        norm = self.config.model.norm
+        fitting = with_norm(stored, norm, source)
+        taken = transfer(fitting, self.network)
         if not taken.taken:
             raise WeightsError(f"{source}: no layer of it fits this model")
-        self._started_from(f"from {source}: {taken}")
+        made = "" if fitting is stored else f"; {stored.config.model.norm.kind} norms made into {norm.kind}"
+        self._started_from(f"from {source}: {taken}{made}")
 
     def start_pretrained(self, track: Track) -> None:
         """Take the weights that come with the backbone (`model.pretrained`). Raises `WeightsError` without them."""
