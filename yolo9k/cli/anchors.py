@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from yolo9k.cli.console import err, out, table, track, write_json
+from yolo9k.cli.console import err, speaker, table, track, write_json
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError
 
@@ -62,7 +62,7 @@ def anchors(
     curve = cluster_each(sizes_wh, numbers, seed, track)
     grid_wh = size_wh[0] / stride, size_wh[1] / stride
 
-    say = err if json == "-" else out
+    say = speaker(json)
     _print(say, found, curve, len(sizes_wh), size_wh, stride)
     for warning in warnings + suspicions(found.wh, grid_wh):
         err.print(f"warning: {warning}", style="yellow", markup=False)

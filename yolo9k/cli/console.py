@@ -32,6 +32,11 @@ out = Output(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def speaker(json: str) -> Console:
+    """Where text for people goes: out of the way where JSON goes to standard output (`-`)."""
+    return err if json == "-" else out
+
+
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterable[Item]:
     """A progress bar with the time left, on standard error; nothing where no person looks."""
     if not err.is_terminal:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yolo9k.cli.console import err, out, track, write_json
+from yolo9k.cli.console import err, speaker, track, write_json
 from yolo9k.cli.files import CfgOption, DataOption, NamesOption, StrictOption, TreeOption
 from yolo9k.cli.labelling import (
     HierThreshOption,
@@ -109,9 +109,9 @@ def detect(
             _draw(path, detections, target)
     given, pictures = len(pictures), readable
     rows = Rows(pictures, found, detector.labels)
-    rows.show(err if json == "-" else out)
+    rows.show(speaker(json))
     if not any(map(len, found)):
-        (err if json == "-" else out).print(f"nothing has a confidence of {conf:g} or more; --conf asks for less")
+        speaker(json).print(f"nothing has a confidence of {conf:g} or more; --conf asks for less")
     if json:
         about = {"weights": chosen, "size_wh": list(detector.size_wh), "labels": list(detector.labels.names)}
         write_json(json, {**about, **rows.to_dict()})
@@ -120,7 +120,7 @@ def detect(
     if txt:
         rows.write_txt(txt)
     if draw:
-        (err if json == "-" else out).print(f"drawn pictures are in {save}", markup=False)
+        speaker(json).print(f"drawn pictures are in {save}", markup=False)
     if bad:
         raise DataError(f"{len(bad)} of {given} pictures left out; the first: {bad[0]}")
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from yolo9k.cli.console import err, out, write_json
+from yolo9k.cli.console import speaker, write_json
 from yolo9k.errors import EnvironmentFault
 
 GB = 1e9
@@ -53,7 +53,7 @@ def doctor(
     checks = list(examine())
     if json:
         write_json(json, [asdict(check) for check in checks])
-    say = err if json == "-" else out
+    say = speaker(json)
     for check in checks:
         advice = f"  -> {check.advice}" if check.advice else ""
         say.print(f"[{STYLES[check.status]}]{check.status:8}[/] {check.name:14} ", end="")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from yolo9k.cli.console import err, out, table, track, write_json
+from yolo9k.cli.console import err, out, speaker, table, track, write_json
 from yolo9k.cli.files import CfgOption, DataOption, NamesOption, StrictOption, TreeOption
 from yolo9k.cli.labelling import (
     HierThreshOption,
@@ -176,7 +176,7 @@ def _score_images(detector: "Detector", source: "DatasetConfig", settings: "Eval
 
     images = read_images(source, settings.split, track)
     scores = evaluate_images(detector, images, batch=settings.batch, track=track)
-    say = err if json == "-" else out
+    say = speaker(json)
     title = f"{source.name or source.root}, {settings.split}: {scores.pictures:,} pictures, named by their best box"
     say.print(table(title, ["depth", "pictures", "right down to it"], scores.levels))
     say.print(f"top-1 {scores.top1:.4f}   top-5 {scores.top5:.4f}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yolo9k.cli.console import err, out, table, track, write_json
+from yolo9k.cli.console import err, out, speaker, table, track, write_json
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError, DataError
 
@@ -113,7 +113,7 @@ def check(
     facts = _facts(labels) | (_coverage(tree, labels, dataset) if dataset else {})
     if json:
         write_json(json, facts)
-    say = err if json == "-" else out
+    say = speaker(json)
     say.print(table(str(tree), ["", ""], facts["numbers"].items()))
     for remark in facts["remarks"]:
         say.print(f"remark: {remark}", markup=False)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yolo9k.cli.console import err, out, table, track, write_json
+from yolo9k.cli.console import out, speaker, table, track, write_json
 from yolo9k.cli.files import CfgOption, DataOption, NamesOption, StrictOption, TreeOption
 from yolo9k.errors import ConfigError, WeightsError
 
@@ -34,7 +34,7 @@ def list_weights(json: JsonOption = "") -> None:
         write_json(json, {"folder": str(catalogue.weights_folder()), "models": rows})
     listing = table("Models", ["name", "what it is", "MB", "in the cache"], map(_cells, rows))
     listing.columns[1].justify = "left"
-    say = err if json == "-" else out
+    say = speaker(json)
     say.print(listing)
     say.print(f"Cache: {catalogue.weights_folder()} (set YOLO9K_CACHE to move it)", markup=False)
 
@@ -82,7 +82,7 @@ def verify(
         verdicts = {name: found for name, found in verdicts.items() if _is_of_interest(found)}
     if json:
         write_json(json, {name: [_to_dict(verdict) for verdict in found] for name, found in verdicts.items()})
-    say = err if json == "-" else out
+    say = speaker(json)
     for name, found in verdicts.items():
         for verdict in found:
             reason = f": {verdict.reason}" if verdict.reason else ""
@@ -116,7 +116,7 @@ def inspect(
         facts, rows = inspect_weights(file, cfg, strict=strict)
     if json:
         write_json(json, {**facts, "layers": [row._asdict() for row in rows]})
-    say = err if json == "-" else out
+    say = speaker(json)
     for name, value in facts.items():
         say.print(f"{name}: {value}", markup=False)
     if rows:

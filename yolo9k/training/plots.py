@@ -24,7 +24,8 @@ def plot_run(folder: Path) -> Path | None:
     panels = 3 if scores else 2
     figure = Figure(figsize=(4 * panels, 4), layout="constrained")
     axes = figure.subplots(1, panels)
-    _draw(axes[0], entries, _named(entries, "loss"), "loss per picture")
+    total, *parts = _named(entries, "loss") or ("loss",)
+    _draw(axes[0], entries, (total, *parts) if len(parts) > 1 else (total,), "loss per picture")
     axes[0].set_yscale("log")
     _draw(axes[1], entries, ("lr",), "learning rate")
     if scores:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from yolo9k.cli.console import err, out, table, track, write_json
+from yolo9k.cli.console import err, speaker, table, track, write_json
 from yolo9k.cli.files import CfgOption, DataOption, NamesOption, StrictOption, TreeOption
 from yolo9k.cli.labelling import HierThreshOption, MapOption, nodes_of
 from yolo9k.cli.outputs import check_outputs
@@ -74,7 +74,7 @@ def evaluate(
     if bad:
         err.print(f"warning: {len(bad)} pictures could not be read and are left out; the first: {bad[0]}", markup=False)
 
-    say = err if json == "-" else out
+    say = speaker(json)
     _print(say, f"{source.name or source.root}, {read_split}", scores, worst)
     if json:
         origin = {"weights": weights, "dataset": source.name or source.root, "split": read_split}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from yolo9k.cli.console import err, out, table, track, write_json
+from yolo9k.cli.console import speaker, table, track, write_json
 from yolo9k.cli.files import CfgOption, DataOption, NamesOption, StrictOption, TreeOption
 from yolo9k.cli.labelling import HierThreshOption
 from yolo9k.cli.outputs import check_outputs
@@ -58,7 +58,7 @@ def predict(
     stream = classifier.stream(pictures, batch=batch, top=top, hier_thresh=hier_thresh, on_bad=bad.append)
     pairs = zip(pictures, track(stream, "Classifying", len(pictures)), strict=True)
     found = {path: classification for path, classification in pairs if len(classification)}
-    _show(err if json == "-" else out, found, classifier.labels)
+    _show(speaker(json), found, classifier.labels)
     if json:
         images = [{"file": str(path), **_plain(each, classifier.labels)} for path, each in found.items()]
         write_json(json, {"weights": weights, "size_wh": list(classifier.size_wh), "images": images})
