@@ -141,17 +141,23 @@ def scored(toy, tmp_path, monkeypatch):
 
 
 def test_the_table_has_means_and_spreads(scored):
-    columns, rows = table_rows(scored)
+    columns, rows = table_rows(scored, "map50")
     assert columns == ["batch size", "batch norm", "group norm"]
     assert rows == [["1", "2 diverged", f"60.0 ± {math.sqrt(2) * 10:.1f}"], ["2", "10.0, 1 diverged", "25.0 ± 0.0"]]
+    assert table_rows(scored, "map50_95")[1][1] == ["2", "12.5, 1 diverged", "12.5 ± 0.0"]
     assert "| 2 | 10.0, 1 diverged | 25.0 ± 0.0 |" in markdown(scored).splitlines()
     assert dict(scored.scores())[Cell("group", 2, 0)] == Score(0.25, 0.125)
 
 
 def test_the_plot_has_a_line_for_each_norm(scored):
-    (axes,) = figure(scored).axes
-    lines = {container.get_label(): container[0].get_xydata().tolist() for container in axes.containers}
-    assert lines == {"batch": [[2, 10]], "group": [[1, 60], [2, 25]]}
+    lines = {
+        axes.get_ylabel(): {each.get_label(): each[0].get_xydata().tolist() for each in axes.containers}
+        for axes in figure(scored).axes
+    }
+    assert lines == {
+        "mAP50, %": {"batch": [[2, 10]], "group": [[1, 60], [2, 25]]},
+        "mAP50-95, %": {"batch": [[2, 12.5]], "group": [[1, 12.5], [2, 12.5]]},
+    }
 
 
 def test_the_command(toy, tmp_path, monkeypatch, capsys):

@@ -37,7 +37,7 @@ def norms(
     Example: yolo9k bench norms --dataset bccd --weights runs/crops --set model.name=yolov2-tiny --set data.size=224
     """
     from yolo9k.bench.norms import BATCHES, KINDS, NormGrid, Settings, to_dict
-    from yolo9k.bench.norms_report import table_rows, write_report
+    from yolo9k.bench.norms_report import METRICS, table_rows, write_report
     from yolo9k.cli.screen import Screen
     from yolo9k.datasets.make import open_dataset
 
@@ -49,8 +49,10 @@ def norms(
         err.print(f"\n{number}/{len(grid.cells)} {cell.kind}, batches of {cell.batch}, seed {cell.seed}", markup=False)
         with Screen() as screen:
             score = grid.run(cell, screen, track)
-        err.print(score.diverged or f"mAP50 {score.map50:.4f}", markup=False)
+        err.print(score.diverged or f"mAP50 {score.map50:.4f} mAP50-95 {score.map50_95:.4f}", markup=False)
         write_json(str(folder / JSON), to_dict(grid))
         written = write_report(grid)
-    out.print(table(f"mAP50 in percent on {source.name}, {pictures:,} pictures", *table_rows(grid)))
+    for metric, name in METRICS.items():
+        title = f"{name} in percent on {source.name}, {pictures:,} pictures"
+        out.print(table(title, *table_rows(grid, metric)))
     out.print(f"written: {', '.join(str(name) for name in (*written, folder / JSON))}", markup=False)
