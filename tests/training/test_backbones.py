@@ -54,11 +54,11 @@ def test_every_listed_backbone_trains_resumes_and_detects(name, tmp_path):
     assert not any(torch.equal(value, before[name]) for name, value in network.named_parameters() if value.dim() == 4)
 
     path = tmp_path / "last.pt"
-    checkpoint.save(Checkpoint(config, LABELS, network.state_dict(), first.optimizer.state_dict()), path)
+    checkpoint.save(Checkpoint(config, LABELS, network.state_dict(), first.state()), path)
     stored = checkpoint.load(path)
     again = build_stored(stored, path).to(memory_format=torch.channels_last).train()
     second = stepper(config, again)
-    second.restore(stored.training, {})
+    second.restore(stored.training)
     for run in (first, second):
         run(1, [batch()], 1e-3)
     for name, value in network.state_dict().items():

@@ -216,7 +216,7 @@ def test_going_on_across_unfreezing_is_exact(how, optimizer):
             first(number, [batch(number)], 0.01)
         second = stepper(network(), **changes)
         second.step.network.load_state_dict(first.step.network.state_dict())
-        second.restore(first.optimizer.state_dict(), first.scaler.state_dict())
+        second.restore(first.state())
         for number in range(stop, 6):
             second(number, [batch(number)], 0.01)
         assert changed(state(whole.step.network), second.step.network) == set(), stop
@@ -258,3 +258,26 @@ def test_frozen_norms_without_weights_are_told():
         if isinstance(norm, nn.BatchNorm2d):
             norm.running_mean.fill_(0.5)
     assert list(Freezing(net, TrainConfig()).notes()) == []
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_restored_run_may_have_other_rates_for_its_layers(optimizer):
+    """What is remembered of a weight stays with it, though the groups of weights are others."""
+    before, after = {"backbone.fine.2.1": 0.5}, {"backbone.fine.2.2": 0.25, "head": 2.0}
+    first = stepper(network(), optimizer=optimizer, lr_factors=before)
+    for number in range(2):
+        first(number, [batch(number)], 0.01)
+    second = stepper(network(), optimizer=optimizer, lr_factors=after)
+    second.step.network.load_state_dict(first.step.network.state_dict())
+    second.restore(first.state())
+    theirs = dict(first.step.network.named_parameters())
+    own = dict(second.step.network.named_parameters())
+    for name, parameter in own.items():
+        for key, value in second.optimizer.state[parameter].items():
+            assert torch.equal(value, first.optimizer.state[theirs[name]][key]), (name, key)
+    rates = {name: group.get("lr_factor", 1) for group in second.optimizer.param_groups for name in own
+             if any(own[name] is each for each in group["params"])}  # fmt: skip
+    assert rates["backbone.fine.2.2.conv.weight"] == 0.25
+    assert rates["backbone.fine.2.1.conv.weight"] == 1
+    second(2, [batch(2)], 0.01)
+    assert all(parameter.isfinite().all() for parameter in own.values())

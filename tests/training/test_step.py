@@ -118,7 +118,7 @@ def test_a_restored_stepper_goes_on_alike():
     first, second = stepper(momentum=0.9), stepper(momentum=0.9)
     first(0, [batch()], 0.01)
     second.step.network.load_state_dict(first.step.network.state_dict())
-    second.restore(first.optimizer.state_dict(), first.scaler.state_dict())
+    second.restore(first.state())
     for made in (first, second):
         made(1, [batch(seed=1)], 0.01)
     for name, value in first.step.network.state_dict().items():
@@ -128,7 +128,7 @@ def test_a_restored_stepper_goes_on_alike():
 def test_a_restored_stepper_keeps_its_own_settings():
     made = stepper(momentum=0.5, weight_decay=0.25)
     other = stepper(momentum=0.9, weight_decay=0.125)
-    made.restore(other.optimizer.state_dict(), {})
+    made.restore(other.state())
     assert [(g["momentum"], g["weight_decay"]) for g in made.optimizer.param_groups] == [(0.5, 0.25), (0.5, 0.0)]
 
 
@@ -138,7 +138,7 @@ def test_a_restored_stepper_may_have_another_memory_format():
     plain(0, [batch()], 0.01)
     last = stepper(momentum=0.9, memory_format=torch.channels_last)
     last.step.network.load_state_dict(plain.step.network.state_dict())
-    last.restore(plain.optimizer.state_dict(), {})
+    last.restore(plain.state())
     for made in (plain, last):
         made(1, [batch(seed=1)], 0.01)
     for name, value in plain.step.network.state_dict().items():
@@ -147,4 +147,4 @@ def test_a_restored_stepper_may_have_another_memory_format():
 
 def test_the_state_of_another_optimiser_is_refused():
     with pytest.raises(ValueError, match="another optimiser"):
-        stepper().restore(stepper(optimizer="adamw").optimizer.state_dict(), {})
+        stepper().restore(stepper(optimizer="adamw").state())

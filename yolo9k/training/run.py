@@ -104,7 +104,7 @@ class Run:
         state = stored.training
         try:
             self.network.load_state_dict(state["network"])
-            self.stepper.restore(state["optimizer"], state["scaler"])
+            self.stepper.restore(state["stepper"])
             if self.ema:
                 self.ema.network.load_state_dict(dict(stored.weights))
                 self.ema.updates = state["ema_updates"]
@@ -122,8 +122,7 @@ class Run:
                 "best": self.best,
                 "best_step": self.best_step,
                 "network": self.network.state_dict(),
-                "optimizer": self.stepper.optimizer.state_dict(),
-                "scaler": self.stepper.scaler.state_dict(),
+                "stepper": self.stepper.state(),
                 "ema_updates": self.ema.updates if self.ema else 0,
             }
         weights = self.weights_to_use().state_dict()

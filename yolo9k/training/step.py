@@ -93,22 +93,24 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         return {**total, "gradient_norm": norm}
 
-    def restore(self, optimizer: Mapping[str, Any], scaler: Mapping[str, Any]) -> None:
-        """Take up the state of an earlier run; decay and momentum stay those of this run's config.
+    def state(self) -> dict[str, Any]:
+        """All that going on needs beside the weights: what the optimiser remembers, by the names of parameters."""
+        names: dict[Tensor, str] = {p: name for name, p in self.step.network.named_parameters()}
+        memory = {names[parameter]: dict(values) for parameter, values in self.optimizer.state.items()}
+        return {"optimizer": self.config.optimizer, "memory": memory, "scaler": self.scaler.state_dict()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up the `state` of an earlier run; rates, decay and momentum are those of this run's config.
 
         Raises `ValueError` and `KeyError` for the state of another optimiser or network.
         """
-        own = [{key: value for key, value in g.items() if key != "params"} for g in self.optimizer.param_groups]
-        if [group.keys() for group in own] != [group.keys() - {"params"} for group in optimizer["param_groups"]]:
+        if state["optimizer"] != self.config.optimizer:
             raise ValueError("the state of another optimiser")
-        self.optimizer.load_state_dict(dict(optimizer))
-        for group, settings in zip(self.optimizer.param_groups, own, strict=True):
-            group.update(settings)
-        for parameter, state in self.optimizer.state.items():
-            for name, value in state.items():
-                if value.shape == parameter.shape:  # fused kernels need the weights' own memory format
-                    state[name] = torch.empty_like(parameter).copy_(value)
-        self.scaler.load_state_dict(dict(scaler))
+        parameters = dict(self.step.network.named_parameters())
+        for name, memory in state["memory"].items():
+            own = parameters[name]
+            self.optimizer.state[own] = {key: _as_memory(value, own) for key, value in memory.items()}
+        self.scaler.load_state_dict(dict(state["scaler"]))
 
     def _backward(self, part: Batch, seen: int) -> dict[str, Tensor]:
         batch = part.to(self.step.device)
@@ -116,3 +118,12 @@ class Stepper:
         losses = self.step(batch, pictures, seen)
         self.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
         return {name: value.detach() for name, value in losses.items()}
+
+
+def _as_memory(value: Tensor, parameter: Tensor) -> Tensor:
+    """What an optimiser remembers of a parameter, on its device; fused kernels need the weights' own memory format."""
+    if value.dim() == 0 and parameter.dim() != 0:  # a number of steps
+        return value.to(parameter.device, copy=True)
+    if value.shape != parameter.shape:
+        raise ValueError("the state of another network")
+    return torch.empty_like(parameter).copy_(value)
