@@ -194,10 +194,47 @@ def test_a_bias_that_took_in_a_norm_learns():
 
 def test_a_norm_before_its_convolution_cannot_become_a_bias():
     net = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1))
-    with pytest.raises(ConfigError, match=r"model\.norm\.kind: none: 0 follows no convolution"):
+    with pytest.raises(
+        ConfigError, match=r"model\.norm\.kind: none: 0 cannot be folded into a convolution; choose batch"
+    ):
         convert_norm(net, NormConfig(kind="none"))
     with torch.no_grad():
         assert torch.equal(fold_norms(lived(net).eval())(pictures()), net(pictures()))  # for detection it stays
+
+
+@pytest.mark.parametrize("kind", ["batch", "frozen", "sync", "group", "none"])
+def test_norms_without_factors_or_in_half_precision(kind):
+    net = odd()
+    net[1] = nn.BatchNorm2d(6, affine=False)
+    nn.init.uniform_(net[1].running_mean)
+    converted = convert_norm(net.half().eval(), NormConfig(kind=kind))
+    assert all(value.dtype == torch.float16 for value in converted.state_dict().values() if value.is_floating_point())
+    if kind != "group":
+        with torch.no_grad():
+            assert close(converted.float()(pictures()), net.float()(pictures()), 1e-2)
+
+
+def test_norms_without_statistics():
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)).eval()
+    for kind in ("batch", "frozen", "sync"):
+        with pytest.raises(ConfigError, match=rf"model\.norm\.kind: {kind}: 1 keeps no statistics; choose group"):
+            convert_norm(net, NormConfig(kind=kind))
+    with pytest.raises(ConfigError, match=r"model\.norm\.kind: none: 1 cannot be folded"):
+        convert_norm(net, NormConfig(kind="none"))
+    assert isinstance(convert_norm(net, NormConfig(kind="group"))[1], nn.GroupNorm)
+    assert torch.equal(fold_norms(net)(pictures()), net(pictures()))
+
+
+def test_parts_that_are_in_several_places():
+    conv, norm = nn.Conv2d(3, 3, 1), lived(nn.Sequential(nn.BatchNorm2d(3)))[0]
+    net = nn.Sequential(nn.Sequential(conv, norm), nn.Sequential(nn.Conv2d(3, 3, 1), norm), nn.Sequential(conv)).eval()
+    with torch.no_grad():
+        assert torch.equal(fold_norms(net)(pictures()), net(pictures()))
+    grouped = convert_norm(net, NormConfig(kind="group"))
+    assert grouped[0][1] is grouped[1][1]
+    assert isinstance(grouped[0][1], nn.GroupNorm)
+    with pytest.raises(ConfigError, match=r"none: 0\.1 cannot be folded"):
+        convert_norm(net, NormConfig(kind="none"))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v2", "shufflenet_v2_x1_0", "vgg16_bn"])

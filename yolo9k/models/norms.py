@@ -1,6 +1,7 @@
 """What follows a convolution: kinds of norms, and networks whose norms become others."""
 
 import copy
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -74,16 +75,27 @@ def convert_norm(network: Network, config: NormConfig) -> Network:
 
     Weights stay, and so does each norm's own eps. `batch` and `sync` get the momentum; `frozen` keeps statistics and
     factors; `group` keeps the factors, and computes something else from then on; `none` folds each norm into the
-    convolution before it. Raises `ConfigError` where `none` meets a norm that follows no convolution.
+    convolution before it (`fold_norms`). Raises `ConfigError` where `none` meets a norm that cannot be folded, and all
+    but `group` one that keeps no statistics.
     """
     if config.kind == "none":
         return _without_norms(network)
     converted = copy.deepcopy(network)
-    for parent in list(converted.modules()):
-        for name, norm in list(parent.named_children()):
-            if isinstance(norm, BatchNorm):
-                setattr(parent, name, _converted(norm, config))
+    made: dict[nn.Module, nn.Module] = {}  # a norm that is in several places stays one
+    for place, norm in _norms(converted):
+        if config.kind != "group" and norm.running_mean is None:
+            raise ConfigError(f"model.norm.kind: {config.kind}: {place} keeps no statistics; choose group")
+        if norm not in made:
+            made[norm] = _converted(norm, config)
+        parent, _, name = place.rpartition(".")
+        setattr(converted.get_submodule(parent), name, made[norm])
     return converted
+
+
+def _norms(network: nn.Module) -> list[tuple[str, BatchNorm]]:
+    """All batch norms in a network with their places; one that is in several places comes several times."""
+    modules = network.named_modules(remove_duplicate=False)
+    return [(place, module) for place, module in modules if place and isinstance(module, BatchNorm)]
 
 
 def _converted(norm: BatchNorm, config: NormConfig) -> nn.Module:
@@ -91,26 +103,35 @@ def _converted(norm: BatchNorm, config: NormConfig) -> nn.Module:
     assert make is not None
     made, state = make(norm.num_features), norm.state_dict()
     made.load_state_dict({name: state.get(name, value) for name, value in made.state_dict().items()})
-    return made.to(norm.weight.device).train(norm.training)
+    like = norm.weight if norm.affine else norm.running_mean
+    return (made if like is None else made.to(like)).train(norm.training)
 
 
 def _without_norms(network: Network) -> Network:
     folded = fold_norms(network)
-    left = [name for name, module in folded.named_modules() if isinstance(module, BatchNorm)]
+    left = _norms(folded)
     if left:
         raise ConfigError(
-            f"model.norm.kind: none: {left[0]} follows no convolution that could take it in; "
-            f"choose batch, group or frozen"
+            f"model.norm.kind: none: {left[0][0]} cannot be folded into a convolution; choose batch, group or frozen"
         )
     return folded
 
 
 def fold_norms(network: Network) -> Network:
-    """A copy whose convolutions have taken in the batch norms right behind them: what evaluation computes, faster."""
+    """A copy whose convolutions have taken in the batch norms right behind them: what evaluation computes, faster.
+
+    Which norm follows which convolution is taken from the order in which a block lists its parts, as `ConvBlock` and
+    the networks of torchvision have it: in a network of other origin look whether that is the order of computation.
+    Convolutions and norms in several places, and norms without statistics, stay.
+    """
     folded = copy.deepcopy(network)
+    places = Counter(module for _, module in folded.named_modules(remove_duplicate=False))
     for parent in list(folded.modules()):
         for (_, conv), (name, norm) in pairwise(list(parent.named_children())):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNorm) and norm.num_features == conv.out_channels:
+            if not (isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNorm)):
+                continue
+            once = places[conv] == places[norm] == 1
+            if once and norm.num_features == conv.out_channels and norm.running_mean is not None:
                 _fold(conv, norm)
                 setattr(parent, name, nn.Identity())
     return folded
