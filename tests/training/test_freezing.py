@@ -54,6 +54,11 @@ def changed(before, module):
 # --- names
 
 
+def test_yes_is_no_number_of_layers():
+    with pytest.raises(ValueError, match="is a number of layers or names of them, not true"):
+        TrainConfig(freeze=True)
+
+
 def layers_of(**changes):
     return Freezing(network(), TrainConfig(**changes)).frozen
 

@@ -250,6 +250,8 @@ class TrainConfig(Section):
     @field_validator("freeze", mode="before")
     @classmethod
     def _listed(cls, freeze: object) -> object:
+        if isinstance(freeze, bool):
+            raise ValueError(f"is a number of layers or names of them, not {str(freeze).lower()}")
         return (freeze,) if isinstance(freeze, str) and freeze else freeze or ()
 
     @model_validator(mode="after")
