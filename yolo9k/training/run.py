@@ -61,6 +61,7 @@ class Run:
         self.network: nn.Module = self.task.network.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
         step = self.task.step(self.device, self.precision)
         if self._compiles():
+            torch.compiler.reset()  # torch gives up compiling what several runs of one process have used up
             step.compute = torch.compile(step.compute)
         self.stepper = Stepper(step, train, memory_format, self.steps_per_epoch)
         self.ema = Ema(self.network, train.ema) if train.ema else None
