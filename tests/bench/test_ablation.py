@@ -4,11 +4,13 @@ import json
 import sys
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+from PIL import Image
 from toy_data import write_toy
 
-from yolo9k import cli
+from yolo9k import checkpoint, cli
 from yolo9k.bench import ablation, series
 from yolo9k.bench.ablation import ROWS, Ablation, Score, Settings, rows_named, split_to_score
 from yolo9k.bench.ablation_report import markdown, summaries, to_dict, write_report
@@ -103,6 +105,8 @@ def test_rows_start_from_the_classifier_of_their_time():
         ({}, ROWS[2:3], "row 3-high-resolution-classifier: needs the classifier it is about"),
         ({"overrides": ("data.size=64",)}, ROWS, "the rows 7-multi-scale and 8-high-resolution-detector the same"),
         ({"overrides": ("model.anchors=auto",)}, ROWS[:2], "rows 2-batch-norm and 4-dimension-priors the same"),
+        ({"size": 32}, ROWS, "--size 32: makes the rows .* the same; take a larger one"),
+        ({"size": 8192}, ROWS, "row 7-multi-scale at size 8192: data.sizes: width and height must be at most 8192"),
         ({"overrides": ("train.lrr=1",)}, ROWS, "--set train.lrr=1: unknown key; did you mean train.lr"),
     ],
 )
@@ -168,10 +172,19 @@ def test_the_last_row_alone_trains_the_network_it_needs(tmp_path, settings, monk
     assert sizes == [(96, 96)]
 
 
-def test_sizes_of_the_pictures_aspect_are_scored_as_they_were_trained(tmp_path, toy, monkeypatch):
-    monkeypatch.setattr(ablation, "with_aspect", lambda config, records: config if len(records) == 4 else never())
-    settings = Settings(toy, "val", 64, (*SMALL, "data.fit_aspect=true"))
-    assert Ablation(tmp_path / "out", settings, ROWS[5:6], seeds=1).run(ROWS[5], 0, Watcher()).map50 >= 0
+def test_sizes_of_the_pictures_aspect_are_scored_as_they_were_trained(tmp_path, monkeypatch):
+    sizes = []
+    load = ablation.Detector.load
+    monkeypatch.setattr(ablation.Detector, "load", lambda *a, **k: sizes.append(k["size_wh"]) or load(*a, **k))
+    wide = write_toy(tmp_path / "toy", {"train": 4, "val": 2}, side_px=64)
+    for path in Path(wide.root).rglob("*.jpg"):
+        with Image.open(path) as image:
+            image.resize((256, 64)).save(path)
+    settings = Settings(wide, "val", 64, (*SMALL, "data.fit_aspect=true"))
+    made = Ablation(tmp_path / "out", settings, ROWS[5:6], seeds=1)
+    assert made.run(ROWS[5], 0, Watcher()).map50 >= 0
+    trained = checkpoint.load(made.series.folder / "6-passthrough/seed-0/checkpoints/last.pt").config.data.size
+    assert sizes == [trained] == [(128, 32)]
 
 
 def test_a_run_that_was_cut_short_goes_on(tmp_path, toy):
@@ -214,7 +227,7 @@ def test_a_folder_keeps_its_settings(tmp_path, settings):
     with pytest.raises(ConfigError, match=r"out: was begun with another size, 64, not 96; name another folder"):
         Ablation(tmp_path / "out", other)
     renamed = replace(settings, dataset=settings.dataset.model_copy(update={"name": "other"}))
-    with pytest.raises(ConfigError, match="another dataset, toy, not other"):
+    with pytest.raises(ConfigError, match=r"another dataset\.name, 'toy', not 'other'"):
         Ablation(tmp_path / "out", renamed)
     assert Ablation(tmp_path / "out", settings, seeds=5).seeds == 5
     (tmp_path / "out/settings.json").write_text("{")

@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
+import signal
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -14,7 +17,7 @@ from yolo9k.bench.norms import Cell, NormGrid, Score, Settings, for_batch, to_di
 from yolo9k.bench.norms_report import figure, markdown, table_rows
 from yolo9k.config import dump
 from yolo9k.config.schema import TrainConfig
-from yolo9k.errors import ConfigError, DivergedError, WeightsError
+from yolo9k.errors import ConfigError, DataError, DivergedError, Stopped, WeightsError
 from yolo9k.training.watch import Watcher
 
 SMALL = (
@@ -65,12 +68,28 @@ def test_a_grid_is_trained_once(toy, tmp_path, monkeypatch):
 
 
 def test_a_training_that_was_cut_short_goes_on(toy, tmp_path, monkeypatch):
-    grid = NormGrid(tmp_path, settings(toy), ("batch",), (2,), 1)
+    class Noting(Watcher):
+        def __init__(self, last):
+            self.last, self.steps = last, []
+
+        def stepped(self, step, size_wh):
+            self.steps.append(step)
+            if step == self.last:
+                os.kill(os.getpid(), signal.SIGINT)  # after this step the run is saved, and stops
+
+    given = settings(toy, pictures=8)
+    whole = NormGrid(tmp_path / "whole", given, ("batch",), (2,), 1)
+    grid = NormGrid(tmp_path / "grid", given, ("batch",), (2,), 1)
     (cell,) = grid.cells
-    whole = grid.run(cell, Watcher())
-    (tmp_path / "batch-2" / "seed-0" / series.SCORES).unlink()
+    with pytest.raises(Stopped):
+        grid.run(cell, Noting(1))
+    assert grid.score(cell) is None
     monkeypatch.setattr(series, "train", None)
-    assert grid.run(cell, Watcher()) == whole
+    rest = Noting(None)
+    score = grid.run(cell, rest)
+    assert rest.steps == [2, 3]
+    monkeypatch.undo()
+    assert whole.run(cell, Watcher()) == score
 
 
 def test_frozen_starts_from_weights(toy, tmp_path):
@@ -101,6 +120,10 @@ def test_frozen_starts_from_weights(toy, tmp_path):
             ("train.schedule={policy: steps, at: [2], scales: [0.1]}",),
             r"train\.schedule\.policy: must be const",
         ),
+        ("batch", ("data.size=32",), r"^small, batch norm, batches of 1: data\.size: batch norm has one value"),
+        ("batch", ("eval.split=nix",), r"^split 'nix': the data set has train, val"),
+        ("batch", ("train.seed=3",), r"^--set train\.seed=3: train\.seed is set for each training; leave it out"),
+        ("batch", ("model.norm={kind: group}",), r"^--set .*: model\.norm\.kind is set for each training"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(toy, tmp_path, kind, overrides, message):
@@ -108,11 +131,27 @@ def test_what_cannot_be_compared_is_refused(toy, tmp_path, kind, overrides, mess
         NormGrid(tmp_path, settings(toy, *overrides), (kind,), (1,), 1)
 
 
-def test_a_set_without_the_split_has_no_scores(tmp_path):
-    only = write_toy(tmp_path / "toy", {"train": 2}, side_px=64)
-    grid = NormGrid(tmp_path / "grid", settings(only), ("batch",), (2,), 1)
-    with pytest.raises(ConfigError, match=r"nothing was scored; .* eval\.split"):
-        grid.run(grid.cells[0], Watcher())
+def test_what_is_named_twice_is_done_once(toy, tmp_path):
+    grid = NormGrid(tmp_path, settings(toy), ("group", "batch", "group"), (2, 2), 1)
+    assert grid.cells == [Cell("group", 2, 0), Cell("batch", 2, 0)]
+    assert (grid.kinds, grid.batches) == (("group", "batch"), (2,))
+
+
+def test_a_config_that_was_changed_meanwhile(toy, tmp_path):
+    mine = tmp_path / "mine.yaml"
+    for lr, message in ((0.001, ""), (0.1, r"grid: was begun with another train\.lr, 0\.001, not 0\.1; name another")):
+        mine.write_text(f"extends: small\ntrain: {{lr: {lr}}}\n")
+        with pytest.raises(ConfigError, match=message) if message else nullcontext():
+            grid = NormGrid(tmp_path / "grid", settings(toy, config=str(mine)), ("batch",), (4,), 1)
+            grid.run(grid.cells[0], Watcher())
+
+
+def test_scores_that_are_none(toy, tmp_path):
+    grid = NormGrid(tmp_path, settings(toy), ("batch",), (4,), 1)
+    (tmp_path / "batch-4" / "seed-0").mkdir(parents=True)
+    (tmp_path / "batch-4" / "seed-0" / series.SCORES).write_text('{"mAP": 1}')
+    with pytest.raises(DataError, match=r"scores\.json: cannot be read: .*'mAP'; remove it to have it made again"):
+        grid.score(grid.cells[0])
 
 
 @pytest.fixture

@@ -4,15 +4,16 @@ Everything goes into one folder, a run folder for each row and seed; what is fin
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from yolo9k.bench.series import Series
+from yolo9k.bench.series import Series, check_split
 from yolo9k.build import with_aspect
 from yolo9k.config import Config, load_config
 from yolo9k.config.datasets import AnyDataset
+from yolo9k.config.loading import checked
 from yolo9k.config.section import STRIDE
 from yolo9k.datasets.joint import read_training, to_score
 from yolo9k.datasets.read import read_annotations, split_names
@@ -83,7 +84,8 @@ class Settings:
         loaded = _scaled(load_config(f"ablation/{row.name}", self.overrides), self.size / SIZE)
         data = loaded.data.model_copy(update={"dataset": self.dataset})
         run = loaded.train.model_copy(update={"seed": seed})
-        return loaded.model_copy(update={"data": data, "train": run})
+        made = loaded.model_copy(update={"data": data, "train": run})
+        return checked(made, f"row {row.name} at size {self.size}")
 
     def weights(self, row: Row) -> str | None:
         """What a row's network starts from; none means random weights."""
@@ -101,15 +103,24 @@ class Settings:
             raise ConfigError("classifier-448: rows 1 and 2 need the classifier from before that (classifier)")
         known = tuple(row for row in ROWS if self.classifier_448 or row.name != HIGH_RESOLUTION_CLASSIFIER)
         for before, row in pairwise(known):
-            if self.weights(before) == self.weights(row) and self.config(before) == self.config(row):
-                raise ConfigError(
-                    f"--set: makes the rows {before.name} and {row.name} the same; leave out what the rows are about "
-                    f"(yolo9k config show ablation/{row.name} --raw); sizes are changed with --size"
-                )
+            if self._same(before, row):
+                raise ConfigError(self._why_same(before, row))
         found = tuple(row for row in rows if row in known)
         if not found:
             raise ConfigError(f"row {HIGH_RESOLUTION_CLASSIFIER}: needs the classifier it is about (classifier-448)")
         return found
+
+    def _same(self, before: Row, row: Row) -> bool:
+        return self.weights(before) == self.weights(row) and self.config(before) == self.config(row)
+
+    def _why_same(self, before: Row, row: Row) -> str:
+        same = f"makes the rows {before.name} and {row.name} the same"
+        if replace(self, overrides=())._same(before, row):
+            return f"--size {self.size}: {same}; take a larger one"
+        return (
+            f"--set: {same}; leave out what the rows are about (yolo9k config show ablation/{row.name} --raw); "
+            f"sizes are changed with --size"
+        )
 
 
 def split_to_score(dataset: AnyDataset, wished: str = "") -> str:
@@ -117,10 +128,9 @@ def split_to_score(dataset: AnyDataset, wished: str = "") -> str:
 
     Raises `ConfigError` where there is none of that name.
     """
-    names = split_names(to_score(dataset, wished or "test")[0])
-    split = wished or ("test" if "test" in names else "val")
-    if split not in names:
-        raise ConfigError(f"split {split!r}: the data set has {', '.join(names)}")
+    there = split_names(to_score(dataset, wished or "test")[0])
+    split = wished or ("test" if "test" in there else "val")
+    check_split(dataset, split)
     return split
 
 
@@ -166,7 +176,8 @@ class Ablation:
     def __init__(self, folder: Path, settings: Settings, rows: Sequence[Row] = ROWS, seeds: int = 3) -> None:
         self.settings, self.seeds = settings, seeds
         self.rows = settings.path(rows)
-        known = {**vars(settings), "dataset": settings.dataset.model_dump(mode="json")}
+        values = {row.name: settings.config(row).model_dump(mode="json", exclude={"data": {"dataset"}}) for row in ROWS}
+        known = {**vars(settings), "dataset": settings.dataset.model_dump(mode="json"), "rows": values}
         self.series = Series(folder, known, map(settings.weights, self.rows))
 
     def jobs(self) -> Iterator[tuple[Row, int]]:
@@ -175,8 +186,7 @@ class Ablation:
 
     def score(self, row: Row, seed: int) -> Score | None:
         """How it came out, where it is finished."""
-        found = self.series.scores(_name(row, seed))
-        return None if found is None else Score(**found)
+        return self.series.score(_name(row, seed), Score)
 
     def run(self, row: Row, seed: int, watcher: Watcher, track: Track = silent) -> Score:
         """Train a row with a seed and score it, as far as that is not done; a run that was cut short goes on."""

@@ -125,7 +125,8 @@ def figure(ablation: Ablation) -> "Figure":
     )
     axes.set(ylabel=f"{METRICS[_metric(ablation)][1]}, %", ylim=(0, 100))
     axes.grid(alpha=0.3)
-    axes.legend()
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend()
     return made
 
 

@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from yolo9k.bench.series import Series
+from yolo9k.bench.series import Series, check_split
 from yolo9k.config import Config, load_config
 from yolo9k.config.datasets import AnyDataset
+from yolo9k.config.loading import checked
+from yolo9k.config.overrides import Override
 from yolo9k.config.schema import TrainConfig
 from yolo9k.errors import ConfigError
 from yolo9k.progress import Track, silent
@@ -21,6 +23,10 @@ from yolo9k.training.watch import Watcher
 
 KINDS = ("batch", "group", "frozen")
 BATCHES = (1, 2, 4, 16)
+OWNED = (  # keys that the grid sets itself
+    "model.norm.kind", "train.seed", "train.accumulate", "train.epochs", "train.steps", "train.eval_every",
+    "train.patience",
+)  # fmt: skip
 EVEN = ("constant", "cosine", "poly")  # schedules that depend on the progress alone, not on numbers of steps
 
 
@@ -67,7 +73,8 @@ class Settings:
             )
         run = for_batch(loaded.train, cell.batch, self.pictures).model_copy(update={"seed": cell.seed})
         data = loaded.data.model_copy(update={"dataset": self.dataset})
-        return loaded.model_copy(update={"data": data, "train": run})
+        made = loaded.model_copy(update={"data": data, "train": run})
+        return checked(made, f"{self.config}, {cell.kind} norm, batches of {cell.batch}")
 
     def weights_of(self, cell: Cell) -> str | None:
         """What one training starts from; none is random weights."""
@@ -101,19 +108,21 @@ class NormGrid:
         self, folder: Path, settings: Settings, kinds: Sequence[str], batches: Sequence[int], seeds: int
     ) -> None:
         self.settings = settings
-        self.kinds, self.batches, self.seeds = tuple(kinds), tuple(batches), seeds
+        self.kinds, self.batches, self.seeds = tuple(dict.fromkeys(kinds)), tuple(dict.fromkeys(batches)), seeds
         if "frozen" in self.kinds and not settings.weights:
             raise ConfigError("kind frozen: freezes the statistics of other weights; name them (--weights)")
-        self.cells = [Cell(kind, batch, seed) for seed in range(seeds) for batch in batches for kind in kinds]
+        _refuse_owned(settings.overrides)
+        self.cells = [Cell(kind, batch, seed) for seed in range(seeds) for batch in self.batches for kind in self.kinds]
         for cell in self.cells:
             settings.config_of(cell)  # now, not hours later
-        known = {**vars(settings), "dataset": settings.dataset.model_dump(mode="json")}
+        plain = load_config(settings.config, settings.overrides)
+        check_split(settings.dataset, plain.eval.split)
+        known = {**vars(settings), "dataset": settings.dataset.model_dump(mode="json"), **plain.model_dump(mode="json")}
         self.series = Series(folder, known, map(settings.weights_of, self.cells))
 
     def score(self, cell: Cell) -> Score | None:
         """How it came out, where it is finished."""
-        found = self.series.scores(_name(cell))
-        return None if found is None else Score(**found)
+        return self.series.score(_name(cell), Score)
 
     def run(self, cell: Cell, watcher: Watcher, track: Track = silent) -> Score:
         """Train and score one, as far as that is not done. Raises the errors of training, but for divergence."""
@@ -132,16 +141,29 @@ class NormGrid:
                 yield cell, found
 
 
+def _refuse_owned(overrides: Sequence[str]) -> None:
+    """Raises `ConfigError` for an override that would be overwritten."""
+    for override in map(Override.of, overrides):
+        for key in OWNED:
+            if _says(override.nested(), key):
+                raise ConfigError(f"{override.said}: {key} is set for each training; leave it out")
+
+
+def _says(values: Any, key: str) -> bool:
+    for part in key.split("."):
+        if not isinstance(values, dict) or part not in values:
+            return False
+        values = values[part]
+    return True
+
+
 def _name(cell: Cell) -> str:
     return f"{cell.kind}-{cell.batch}/seed-{cell.seed}"
 
 
 def _final_score(folder: Path) -> Score:
-    """The last line of a run's results. Raises `ConfigError` where nothing was scored."""
-    path = folder / "results.csv"
-    if not path.exists():
-        raise ConfigError(f"{folder}: nothing was scored; the data set needs the split that eval.split names")
-    with path.open(newline="", encoding="utf-8") as file:
+    """The last line of a run's results."""
+    with (folder / "results.csv").open(newline="", encoding="utf-8") as file:
         *_, last = csv.DictReader(file)
     return Score(float(last["mAP50"]), float(last["mAP50-95"]))
 

@@ -2,12 +2,15 @@
 
 import json
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from yolo9k.checkpoint import LAST
 from yolo9k.config import Config
+from yolo9k.config.datasets import AnyDataset
+from yolo9k.datasets.joint import to_score
+from yolo9k.datasets.read import split_names
 from yolo9k.errors import ConfigError, DataError, DivergedError, EnvironmentFault
 from yolo9k.pretrained import open_weights
 from yolo9k.progress import Track, silent
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 SETTINGS, SCORES = "settings.json", "scores.json"
 Scores = dict[str, Any]
+Score = TypeVar("Score")
 
 
 class Series:
@@ -40,22 +44,29 @@ class Series:
         if not any(self.folder.glob("*/*/checkpoints/*.pt")):
             _write(path, given)
             return
-        begun = _read(path)
-        for key, value in given.items():
-            if begun.get(key) != value:
-                raise ConfigError(
-                    f"{self.folder}: was begun with another {key}, {_short(begun.get(key))}, not {_short(value)}; "
-                    f"name another folder (--out), or go on with the same"
-                )
+        for key, begun, now in _differences(_read(path), given):
+            raise ConfigError(
+                f"{self.folder}: was begun with another {key}, {begun!r}, not {now!r}; "
+                f"name another folder (--out), or go on with the same"
+            )
 
-    def scores(self, name: str) -> Scores | None:
+    def score(self, name: str, kind: Callable[..., Score]) -> Score | None:
         """How a training came out, where it is finished. Raises `DataError` for a broken file."""
+        found = self._scores(name)
+        if found is None:
+            return None
+        try:
+            return kind(**found)
+        except TypeError as error:
+            raise _unreadable(self.folder / name / SCORES, error) from error
+
+    def _scores(self, name: str) -> Scores | None:
         path = self.folder / name / SCORES
         return _read(path) if path.exists() else None
 
     def scored(self, name: str, score: Callable[[], Scores]) -> Scores:
         """The scores of a training, which `score` finds where they are not known; `diverged` is what it said then."""
-        found = self.scores(name)
+        found = self._scores(name)
         if found is None:
             try:
                 found = score()
@@ -66,7 +77,7 @@ class Series:
 
     def trained(self, name: str, config: Config, weights: str | None, watcher: Watcher, track: Track = silent) -> Path:
         """The run folder of a training that is made, finished or taken from before. Raises the errors of training."""
-        folder, found = self.folder / name, self.scores(name)
+        folder, found = self.folder / name, self._scores(name)
         if found is not None and found.get("diverged"):
             raise DivergedError(found["diverged"])
         if found is not None:
@@ -86,6 +97,13 @@ class Series:
         return [table, plot]
 
 
+def check_split(dataset: AnyDataset, split: str) -> None:
+    """Raises `ConfigError` where a data set has no such split to score."""
+    names = split_names(to_score(dataset, split)[0])
+    if split not in names:
+        raise ConfigError(f"split {split!r}: the data set has {', '.join(names)}")
+
+
 def spread(values: Sequence[float]) -> float | None:
     """The standard deviation of a sample, which takes two values."""
     return statistics.stdev(values) if len(values) > 1 else None
@@ -100,7 +118,11 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}; remove it to have it made again") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path}: cannot be read: {error}; remove it to have it made again")
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:
@@ -114,8 +136,11 @@ def _write(path: Path, values: Mapping[str, Any]) -> None:
         raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def _short(value: Any) -> str:
-    """A value of the settings for a message; a data set by its name."""
-    if isinstance(value, dict):
-        return str(value.get("name") or "unnamed")
-    return repr(value)
+def _differences(begun: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Each value of nested settings that is another one than it was, with its key."""
+    if not (isinstance(begun, dict) and isinstance(now, dict)):
+        if begun != now:
+            yield key, begun, now
+        return
+    for name in {**now, **begun}:
+        yield from _differences(begun.get(name), now.get(name), f"{key}.{name}" if key else name)

@@ -76,6 +76,11 @@ def with_overrides(config: Run, overrides: Iterable[str | Override]) -> Run:
     return _overridden(type(config), config.model_dump(mode="json"), overrides, "config")
 
 
+def checked(config: Run, source: str) -> Run:
+    """A config that was put together from parts, if it is one that may be. Raises `ConfigError` that names `source`."""
+    return _overridden(type(config), config.model_dump(mode="json"), (), source)
+
+
 def _overridden(kind: type[Run], values: dict[str, Any], overrides: Iterable[str | Override], source: str) -> Run:
     """The config after all overrides; an error names the one that made it wrong, or the source that was wrong before.
 
