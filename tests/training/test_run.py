@@ -180,3 +180,14 @@ def test_defects_of_a_source_are_told(joint, run_folder, zoo):
     assert len(notes) == 3
     assert notes[1].startswith("warning: boxes: 1 defects in the labels, the first is ")
     assert "has no area" in notes[1]
+
+
+def test_every_run_is_compiled_anew(tiny, run_folder, monkeypatch):
+    """Runs of one process share what torch compiled of their code, of which it keeps a few only."""
+    called = []
+    monkeypatch.setattr(torch.compiler, "reset", lambda: called.append("reset"))
+    monkeypatch.setattr(torch, "compile", lambda compute: called.append("compile") or compute)
+    open_run(tiny("train.compile=true"), run_folder)
+    assert called == ["reset", "compile"]
+    open_run(tiny(), run_folder)
+    assert called == ["reset", "compile"]
