@@ -261,9 +261,10 @@ def finished(tmp_path, settings):
 
 def test_mean_and_spread_over_seeds(finished):
     plain, normed = summaries(finished)
-    assert (plain.values, plain.mean, plain.spread, plain.diverged) == ((50,), 50, None, 1)
-    assert normed.mean == pytest.approx(65)
-    assert normed.spread == pytest.approx(50**0.5)  # of 60 and 70
+    assert (plain.values("voc07"), plain.mean("voc07"), plain.spread("voc07"), plain.diverged) == ((50,), 50, None, 1)
+    assert normed.mean("voc07") == pytest.approx(65)
+    assert normed.spread("voc07") == pytest.approx(50**0.5)  # of 60 and 70
+    assert normed.values("coco") == (20, 20)
     assert normed.diverged == 0
 
 
@@ -271,24 +272,26 @@ def test_the_table_says_what_was_measured(finished):
     text = markdown(finished)
     assert "The path to YOLOv2 on toy" in text
     assert "Split val, size 64, from random weights. `--set model.width=0.1` " in text
-    assert "| row | adds | paper | mAP (VOC 2007) | ± | seeds |" in text
-    assert "| 1-plain | plain | 63.4 | 50.0 |  | 50.0, diverged |" in text
-    assert "| 2-batch-norm | batch norm | 65.8 | 65.0 | 7.1 | 60.0, 70.0 |" in text
+    assert "| row | adds | paper | mAP (VOC 2007) | ± | mAP50-95 | ± | seeds |" in text
+    assert "| 1-plain | plain | 63.4 | 50.0 |  | 12.5 |  | 50.0, diverged |" in text
+    assert "| 2-batch-norm | batch norm | 65.8 | 65.0 | 7.1 | 20.0 | 0.0 | 60.0, 70.0 |" in text
 
 
 def test_the_metric_is_that_of_the_configs(finished):
     other = replace(finished.settings, overrides=(*SMALL, "eval.metric=map50"))
     finished.settings = other
-    assert "| mAP50 |" in markdown(finished)
-    assert summaries(finished)[1].values == (50, 50)
+    assert "| mAP50 | ± | mAP50-95 |" in markdown(finished)
+    finished.settings = replace(finished.settings, overrides=(*SMALL, "eval.metric=coco"))
+    assert "| paper | mAP50-95 | ± | seeds |" in markdown(finished)
 
 
 def test_json_has_every_score(finished):
     found = json.loads(json.dumps(to_dict(finished)))
-    assert (found["dataset"], found["metric"], found["size"], found["classifier"]) == ("toy", "voc07", 64, "")
+    assert (found["dataset"], found["size"], found["classifier"]) == ("toy", 64, "")
+    assert found["metrics"] == ["voc07", "coco"]
     assert [row["name"] for row in found["rows"]] == ["1-plain", "2-batch-norm"]
     assert found["rows"][0]["scores"]["0"]["diverged"] == "step 9"
-    assert found["rows"][1]["mean"] == pytest.approx(65)
+    assert found["rows"][1]["mean"] == pytest.approx({"voc07": 65, "coco": 20})
     assert found["rows"][1]["scores"]["1"]["map50"] == 0.5
 
 

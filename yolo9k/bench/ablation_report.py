@@ -1,12 +1,13 @@
 """What the path from YOLO to YOLOv2 came to: a table beside the paper's numbers, and a plot."""
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo9k.bench.ablation import Ablation, Row, Score
-from yolo9k.bench.series import markdown_table, spread
+from yolo9k.bench.series import draw_seeds, markdown_table, spread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,53 +25,57 @@ PAPER = (
 
 @dataclass(frozen=True)
 class Summary:
-    """A row over its seeds: `scores` by seed, and of those that did not diverge the `values` of one metric in percent.
-
-    `mean` and `spread` (the standard deviation of a sample) are none where there are too few.
-    """
+    """A row over its seeds: `scores` by seed. What is asked of a metric is asked of the seeds that did not diverge."""
 
     row: Row
     scores: dict[int, Score]
-    values: tuple[float, ...]
 
-    @property
-    def mean(self) -> float | None:
-        """Over the seeds."""
-        return statistics.mean(self.values) if self.values else None
+    def values(self, metric: str) -> tuple[float, ...]:
+        """A metric (of `METRICS`) in percent, by seed."""
+        field, _ = METRICS[metric]
+        return tuple(100 * getattr(score, field) for score in self.scores.values() if not score.diverged)
 
-    @property
-    def spread(self) -> float | None:
-        """Over the seeds, of which it takes two."""
-        return spread(self.values)
+    def mean(self, metric: str) -> float | None:
+        """Of a metric over the seeds; none where there are none."""
+        values = self.values(metric)
+        return statistics.mean(values) if values else None
+
+    def spread(self, metric: str) -> float | None:
+        """The standard deviation of a sample over the seeds, of which it takes two."""
+        return spread(self.values(metric))
 
     @property
     def diverged(self) -> int:
         """How many seeds did."""
-        return len(self.scores) - len(self.values)
+        return sum(bool(score.diverged) for score in self.scores.values())
 
 
 def summaries(ablation: Ablation) -> list[Summary]:
     """What is finished, by row."""
-    field, _ = METRICS[_metric(ablation)]
     found = []
     for row in ablation.rows:
         by_seed = {seed: ablation.score(row, seed) for seed in range(ablation.seeds)}
-        scores = {seed: score for seed, score in by_seed.items() if score is not None}
-        values = tuple(100 * getattr(score, field) for score in scores.values() if not score.diverged)
-        found.append(Summary(row, scores, values))
+        found.append(Summary(row, {seed: score for seed, score in by_seed.items() if score is not None}))
     return found
 
 
+def metrics_of(ablation: Ablation) -> tuple[str, ...]:
+    """What is reported: the metric of the configs, and that which looks closest at where boxes are."""
+    return tuple(dict.fromkeys((ablation.settings.config(ablation.rows[0]).eval.metric, "coco")))
+
+
 def table_rows(ablation: Ablation) -> tuple[list[str], list[list[str]]]:
-    """Columns, and a row of cells for each row of the path."""
-    columns = ["row", "adds", "paper", METRICS[_metric(ablation)][1], "±", "seeds"]
-    return columns, [_cells(summary) for summary in summaries(ablation)]
+    """Columns, and a row of cells for each row of the path; the seeds' values are those of the first metric."""
+    metrics = metrics_of(ablation)
+    names = [name for metric in metrics for name in (METRICS[metric][1], "±")]
+    columns = ["row", "adds", "paper", *names, "seeds"]
+    return columns, [_cells(summary, metrics) for summary in summaries(ablation)]
 
 
-def _cells(summary: Summary) -> list[str]:
-    seeds = [f"{value:.1f}" for value in summary.values] + ["diverged"] * summary.diverged
-    numbers = [summary.row.paper, summary.mean, summary.spread]
-    shown = ["" if number is None else f"{number:.1f}" for number in numbers]
+def _cells(summary: Summary, metrics: Sequence[str]) -> list[str]:
+    seeds = [f"{value:.1f}" for value in summary.values(metrics[0])] + ["diverged"] * summary.diverged
+    found = [number for metric in metrics for number in (summary.mean(metric), summary.spread(metric))]
+    shown = ["" if number is None else f"{number:.1f}" for number in (summary.row.paper, *found)]
     return [summary.row.name, summary.row.adds, *shown, ", ".join(seeds)]
 
 
@@ -92,38 +97,34 @@ def markdown(ablation: Ablation) -> str:
 
 def to_dict(ablation: Ablation) -> dict[str, Any]:
     """Everything, for JSON."""
-    settings = ablation.settings
+    settings, metrics = ablation.settings, metrics_of(ablation)
     rows = [
         {
-            **asdict(summary.row), "mean": summary.mean, "spread": summary.spread,
+            **asdict(summary.row),
+            "mean": {metric: summary.mean(metric) for metric in metrics},
+            "spread": {metric: summary.spread(metric) for metric in metrics},
             "scores": {str(seed): asdict(score) for seed, score in summary.scores.items()},
         }
         for summary in summaries(ablation)
-    ]  # fmt: skip
-    about = {**vars(settings), "dataset": settings.dataset.name}
-    return {**about, "metric": _metric(ablation), "rows": rows}
+    ]
+    return {**vars(settings), "dataset": settings.dataset.name, "metrics": metrics, "rows": rows}
 
 
 def figure(ablation: Ablation) -> "Figure":
-    """Each seed as a point, their mean as a line with its spread, and the paper's numbers."""
+    """Of each metric the seeds as points and their mean as a line with its spread; and the paper's numbers."""
     from matplotlib.figure import Figure
 
     found = summaries(ablation)
     made = Figure(figsize=(9, 5), layout="constrained")
     axes = made.subplots()
-    places = range(len(found))
-    known = [(place, s.mean, s.spread or 0.0) for place, s in zip(places, found, strict=True) if s.mean is not None]
-    if known:
-        at, means, spreads = zip(*known, strict=True)
-        axes.errorbar(at, means, yerr=spreads, marker="o", capsize=4, label=f"here, {_title(ablation)}")
-    points = [(place, value) for place, summary in zip(places, found, strict=True) for value in summary.values]
-    axes.scatter([place for place, _ in points], [value for _, value in points], s=12, color="black", alpha=0.5)
-    paper = [(place, s.row.paper) for place, s in zip(places, found, strict=True) if s.row.paper is not None]
-    axes.plot(*zip(*paper, strict=True), marker="s", linestyle="--", color="grey", label="paper, VOC 2007")
-    axes.set_xticks(
-        list(places), [f"{s.row.name.partition('-')[0]} {s.row.adds}" for s in found], rotation=30, ha="right"
-    )
-    axes.set(ylabel=f"{METRICS[_metric(ablation)][1]}, %", ylim=(0, 100))
+    paper = [(place, summary.row.paper) for place, summary in enumerate(found) if summary.row.paper is not None]
+    axes.plot(*zip(*paper, strict=True), marker="s", linestyle="--", color="grey", label="paper, mAP on VOC 2007")
+    for metric in metrics_of(ablation):
+        label = f"{METRICS[metric][1]} here, {ablation.settings.dataset.name or 'data set'}"
+        draw_seeds(axes, {place: summary.values(metric) for place, summary in enumerate(found)}, label)
+    names = [f"{summary.row.name.partition('-')[0]} {summary.row.adds}" for summary in found]
+    axes.set_xticks(range(len(found)), names, rotation=30, ha="right")
+    axes.set(ylabel="%")
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
         axes.legend()
@@ -133,11 +134,3 @@ def figure(ablation: Ablation) -> "Figure":
 def write_report(ablation: Ablation) -> list[Path]:
     """Write table and plot into the folder of the rows. Raises `EnvironmentFault`."""
     return ablation.series.report("ablation", markdown(ablation), figure(ablation))
-
-
-def _title(ablation: Ablation) -> str:
-    return f"{ablation.settings.dataset.name or 'data set'}, mean of {ablation.seeds} seeds"
-
-
-def _metric(ablation: Ablation) -> str:
-    return ablation.settings.config(ablation.rows[0]).eval.metric

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolo9k.bench.norms import NormGrid, Score
-from yolo9k.bench.series import markdown_table, spread
+from yolo9k.bench.series import draw_seeds, markdown_table, spread
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 METRICS = {"map50": "mAP50", "map50_95": "mAP50-95"}  # fields of a score, with their names
@@ -64,7 +63,7 @@ def figure(grid: NormGrid) -> "Figure":
     panels = made.subplots(1, len(METRICS))
     for axes, (metric, name) in zip(panels, METRICS.items(), strict=True):
         for kind in grid.kinds:
-            _draw(axes, grid, kind, metric)
+            draw_seeds(axes, {batch: _percent(_scores(grid, kind, batch), metric) for batch in grid.batches}, kind)
         axes.set_xscale("log", base=2)
         axes.set_xticks(grid.batches, [str(batch) for batch in grid.batches])
         axes.set(xlabel="pictures in a batch", ylabel=f"{name}, %")
@@ -72,17 +71,6 @@ def figure(grid: NormGrid) -> "Figure":
     if panels[0].get_legend_handles_labels()[0]:
         panels[0].legend(title="norm")
     return made
-
-
-def _draw(axes: "Axes", grid: NormGrid, kind: str, metric: str) -> None:
-    scores = {batch: _percent(_scores(grid, kind, batch), metric) for batch in grid.batches}
-    known = {batch: values for batch, values in scores.items() if values}
-    if not known:
-        return
-    means, spreads = zip(*((statistics.mean(values), spread(values) or 0.0) for values in known.values()), strict=True)
-    line = axes.errorbar(list(known), means, yerr=spreads, marker="o", capsize=4, label=kind)
-    at, points = zip(*((batch, value) for batch, values in known.items() for value in values), strict=True)
-    axes.scatter(at, points, s=12, color=line[0].get_color(), alpha=0.5)
 
 
 def write_report(grid: NormGrid) -> list[Path]:

@@ -18,6 +18,7 @@ from yolo9k.training import resume, train
 from yolo9k.training.watch import Watcher
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SETTINGS, SCORES = "settings.json", "scores.json"
@@ -134,6 +135,17 @@ def _write(path: Path, values: Mapping[str, Any]) -> None:
         draft.replace(path)
     except OSError as error:
         raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def draw_seeds(axes: "Axes", values: Mapping[int, Sequence[float]], label: str) -> None:
+    """A line of the means with their spreads, and a point for every seed; `values` of the seeds by their place."""
+    known = {place: found for place, found in values.items() if found}
+    if not known:
+        return
+    means, spreads = zip(*((statistics.mean(found), spread(found) or 0.0) for found in known.values()), strict=True)
+    line = axes.errorbar(list(known), means, yerr=spreads, marker="o", capsize=4, label=label)
+    at, points = zip(*((place, value) for place, found in known.items() for value in found), strict=True)
+    axes.scatter(at, points, s=12, color=line[0].get_color(), alpha=0.5)
 
 
 def _differences(begun: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -26,7 +26,8 @@ def norms(
     weights: Annotated[str, typer.Option(help="What they start from; its batch norms are what is frozen.")] = "",
     group_weights: Annotated[str, typer.Option(help="What group norm starts from, if not the same.")] = "",
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="A config key, for all: KEY=VALUE; repeat it for more. Not kind, seed or length.")
+        list[str] | None,
+        typer.Option("--set", help="A config key, for all: KEY=VALUE; repeat it for more. Not kind, seed or length."),
     ] = None,
 ) -> None:
     """Train with each norm in batches of each size, all over the same number of pictures.
