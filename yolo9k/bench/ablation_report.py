@@ -127,7 +127,7 @@ def figure(ablation: Ablation) -> "Figure":
     axes.set(ylabel="%")
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend()
+        made.legend(loc="outside upper center", ncols=3)
     return made
 
 
