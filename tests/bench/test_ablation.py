@@ -105,6 +105,11 @@ def test_rows_start_from_the_classifier_of_their_time():
         ({}, ROWS[2:3], "row 3-high-resolution-classifier: needs the classifier it is about"),
         ({"overrides": ("data.size=64",)}, ROWS, "the rows 7-multi-scale and 8-high-resolution-detector the same"),
         ({"overrides": ("model.anchors=auto",)}, ROWS[:2], "rows 2-batch-norm and 4-dimension-priors the same"),
+        (
+            {"overrides": ("train.seed=1",)},
+            ROWS,
+            "--set train.seed=1: train.seed is set for each training; leave it out",
+        ),
         ({"size": 32}, ROWS, "--size 32: makes the rows .* the same; take a larger one"),
         ({"size": 8192}, ROWS, "row 7-multi-scale at size 8192: data.sizes: width and height must be at most 8192"),
         ({"overrides": ("train.lrr=1",)}, ROWS, "--set train.lrr=1: unknown key; did you mean train.lr"),

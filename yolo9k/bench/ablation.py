@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from yolo9k.bench.series import Series, check_split
+from yolo9k.bench.series import Series, check_split, refuse_keys
 from yolo9k.build import with_aspect
 from yolo9k.config import Config, load_config
 from yolo9k.config.datasets import AnyDataset
@@ -97,6 +97,7 @@ class Settings:
 
         Raises `ConfigError` where overrides make two neighbours of the path the same.
         """
+        refuse_keys(self.overrides, ("train.seed",))
         if self.size < STRIDE or self.size % STRIDE:
             raise ConfigError(f"size: must be a multiple of {STRIDE}, not {self.size}")
         if self.classifier_448 and not self.classifier:

@@ -11,11 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from yolo9k.bench.series import Series, check_split
+from yolo9k.bench.series import Series, check_split, refuse_keys
 from yolo9k.config import Config, load_config
 from yolo9k.config.datasets import AnyDataset
 from yolo9k.config.loading import checked
-from yolo9k.config.overrides import Override
 from yolo9k.config.schema import TrainConfig
 from yolo9k.errors import ConfigError
 from yolo9k.progress import Track, silent
@@ -111,7 +110,7 @@ class NormGrid:
         self.kinds, self.batches, self.seeds = tuple(dict.fromkeys(kinds)), tuple(dict.fromkeys(batches)), seeds
         if "frozen" in self.kinds and not settings.weights:
             raise ConfigError("kind frozen: freezes the statistics of other weights; name them (--weights)")
-        _refuse_owned(settings.overrides)
+        refuse_keys(settings.overrides, OWNED)
         self.cells = [Cell(kind, batch, seed) for seed in range(seeds) for batch in self.batches for kind in self.kinds]
         for cell in self.cells:
             settings.config_of(cell)  # now, not hours later
@@ -139,22 +138,6 @@ class NormGrid:
             found = self.score(cell)
             if found is not None:
                 yield cell, found
-
-
-def _refuse_owned(overrides: Sequence[str]) -> None:
-    """Raises `ConfigError` for an override that would be overwritten."""
-    for override in map(Override.of, overrides):
-        for key in OWNED:
-            if _says(override.nested(), key):
-                raise ConfigError(f"{override.said}: {key} is set for each training; leave it out")
-
-
-def _says(values: Any, key: str) -> bool:
-    for part in key.split("."):
-        if not isinstance(values, dict) or part not in values:
-            return False
-        values = values[part]
-    return True
 
 
 def _name(cell: Cell) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from yolo9k.checkpoint import LAST
 from yolo9k.config import Config
 from yolo9k.config.datasets import AnyDataset
+from yolo9k.config.overrides import Override
 from yolo9k.datasets.joint import to_score
 from yolo9k.datasets.read import split_names
 from yolo9k.errors import ConfigError, DataError, DivergedError, EnvironmentFault
@@ -103,6 +104,22 @@ def check_split(dataset: AnyDataset, split: str) -> None:
     names = split_names(to_score(dataset, split)[0])
     if split not in names:
         raise ConfigError(f"split {split!r}: the data set has {', '.join(names)}")
+
+
+def refuse_keys(overrides: Iterable[str], keys: Sequence[str]) -> None:
+    """Raises `ConfigError` for an override (`KEY=VALUE`) of a key that each training sets itself."""
+    for override in map(Override.of, overrides):
+        for key in keys:
+            if _says(override.nested(), key):
+                raise ConfigError(f"{override.said}: {key} is set for each training; leave it out")
+
+
+def _says(values: Any, key: str) -> bool:
+    for part in key.split("."):
+        if not isinstance(values, dict) or part not in values:
+            return False
+        values = values[part]
+    return True
 
 
 def spread(values: Sequence[float]) -> float | None:
