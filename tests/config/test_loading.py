@@ -84,7 +84,6 @@ def test_extends_itself(write):
         ("train: {schedule: {at: [2]}}", "train.schedule.scales: 0 for 1 entries of at; one each"),
         ("data: {size: 100}", "data.size: width and height must be multiples of 32, not 100x100"),
         ("data: {size: big}", "data.size: a size is a number or WIDTHxHEIGHT"),
-        ("{data: {size: 32}, train: {batch: 1}}", "data.size: batch norm has one value of each channel with one pic"),
         ("data: {sizes: [320, 10]}", "data.sizes: width and height must be multiples of 32, not 10x10"),
         ("data: {augment: {scale: [2, 1]}}", "data.augment.scale: the smaller number comes first, not [2.0, 1.0]"),
         ("data: {dataset: {kind: voc}}", "data.dataset.root: is missing"),
@@ -168,6 +167,20 @@ def test_an_error_of_the_file_is_not_blamed_on_overrides(write):
     found = refused(write("train: {batch: 0}"), "train.lr=1", "train.seed=-1")
     assert found.endswith("mine.yaml: train.batch: must be at least 1, not 0 (and 1 more)")
     assert load_config(write("train: {batch: 0}"), ["train.batch=1"]).train.batch == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("{}", ["train.batch=0", "train.batch=0"], "--set train.batch=0: must be at least 1, not 0"),
+        ("{}", ["train.lrr=1", "train.lrr=2"], "--set train.lrr=2: unknown key; did you mean train.lr?"),
+        ("train: {batch: 0, lr: -1}", ["train.batch=4"], "mine.yaml: train.lr: must be more than 0, not -1"),
+        ("train: {batch: 0, epochs: 3, steps: 9}", ["train.batch=4"], "mine.yaml: train.epochs and steps: give one"),
+        ("train: {batch: 0}", ["train={lr: 1}", "train.schedule={}"], "mine.yaml: train.batch: must be at least 1"),
+    ],
+)
+def test_who_is_to_blame(write, text, overrides, message):
+    assert message in refused(write(text), *overrides)
 
 
 def test_later_overrides_win():

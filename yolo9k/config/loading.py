@@ -24,7 +24,6 @@ Part = TypeVar("Part", bound=PartConfig)
 Sections = list[type[BaseModel]]
 Location = tuple[int | str, ...]  # of a value, as pydantic says it
 
-MORE = " (and "  # before the number of further problems
 NAMED_KEYS = 4  # of a section, where a value stands in its place
 Problem = Mapping[str, Any]  # of pydantic's list of errors
 
@@ -82,37 +81,33 @@ def checked(config: Run, source: str) -> Run:
 
 
 def _overridden(kind: type[Run], values: dict[str, Any], overrides: Iterable[str | Override], source: str) -> Run:
-    """The config after all overrides; an error names the one that made it wrong, or the source that was wrong before.
+    """The config after all overrides; an error names the one that made it wrong, or else the source.
 
     What one override breaks a later one may mend: `train.steps=9` needs `train.epochs=null` where that is set.
     """
     changes = [Override.of(override) for override in overrides]
-    config, problem = _attempt(kind, values, changes)
-    if config is None:
-        culprit = _culprit(kind, values, changes, problem)
-        raise ConfigError(culprit.blamed(problem) if culprit else f"{source}: {problem}")
-    return config
-
-
-def _attempt(kind: type[Run], values: dict[str, Any], changes: Iterable[Override]) -> tuple[Run | None, str]:
-    """The config of the values with changes, or the problem that they have."""
     for change in changes:
         values = _merge(values, change.nested())
     try:
-        return kind.model_validate(values), ""
+        return kind.model_validate(values)
     except ValidationError as error:
-        return None, _explain(kind, error)
+        culprit, problem = _culprit(kind, values, changes, error), _explain(kind, error)
+        raise ConfigError(culprit.blamed(problem) if culprit else f"{source}: {problem}") from error
 
 
-def _culprit(kind: type[Run], values: dict[str, Any], changes: Sequence[Override], problem: str) -> Override | None:
-    """The last change without which all is well, else the last without which the problem is another, if there is one.
-
-    How many more problems there are (`_explain`) makes no other problem.
-    """
-    without = [(each, _attempt(kind, values, [other for other in changes if other is not each])[1]) for each in changes]
-    mending = [change for change, left in without if not left]
-    changing = [change for change, left in without if left.partition(MORE)[0] != problem.partition(MORE)[0]]
-    return next(reversed(mending or changing), None)
+def _culprit(
+    kind: type[Run], values: Mapping[str, Any], changes: Sequence[Override], error: ValidationError
+) -> Override | None:
+    """The last change without whose keys, which then have their defaults, the first problem is gone."""
+    first, *_ = _problems(error)
+    for change in reversed(changes):
+        try:
+            kind.model_validate(_without(values, change.nested()))
+        except ValidationError as left:
+            if any((other["loc"], other["msg"]) == (first["loc"], first["msg"]) for other in _problems(left)):
+                continue
+        return change
+    return None
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -251,6 +246,17 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _without(values: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The values less those that nested `keys` end at."""
+    kept = dict(values)
+    for key, below in keys.items():
+        if isinstance(below, Mapping) and isinstance(kept.get(key), Mapping):
+            kept[key] = _without(kept[key], below)
+        else:
+            kept.pop(key, None)
+    return kept
+
+
 def _validate(model: type[Model], values: Mapping[str, Any], source: str) -> Model:
     try:
         return model.model_validate(values)
@@ -260,12 +266,12 @@ def _validate(model: type[Model], values: Mapping[str, Any], source: str) -> Mod
 
 def _explain(model: type[BaseModel], error: ValidationError) -> str:
     """The first problem in one line; an unknown key comes first, since it often causes the others."""
-    problems = sorted(error.errors(include_url=False), key=_rank)
+    problems = _problems(error)
     alternatives = _alternatives(problems)
     problem = max(alternatives, key=_depth)  # the form that fits best, as far as it goes
     location = _location(problem)
     key = ".".join(location) or "config"
-    more = f"{MORE}{len(problems) - len(alternatives)} more)" if len(problems) > len(alternatives) else ""
+    more = f" (and {len(problems) - len(alternatives)} more)" if len(problems) > len(alternatives) else ""
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key; {_nearest(model, problem['loc'])}{more}"
     if problem["type"] == "missing":
@@ -281,6 +287,10 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
         return f"{within}{message}{more}" if section else f"{key}: {message}{more}"
     equals = [other for other in alternatives if _depth(other) == _depth(problem)]
     return f"{key}: {requirement(equals)}, not {problem['input']!r}{more}"
+
+
+def _problems(error: ValidationError) -> list[Problem]:
+    return sorted(error.errors(include_url=False), key=_rank)
 
 
 def _alternatives(problems: Sequence[Problem]) -> list[Problem]:
