@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from yolo9k.config.datasets import DatasetConfig
-from yolo9k.config.schema import BackboneConfig, TrainConfig, check_statistics
+from yolo9k.config.schema import BackboneConfig, TrainConfig
 from yolo9k.config.section import STRIDE, Fraction, Positive, Section, SizeWH, Transforms, check_size
 
 CROP_SIZE = 256  # pixels of the network that `min_crop` and `max_crop` are meant for
@@ -146,12 +146,9 @@ class ClassifierConfig(Section):
             parts = stage.accumulate or self.train.accumulate
             if batch % parts:
                 raise ValueError(f"stages.{number}.accumulate: batch {batch} is not a multiple of {parts}")
-            check_statistics(f"stages.{number}", stage.size or self.data.size, batch // parts, self.model)
             least, most = stage.min_crop or augment.min_crop, stage.max_crop or augment.max_crop
             if least > most:
                 raise ValueError(f"stages.{number}.max_crop: must be at least min_crop, {least}, not {most}")
-        if not self.stages:
-            check_statistics("data.size", self.data.size, batch // self.train.accumulate, self.model)
         return self
 
     @model_validator(mode="after")

@@ -56,15 +56,6 @@ class BackboneConfig(Section):
         return self
 
 
-def check_statistics(key: str, size: SizeWH, part: int, model: BackboneConfig) -> None:
-    """Raises `ValueError` where the last map of one part of a batch is one value, which has no variance."""
-    if part == 1 and size == (STRIDE, STRIDE) and model.norm.kind in ("batch", "sync") and model.name != "darknet":
-        raise ValueError(
-            f"{key}: batch norm has one value of each channel with one picture of {STRIDE}x{STRIDE} at a time; take "
-            f"larger pictures or parts (train.batch, train.accumulate), or another model.norm"
-        )
-
-
 class ModelConfig(BackboneConfig):
     """The network of a detector.
 
@@ -294,6 +285,4 @@ class Config(Section):
         check_size("data.size", self.data.size, stride)
         for size in self.data.sizes:
             check_size("data.sizes", size, stride)
-        for size in self.data.training_sizes:
-            check_statistics("data.size", size, self.train.batch // self.train.accumulate, self.model)
         return self

@@ -2,7 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from yolo9k.config.schema import TrainConfig
+from yolo9k.errors import ConfigError
 from yolo9k.hardware import Precision, autocast
 from yolo9k.samples import Batch
 from yolo9k.training.freezing import Freezing
 from yolo9k.training.optimizer import FiniteGuard, build_optimizer, clip_gradients, set_learning_rate
 
+SINGLE_VALUE = "more than 1 value per channel"  # torch's words
 DROPOUT = 1001  # keeps its random stream apart from those of pictures
 
 
@@ -102,7 +105,8 @@ class Stepper:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take up the `state` of an earlier run; rates, decay and momentum are those of this run's config.
 
-        Raises `ValueError` and `KeyError` for the state of another optimiser or network.
+        Of weights that it has nothing of the memory begins anew. Raises `ValueError` and `KeyError` for the state of
+        another optimiser or network.
         """
         if state["optimizer"] != self.config.optimizer:
             raise ValueError("the state of another optimiser")
@@ -115,9 +119,24 @@ class Stepper:
     def _backward(self, part: Batch, seen: int) -> dict[str, Tensor]:
         batch = part.to(self.step.device)
         pictures = batch.normalised().contiguous(memory_format=self.memory_format)
-        losses = self.step(batch, pictures, seen)
+        with _explain_single_values():
+            losses = self.step(batch, pictures, seen)
         self.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
         return {name: value.detach() for name, value in losses.items()}
+
+
+@contextmanager
+def _explain_single_values() -> Iterator[None]:
+    """Make a `ConfigError` of what torch says where a batch norm has one value of each channel, and so no variance."""
+    try:
+        yield
+    except ValueError as error:
+        if SINGLE_VALUE not in str(error):
+            raise
+        raise ConfigError(
+            "train.batch: of one such small picture at a time a batch norm sees one value of each channel; take "
+            "larger pictures or parts (train.batch, train.accumulate), or another model.norm"
+        ) from error
 
 
 def _as_memory(value: Tensor, parameter: Tensor) -> Tensor:
