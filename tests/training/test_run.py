@@ -182,12 +182,11 @@ def test_defects_of_a_source_are_told(joint, run_folder, zoo):
     assert "has no area" in notes[1]
 
 
-def test_every_run_is_compiled_anew(tiny, run_folder, monkeypatch):
-    """Runs of one process share what torch compiled of their code, of which it keeps a few only."""
-    called = []
-    monkeypatch.setattr(torch.compiler, "reset", lambda: called.append("reset"))
-    monkeypatch.setattr(torch, "compile", lambda compute: called.append("compile") or compute)
-    open_run(tiny("train.compile=true"), run_folder)
-    assert called == ["reset", "compile"]
-    open_run(tiny(), run_folder)
-    assert called == ["reset", "compile"]
+def test_a_run_of_an_earlier_version(tiny, run_folder):
+    run = open_run(tiny(), run_folder)
+    run.save(LAST)
+    path = run.files.checkpoints / LAST
+    stored = checkpoint.load(path)
+    del stored.training["stepper"]
+    with pytest.raises(WeightsError, match=r"last\.pt: is from an earlier version, whose runs cannot go on here"):
+        run.restore(stored, path)

@@ -61,7 +61,6 @@ class Run:
         self.network: nn.Module = self.task.network.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
         step = self.task.step(self.device, self.precision)
         if self._compiles():
-            torch.compiler.reset()  # torch gives up compiling what several runs of one process have used up
             step.compute = torch.compile(step.compute)
         self.stepper = Stepper(step, train, memory_format, self.steps_per_epoch)
         self.ema = Ema(self.network, train.ema) if train.ema else None
@@ -103,6 +102,10 @@ class Run:
         if (stored.labels.ids, stored.labels.parents) != (self.task.labels.ids, self.task.labels.parents):
             raise WeightsError(f"{path}: its labels are others than those of the data set now: was the tree changed?")
         state = stored.training
+        if "stepper" not in state:
+            raise WeightsError(
+                f"{path}: is from an earlier version, whose runs cannot go on here; --weights {path} starts from it"
+            )
         try:
             self.network.load_state_dict(state["network"])
             self.stepper.restore(state["stepper"])
