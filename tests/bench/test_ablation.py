@@ -134,7 +134,7 @@ def test_the_split_to_score():
     assert split_to_score(having("train", "val", "test")) == "test"
     assert split_to_score(having("train", "val")) == "val"
     assert split_to_score(having("train", "val", "test"), "train") == "train"
-    with pytest.raises(ConfigError, match="split 'val': the data set has train"):
+    with pytest.raises(ConfigError, match="data set nowhere: no split 'val'; it has train"):
         split_to_score(having("train"))
 
 
@@ -344,7 +344,7 @@ def test_the_command(command, tmp_path):
     [
         (["--only", "9"], 2, "error: 9: no row of the path"),
         (["--size", "100"], 2, "error: size: must be a multiple of 32, not 100"),
-        (["--split", "test"], 2, "error: split 'test': the data set has train, val"),
+        (["--split", "test"], 2, "error: data set toy: no split 'test'; it has train, val"),
         (["--dataset", "nothing"], 2, "error: nothing: no such data set"),
         (["--classifier", "nothing"], 4, "error: nothing: no such file or run"),
         (["--out", "toy.yaml"], 6, "error: --out toy.yaml: cannot be written"),

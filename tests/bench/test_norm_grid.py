@@ -120,15 +120,19 @@ def test_frozen_starts_from_weights(toy, tmp_path):
             ("train.schedule={policy: steps, at: [2], scales: [0.1]}",),
             r"train\.schedule\.policy: must be const",
         ),
-        ("batch", ("data.size=32",), r"^small, batch norm, batches of 1: data\.size: batch norm has one value"),
-        ("batch", ("eval.split=nix",), r"^split 'nix': the data set has train, val"),
+        (
+            "batch",
+            ("train.lr=1e6", "train.batch=1"),
+            r"^small, batch norm, batches of 64: train\.lr: must be .* 1000000",
+        ),
+        ("batch", ("eval.split=nix",), r"^data set toy: no split 'nix'; it has train, val"),
         ("batch", ("train.seed=3",), r"^--set train\.seed=3: train\.seed is set for each training; leave it out"),
         ("batch", ("model.norm={kind: group}",), r"^--set .*: model\.norm\.kind is set for each training"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(toy, tmp_path, kind, overrides, message):
     with pytest.raises(ConfigError, match=message):
-        NormGrid(tmp_path, settings(toy, *overrides), (kind,), (1,), 1)
+        NormGrid(tmp_path, settings(toy, *overrides), (kind,), (64,), 1)
 
 
 def test_what_is_named_twice_is_done_once(toy, tmp_path):
@@ -151,7 +155,7 @@ def test_scores_that_are_none(toy, tmp_path):
     (tmp_path / "batch-4" / "seed-0").mkdir(parents=True)
     (tmp_path / "batch-4" / "seed-0" / series.SCORES).write_text('{"mAP": 1}')
     with pytest.raises(DataError, match=r"scores\.json: cannot be read: .*'mAP'; remove it to have it made again"):
-        grid.score(grid.cells[0])
+        grid.run(grid.cells[0], Watcher())
 
 
 @pytest.fixture
@@ -211,3 +215,13 @@ def test_the_command(toy, tmp_path, monkeypatch, capsys):
     assert {path.name for path in out.iterdir()} >= {"norms.md", "norms.json", "norms.png", "batch-2", "group-2"}
     assert [cell["kind"] for cell in json.loads((out / "norms.json").read_text())["cells"]] == ["batch", "group"]
     assert "group norm" in capsys.readouterr().out
+
+
+def test_every_training_is_compiled_anew(toy, tmp_path, monkeypatch):
+    """Trainings of one process share what torch compiled of their code, of which it keeps a few only."""
+    resets = []
+    monkeypatch.setattr(torch.compiler, "reset", lambda: resets.append(1))
+    grid = NormGrid(tmp_path, settings(toy), ("batch",), (4,), 2)
+    for cell in (*grid.cells, *grid.cells):
+        grid.run(cell, Watcher())
+    assert len(resets) == 2

@@ -9,14 +9,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from yolo9k.bench.series import Series, check_split, refuse_keys
+from yolo9k.bench.series import Series, refuse_keys
 from yolo9k.build import with_aspect
 from yolo9k.config import Config, load_config
 from yolo9k.config.datasets import AnyDataset
 from yolo9k.config.loading import checked
 from yolo9k.config.section import STRIDE
 from yolo9k.datasets.joint import read_training, to_score
-from yolo9k.datasets.read import read_annotations, split_names
+from yolo9k.datasets.read import check_split, read_annotations, split_names
 from yolo9k.errors import ConfigError
 from yolo9k.evaluation import Evaluation, evaluate_detector
 from yolo9k.inference.detector import Detector
@@ -97,7 +97,7 @@ class Settings:
 
         Raises `ConfigError` where overrides make two neighbours of the path the same.
         """
-        refuse_keys(self.overrides, ("train.seed",))
+        refuse_keys(self.overrides, ("train.seed", "data.dataset"))
         if self.size < STRIDE or self.size % STRIDE:
             raise ConfigError(f"size: must be a multiple of {STRIDE}, not {self.size}")
         if self.classifier_448 and not self.classifier:
@@ -129,9 +129,9 @@ def split_to_score(dataset: AnyDataset, wished: str = "") -> str:
 
     Raises `ConfigError` where there is none of that name.
     """
-    there = split_names(to_score(dataset, wished or "test")[0])
-    split = wished or ("test" if "test" in there else "val")
-    check_split(dataset, split)
+    scored, _ = to_score(dataset, wished or "test")
+    split = wished or ("test" if "test" in split_names(scored) else "val")
+    check_split(scored, split)
     return split
 
 
@@ -198,7 +198,7 @@ class Ablation:
             network = self.series.trained(_name(owner, seed), config, weights, watcher, track)
             return asdict(self._scored(network, row, seed, track))
 
-        return Score(**self.series.scored(_name(row, seed), score))
+        return self.series.scored(_name(row, seed), Score, score)
 
     def _scored(self, network: Path, row: Row, seed: int, track: Track) -> Score:
         config = self._fitted(self.settings.config(row, seed), track)

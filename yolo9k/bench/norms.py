@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from yolo9k.bench.series import Series, check_split, refuse_keys
+from yolo9k.bench.series import Series, refuse_keys
 from yolo9k.config import Config, load_config
 from yolo9k.config.datasets import AnyDataset
 from yolo9k.config.loading import checked
 from yolo9k.config.schema import TrainConfig
+from yolo9k.datasets.joint import to_score
+from yolo9k.datasets.read import check_split
 from yolo9k.errors import ConfigError
 from yolo9k.progress import Track, silent
 from yolo9k.training.watch import Watcher
@@ -23,8 +25,8 @@ from yolo9k.training.watch import Watcher
 KINDS = ("batch", "group", "frozen")
 BATCHES = (1, 2, 4, 16)
 OWNED = (  # keys that the grid sets itself
-    "model.norm.kind", "train.seed", "train.accumulate", "train.epochs", "train.steps", "train.eval_every",
-    "train.patience",
+    "model.norm.kind", "data.dataset", "train.seed", "train.accumulate", "train.epochs", "train.steps",
+    "train.eval_every", "train.patience",
 )  # fmt: skip
 EVEN = ("constant", "cosine", "poly")  # schedules that depend on the progress alone, not on numbers of steps
 
@@ -115,7 +117,7 @@ class NormGrid:
         for cell in self.cells:
             settings.config_of(cell)  # now, not hours later
         plain = load_config(settings.config, settings.overrides)
-        check_split(settings.dataset, plain.eval.split)
+        check_split(to_score(settings.dataset, plain.eval.split)[0], plain.eval.split)
         known = {**vars(settings), "dataset": settings.dataset.model_dump(mode="json"), **plain.model_dump(mode="json")}
         self.series = Series(folder, known, map(settings.weights_of, self.cells))
 
@@ -130,7 +132,7 @@ class NormGrid:
             config, weights = self.settings.config_of(cell), self.settings.weights_of(cell)
             return asdict(_final_score(self.series.trained(_name(cell), config, weights, watcher, track)))
 
-        return Score(**self.series.scored(_name(cell), score))
+        return self.series.scored(_name(cell), Score, score)
 
     def scores(self) -> Iterator[tuple[Cell, Score]]:
         """What is finished."""

@@ -1,17 +1,17 @@
 """Trainings that belong together, in one folder: what is finished there is not done again."""
 
 import json
+import reprlib
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
+
 from yolo9k.checkpoint import LAST
 from yolo9k.config import Config
-from yolo9k.config.datasets import AnyDataset
 from yolo9k.config.overrides import Override
-from yolo9k.datasets.joint import to_score
-from yolo9k.datasets.read import split_names
 from yolo9k.errors import ConfigError, DataError, DivergedError, EnvironmentFault
 from yolo9k.pretrained import open_weights
 from yolo9k.progress import Track, silent
@@ -46,17 +46,20 @@ class Series:
         if not any(self.folder.glob("*/*/checkpoints/*.pt")):
             _write(path, given)
             return
-        for key, begun, now in _differences(_read(path), given):
+        difference = next(_differences(_read(path), given), None)
+        if difference:
+            key, begun, now = difference
             raise ConfigError(
-                f"{self.folder}: was begun with another {key}, {begun!r}, not {now!r}; "
+                f"{self.folder}: was begun with another {key}, {reprlib.repr(begun)}, not {reprlib.repr(now)}; "
                 f"name another folder (--out), or go on with the same"
             )
 
     def score(self, name: str, kind: Callable[..., Score]) -> Score | None:
         """How a training came out, where it is finished. Raises `DataError` for a broken file."""
         found = self._scores(name)
-        if found is None:
-            return None
+        return None if found is None else self._made(name, kind, found)
+
+    def _made(self, name: str, kind: Callable[..., Score], found: Scores) -> Score:
         try:
             return kind(**found)
         except TypeError as error:
@@ -66,8 +69,8 @@ class Series:
         path = self.folder / name / SCORES
         return _read(path) if path.exists() else None
 
-    def scored(self, name: str, score: Callable[[], Scores]) -> Scores:
-        """The scores of a training, which `score` finds where they are not known; `diverged` is what it said then."""
+    def scored(self, name: str, kind: Callable[..., Score], score: Callable[[], Scores]) -> Score:
+        """As `score`; where it is not known `score` finds it, or training diverges: `diverged` is what it said then."""
         found = self._scores(name)
         if found is None:
             try:
@@ -75,7 +78,7 @@ class Series:
             except DivergedError as error:
                 found = {"diverged": str(error)}
             _write(self.folder / name / SCORES, found)
-        return found
+        return self._made(name, kind, found)
 
     def trained(self, name: str, config: Config, weights: str | None, watcher: Watcher, track: Track = silent) -> Path:
         """The run folder of a training that is made, finished or taken from before. Raises the errors of training."""
@@ -84,6 +87,7 @@ class Series:
             raise DivergedError(found["diverged"])
         if found is not None:
             return folder
+        torch.compiler.reset()  # torch keeps a few compiled forms of a network's code, and all trainings share it
         if (folder / "checkpoints" / LAST).exists():
             return resume(folder, watcher=watcher, track=track)
         return train(config, folder, weights=weights, watcher=watcher, track=track)
@@ -97,13 +101,6 @@ class Series:
         except OSError as error:
             raise EnvironmentFault(f"{self.folder}: cannot be written: {error.strerror or error}") from error
         return [table, plot]
-
-
-def check_split(dataset: AnyDataset, split: str) -> None:
-    """Raises `ConfigError` where a data set has no such split to score."""
-    names = split_names(to_score(dataset, split)[0])
-    if split not in names:
-        raise ConfigError(f"split {split!r}: the data set has {', '.join(names)}")
 
 
 def refuse_keys(overrides: Iterable[str], keys: Sequence[str]) -> None:
