@@ -114,3 +114,9 @@ def test_a_cfg_has_the_classes_that_it_has(build, config, other):
     assert len(build(config, WordTree.flat(["cat", "dog"])).labels) == 2
     with pytest.raises(ConfigError, match=rf"it has 2 classes, but there are 3 labels; .* model\.name={other}"):
         build(config, WordTree.flat(["cat", "dog", "cow"]))
+
+
+def test_the_cfg_of_a_classifier_is_no_detector():
+    config = ModelConfig(name="darknet", cfg=CFG.format(2) + "[avgpool]\n[softmax]\n")
+    with pytest.raises(ConfigError, match=r"model\.cfg: has no \[region\], so it is no detector's"):
+        build_network(config, WordTree.flat(["cat", "dog", "cow"]))

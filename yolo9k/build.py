@@ -39,7 +39,7 @@ def build_network(config: ModelConfig, labels: WordTree) -> Network:
     Raises `WeightsError` for a wrong cfg, `ConfigError` where the labels are not as many as the cfg's classes.
     """
     if config.name == "darknet":
-        return _from_cfg(config.cfg, labels, other="yolov2")
+        return _from_cfg(config.cfg, labels, detects=True)
     anchors = torch.tensor(config.anchors)
     parts: dict[str, Any] = {"backbone": build_backbone(config), "norm": norm_layer(config.norm), "width": config.width}
     if config.name == "yolov2":
@@ -68,13 +68,15 @@ def load_pretrained(network: Network | ClassifierNetwork, config: BackboneConfig
     return f"backbone: torchvision's {donor.name} from {file}"
 
 
-def _from_cfg(text: str, labels: WordTree, other: str) -> DarknetNetwork:
-    """The network of a cfg; `other`: a model to name where the labels are not those of the cfg."""
+def _from_cfg(text: str, labels: WordTree, *, detects: bool) -> DarknetNetwork:
     network = DarknetNetwork(parse_cfg(text))
+    if detects and network.region is None:
+        raise ConfigError("model.cfg: has no [region], so it is no detector's; yolo9k classify train takes it")
     if network.classes != len(labels):
+        model = "yolov2" if detects else "darknet19"
         raise ConfigError(
             f"model.cfg: it has {network.classes:,} classes, but there are {len(labels):,} labels; "
-            f"to learn other labels name a model (--set model.name={other}) and start from these weights"
+            f"to learn other labels name a model (--set model.name={model}) and start from these weights"
         )
     network.labels = labels
     return network.initialise()
@@ -86,7 +88,7 @@ def build_classifier(config: ClassifierModelConfig, labels: WordTree) -> Classif
     Raises `WeightsError` for a wrong cfg, `ConfigError` where the labels are not as many as the cfg's classes.
     """
     if config.name == "darknet":
-        return _from_cfg(config.cfg, labels, other="darknet19")
+        return _from_cfg(config.cfg, labels, detects=False)
     return Classifier(build_backbone(config), len(labels))
 
 

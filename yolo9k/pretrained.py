@@ -94,7 +94,7 @@ def _from_darknet(path: Path, files: DarknetFiles, track: Track = silent) -> Che
         "major": header.major, "minor": header.minor, "revision": header.revision, "seen": header.seen,
         "blocks": loaded.blocks,
     }  # fmt: skip
-    labels = labels or _numbered(_classes(network))
+    labels = labels or _numbered(network.classes)
     return Checkpoint(config_of(cfg), labels, network.state_dict(), darknet=origin)
 
 
@@ -120,10 +120,6 @@ def _beside(path: Path, suffix: str) -> Path | None:
     """The file of the same name with another suffix, where it is there."""
     other = path.with_suffix(suffix)
     return other if other != path and other.is_file() else None
-
-
-def _classes(network: DarknetNetwork) -> int:
-    return network.region.classes if network.region else network.shapes[-1].channels
 
 
 def _numbered(classes: int) -> WordTree:
