@@ -195,7 +195,7 @@ def test_a_bias_that_took_in_a_norm_learns():
 def test_a_norm_before_its_convolution_cannot_become_a_bias():
     net = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1))
     with pytest.raises(
-        ConfigError, match=r"model\.norm\.kind: none: 0 cannot be folded into a convolution; choose batch"
+        ConfigError, match=r"model\.norm\.kind: none: 0 cannot be folded into a convolution, so it cannot"
     ):
         convert_norm(net, NormConfig(kind="none"))
     with torch.no_grad():

@@ -112,7 +112,7 @@ def _without_norms(network: Network) -> Network:
     left = _norms(folded)
     if left:
         raise ConfigError(
-            f"model.norm.kind: none: {left[0][0]} cannot be folded into a convolution; choose batch, group or frozen"
+            f"model.norm.kind: none: {left[0][0]} cannot be folded into a convolution, so it cannot be left out"
         )
     return folded
 
