@@ -37,6 +37,11 @@ def speaker(json: str) -> Console:
     return err if json == "-" else out
 
 
+def print_plain(console: Console, text: str) -> None:
+    """A line as it is; paths and names may hold square brackets."""
+    console.print(text, markup=False)
+
+
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterable[Item]:
     """A progress bar with the time left, on standard error; nothing where no person looks."""
     if not err.is_terminal:

@@ -3,9 +3,13 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from yolo9k.errors import EnvironmentFault
 
+JsonOption = Annotated[str, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")]
 Targets = Mapping[str, str | Path | None]
 NOTHING: Targets = {}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from yolo9k.cli.console import err, out, speaker, table, track, write_json
-from yolo9k.cli.outputs import check_outputs
+from yolo9k.cli.outputs import JsonOption, check_outputs
 from yolo9k.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def check(
         list[str] | None,
         typer.Option(help="Also tell which labels have boxes or image labels in this data set; repeat it for more."),
     ] = None,
-    json: Annotated[str, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")] = "",
+    json: JsonOption = "",
 ) -> None:
     """Check a label tree, and describe it in numbers; and what data sets say about its labels.
 

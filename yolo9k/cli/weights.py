@@ -8,6 +8,7 @@ import typer
 
 from yolo9k.cli.console import out, speaker, table, track, write_json
 from yolo9k.cli.files import CfgOption, DataOption, NamesOption, StrictOption, TreeOption
+from yolo9k.cli.outputs import JsonOption
 from yolo9k.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ app = typer.Typer(no_args_is_help=True, help="Official weights: list, fetch, ver
 
 MB = 1_000_000
 DARKNET_SUFFIX = re.compile(r"\.(weights|backup|\d+)")  # yolov2.weights, yolov2.backup, darknet19_448.conv.23
-
-JsonOption = Annotated[str, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")]
 
 
 @app.command("list")

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yolo9k.cli.console import out, speaker, table, track, write_json
-from yolo9k.cli.data.words import JsonOption, say
+from yolo9k.cli.console import out, print_plain, speaker, table, track, write_json
+from yolo9k.cli.outputs import JsonOption
 from yolo9k.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def list_datasets(json: JsonOption = "") -> None:
     console.print(table("Data sets", ["name", "kind", "there", "root"], shown))
     for row in rows:
         if row["name"] in ARCHIVES and not row["here"]:
-            say(console, f"to fetch {row['name']}: yolo9k data download {row['name']}")
+            print_plain(console, f"to fetch {row['name']}: yolo9k data download {row['name']}")
 
 
 def download(
@@ -50,9 +50,9 @@ def download(
         raise ConfigError(f"{name}: cannot be downloaded; allowed are {', '.join(ARCHIVES)}")
     base = root or data_folder()
     for path in fetch_dataset(name, base, keep_archives, track):
-        say(out, f"have {path}")
+        print_plain(out, f"have {path}")
     elsewhere = "" if base == data_folder() else f"YOLO9K_DATA={base} "
-    say(out, f"Next: {elsewhere}yolo9k data check {name}")
+    print_plain(out, f"Next: {elsewhere}yolo9k data check {name}")
 
 
 def _row(name: str, config: "AnyDataset") -> dict[str, Any]:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from yolo9k.cli.console import out, speaker, table, track, write_json
-from yolo9k.cli.data.words import JsonOption, say
-from yolo9k.cli.outputs import check_outputs
+from yolo9k.cli.console import out, print_plain, speaker, table, track, write_json
+from yolo9k.cli.outputs import JsonOption, check_outputs
 from yolo9k.errors import DataError
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def check(
         from yolo9k.datasets.check_plots import plot_dataset
 
         for path in plot_dataset(report, plots):
-            say(console, f"wrote {path}")
+            print_plain(console, f"wrote {path}")
     if strict and report.defects:
         first = report.defects[0]
         raise DataError(f"{dataset}: {len(report.defects)} defects, first {first.place}: {first.message}")
@@ -86,11 +85,11 @@ def _draw_augmented(dataset: str, config_name: str, number: int, folder: Path) -
     training = read_training(_open(dataset, config.data.dataset), config.data.on_error, track)
     target = folder / "augmented.png"
     save_image(target, augmented_mosaic(training, with_aspect(config, training.boxed), number))
-    say(out, f"wrote {target}")
+    print_plain(out, f"wrote {target}")
 
 
 def _show_report(report: "Report", console: Console) -> None:
-    say(console, f"{report.dataset} ({report.kind}) in {report.root}")
+    print_plain(console, f"{report.dataset} ({report.kind}) in {report.root}")
     columns = ["split", "images", "without boxes", "boxes", "ignored", "small", "medium", "large"]
     rows = [
         (s.name, s.images, s.images_without_boxes, s.boxes, s.ignored, s.small, s.medium, s.large)
@@ -126,8 +125,8 @@ def _show_defects(title: str, defects: "tuple[Defect, ...]", console: Console) -
     from yolo9k.datasets.check import counts
 
     kinds = ", ".join(f"{number} {kind}" for kind, number in counts(defects).items())
-    say(console, f"{len(defects)} {title}" + (f": {kinds}" if kinds else ""))
+    print_plain(console, f"{len(defects)} {title}" + (f": {kinds}" if kinds else ""))
     for defect in defects[:SHOWN_DEFECTS]:
-        say(console, f"  {defect.kind}: {defect.place}: {defect.message}")
+        print_plain(console, f"  {defect.kind}: {defect.place}: {defect.message}")
     if len(defects) > SHOWN_DEFECTS:
-        say(console, f"  … and {len(defects) - SHOWN_DEFECTS} more (--json FILE has all)")
+        print_plain(console, f"  … and {len(defects) - SHOWN_DEFECTS} more (--json FILE has all)")

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from yolo9k.cli.console import out, track
-from yolo9k.cli.data.words import say
+from yolo9k.cli.console import out, print_plain, track
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError
 
@@ -77,15 +76,17 @@ def _number(count: int, noun: str) -> str:
 def _show_config(config: "DatasetConfig", counts: dict[str, str], defects: int, target: Path) -> None:
     from yolo9k.datasets.make import KIND_WORDS
 
-    say(out, f"{config.root}: {KIND_WORDS[config.kind]}")
+    print_plain(out, f"{config.root}: {KIND_WORDS[config.kind]}")
     for split, text in counts.items():
         held_out = " (held out of train)" if split not in config.splits else ""
-        say(out, f"  {split}: {text}{held_out}")
+        print_plain(out, f"  {split}: {text}{held_out}")
     if "val" not in counts:
-        say(out, "  no val split: training keeps its newest weights; name one in the file, and it keeps the best")
-    say(out, f"  {_number(len(config.classes), 'label')}: {', '.join(config.classes)}")
+        print_plain(
+            out, "  no val split: training keeps its newest weights; name one in the file, and it keeps the best"
+        )
+    print_plain(out, f"  {_number(len(config.classes), 'label')}: {', '.join(config.classes)}")
     if defects:
-        say(out, f"  {_number(defects, 'defect')}: see `yolo9k data check`")
-    say(out, f"wrote {target}")
-    say(out, f"Next: yolo9k data check {target}")
-    say(out, f"      yolo9k train --config small.yaml --dataset {target}")
+        print_plain(out, f"  {_number(defects, 'defect')}: see `yolo9k data check`")
+    print_plain(out, f"wrote {target}")
+    print_plain(out, f"Next: yolo9k data check {target}")
+    print_plain(out, f"      yolo9k train --config small.yaml --dataset {target}")
