@@ -242,7 +242,7 @@ class TrainConfig(Section):
     @classmethod
     def _listed(cls, freeze: object) -> object:
         if isinstance(freeze, bool):
-            raise ValueError(f"is a number of layers or names of them, not {str(freeze).lower()}")
+            raise ValueError(f"must be a number of layers or names of them, not {str(freeze).lower()}")
         return (freeze,) if isinstance(freeze, str) and freeze else freeze or ()
 
     @model_validator(mode="after")

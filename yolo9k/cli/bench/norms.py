@@ -35,7 +35,7 @@ def norms(
     What is finished in --out is not done again: after Ctrl-C the same command goes on. Table, JSON and plot are
     written after every run.
 
-    Example: yolo9k bench norms --dataset bccd --weights runs/crops --set model.name=yolov2-tiny --set data.size=224
+    Example: yolo9k bench norms --dataset cells.yaml --weights runs/crops --set model.name=yolo9000
     """
     from yolo9k.bench.norms import BATCHES, KINDS, NormGrid, Settings, to_dict
     from yolo9k.bench.norms_report import METRICS, table_rows, write_report
