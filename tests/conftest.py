@@ -16,7 +16,7 @@ from PIL import Image
 
 from yolo9k.wordtree import WordTree
 
-hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is no defect
+hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is no issue
 hypothesis.settings.load_profile("no deadline")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -59,8 +59,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def zoo(tmp_path: Path) -> Path:
-    """A folder with `zoo.txt` (a taxonomy), `boxes.yaml` (hounds and cars: 4 pictures to train on, 2 to look at),
-    `kinds/` (class folders: 3 pictures of a poodle, 2 of a terrier, 1 of a car), and `joint.yaml` of it all.
+    """A folder with `zoo.txt` (a taxonomy), `boxes.yaml` (hounds and cars: 4 images to train on, 2 to look at),
+    `kinds/` (class folders: 3 images of a poodle, 2 of a terrier, 1 of a car), and `joint.yaml` of it all.
     """
     rng = np.random.default_rng(0)
 
@@ -84,7 +84,7 @@ def zoo(tmp_path: Path) -> Path:
     )
     (tmp_path / "joint.yaml").write_text(
         f"labels: {{tree: {tmp_path / 'zoo.txt'}}}\nsources:\n- {{dataset: boxes.yaml, use: boxes}}\n"
-        "- {dataset: kinds, use: images, share: 2}\n"
+        "- {dataset: kinds, use: images, weight: 2}\n"
     )
     return tmp_path
 

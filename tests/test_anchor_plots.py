@@ -4,7 +4,7 @@ from PIL import Image
 
 from yolo9k.anchor_plots import save_plot
 from yolo9k.anchors import sweep
-from yolo9k.errors import EnvironmentFault
+from yolo9k.errors import MachineError
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,8 @@ def test_the_sweep_adds_a_panel(sizes, tmp_path):
 
 def test_names_the_file_that_cannot_be_written(sizes, tmp_path):
     (anchors,) = sweep(sizes, [1])
-    with pytest.raises(EnvironmentFault, match=r"a\.nonsense: the plot cannot be written"):
+    with pytest.raises(MachineError, match=r"a\.nonsense: the plot cannot be written"):
         save_plot(tmp_path / "a.nonsense", sizes, anchors, (13, 13))
     (tmp_path / "file").touch()
-    with pytest.raises(EnvironmentFault, match=r"file/a\.png"):
+    with pytest.raises(MachineError, match=r"file/a\.png"):
         save_plot(tmp_path / "file" / "a.png", sizes, anchors, (13, 13))

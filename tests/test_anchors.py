@@ -93,7 +93,7 @@ def test_refuses(sizes, k, says):
 @pytest.mark.parametrize(
     ("anchors", "says"),
     [
-        ([[0.1, 0.2], [0.5, 0.5]], "fractions of the picture"),
+        ([[0.1, 0.2], [0.5, 0.5]], "fractions of the image"),
         ([[1.3, 1.7], [160, 200]], "anchor 160 x 200 is far larger"),
         ([[2.0, 2.0], [2.05, 2.0]], "anchors 1 and 2 are nearly equal"),
     ],
@@ -108,8 +108,8 @@ def test_official_anchors_are_above_suspicion():
     assert suspicions(np.array(coco), (13, 13)) == []
 
 
-def scaled(size_wh, picture_wh):
-    return np.array(size_wh) * letterbox_placement(picture_wh, (416, 416)).scale_xy / 32
+def scaled(size_wh, image_wh):
+    return np.array(size_wh) * letterbox_placement(image_wh, (416, 416)).scale_xy / 32
 
 
 @pytest.mark.shared
@@ -126,6 +126,6 @@ def test_blood_cells_reach_the_target(shared):
 @pytest.mark.shared
 def test_coco_mini_reaches_the_target(shared):
     content = json.loads(shared("data", "coco-mini", "annotations", "instances_train2017.json").read_text())
-    pictures = {picture["id"]: (picture["width"], picture["height"]) for picture in content["images"]}
-    sizes = [scaled(a["bbox"][2:], pictures[a["image_id"]]) for a in content["annotations"] if not a["iscrowd"]]
+    images = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
+    sizes = [scaled(a["bbox"][2:], images[a["image_id"]]) for a in content["annotations"] if not a["iscrowd"]]
     assert cluster(np.array(sizes), 5).average_iou >= 0.550

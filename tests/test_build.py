@@ -9,14 +9,13 @@ from yolo9k.build import (
     build_loss,
     build_network,
     build_scores,
-    with_anchors,
-    with_aspect,
 )
 from yolo9k.config import load_config
 from yolo9k.config.classifier import ClassifierModelConfig
 from yolo9k.config.schema import ModelConfig
-from yolo9k.datasets.records import Record
+from yolo9k.datasets.readers.records import Record
 from yolo9k.errors import ConfigError, DataError
+from yolo9k.resolve import with_anchors, with_aspect
 from yolo9k.samples import BoxLabels
 from yolo9k.wordtree import WordTree
 
@@ -79,7 +78,7 @@ def test_too_few_boxes_for_anchors():
         with_anchors(load_config(None), [record([])])
 
 
-def test_sizes_of_the_pictures_aspect():
+def test_sizes_of_the_images_aspect():
     config = load_config(None, ["data={size: 416, sizes: [320, 352, 608], fit_aspect: true}"])
     fitted = with_aspect(config, [record([], (640, 480)), record([], (640, 480)), record([], (100, 900))]).data
     assert fitted.size == (480, 352)  # 416 * sqrt(4 / 3) = 480.4, 416 / sqrt(4 / 3) = 360.3

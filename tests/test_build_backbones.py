@@ -12,7 +12,7 @@ from yolo9k.checkpoint import Checkpoint
 from yolo9k.config import load_classifier_config, load_config
 from yolo9k.errors import ConfigError, WeightsError
 from yolo9k.inspection import inspect_checkpoint
-from yolo9k.models.darknet19 import Darknet19, TinyTrunk
+from yolo9k.models.darknet19 import Darknet19, TinyBackbone
 from yolo9k.models.norms import convert_norm
 from yolo9k.models.torchvision_backbone import TorchvisionBackbone
 from yolo9k.models.yolov2 import NoNeck, PassthroughNeck, TinyNeck
@@ -53,7 +53,7 @@ def test_its_fine_features_are_passed_through(passthrough, joined):
 
 
 def test_models_without_one_have_their_own():
-    for name, kind in (("yolov2", Darknet19), ("yolo9000", Darknet19), ("yolov2-tiny", TinyTrunk)):
+    for name, kind in (("yolov2", Darknet19), ("yolo9000", Darknet19), ("yolov2-tiny", TinyBackbone)):
         settings = [f"model.name={name}", "model.width=0.1", "model.anchors=[[1, 2]]"]
         assert isinstance(build_backbone(load_config(None, settings).model), kind)
 

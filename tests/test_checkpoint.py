@@ -8,7 +8,7 @@ import torch
 from yolo9k import checkpoint
 from yolo9k.checkpoint import Checkpoint, find, load, save
 from yolo9k.config import load_config
-from yolo9k.errors import EnvironmentFault, WeightsError
+from yolo9k.errors import MachineError, WeightsError
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.supervision import Supervision
 
@@ -55,7 +55,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, stored, monkeypatch,
         raise error
 
     monkeypatch.setattr(checkpoint.torch, "save", break_off)
-    with pytest.raises(EnvironmentFault, match=r"a\.pt: checkpoint cannot be written: (No space|enforce fail$)"):
+    with pytest.raises(MachineError, match=r"a\.pt: checkpoint cannot be written: (No space|enforce fail$)"):
         save(stored, path)
     assert path.read_bytes() == before
     assert names(tmp_path) == ["a.pt"]
@@ -73,7 +73,7 @@ def test_ctrl_c_leaves_no_half_file(tmp_path, stored, monkeypatch):
 
 def test_a_folder_that_cannot_be_made(tmp_path, stored):
     (tmp_path / "file").write_text("")
-    with pytest.raises(EnvironmentFault, match="checkpoint cannot be written: "):
+    with pytest.raises(MachineError, match="checkpoint cannot be written: "):
         save(stored, tmp_path / "file" / "a.pt")
 
 

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from yolo9k.drawing import colour, draw_boxes, fit, legend, mosaic, save_image, text_colour
-from yolo9k.errors import ConfigError, EnvironmentFault
+from yolo9k.errors import ConfigError, MachineError
 
 RED = (255, 0, 0)
 
@@ -23,12 +23,12 @@ def test_draws_on_a_copy():
     assert tuple(drawn[60, 40]) == (128, 128, 128)
 
 
-def test_no_boxes_is_the_same_picture():
+def test_no_boxes_is_the_same_image():
     np.testing.assert_array_equal(draw_boxes(grey(), np.zeros((0, 4)), []), grey())
 
 
-def test_a_label_stays_inside_the_picture():
-    # letters at the corners, and a text wider than the picture
+def test_a_label_stays_inside_the_image():
+    # letters at the corners, and a text wider than the image
     boxes = np.array([[0, 0, 5, 5], [195, 95, 200, 100], [190, 0, 200, 10]])
     drawn = draw_boxes(grey(), boxes, ["left", "a long label at the right", "w" * 200], [RED] * 3)
     assert (drawn != 128).any(axis=2).sum() > 200
@@ -72,12 +72,12 @@ def test_colours_differ_and_text_is_readable():
     assert text_colour((0, 0, 160)) == (255, 255, 255)
 
 
-def test_lines_grow_with_the_picture():
+def test_lines_grow_with_the_image():
     drawn = draw_boxes(grey(1800, 1800), np.array([[300, 300, 900, 900]]), [""], [RED])
     assert (drawn[600, 290:320] == RED).all(axis=1).sum() == 10
 
 
-def test_fit_scales_picture_and_boxes():
+def test_fit_scales_image_and_boxes():
     image, boxes = fit(grey(200, 100), np.array([[20, 30, 60, 80]]), (100, 100))
     assert image.shape == (50, 100, 3)
     np.testing.assert_allclose(boxes, [[10, 15, 30, 40]])
@@ -93,7 +93,7 @@ def test_mosaic_is_a_grid():
     assert joined[68, 98].tolist() == [255, 255, 255]
 
 
-def test_mosaic_with_captions_is_higher_and_needs_a_picture():
+def test_mosaic_with_captions_is_higher_and_needs_an_image():
     plain = mosaic([grey()], cell_wh=(60, 40))
     assert mosaic([grey()], cell_wh=(60, 40), captions=["a caption that is too long"]).shape[0] > plain.shape[0]
     with pytest.raises(ValueError, match="at least one"):
@@ -114,8 +114,8 @@ def test_save_image(tmp_path, name):
 
 
 def test_save_image_says_what_is_wrong(tmp_path):
-    with pytest.raises(ConfigError, match=r"a\.xyz: pictures are written as \.png"):
+    with pytest.raises(ConfigError, match=r"a\.xyz: images are written as \.png"):
         save_image(tmp_path / "a.xyz", grey())
     (tmp_path / "file").write_text("")
-    with pytest.raises(EnvironmentFault, match="cannot be written"):
+    with pytest.raises(MachineError, match="cannot be written"):
         save_image(tmp_path / "file" / "a.png", grey())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from yolo9k import fetch as fetching
-from yolo9k.errors import EnvironmentFault, WeightsError
+from yolo9k.errors import MachineError, WeightsError
 from yolo9k.fetch import ATTEMPTS, Remote, fetch, flaw
 
 CONTENT = bytes(range(256)) * 12_000  # about 3 MB: several chunks
@@ -198,7 +198,7 @@ def test_a_connection_that_breaks_at_the_same_place_is_given_up(server, tmp_path
 
 def test_a_place_that_cannot_be_written(server, tmp_path):
     (tmp_path / "new").write_text("a file where the folder should be")
-    with pytest.raises(EnvironmentFault, match="new: cannot be made"):
+    with pytest.raises(MachineError, match="new: cannot be made"):
         get(server, tmp_path, "plain")
 
 
@@ -207,13 +207,13 @@ def test_a_full_disk(server, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(fetching.Path, "open", full)
-    with pytest.raises(EnvironmentFault, match=r"file.bin.part: cannot be written: No space left on device"):
+    with pytest.raises(MachineError, match=r"file.bin.part: cannot be written: No space left on device"):
         get(server, tmp_path, "plain")
 
 
 def test_a_folder_in_the_place_of_the_file(server, tmp_path):
     (tmp_path / "new" / "file.bin").mkdir(parents=True)
-    with pytest.raises(EnvironmentFault, match=r"file.bin: cannot be written"):
+    with pytest.raises(MachineError, match=r"file.bin: cannot be written"):
         get(server, tmp_path, "plain")
 
 

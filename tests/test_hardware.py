@@ -2,15 +2,15 @@ import pytest
 import torch
 
 from yolo9k import hardware
-from yolo9k.errors import EnvironmentFault
+from yolo9k.errors import MachineError
 
 CPU, MPS = torch.device("cpu"), torch.device("mps")
 
 
-@pytest.mark.parametrize("wish", ["cuda:99", "99", "gpu", "", "-1"])
-def test_a_device_that_is_not_here(wish):
-    with pytest.raises(EnvironmentFault, match="is not here; there are cpu"):
-        hardware.choose_device(wish)
+@pytest.mark.parametrize("requested", ["cuda:99", "99", "gpu", "", "-1"])
+def test_a_device_that_is_not_here(requested):
+    with pytest.raises(MachineError, match="is not here; there are cpu"):
+        hardware.choose_device(requested)
 
 
 def test_auto_takes_the_best_there_is(monkeypatch):
@@ -36,7 +36,7 @@ def test_precision_of_a_gpu(monkeypatch, capability, expected):
 
 def test_other_precisions():
     assert hardware.choose_precision("auto", MPS) == "float32"
-    with pytest.raises(EnvironmentFault, match="fp16 needs a GPU"):
+    with pytest.raises(MachineError, match="fp16 needs a GPU"):
         hardware.choose_precision("fp16", CPU)
 
 
@@ -51,7 +51,7 @@ def test_workers(monkeypatch):
     assert hardware.choose_workers(3) == 3
     assert hardware.choose_workers(0) == 0
     monkeypatch.setattr(hardware, "available_cores", lambda: 64)
-    assert hardware.choose_workers("auto") == hardware.MOST_WORKERS
+    assert hardware.choose_workers("auto") == hardware.MAX_WORKERS
     monkeypatch.setattr(hardware, "available_cores", lambda: 2)
     assert hardware.choose_workers("auto") == 2
 

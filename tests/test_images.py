@@ -10,7 +10,7 @@ from yolo9k.images import (
     centre,
     centre_placement,
     crop_placement,
-    is_picture,
+    is_image_file,
     letterbox_placement,
     place,
     read_image,
@@ -97,23 +97,23 @@ def test_cmyk_jpeg(tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9])
-def test_a_picture_that_is_cut_off(tmp_path, share):
+def test_an_image_that_is_cut_off(tmp_path, share):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     path = stored(tmp_path, Image.fromarray(noise), "a.jpg")
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(DataError, match=r"a\.jpg: cannot be read as a picture: .*truncated"):
+    with pytest.raises(DataError, match=r"a\.jpg: cannot be read as an image: .*truncated"):
         read_image(path)
 
 
-def test_files_that_are_no_pictures(tmp_path):
+def test_files_that_are_no_images(tmp_path):
     path = tmp_path / "a.jpg"
     for read in (read_image, read_size_wh):
-        with pytest.raises(DataError, match=r"a\.jpg: no such picture$"):
+        with pytest.raises(DataError, match=r"a\.jpg: no such image$"):
             read(path)
     for content in ("hello", ""):
         path.write_text(content)
         for read in (read_image, read_size_wh):
-            with pytest.raises(DataError, match=r"a\.jpg: not a picture that can be read$"):
+            with pytest.raises(DataError, match=r"a\.jpg: not an image that can be read$"):
                 read(path)
     with pytest.raises(DataError, match="cannot be read"):
         read_image(tmp_path)
@@ -142,32 +142,32 @@ def test_what_is_wrong_with_a_part_is_said_as_of_a_file(tmp_path, half_red, read
     part = part_of(tmp_path, b"text")
     assert str(part) == f"{tmp_path / 'many.bin'}: a/b.png"
     for content, size, message in (
-        (b"text", 4, "not a picture that can be read$"),
-        (b"", 0, "not a picture that can be read$"),
-        (b"text", 99, "cannot be read as a picture: the file ends 89 bytes before the picture does$"),
+        (b"text", 4, "not an image that can be read$"),
+        (b"", 0, "not an image that can be read$"),
+        (b"text", 99, "cannot be read as an image: the file ends 89 bytes before the image does$"),
     ):
         with pytest.raises(DataError, match=rf"many\.bin: a/b\.png: {message}"):
             read(part_of(tmp_path, content, size=size))
     part.path.unlink()
-    with pytest.raises(DataError, match=r"many\.bin: a/b\.png: no such picture$"):
+    with pytest.raises(DataError, match=r"many\.bin: a/b\.png: no such image$"):
         read(part)
 
 
 def test_a_part_that_is_cut_off(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     content = stored(tmp_path, Image.fromarray(noise), "a.jpg").read_bytes()
-    with pytest.raises(DataError, match=r"a/b\.png: cannot be read as a picture: .*truncated"):
+    with pytest.raises(DataError, match=r"a/b\.png: cannot be read as an image: .*truncated"):
         read_image(part_of(tmp_path, content[: len(content) // 2]))
 
 
-def test_names_of_pictures(tmp_path):
-    assert is_picture(tmp_path / "a.JPG")
-    assert not is_picture(tmp_path / "a.txt")
-    assert not is_picture(tmp_path / "._a.jpg")  # what macOS leaves beside a picture
+def test_names_of_images(tmp_path):
+    assert is_image_file(tmp_path / "a.JPG")
+    assert not is_image_file(tmp_path / "a.txt")
+    assert not is_image_file(tmp_path / "._a.jpg")  # what macOS leaves beside an image
 
 
 @pytest.mark.parametrize(
-    ("picture_wh", "canvas_wh", "new_wh", "offset"),
+    ("image_wh", "canvas_wh", "new_wh", "offset"),
     [
         ((500, 375), (416, 416), (416, 312), (0, 52)),
         ((353, 500), (416, 416), (293, 416), (61, 0)),  # 353 * 416 / 500 = 293.7; 123 / 2 = 61.5
@@ -177,22 +177,22 @@ def test_names_of_pictures(tmp_path):
         ((10_000, 3), (416, 416), (416, 1), (0, 207)),  # Darknet would have no rows left
     ],
 )
-def test_letterbox_has_darknets_integers(picture_wh, canvas_wh, new_wh, offset):
-    placement = letterbox_placement(picture_wh, canvas_wh)
+def test_letterbox_has_darknets_integers(image_wh, canvas_wh, new_wh, offset):
+    placement = letterbox_placement(image_wh, canvas_wh)
     assert placement.offset_xy == offset
-    assert [side * scale for side, scale in zip(picture_wh, placement.scale_xy, strict=True)] == pytest.approx(new_wh)
+    assert [side * scale for side, scale in zip(image_wh, placement.scale_xy, strict=True)] == pytest.approx(new_wh)
 
 
 def test_to_canvas_and_back():
     placement = letterbox_placement((353, 500), (416, 320))
     xyxy = np.array([[0, 0, 353, 500], [10.5, 20.25, 30, 499]], np.float32)
-    assert np.allclose(placement.to_picture(placement.to_canvas(xyxy)), xyxy, atol=1e-3)
+    assert np.allclose(placement.to_image(placement.to_canvas(xyxy)), xyxy, atol=1e-3)
     assert placement.to_canvas(xyxy)[0].tolist() == pytest.approx([95, 0, 320, 320], abs=1)
     assert placement.to_canvas(xyxy).dtype == np.float32
     assert placement.to_canvas(np.zeros((0, 4))).shape == (0, 4)
 
 
-def test_letterboxed_picture_lies_on_grey():
+def test_letterboxed_image_lies_on_grey():
     canvas = place(np.full((10, 20, 3), 255, np.uint8), letterbox_placement((20, 10), (64, 64)), (64, 64))
     assert (canvas[16:48] == 255).all()
     assert (canvas[:16] == GREY).all()
@@ -220,11 +220,11 @@ def test_enlarged_pixels_are_cut_at_the_border():
 
 
 @pytest.mark.parametrize("offset", [(-500, 0), (0, 500)])
-def test_a_picture_beside_the_canvas_does_not_show(offset):
+def test_an_image_beside_the_canvas_does_not_show(offset):
     assert (place(np.zeros((10, 10, 3), np.uint8), Placement((1, 1), offset), (32, 32)) == GREY).all()
 
 
-# --- parts of a picture
+# --- parts of an image
 
 
 @pytest.mark.parametrize("canvas_wh", [(224, 224), (96, 64), (7, 300)])
@@ -237,7 +237,7 @@ def test_a_crop_is_exactly_the_part(canvas_wh):
 
 
 @pytest.mark.parametrize(
-    ("picture_wh", "canvas_wh", "part"),
+    ("image_wh", "canvas_wh", "part"),
     [
         ((100, 60), (32, 32), (20, 0, 60, 60)),
         ((60, 101), (32, 32), (0, 20, 60, 60)),
@@ -248,9 +248,9 @@ def test_a_crop_is_exactly_the_part(canvas_wh):
         ((1, 1), (64, 32), (0, 0, 1, 1)),
     ],
 )
-def test_the_middle_has_the_aspect_of_the_canvas(picture_wh, canvas_wh, part):
-    assert centre_placement(picture_wh, canvas_wh) == crop_placement(part, canvas_wh)
-    image = np.full((picture_wh[1], picture_wh[0], 3), 200, np.uint8)
+def test_the_middle_has_the_aspect_of_the_canvas(image_wh, canvas_wh, part):
+    assert centre_placement(image_wh, canvas_wh) == crop_placement(part, canvas_wh)
+    image = np.full((image_wh[1], image_wh[0], 3), 200, np.uint8)
     x, y, w, h = part
     image[y : y + h, x : x + w] = 30
     shown = centre(image, canvas_wh)

@@ -13,6 +13,8 @@ PACKAGE = Path(yolo9k.__file__).parent
 
 LAYERS = {
     "errors": 0,
+    "renamed": 0,
+    "io": 1,
     "progress": 0,
     "boxes": 1,
     "samples": 1,
@@ -31,6 +33,7 @@ LAYERS = {
     "darknet": 3,
     "checkpoint": 3,
     "build": 4,
+    "resolve": 4,
     "pretrained": 4,
     "inspection": 4,
     "inference": 5,

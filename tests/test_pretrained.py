@@ -12,7 +12,7 @@ from yolo9k.checkpoint import Checkpoint
 from yolo9k.config import load_config
 from yolo9k.darknet.catalogue import ENTRIES, Entry, File
 from yolo9k.darknet.weights import Header, blocks, write_weights
-from yolo9k.errors import ConfigError, DataError, EnvironmentFault, WeightsError
+from yolo9k.errors import ConfigError, DataError, MachineError, WeightsError
 from yolo9k.fetch import Remote
 from yolo9k.pretrained import (
     DarknetFiles,
@@ -455,5 +455,5 @@ def test_weights_are_not_written_where_their_texts_go(tmp_path, suffix):
 def test_a_place_that_cannot_be_written_is_the_machines_fault(tmp_path):
     (tmp_path / "own.cfg").mkdir()
     assert "own.cfg: cannot be written" in refusal(
-        EnvironmentFault, write_darknet, own_model(), "own.pt", tmp_path / "own.weights"
+        MachineError, write_darknet, own_model(), "own.pt", tmp_path / "own.weights"
     )

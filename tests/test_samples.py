@@ -46,7 +46,7 @@ def test_batch_without_any_box():
     assert batch.image_index.dtype == batch.label.dtype == torch.int64
 
 
-def test_normalised_pictures_leave_the_bytes_alone():
+def test_normalised_images_leave_the_bytes_alone():
     batch = Batch.of([sample(BoxLabels.of([], []), "a", 51)])
     assert torch.allclose(batch.normalised(), torch.tensor(0.2))
     assert batch.images.unique().tolist() == [51]

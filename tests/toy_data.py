@@ -1,4 +1,4 @@
-"""A toy data set of flat labels, written as real files, for tests that need pictures with boxes."""
+"""A toy data set of flat labels, written as real files, for tests that need images with boxes."""
 
 from pathlib import Path
 
@@ -6,18 +6,18 @@ import numpy as np
 import yaml
 
 from yolo9k.config import DatasetConfig
-from yolo9k.datasets.toy import SHAPES, SIDE_PX, draw_scene, label_lines, write_jpeg
+from yolo9k.demo.toy import SHAPES, SIDE_PX, draw_scene, label_lines, write_jpeg
 
 
 def write_toy(folder: Path, splits: dict[str, int], side_px: int = SIDE_PX, seed: int = 0) -> DatasetConfig:
-    """Write `splits` (pictures by split) of kind yolo below `folder`; the same arguments write the same files."""
+    """Write `splits` (images by split) of kind yolo below `folder`; the same arguments write the same files."""
     for number, (split, count) in enumerate(splits.items()):
-        pictures, labels = folder / "images" / split, folder / "labels" / split
-        pictures.mkdir(parents=True, exist_ok=True)
+        images, labels = folder / "images" / split, folder / "labels" / split
+        images.mkdir(parents=True, exist_ok=True)
         labels.mkdir(parents=True, exist_ok=True)
         for i in range(count):
             scene = draw_scene(np.random.default_rng([seed, number, i]), side_px)
-            write_jpeg(pictures / f"{split}-{i:04d}.jpg", scene.image)
+            write_jpeg(images / f"{split}-{i:04d}.jpg", scene.image)
             lines = label_lines(scene, [list(SHAPES).index(thing.shape) for thing in scene.objects])
             (labels / f"{split}-{i:04d}.txt").write_text(lines, encoding="utf-8")
     listing = {"names": dict(enumerate(SHAPES))} | {split: f"images/{split}" for split in splits}

@@ -3,7 +3,7 @@
 >>> from yolo9k import Detector
 >>> detections = Detector.load("runs/voc")("image.jpg")
 
-and classifiers of whole pictures:
+and classifiers of whole images:
 
 >>> from yolo9k import ImageClassifier
 >>> classification = ImageClassifier.load("runs/imagenet")("image.jpg")

@@ -1,4 +1,4 @@
-"""Pictures of anchors: over the box sizes they stand for, as boxes, and the curve of the paper's figure 2."""
+"""Images of anchors: over the box sizes they stand for, as boxes, and the curve of the paper's figure 2."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from yolo9k.anchors import Anchors, nearest
-from yolo9k.errors import EnvironmentFault
+from yolo9k.errors import MachineError
 
-MOST_POINTS = 20_000  # more only make the file larger
+MAX_POINTS = 20_000  # more only make the file larger
 
 
 def save_plot(
@@ -19,9 +19,9 @@ def save_plot(
     grid_wh: tuple[float, float],
     curve: Sequence[Anchors] = (),
 ) -> None:
-    """Write a picture (PNG, PDF, SVG by suffix) of `anchors` among boxes of `sizes_wh` (N, 2), all in cells.
+    """Write an image (PNG, PDF, SVG by suffix) of `anchors` among boxes of `sizes_wh` (N, 2), all in cells.
 
-    `curve`: clusterings of several k, drawn as average IoU over k. Raises `EnvironmentFault` where the file
+    `curve`: clusterings of several k, drawn as average IoU over k. Raises `MachineError` where the file
     cannot be written.
     """
     from matplotlib.figure import Figure
@@ -38,7 +38,7 @@ def save_plot(
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:  # ValueError: a suffix that matplotlib cannot write
-        raise EnvironmentFault(f"{path}: the plot cannot be written: {error}") from error
+        raise MachineError(f"{path}: the plot cannot be written: {error}") from error
 
 
 def _colours(count: int) -> list[Any]:
@@ -49,7 +49,7 @@ def _colours(count: int) -> list[Any]:
 
 def _draw_sizes(axes: Any, sizes_wh: np.ndarray, anchors: Anchors, colours: list[Any]) -> None:
     """Box sizes in the colour of their best anchor, on logarithmic axes: a ratio looks alike at any size."""
-    shown = sizes_wh[:: len(sizes_wh) // MOST_POINTS + 1]
+    shown = sizes_wh[:: len(sizes_wh) // MAX_POINTS + 1]
     owner, _ = nearest(shown, anchors.wh)
     axes.scatter(*shown.T, s=5, c=np.array(colours)[owner], alpha=0.4, linewidths=0, rasterized=True)
     for number, (w, h) in enumerate(anchors.wh, start=1):
@@ -65,7 +65,7 @@ def _draw_sizes(axes: Any, sizes_wh: np.ndarray, anchors: Anchors, colours: list
 
 
 def _draw_boxes(axes: Any, anchors: Anchors, grid_wh: tuple[float, float], colours: list[Any]) -> None:
-    """The anchors as boxes around the centre of the picture, over its grid of cells."""
+    """The anchors as boxes around the centre of the image, over its grid of cells."""
     from matplotlib.patches import Rectangle
 
     width, height = grid_wh
@@ -79,7 +79,7 @@ def _draw_boxes(axes: Any, anchors: Anchors, grid_wh: tuple[float, float], colou
     axes.set_yticks(np.arange(int(height) + 1), minor=True)
     axes.grid(which="both", alpha=0.2)
     axes.legend(loc="upper left", fontsize=8, framealpha=0.9, reverse=True)
-    axes.set_title(f"anchors in the picture ({width:g} x {height:g} cells)")
+    axes.set_title(f"anchors in the image ({width:g} x {height:g} cells)")
 
 
 def _draw_curve(axes: Any, curve: Sequence[Anchors], chosen: Anchors) -> None:

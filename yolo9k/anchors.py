@@ -48,11 +48,11 @@ class Anchors:
         return [[round(float(side), 4) for side in wh] for wh in self.wh]
 
     def pixels(self, stride: int) -> np.ndarray:
-        """(k, 2) pixels of the letterboxed picture."""
+        """(k, 2) pixels of the letterboxed image."""
         return self.wh * stride
 
     def relative(self, size_wh: tuple[int, int], stride: int) -> np.ndarray:
-        """(k, 2) fractions of a letterboxed picture of `size_wh` pixels."""
+        """(k, 2) fractions of a letterboxed image of `size_wh` pixels."""
         return self.wh * stride / np.array(size_wh)
 
 
@@ -121,11 +121,11 @@ def suspicions(anchors_wh: np.ndarray, grid_wh: tuple[float, float]) -> list[str
     """What looks wrong about anchors that should be in cells of a grid of `grid_wh` cells, one line each."""
     found = []
     if (anchors_wh <= 1).all():
-        found.append("no anchor is larger than one cell: are these fractions of the picture, not grid cells?")
+        found.append("no anchor is larger than one cell: are these fractions of the image, not grid cells?")
     too_large = (anchors_wh > 1.5 * np.array(grid_wh)).any(axis=1)
     for w, h in anchors_wh[too_large]:
         cells = f"{grid_wh[0]:g} x {grid_wh[1]:g} cells"
-        found.append(f"anchor {w:g} x {h:g} is far larger than the picture ({cells}): is it in pixels?")
+        found.append(f"anchor {w:g} x {h:g} is far larger than the image ({cells}): is it in pixels?")
     for i, j in combinations(range(len(anchors_wh)), 2):
         overlap = shape_iou(anchors_wh[i], anchors_wh[j])
         if overlap > TWIN_IOU:

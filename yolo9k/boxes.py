@@ -52,7 +52,7 @@ def area(xyxy: Array) -> Array:
 
 
 def clip(xyxy: Array, size_wh: tuple[float, float]) -> Array:
-    """Boxes cut to a picture of `size_wh`."""
+    """Boxes cut to an image of `size_wh`."""
     w, h = size_wh
     x1, y1, x2, y2 = (xyxy[..., i] for i in range(4))
     return _stack(xyxy, x1.clip(0, w), y1.clip(0, h), x2.clip(0, w), y2.clip(0, h))

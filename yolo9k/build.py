@@ -1,33 +1,23 @@
 """The only place that turns a `Config` into objects."""
 
-import math
-import statistics
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from yolo9k.anchors import cluster
 from yolo9k.config.classifier import ClassifierModelConfig
 from yolo9k.config.schema import BackboneConfig, Config, ModelConfig
-from yolo9k.config.section import STRIDE
 from yolo9k.darknet.cfg import parse_cfg
 from yolo9k.darknet.network import DarknetNetwork
-from yolo9k.datasets.box_sizes import letterboxed_sizes
 from yolo9k.detection.codec import Codec
 from yolo9k.detection.loss import RegionLoss
 from yolo9k.errors import ConfigError
-from yolo9k.models.darknet19 import Backbone, Classifier, Darknet19, TinyTrunk
+from yolo9k.models.darknet19 import Backbone, Classifier, Darknet19, TinyBackbone
 from yolo9k.models.norms import convert_norm, norm_layer
 from yolo9k.models.torchvision_backbone import TorchvisionBackbone
 from yolo9k.models.yolov2 import DetectionNetwork, yolo9000, yolov2, yolov2_tiny
 from yolo9k.progress import Track, silent
 from yolo9k.wordtree import WordTree
-from yolo9k.wordtree.scores import LabelScores
-
-if TYPE_CHECKING:
-    from yolo9k.datasets.records import Record
-
+from yolo9k.wordtree.softmax import HierarchicalSoftmax
 
 Network = DetectionNetwork | DarknetNetwork
 ClassifierNetwork = Classifier | DarknetNetwork
@@ -50,10 +40,10 @@ def build_network(config: ModelConfig, labels: WordTree) -> Network:
 
 
 def build_backbone(config: BackboneConfig) -> Backbone:
-    """What turns pictures into features, with fresh weights. Raises `ConfigError` for a name that cannot be one."""
+    """What turns images into features, with fresh weights. Raises `ConfigError` for a name that cannot be one."""
     if config.backbone:
         return convert_norm(TorchvisionBackbone(config.backbone), config.norm)
-    kind = TinyTrunk if "tiny" in config.name else Darknet19
+    kind = TinyBackbone if "tiny" in config.name else Darknet19
     return kind(config.width, norm_layer(config.norm))
 
 
@@ -92,11 +82,11 @@ def build_classifier(config: ClassifierModelConfig, labels: WordTree) -> Classif
     return Classifier(build_backbone(config), len(labels))
 
 
-def build_scores(config: ModelConfig, labels: WordTree) -> LabelScores:
+def build_scores(config: ModelConfig, labels: WordTree) -> HierarchicalSoftmax:
     """How class logits become probabilities and losses. Raises `ConfigError` for logistic labels in a tree."""
     if config.classes == "logistic" and not labels.is_flat:
         raise ConfigError("model.classes: logistic is for flat labels; those of a tree need softmax")
-    return LabelScores(labels, config.classes)
+    return HierarchicalSoftmax(labels, config.classes)
 
 
 def build_codec(config: ModelConfig, network: Network) -> Codec:
@@ -107,33 +97,3 @@ def build_codec(config: ModelConfig, network: Network) -> Codec:
 def build_loss(config: Config, network: Network, labels: WordTree) -> RegionLoss:
     """The region loss over the network's anchors."""
     return RegionLoss(build_codec(config.model, network), build_scores(config.model, labels), config.loss)
-
-
-def with_aspect(config: Config, records: Sequence["Record"]) -> Config:
-    """The config with `fit_aspect` carried out: its sizes have the pictures' median aspect; else as it is."""
-    if not config.data.fit_aspect:
-        return config
-    aspect = statistics.median(w / h for w, h in (record.size_wh for record in records))
-    sizes = tuple(dict.fromkeys(_fitted(size, aspect) for size in config.data.sizes))
-    changes = {"size": _fitted(config.data.size, aspect), "sizes": sizes, "fit_aspect": False}
-    return config.model_copy(update={"data": config.data.model_copy(update=changes)})
-
-
-def _fitted(size_wh: tuple[int, int], aspect: float) -> tuple[int, int]:
-    """Multiples of the stride near the area of `size_wh`, width over height near `aspect`."""
-    side = math.sqrt(size_wh[0] * size_wh[1])
-    w, h = (max(1, round(length / STRIDE)) * STRIDE for length in (side * aspect**0.5, side / aspect**0.5))
-    return w, h
-
-
-def with_anchors(config: Config, records: Sequence["Record"]) -> Config:
-    """The config with `anchors: auto` replaced by anchors clustered from these records, else as it is.
-
-    Raises `DataError` where there are too few boxes.
-    """
-    if config.model.anchors != "auto":
-        return config
-    sizes_wh = letterboxed_sizes(records, config.data.size, STRIDE)
-    anchors = cluster(sizes_wh, config.model.num_anchors, config.train.seed)
-    model = config.model.model_copy(update={"anchors": tuple(map(tuple, anchors.rounded()))})
-    return config.model_copy(update={"model": model})

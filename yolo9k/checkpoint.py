@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from yolo9k.config import ClassifierConfig, Config, RunConfig
-from yolo9k.errors import DataError, EnvironmentFault, WeightsError
+from yolo9k.errors import DataError, MachineError, WeightsError
+from yolo9k.renamed import with_new_names
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.supervision import Supervision
 
@@ -55,7 +56,7 @@ class Checkpoint:
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint beside its place, sync it, then rename it: the old file stays until the new one is whole.
 
-    Raises `EnvironmentFault` where it cannot be written.
+    Raises `MachineError` where it cannot be written.
     """
     stored = {
         "format": FORMAT,
@@ -77,7 +78,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         reason = getattr(error, "strerror", None) or _why(error, path.parent)
-        raise EnvironmentFault(f"{path}: checkpoint cannot be written: {reason}") from error
+        raise MachineError(f"{path}: checkpoint cannot be written: {reason}") from error
     finally:
         with suppress(OSError):  # there only after a failure
             temporary.unlink()
@@ -121,7 +122,7 @@ def load(path: Path) -> Checkpoint:
 def _config(values: dict[str, Any]) -> RunConfig:
     """Of a detector where it does not say what it is of: those of the first version did not."""
     kind = ClassifierConfig if values.get("task") == "classify" else Config
-    return kind.model_validate(values)
+    return kind.model_validate(with_new_names(values))
 
 
 def _is_archive(path: Path) -> bool:

@@ -1,7 +1,7 @@
-"""Drawing boxes on pictures, joining pictures to a mosaic, writing them to files.
+"""Drawing boxes on images, joining images to a mosaic, writing them to files.
 
-A picture is uint8 (H, W, 3) RGB; no function here changes its arguments. Line width and letters follow the
-shorter side of the picture, so that labels read alike on a thumbnail and on a photograph.
+An image is uint8 (H, W, 3) RGB; no function here changes its arguments. Line width and letters follow the
+shorter side of the image, so that labels read alike on a thumbnail and on a photograph.
 """
 
 import colorsys
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from yolo9k.errors import ConfigError, EnvironmentFault
+from yolo9k.errors import ConfigError, MachineError
 
 Colour = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]
@@ -22,7 +22,7 @@ BLACK: Colour = (0, 0, 0)
 WHITE: Colour = (255, 255, 255)
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2  # steps of it around the colour circle never come close to each other
 SMALLEST_LETTERS = 11  # pixels; smaller ones cannot be read
-LETTERS_PER_SIDE = 36  # height of a label as a share of the picture's shorter side
+LETTERS_PER_SIDE = 36  # height of a label as a share of the image's shorter side
 LINES_PER_SIDE = 180
 CAPTION_LETTERS = 13
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -104,7 +104,7 @@ def _draw_labels(draw: ImageDraw.ImageDraw, items: Sequence[tuple[Rectangle, str
 
 
 def _font(draw: ImageDraw.ImageDraw, text: str) -> Font:
-    """Letters for the picture's size, smaller where the text would be wider than the picture."""
+    """Letters for the image's size, smaller where the text would be wider than the image."""
     width, height = draw.im.size
     size = max(SMALLEST_LETTERS, min(width, height) / LETTERS_PER_SIDE)
     font = ImageFont.load_default(size)
@@ -137,9 +137,9 @@ def _hidden(place: Rectangle, taken: Sequence[Rectangle]) -> float:
 
 
 def fit(image: np.ndarray, xyxy: np.ndarray, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The picture and its boxes (N, 4) at the largest size inside `size_wh`.
+    """The image and its boxes (N, 4) at the largest size inside `size_wh`.
 
-    What is drawn after it keeps its size in a mosaic; what is drawn before shrinks with the picture.
+    What is drawn after it keeps its size in a mosaic; what is drawn before shrinks with the image.
     """
     fitted = np.array(ImageOps.contain(Image.fromarray(image), size_wh))
     scale = np.array([fitted.shape[1] / image.shape[1], fitted.shape[0] / image.shape[0]] * 2)
@@ -152,12 +152,12 @@ def mosaic(
     cell_wh: tuple[int, int] = (320, 240),
     captions: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Pictures side by side on white, row by row, each as large as its cell allows, a caption below each.
+    """Images side by side on white, row by row, each as large as its cell allows, a caption below each.
 
-    `columns`: as many as make the whole about square. Raises `ValueError` for no pictures.
+    `columns`: as many as make the whole about square. Raises `ValueError` for no images.
     """
     if not images:
-        raise ValueError("a mosaic needs at least one picture")
+        raise ValueError("a mosaic needs at least one image")
     columns = columns or math.ceil(math.sqrt(len(images)))
     below = 0 if captions is None else round(1.5 * CAPTION_LETTERS)
     (cell_w, cell_h), gap = cell_wh, 4
@@ -195,15 +195,15 @@ def legend(texts: Sequence[str], colours: Sequence[Colour], width: int) -> np.nd
 
 
 def save_image(path: str | Path, image: np.ndarray) -> None:
-    """Write a picture, PNG or JPEG by its suffix; folders are made.
+    """Write an image, PNG or JPEG by its suffix; folders are made.
 
-    Raises `ConfigError` for another suffix and `EnvironmentFault` where the file cannot be written.
+    Raises `ConfigError` for another suffix and `MachineError` where the file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"{path}: pictures are written as {', '.join(SUFFIXES)}, not {path.suffix or 'no suffix'!r}")
+        raise ConfigError(f"{path}: images are written as {', '.join(SUFFIXES)}, not {path.suffix or 'no suffix'!r}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path, quality=92)  # of JPEG; lossless formats do not look at it
     except OSError as error:
-        raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise MachineError(f"{path}: cannot be written: {error.strerror or error}") from error

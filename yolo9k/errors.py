@@ -18,7 +18,7 @@ class ConfigError(Yolo9kError):
 
 
 class DataError(Yolo9kError):
-    """A data set, annotation, picture, label tree, taxonomy or map that cannot be used."""
+    """A data set, annotation, image, label tree, taxonomy or map that cannot be used."""
 
     exit_code = 3
 
@@ -35,7 +35,7 @@ class DivergedError(Yolo9kError):
     exit_code = 5
 
 
-class EnvironmentFault(Yolo9kError):
+class MachineError(Yolo9kError):
     """The machine cannot do it: disk full, read-only folder, out of memory, missing device."""
 
     exit_code = 6

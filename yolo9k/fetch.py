@@ -12,7 +12,7 @@ from pathlib import Path
 
 import platformdirs
 
-from yolo9k.errors import EnvironmentFault, WeightsError
+from yolo9k.errors import MachineError, WeightsError
 from yolo9k.progress import Track, silent
 
 CHUNK = 1 << 20  # bytes; progress counts MiB
@@ -57,7 +57,7 @@ def fetch(remote: Remote, target: Path, track: Track = silent, wait_s: float = 1
     """Bring a file to `target`, unless it is there already (then only its size is checked); gives `target` back.
 
     The data gather in `target` + `.part`, which the next call goes on with, and are renamed when size and
-    hashes are right. Raises `WeightsError` with the addresses where all of them fail, `EnvironmentFault`
+    hashes are right. Raises `WeightsError` with the addresses where all of them fail, `MachineError`
     where the file cannot be written.
     """
     if target.is_file():
@@ -218,21 +218,21 @@ def _write(part: Path, chunk: bytes, place: int) -> None:
             file.seek(place)
             file.write(chunk)
     except OSError as error:
-        raise EnvironmentFault(f"{part}: cannot be written: {error.strerror or error}") from error
+        raise MachineError(f"{part}: cannot be written: {error.strerror or error}") from error
 
 
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise EnvironmentFault(f"{folder}: cannot be made: {error.strerror or error}") from error
+        raise MachineError(f"{folder}: cannot be made: {error.strerror or error}") from error
 
 
 def _rename(part: Path, target: Path) -> None:
     try:
         part.replace(target)
     except OSError as error:
-        raise EnvironmentFault(f"{target}: cannot be written: {error.strerror or error}") from error
+        raise MachineError(f"{target}: cannot be written: {error.strerror or error}") from error
 
 
 def file_hash(path: Path, name: str) -> str:

@@ -8,27 +8,27 @@ from typing import Literal
 
 import torch
 
-from yolo9k.errors import EnvironmentFault
+from yolo9k.errors import MachineError
 
 Precision = Literal["float32", "bf16", "fp16"]
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-MOST_WORKERS = 8
+MAX_WORKERS = 8
 
 
-def choose_device(wish: str) -> torch.device:
-    """The device that `wish` names; `auto` takes CUDA, then Apple's MPS, then the CPU.
+def choose_device(requested: str) -> torch.device:
+    """The device that `requested` names; `auto` takes CUDA, then Apple's MPS, then the CPU.
 
-    Raises `EnvironmentFault` where it is not there.
+    Raises `MachineError` where it is not there.
     """
-    if wish == "auto":
-        wish = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if wish.isdigit():
-        wish = f"cuda:{wish}"
+    if requested == "auto":
+        requested = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if requested.isdigit():
+        requested = f"cuda:{requested}"
     try:
-        device = torch.device(wish)
+        device = torch.device(requested)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise EnvironmentFault(f"device {wish!r} is not here; {_devices()}") from error
+        raise MachineError(f"device {requested!r} is not here; {_devices()}") from error
     return device
 
 
@@ -37,15 +37,15 @@ def _devices() -> str:
     return "there are " + ", ".join(found + (["mps"] if torch.backends.mps.is_available() else []))
 
 
-def choose_precision(wish: str, device: torch.device) -> Precision:
+def choose_precision(requested: str, device: torch.device) -> Precision:
     """The number format of the network; `auto`: bf16 where the hardware multiplies it natively, else float32.
 
-    CUDA devices without native bf16 get fp16. Raises `EnvironmentFault` for fp16 on a CPU.
+    CUDA devices without native bf16 get fp16. Raises `MachineError` for fp16 on a CPU.
     """
-    if wish == "fp16" and device.type == "cpu":
-        raise EnvironmentFault("train.precision: fp16 needs a GPU; a CPU takes float32 or bf16")
-    if wish != "auto":
-        return wish  # type: ignore[return-value]  # the schema has checked it
+    if requested == "fp16" and device.type == "cpu":
+        raise MachineError("train.precision: fp16 needs a GPU; a CPU takes float32 or bf16")
+    if requested != "auto":
+        return requested  # type: ignore[return-value]  # the schema has checked it
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
     return "bf16" if device.type == "cpu" and _cpu_multiplies_bf16() else "float32"
@@ -56,15 +56,15 @@ def _cpu_multiplies_bf16() -> bool:
     return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
 
 
-def choose_memory_format(wish: Literal["auto"] | bool, device: torch.device) -> torch.memory_format:
+def choose_memory_format(requested: Literal["auto"] | bool, device: torch.device) -> torch.memory_format:
     """Channels last where convolutions are fastest so (all but MPS), unless the config says otherwise."""
-    last = device.type != "mps" if wish == "auto" else wish
+    last = device.type != "mps" if requested == "auto" else requested
     return torch.channels_last if last else torch.contiguous_format
 
 
-def choose_workers(wish: Literal["auto"] | int) -> int:
+def choose_workers(requested: Literal["auto"] | int) -> int:
     """Processes that read and augment: one a core, at most 8."""
-    return min(available_cores(), MOST_WORKERS) if wish == "auto" else wish
+    return min(available_cores(), MAX_WORKERS) if requested == "auto" else requested
 
 
 def available_cores() -> int:
@@ -87,13 +87,13 @@ def out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def explain_out_of_memory(device: torch.device, remedy: str) -> Iterator[None]:
-    """Around heavy work: memory that runs out becomes an `EnvironmentFault` that says what to do."""
+    """Around heavy work: memory that runs out becomes an `MachineError` that says what to do."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
-        raise EnvironmentFault(f"out of memory on {device}; {remedy}") from error
+        raise MachineError(f"out of memory on {device}; {remedy}") from error
 
 
 def peak_memory(device: torch.device) -> tuple[int | None, str]:

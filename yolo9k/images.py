@@ -1,6 +1,6 @@
-"""Pictures: reading any file into RGB, and placing a picture on a canvas with its boxes.
+"""Images: reading any file into RGB, and placing an image on a canvas with its boxes.
 
-A picture is uint8 (H, W, 3) RGB. `Placement` is the one rule that maps pixels of a picture to pixels of a
+An image is uint8 (H, W, 3) RGB. `Placement` is the one rule that maps pixels of an image to pixels of a
 canvas and back; letterboxing, Darknet's crops and its placing are all placements.
 """
 
@@ -24,19 +24,19 @@ SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".
 cv2.setNumThreads(0)  # workers are the parallelism; OpenCV's own threads would fight them for the cores
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file's name says that it is a picture."""
-    return is_picture_name(path.name)
+def is_image_file(path: Path) -> bool:
+    """Whether a file's name says that it is an image."""
+    return is_image_name(path.name)
 
 
-def is_picture_name(name: str) -> bool:
-    """Whether a name, without its folder, is that of a picture; for millions of files a `Path` is slow."""
+def is_image_name(name: str) -> bool:
+    """Whether a name, without its folder, is that of an image; for millions of files a `Path` is slow."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 @dataclass(frozen=True)
 class FilePart:
-    """A picture that lies in a larger file, such as a tar file: `size` bytes from byte `offset` on.
+    """An image that lies in a larger file, such as a tar file: `size` bytes from byte `offset` on.
 
     The file is opened for each reading: nothing is shared between threads or processes.
     """
@@ -55,25 +55,25 @@ class FilePart:
             file.seek(self.offset)
             content = file.read(self.size)
         if len(content) < self.size:
-            raise OSError(f"the file ends {self.size - len(content)} bytes before the picture does")
+            raise OSError(f"the file ends {self.size - len(content)} bytes before the image does")
         return content
 
 
-PictureFile = Path | FilePart
+ImageSource = Path | FilePart
 
 
-def read_image(source: str | PictureFile) -> np.ndarray:
-    """A picture file, or the part of one that is a picture, as uint8 (H, W, 3) RGB, turned as its EXIF data say.
+def read_image(source: str | ImageSource) -> np.ndarray:
+    """An image file, or the part of one that is an image, as uint8 (H, W, 3) RGB, turned as its EXIF data say.
 
-    Grey, palette, CMYK and 16-bit pictures are converted; transparency is laid on grey. Raises `DataError`
-    naming the file where it is missing, not a picture, or cut off.
+    Grey, palette, CMYK and 16-bit images are converted; transparency is laid on grey. Raises `DataError`
+    naming the file where it is missing, not an image, or cut off.
     """
     with _opened(source) as image:
         return to_rgb(image)
 
 
-def read_size_wh(source: str | PictureFile) -> tuple[int, int]:
-    """Width and height of a picture as `read_image` gives it, from its header alone.
+def read_size_wh(source: str | ImageSource) -> tuple[int, int]:
+    """Width and height of an image as `read_image` gives it, from its header alone.
 
     Raises `DataError` as `read_image` does.
     """
@@ -84,17 +84,17 @@ def read_size_wh(source: str | PictureFile) -> tuple[int, int]:
 
 
 @contextmanager
-def _opened(source: str | PictureFile) -> Iterator[Image.Image]:
-    """The picture as Pillow opens it; what goes wrong, also later, is a `DataError` naming it."""
+def _opened(source: str | ImageSource) -> Iterator[Image.Image]:
+    """The image as Pillow opens it; what goes wrong, also later, is a `DataError` naming it."""
     try:
         with Image.open(io.BytesIO(source.read_bytes()) if isinstance(source, FilePart) else source) as image:
             yield image
     except UnidentifiedImageError as error:
-        raise DataError(f"{source}: not a picture that can be read") from error
+        raise DataError(f"{source}: not an image that can be read") from error
     except FileNotFoundError as error:
-        raise DataError(f"{source}: no such picture") from error
+        raise DataError(f"{source}: no such image") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{source}: cannot be read as a picture: {error}") from error
+        raise DataError(f"{source}: cannot be read as an image: {error}") from error
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
@@ -121,23 +121,23 @@ def _eight_bits(image: Image.Image) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a picture lands on a canvas: x' = x * `scale_xy`[0] + `offset_xy`[0], y likewise, in pixels."""
+    """Where an image lands on a canvas: x' = x * `scale_xy`[0] + `offset_xy`[0], y likewise, in pixels."""
 
     scale_xy: tuple[float, float]
     offset_xy: tuple[float, float]
 
     def to_canvas(self, xyxy: np.ndarray) -> np.ndarray:
-        """Boxes of the picture, (N, 4), in pixels of the canvas."""
+        """Boxes of the image, (N, 4), in pixels of the canvas."""
         return (xyxy * np.array(self.scale_xy * 2) + np.array(self.offset_xy * 2)).astype(np.float32)
 
-    def to_picture(self, xyxy: np.ndarray) -> np.ndarray:
-        """Boxes on the canvas, (N, 4), in pixels of the picture: the inverse of `to_canvas`."""
+    def to_image(self, xyxy: np.ndarray) -> np.ndarray:
+        """Boxes on the canvas, (N, 4), in pixels of the image: the inverse of `to_canvas`."""
         return ((xyxy - np.array(self.offset_xy * 2)) / np.array(self.scale_xy * 2)).astype(np.float32)
 
 
-def letterbox_placement(picture_wh: tuple[int, int], canvas_wh: tuple[int, int]) -> Placement:
+def letterbox_placement(image_wh: tuple[int, int], canvas_wh: tuple[int, int]) -> Placement:
     """The largest placement without distortion, centred (Darknet `letterbox_image`, integers truncated)."""
-    (w, h), (canvas_w, canvas_h) = picture_wh, canvas_wh
+    (w, h), (canvas_w, canvas_h) = image_wh, canvas_wh
     if canvas_w * h < canvas_h * w:
         new_w, new_h = canvas_w, max(1, h * canvas_w // w)
     else:
@@ -146,15 +146,15 @@ def letterbox_placement(picture_wh: tuple[int, int], canvas_wh: tuple[int, int])
 
 
 def crop_placement(xywh: tuple[int, int, int, int], canvas_wh: tuple[int, int]) -> Placement:
-    """That which stretches a part of the picture (left, top, width, height) over the canvas."""
+    """That which stretches a part of the image (left, top, width, height) over the canvas."""
     x, y, w, h = xywh
     scale_x, scale_y = canvas_wh[0] / w, canvas_wh[1] / h
     return Placement((scale_x, scale_y), (-x * scale_x, -y * scale_y))
 
 
-def centre_placement(picture_wh: tuple[int, int], canvas_wh: tuple[int, int]) -> Placement:
+def centre_placement(image_wh: tuple[int, int], canvas_wh: tuple[int, int]) -> Placement:
     """That of the largest part in the middle that has the canvas's aspect (Darknet `center_crop_image`)."""
-    (w, h), (canvas_w, canvas_h) = picture_wh, canvas_wh
+    (w, h), (canvas_w, canvas_h) = image_wh, canvas_wh
     part_w = max(1, min(w, round(h * canvas_w / canvas_h)))
     part_h = max(1, min(h, round(w * canvas_h / canvas_w)))
     return crop_placement(((w - part_w) // 2, (h - part_h) // 2, part_w, part_h), canvas_wh)
@@ -166,7 +166,7 @@ def centre(image: np.ndarray, canvas_wh: tuple[int, int]) -> np.ndarray:
 
 
 def place(image: np.ndarray, placement: Placement, canvas_wh: tuple[int, int]) -> np.ndarray:
-    """The picture on a grey canvas (canvas_h, canvas_w, 3); what lies outside the canvas is cut off.
+    """The image on a grey canvas (canvas_h, canvas_w, 3); what lies outside the canvas is cut off.
 
     Shrinking averages over areas, enlarging interpolates; target edges are rounded to whole pixels.
     """
@@ -184,7 +184,7 @@ def place(image: np.ndarray, placement: Placement, canvas_wh: tuple[int, int]) -
 
 
 def resize(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
-    """The picture at another size: areas averaged when it shrinks, linear when it grows."""
+    """The image at another size: areas averaged when it shrinks, linear when it grows."""
     h, w = image.shape[:2]
     if (w, h) == size_wh:
         return image
@@ -194,7 +194,7 @@ def resize(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Span:
-    """The pixels of one axis that show: `source` of the picture cover `length` pixels of the canvas from `start` on.
+    """The pixels of one axis that show: `source` of the image cover `length` pixels of the canvas from `start` on.
 
     Pixels are whole: an enlarged one may reach over the border of the canvas.
     """

@@ -11,12 +11,12 @@ from yolo9k.checkpoint import Checkpoint
 from yolo9k.config import ClassifierConfig, Config, RunConfig
 from yolo9k.darknet import catalogue
 from yolo9k.darknet.cfg import parse_cfg, read_cfg
-from yolo9k.darknet.labels import find_labels, read_data_file
+from yolo9k.darknet.label_files import find_labels, read_data_file
 from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.darknet.recipe import config_of
 from yolo9k.darknet.weights import Header, blocks, read_header, write_weights
 from yolo9k.darknet.writer import cfg_text, classifier_cfg_text
-from yolo9k.errors import ConfigError, EnvironmentFault, WeightsError
+from yolo9k.errors import ConfigError, MachineError, WeightsError
 from yolo9k.models.darknet19 import Classifier
 from yolo9k.models.yolov2 import DetectionNetwork
 from yolo9k.progress import Track, silent
@@ -198,7 +198,7 @@ def write_darknet(stored: Checkpoint, source: str | Path, target: Path) -> list[
     """Write a checkpoint as Darknet's weights, with cfg and labels beside them; labels without names get no file.
 
     What came from Darknet is written as it was: weights byte for byte, the cfg but for the place of its tree. Raises
-    `WeightsError` for what a cfg cannot say, `DataError` for what a tree's file cannot, `EnvironmentFault` where a
+    `WeightsError` for what a cfg cannot say, `DataError` for what a tree's file cannot, `MachineError` where a
     file cannot be written.
     """
     if target.suffix in BESIDE:
@@ -238,10 +238,10 @@ def _cfg_of(network: Network | ClassifierNetwork, config: RunConfig, tree: str) 
     section = network.cfg.classes
     if section is None or not tree or section.values["tree"] == tree:
         return network.cfg.text, ""
-    remarks = [f"tree={tree}, where it was tree={section.values['tree']}"]
+    warnings = [f"tree={tree}, where it was tree={section.values['tree']}"]
     if "map" in section.values:
-        remarks.append(f"map={section.values['map']} is as it was; that file is no part of a checkpoint")
-    return network.cfg.text_with(section, "tree", tree), "; ".join(remarks)
+        warnings.append(f"map={section.values['map']} is as it was; that file is no part of a checkpoint")
+    return network.cfg.text_with(section, "tree", tree), "; ".join(warnings)
 
 
 def _label_texts(labels: WordTree, tree: str) -> dict[str, str]:
@@ -253,4 +253,4 @@ def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise MachineError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -1,6 +1,6 @@
 """The types that cross the borders between parts: labels, samples, batches and detections.
 
-Boxes are float `xyxy` in pixels of the picture they come with. Ragged data are flat arrays with an
+Boxes are float `xyxy` in pixels of the image they come with. Ragged data are flat arrays with an
 `image_index`; there is no padding and no limit on the number of boxes.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BoxLabels:
-    """The labelled boxes of one picture.
+    """The labelled boxes of one image.
 
     `xyxy` (N, 4) float32 pixels; `label` (N,) int64, nodes of the label tree; `ignore` (N,) bool, true for
     VOC's *difficult* and COCO's *crowd*: never matched, never clustered, never counted as missed.
@@ -52,9 +52,9 @@ class BoxLabels:
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture with its labels: `image` uint8 (H, W, 3) RGB; box labels or one image label, not both.
+    """One image with its labels: `image` uint8 (H, W, 3) RGB; box labels or one image label, not both.
 
-    `unreadable`: the names of pictures that could not be read, in whose place it stands.
+    `unreadable`: the names of images that could not be read, in whose place it stands.
     """
 
     image: np.ndarray
@@ -65,17 +65,17 @@ class Sample:
 
     @property
     def size_wh(self) -> tuple[int, int]:
-        """Width and height of the picture."""
+        """Width and height of the image."""
         return self.image.shape[1], self.image.shape[0]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures of one size with their labels, flat.
+    """Images of one size with their labels, flat.
 
     `images` (B, 3, H, W), uint8 on the way and float in [0, 1] in the network (`normalised`);
     box labels: `image_index` (N,), `xyxy` (N, 4) pixels, `label` (N,), `ignore` (N,);
-    image labels: `labelled_image` (M,) which picture, `image_label` (M,) its node. `unreadable`: see `Sample`.
+    image labels: `labelled_image` (M,) which image, `image_label` (M,) its node. `unreadable`: see `Sample`.
     """
 
     images: torch.Tensor
@@ -90,7 +90,7 @@ class Batch:
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> "Batch":
-        """Join samples whose pictures have one size."""
+        """Join samples whose images have one size."""
         images = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2)
         counts = [len(s.boxes) for s in samples]
         labelled = [(i, s.image_label) for i, s in enumerate(samples) if s.image_label is not None]
@@ -111,7 +111,7 @@ class Batch:
 
     @property
     def size_wh(self) -> tuple[int, int]:
-        """Width and height of the pictures."""
+        """Width and height of the images."""
         return self.images.shape[-1], self.images.shape[-2]
 
     def _map(self, change: Any) -> "Batch":
@@ -127,15 +127,15 @@ class Batch:
         return self._map(lambda t: t.pin_memory())
 
     def normalised(self) -> torch.Tensor:
-        """The pictures as the network takes them: float32 in [0, 1], no mean subtracted."""
+        """The images as the network takes them: float32 in [0, 1], no mean subtracted."""
         return self.images.float().div_(255) if self.images.dtype == torch.uint8 else self.images
 
 
 @dataclass(frozen=True)
 class Detections:
-    """What was found in one picture, one row per (box, label), best score first.
+    """What was found in one image, one row per (box, label), best score first.
 
-    `xyxy` (N, 4) float32 pixels of the picture; `score` (N,) in [0, 1]; `label` (N,) nodes; `names` are the
+    `xyxy` (N, 4) float32 pixels of the image; `score` (N,) in [0, 1]; `label` (N,) nodes; `names` are the
     names of all nodes of the label set, so that `names[label[i]]` reads as text. `path` (N, D), where labels form a
     tree and each box has one: the probability of each node on the way to the label, by depth, NaN beyond it.
     """

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from yolo9k import cli
-from yolo9k.bench.backbones import ANCHORS, NAMES, OWN, compare, model_config
+from yolo9k.bench.backbone_cost import ANCHORS, NAMES, OWN, compare, model_config
 from yolo9k.errors import ConfigError
 from yolo9k.models.torchvision_backbone import LISTED
 
@@ -27,7 +27,7 @@ def test_costs_of_a_whole_detector_and_of_its_backbone():
 
 
 def test_a_wrong_name_is_told_before_anything_is_measured(monkeypatch):
-    monkeypatch.setattr("yolo9k.bench.backbones._measure", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr("yolo9k.bench.backbone_cost._measure", lambda *_: pytest.fail("measured"))
     with pytest.raises(ConfigError, match=r"did you mean resnet18\?; this package's own are darknet19 and tiny"):
         compare((64, 64), ["tiny", "resnet8"])
 

@@ -1,7 +1,7 @@
 import json
 
 from yolo9k import cli
-from yolo9k.bench.labels import FLAT, WAYS, compare, measure
+from yolo9k.bench.label_cost import FLAT, WAYS, compare, measure
 from yolo9k.config import load_config
 
 SETTINGS = [
@@ -24,7 +24,7 @@ def test_sparse_and_dense_learn_the_same(random_tree):
     """Else the two would not measure the same work."""
     import torch
 
-    from yolo9k.bench.labels import DenseStep, _noise
+    from yolo9k.bench.label_cost import DenseStep, _noise
     from yolo9k.build import build_loss, build_network
     from yolo9k.training.detection import DetectionStep
 

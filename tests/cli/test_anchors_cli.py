@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from yolo9k.cli.anchors import anchors
 from yolo9k.config import load_config
-from yolo9k.errors import ConfigError, DataError, EnvironmentFault
+from yolo9k.errors import ConfigError, DataError, MachineError
 
 app = typer.Typer()
 app.command()(anchors)
@@ -19,7 +19,7 @@ app.command()(anchors)
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy")
-    config = write_toy(folder / "pictures", {"train": 12}, side_px=96)
+    config = write_toy(folder / "images", {"train": 12}, side_px=96)
     path = folder / "toy.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     return str(path)
@@ -49,7 +49,7 @@ def test_json_alone_on_standard_output(dataset):
     assert numbers["sweep"] == []
 
 
-def test_sweep_writes_the_picture(dataset, tmp_path):
+def test_sweep_writes_the_image(dataset, tmp_path):
     result = run(
         "--dataset",
         dataset,
@@ -107,7 +107,7 @@ def test_write_sees_the_number_that_is_inherited(dataset, tmp_path):
 def test_targets_are_looked_at_before_the_work(tmp_path):
     for option in ("--json", "--plot", "--write"):
         result = run("--dataset", "not-looked-at", option, tmp_path)
-        assert isinstance(result.exception, EnvironmentFault)
+        assert isinstance(result.exception, MachineError)
         assert str(result.exception) == f"{option} {tmp_path}: cannot be written: it is a folder, a file is needed"
 
 

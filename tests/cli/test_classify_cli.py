@@ -13,7 +13,7 @@ from yolo9k.build import build_classifier, build_network
 from yolo9k.checkpoint import Checkpoint
 from yolo9k.cli.classify import app
 from yolo9k.config import load_classifier_config, load_config
-from yolo9k.errors import ConfigError, DataError, EnvironmentFault, WeightsError
+from yolo9k.errors import ConfigError, DataError, MachineError, WeightsError
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.taxonomy import open_tree
 
@@ -64,12 +64,12 @@ def test_scores_of_flat_labels(run, flat, zoo):
     result = run("eval", "--weights", zoo / "run", "--json", "new/scores.json", "--plots", "new/plots", "--batch", 2)
     assert result.exit_code == 0, result.exception or result.output
     scores = json.loads((zoo / "new" / "scores.json").read_text())
-    assert (scores["pictures"], scores["split"], scores["size_wh"], scores["tree"]) == (6, "val", [64, 64], None)
-    assert {row["name"]: row["pictures"] for row in scores["classes"]} == {"car": 1, "poodle": 3, "terrier": 2}
-    assert scores["top1"] == pytest.approx(sum(r["top1"] * r["pictures"] for r in scores["classes"]) / 6)
+    assert (scores["images"], scores["split"], scores["size_wh"], scores["tree"]) == (6, "val", [64, 64], None)
+    assert {row["name"]: row["images"] for row in scores["classes"]} == {"car": 1, "poodle": 3, "terrier": 2}
+    assert scores["top1"] == pytest.approx(sum(r["top1"] * r["images"] for r in scores["classes"]) / 6)
     assert f"top-1 {scores['top1']:.4f}   top-5 1.0000" in result.output
     assert "the worst classes" in result.output
-    assert sum(pair["count"] for pair in scores["wrong_pairs"]) == round(6 * (1 - scores["top1"]))
+    assert sum(pair["count"] for pair in scores["confused_pairs"]) == round(6 * (1 - scores["top1"]))
     written = sorted(path.name for path in (zoo / "new" / "plots").iterdir())
     assert written == ["confusion.png", "worst_mistakes.jpg"]
 
@@ -94,7 +94,7 @@ def test_a_plain_folder_of_class_folders(run, flat, zoo):
     result = run("eval", "--weights", flat, "--dataset", zoo / "parts", "--json", "scores.json")
     assert result.exit_code == 0, result.exception
     scores = json.loads((zoo / "scores.json").read_text())
-    assert (scores["split"], scores["pictures"]) == ("val", 2)
+    assert (scores["split"], scores["images"]) == ("val", 2)
 
 
 def test_labels_by_a_map(run, flat, zoo):
@@ -105,14 +105,14 @@ def test_labels_by_a_map(run, flat, zoo):
     assert "my.map: 2 lines for the 3 labels of the data set" in message
 
 
-def test_pictures_that_cannot_be_read(run, flat, zoo):
+def test_images_that_cannot_be_read(run, flat, zoo):
     (zoo / "kinds" / "car" / "bad.png").write_text("text")
-    assert "bad.png: not a picture" in error_of(run("eval", "--weights", flat), DataError)
+    assert "bad.png: not an image" in error_of(run("eval", "--weights", flat), DataError)
     weights = save_classifier(zoo / "b.pt", FLAT, f"data.dataset={zoo / 'kinds.yaml'}", "data.on_error=skip")
     result = run("eval", "--weights", weights)
     assert result.exit_code == 0, result.exception
-    assert "warning: 1 pictures could not be read and are left out; the first: " in result.stderr
-    assert "(6 pictures)" in result.stdout
+    assert "warning: 1 images could not be read and are left out; the first: " in result.stderr
+    assert "(6 images)" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_pictures_that_cannot_be_read(run, flat, zoo):
         (["--dataset", "joint.yaml"], ConfigError, "joint.yaml: a joint data set; name one of its sources"),
         (["--dataset", "nothing"], ConfigError, "nothing"),
         (["--size", "100"], ConfigError, "width and height must be multiples of 32, not 100x100"),
-        (["--json", "boxes.yaml/x"], EnvironmentFault, "--json boxes.yaml/x: cannot be written"),
+        (["--json", "boxes.yaml/x"], MachineError, "--json boxes.yaml/x: cannot be written"),
     ],
 )
 def test_what_eval_refuses(run, flat, options, kind, message):
@@ -140,7 +140,7 @@ def test_a_detector_is_no_classifier(run, zoo):
         assert "detector.pt: a detector, no classifier" in message
 
 
-def test_a_table_of_each_picture(run, flat, zoo):
+def test_a_table_of_each_image(run, flat, zoo):
     result = run("predict", "kinds/poodle", "--weights", flat, "--top", 2, "--json", "labels.json")
     assert result.exit_code == 0, result.exception
     found = json.loads((zoo / "labels.json").read_text())
@@ -171,7 +171,7 @@ def test_ways_and_descents_in_a_tree(run, over_tree, zoo):
     assert tree.names[reached] in line
 
 
-def test_many_pictures_are_not_all_shown(run, flat, zoo):
+def test_many_images_are_not_all_shown(run, flat, zoo):
     rng = np.random.default_rng(0)
     (zoo / "many").mkdir()
     for number in range(25):
@@ -179,18 +179,18 @@ def test_many_pictures_are_not_all_shown(run, flat, zoo):
     result = run("predict", "many", "--weights", flat)
     assert "19.png" in result.stdout
     assert "20.png" not in result.stdout
-    assert "… and 5 more pictures" in result.stdout
+    assert "… and 5 more images" in result.stdout
 
 
-def test_a_bad_picture_leaves_the_others(run, flat, zoo):
+def test_a_bad_image_leaves_the_others(run, flat, zoo):
     (zoo / "kinds" / "poodle" / "00.png").write_text("text")
     result = run("predict", "kinds/poodle", "--weights", flat, "--json", "labels.json")
-    assert "1 of 4 pictures left out; the first: kinds/poodle/00.png: not a picture" in error_of(result, DataError)
+    assert "1 of 4 images left out; the first: kinds/poodle/00.png: not an image" in error_of(result, DataError)
     assert len(json.loads((zoo / "labels.json").read_text())["images"]) == 3
 
 
 def test_what_predict_refuses(run, flat, zoo):
-    assert "no such picture or folder" in error_of(run("predict", "x.png", "--weights", flat), DataError)
+    assert "no such image or folder" in error_of(run("predict", "x.png", "--weights", flat), DataError)
     assert "hier-thresh" in error_of(run("predict", "kinds", "--weights", flat, "--hier-thresh", 0.5), ConfigError)
     assert run("predict", "kinds", "--weights", flat, "--top", 0).exit_code == 2
     result = run("predict", "kinds", "--weights", "missing.pt")

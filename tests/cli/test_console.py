@@ -6,7 +6,7 @@ from rich.console import Console
 
 from yolo9k.cli import console
 from yolo9k.cli.console import table, track, write_json
-from yolo9k.errors import EnvironmentFault
+from yolo9k.errors import MachineError
 
 
 def text_of(made):
@@ -36,7 +36,7 @@ def test_json_to_standard_output(capsys):
 
 def test_json_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(EnvironmentFault, match=r"file/a.json: cannot be written: "):
+    with pytest.raises(MachineError, match=r"file/a.json: cannot be written: "):
         write_json(str(tmp_path / "file" / "a.json"), {})
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from yolo9k.cli.data import app
-from yolo9k.errors import ConfigError, DataError, EnvironmentFault, WeightsError
+from yolo9k.errors import ConfigError, DataError, MachineError, WeightsError
 
 
 def run(*args: object):
@@ -32,14 +32,14 @@ def folder(tmp_path) -> Path:
 
 def test_check_reports_a_folder(folder):
     text = output("check", folder)
-    assert "0 defects" in text
+    assert "0 errors" in text
     assert "dog" in text
 
 
 def test_check_writes_json_and_plots(folder, tmp_path):
     (folder / "3.txt").write_text("7 .5 .5 .5 .5\n")
     text = output("check", folder, "--json", tmp_path / "report.json", "--plots", tmp_path / "plots")
-    assert f"1 defects: 1 unknown class\n  unknown class: {folder / '3.txt'}:1: '7' is none of the labels" in text
+    assert f"1 errors: 1 unknown class\n  unknown class: {folder / '3.txt'}:1: '7' is none of the labels" in text
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["defect_counts"] == {"unknown class": 1}
     assert [split["name"] for split in report["splits"]] == ["train", "val"]
@@ -63,7 +63,7 @@ def test_strict_check_fails_with_defects(folder):
     error = run("check", folder, "--strict").exception
     assert isinstance(error, DataError)
     assert error.exit_code == 3
-    assert "1 defects, first" in str(error)
+    assert "1 errors, first" in str(error)
 
 
 @pytest.mark.parametrize("dataset", ["nowhere.yaml", "vok"])
@@ -83,17 +83,17 @@ def test_make_config_writes_a_file_that_check_takes(folder, tmp_path):
     text = output("make", "config", folder, "-o", target, "--holdout", 0.4)
     assert f"wrote {target}" in text
     assert f"Next: yolo9k data check {target}" in text
-    assert "val: 5 pictures, 5 boxes (held out of train)" in text
-    assert "0 defects" in output("check", target)
+    assert "val: 5 images, 5 boxes (held out of train)" in text
+    assert "0 errors" in output("check", target)
 
 
-def test_make_config_of_one_picture_has_no_val(folder, tmp_path):
+def test_make_config_of_one_image_has_no_val(folder, tmp_path):
     for path in folder.iterdir():
         if path.stem not in ("0", "classes"):
             path.unlink()
     text = output("make", "config", folder, "-o", tmp_path / "one.yaml")
-    assert "  train: 1 picture, 1 box\n  no val split: training keeps its newest weights;" in text
-    assert "1 single picture" in output("check", tmp_path / "one.yaml")
+    assert "  train: 1 image, 1 box\n  no val split: training keeps its newest weights;" in text
+    assert "1 single image" in output("check", tmp_path / "one.yaml")
 
 
 def test_targets_are_looked_at_before_the_work(folder, tmp_path):
@@ -105,7 +105,7 @@ def test_targets_are_looked_at_before_the_work(folder, tmp_path):
         (("make", "config", tmp_path / "gone", "-o", tmp_path / "file" / "a.yaml"), "-o"),
     ):
         error = run(*arguments).exception
-        assert isinstance(error, EnvironmentFault)
+        assert isinstance(error, MachineError)
         assert str(error).startswith(f"{place} {arguments[-1]}: cannot be written: ")
     assert (tmp_path / "file").read_text() == "kept"
 
@@ -126,7 +126,7 @@ def test_make_config_bad_wishes(folder, tmp_path):
     assert "allowed are voc, coco, yolo" in str(wrong_kind)
     (tmp_path / "file").write_text("")
     unwritable = run("make", "config", folder, "-o", tmp_path / "file" / "a.yaml").exception
-    assert isinstance(unwritable, EnvironmentFault)
+    assert isinstance(unwritable, MachineError)
 
 
 def test_list_says_what_is_there(tmp_path, monkeypatch):
@@ -149,30 +149,30 @@ def test_download_that_fails_exits_with_4(tmp_path, monkeypatch):
     def fail(*_args: object) -> None:
         raise WeightsError("a.tar could not be fetched")
 
-    monkeypatch.setattr("yolo9k.datasets.download.fetch", fail)
+    monkeypatch.setattr("yolo9k.datasets.tools.download.fetch", fail)
     assert run("download", "voc", "--root", tmp_path).exception.exit_code == 4
 
 
 def test_download_says_what_comes_next(tmp_path, monkeypatch):
-    monkeypatch.setattr("yolo9k.datasets.download.download", lambda *_args: [tmp_path / "VOCdevkit"])
+    monkeypatch.setattr("yolo9k.datasets.tools.download.download", lambda *_args: [tmp_path / "VOCdevkit"])
     text = output("download", "voc", "--root", tmp_path)
     assert f"Next: YOLO9K_DATA={tmp_path} yolo9k data check voc" in text
 
 
-def test_augmented_pictures_of_a_folder(folder, tmp_path):
+def test_augmented_images_of_a_folder(folder, tmp_path):
     text = output("check", folder, "--augmented", 3, "--plots", tmp_path / "plots")
     assert f"wrote {tmp_path / 'plots' / 'augmented.png'}" in text
-    with Image.open(tmp_path / "plots" / "augmented.png") as picture:
-        assert min(picture.size) > 600
+    with Image.open(tmp_path / "plots" / "augmented.png") as image:
+        assert min(image.size) > 600
 
 
-def test_augmented_pictures_of_a_config(folder, tmp_path, monkeypatch):
+def test_augmented_images_of_a_config(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     output("make", "config", folder, "-o", "pets.yaml")
-    Path("train.yaml").write_text("data: {dataset: pets.yaml, size: 64x32, augment: {recipe: none}}\n")
+    Path("train.yaml").write_text("data: {dataset: pets.yaml, size: 64x32, augment: {geometry: none}}\n")
     assert f"wrote {Path('plots/augmented.png')}" in output("check", "--augmented", 1, "--config", "train.yaml")
-    with Image.open("plots/augmented.png") as picture:
-        assert picture.getpixel((180, 40)) == (255, 255, 255)  # 64x32 leaves its cell white above
+    with Image.open("plots/augmented.png") as image:
+        assert image.getpixel((180, 40)) == (255, 255, 255)  # 64x32 leaves its cell white above
 
 
 def test_a_data_set_must_be_named():
@@ -201,10 +201,10 @@ def test_a_joint_data_set_is_checked_by_its_sources(zoo):
     assert "joint: a joint data set is looked at by its sources, one by one: boxes, " in str(error)
 
 
-def test_pictures_of_a_joint_data_set_as_training_sees_them(zoo, tmp_path):
+def test_images_of_a_joint_data_set_as_training_sees_them(zoo, tmp_path):
     output("check", zoo / "joint.yaml", "--augmented", 4, "--plots", tmp_path / "plots")
-    with Image.open(tmp_path / "plots" / "augmented.png") as picture:
-        assert picture.size[0] > 300
+    with Image.open(tmp_path / "plots" / "augmented.png") as image:
+        assert image.size[0] > 300
 
 
 def test_the_list_has_joint_data_sets(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from yolo9k.demo import ALL_BOXES, Story
     ],
 )
 def test_the_story_says_what_had_boxes(capsys, all_boxes, usual, there, not_there):
-    story = Story(boxed=ALL_BOXES.boxed / 2, never_boxed=ALL_BOXES.never_boxed / 2)
+    story = Story(box_supervised=ALL_BOXES.box_supervised / 2, weakly_supervised=ALL_BOXES.weakly_supervised / 2)
     demo._print_story(story, all_boxes=all_boxes, usual=usual)
     said = capsys.readouterr().out
     assert all(text in said for text in there)

@@ -16,7 +16,7 @@ from yolo9k.checkpoint import Checkpoint
 from yolo9k.cli.detect import detect
 from yolo9k.config import load_config
 from yolo9k.darknet import catalogue
-from yolo9k.errors import ConfigError, DataError, EnvironmentFault, WeightsError
+from yolo9k.errors import ConfigError, DataError, MachineError, WeightsError
 from yolo9k.wordtree import WordTree
 
 LOW = ("--conf", "0.02")
@@ -71,7 +71,7 @@ def test_everything_is_written(run, photos, tmp_path):
     found = json.loads((tmp_path / "new" / "found.json").read_text())
     number = sum(len(image["detections"]) for image in found["images"])
     assert number > 3
-    assert f"{number} detections in 3 pictures" in result.output
+    assert f"{number} detections in 3 images" in result.output
     assert [image["file"] for image in found["images"]] == [str(photos / n) for n in ("a.png", "b.jpg", "sub[x]/a.png")]
     assert (len(found["coco_results"]), found["labels"], found["size_wh"]) == (number, ["cat", "dog"], [64, 64])
     assert {entry["image_id"] for entry in found["coco_results"]} <= set(found["coco_image_ids"].values())
@@ -85,7 +85,7 @@ def test_everything_is_written(run, photos, tmp_path):
 
 
 def test_brackets_in_a_path_are_no_style(run, photos):
-    result = run("photos/sub[x]/a.png", *LOW, "--max", "1", "--no-draw")
+    result = run("photos/sub[x]/a.png", *LOW, "--max-detections", "1", "--no-draw")
     assert "photos/sub[x]/a.png" in result.output
 
 
@@ -112,7 +112,17 @@ def test_only_json_goes_to_standard_output(run, photos):
 
 def test_options_reach_the_detector(run, photos, tmp_path):
     result = run(
-        photos / "a.png", *LOW, "--classes", "dog", "--max", "2", "--size", "96x64", "--agnostic", "--json", "f.json"
+        photos / "a.png",
+        *LOW,
+        "--classes",
+        "dog",
+        "--max-detections",
+        "2",
+        "--size",
+        "96x64",
+        "--agnostic",
+        "--json",
+        "f.json",
     )
     assert result.exit_code == 0, result.exception
     found = json.loads((tmp_path / "f.json").read_text())
@@ -140,10 +150,10 @@ def test_the_newest_run_is_the_default(run, photos, weights, monkeypatch):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("missing.png", "missing.png: no such picture or folder"),
-        ("empty", "empty: a folder without pictures"),
-        ("notes.jpg", "notes.jpg: not a picture that can be read"),
-        ("http://host/a.png", "http://host/a.png: pictures are not fetched from the network"),
+        ("missing.png", "missing.png: no such image or folder"),
+        ("empty", "empty: a folder without images"),
+        ("notes.jpg", "notes.jpg: not an image that can be read"),
+        ("http://host/a.png", "http://host/a.png: images are not fetched from the network"),
     ],
 )
 def test_sources_that_cannot_be_used(run, tmp_path, source, message):
@@ -177,20 +187,20 @@ def test_weights_that_are_none(run, photos, tmp_path):
     assert "not a checkpoint that can be read" in error_of(run(photos, weights=tmp_path / "x.pt"), WeightsError)
 
 
-def test_a_bad_picture_leaves_the_others(run, photos, tmp_path):
+def test_a_bad_image_leaves_the_others(run, photos, tmp_path):
     (photos / "ab.png").write_text("text")
     result = run(photos, "--json", tmp_path / "found.json", "--batch", 1, *LOW)
     message = error_of(result, DataError)
-    assert f"1 of 4 pictures left out; the first: {photos / 'ab.png'}: not a picture that can be read" in message
+    assert f"1 of 4 images left out; the first: {photos / 'ab.png'}: not an image that can be read" in message
     found = json.loads((tmp_path / "found.json").read_text())
     assert [Path(entry["file"]).name for entry in found["images"]] == ["a.png", "b.jpg", "a.png"]
     assert sorted(path.name for path in (tmp_path / "detections").iterdir()) == ["a-2.jpg", "a.jpg", "b.jpg"]
 
 
-def test_given_pictures_are_never_overwritten(run, photos):
+def test_given_images_are_never_overwritten(run, photos):
     before = (photos / "b.jpg").read_bytes()
     message = error_of(run(photos, "--out", photos), ConfigError)
-    assert f"--out {photos}: b.jpg is one of the pictures" in message
+    assert f"--out {photos}: b.jpg is one of the images" in message
     assert (photos / "b.jpg").read_bytes() == before
     assert run(photos, "--out", photos, "--no-draw").exit_code == 0
 
@@ -199,12 +209,12 @@ def test_given_pictures_are_never_overwritten(run, photos):
 def test_targets_are_looked_at_before_the_work(run, photos, tmp_path, option):
     (tmp_path / "file").write_text("")
     result = run(photos / "a.png", option, tmp_path / "file" / "x", weights="not-looked-at")
-    assert f"{option} {tmp_path / 'file' / 'x'}: cannot be written" in error_of(result, EnvironmentFault)
+    assert f"{option} {tmp_path / 'file' / 'x'}: cannot be written" in error_of(result, MachineError)
 
 
 def test_out_is_a_folder(run, photos, tmp_path):
     (tmp_path / "file").write_text("kept")
     result = run(photos / "a.png", "--out", tmp_path / "file")
-    assert "cannot be written: it is a file, a folder is needed" in error_of(result, EnvironmentFault)
+    assert "cannot be written: it is a file, a folder is needed" in error_of(result, MachineError)
     assert (tmp_path / "file").read_text() == "kept"
     assert run(photos / "a.png", "--out", tmp_path / "file", "--no-draw").exit_code == 0

@@ -5,7 +5,7 @@ import typer
 from typer.testing import CliRunner
 
 from yolo9k.cli import doctor as module
-from yolo9k.errors import EnvironmentFault
+from yolo9k.errors import MachineError
 
 app = typer.Typer()
 app.command()(module.doctor)
@@ -30,7 +30,7 @@ def test_a_broken_part_is_told_with_advice_and_exit_code_6(monkeypatch):
     monkeypatch.setattr(module, "CHECKS", {"nms": fails})
     monkeypatch.setattr(module, "PACKAGES", {"no-such-package": "no_such_module"})
     result = run()
-    assert isinstance(result.exception, EnvironmentFault)
+    assert isinstance(result.exception, MachineError)
     assert str(result.exception) == "doctor: needed but broken: no-such-package, nms"
     assert "torchvision::nms does not exist  -> run: pip install" in result.output
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from yolo9k.cli.evaluate import evaluate
 from yolo9k.config import load_config
-from yolo9k.errors import ConfigError, DataError, EnvironmentFault
+from yolo9k.errors import ConfigError, DataError, MachineError
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
 
@@ -34,7 +34,7 @@ class OneBox:
         self.config = load_config(None, [f"data.dataset={dataset}"] if dataset else [])
         self.size_wh = size_wh or (416, 416)
 
-    def labelling(self, **options):
+    def class_decoder(self, **options):
         type(self).named = options
 
     def stream(self, paths, **settings):
@@ -46,7 +46,7 @@ class OneBox:
 
 @pytest.fixture
 def dataset(tmp_path):
-    """A COCO data set of one picture, as a config."""
+    """A COCO data set of one image, as a config."""
     Image.new("RGB", (80, 60)).save(tmp_path / "a.png")
     (tmp_path / "val.json").write_text(json.dumps(ANNOTATIONS))
     config = tmp_path / "tiny.yaml"
@@ -81,7 +81,7 @@ def test_prints_protocol_table_and_numbers(run, dataset):
 def test_options_reach_the_detector(run, dataset):
     result = run(
         *("--weights", "x.pt", "--dataset", dataset, "--size", "320x256", "--device", "cpu", "--no-coco"),
-        *("--conf", ".1", "--iou", ".3", "--max", "9", "--batch", "2"),
+        *("--conf", ".1", "--iou", ".3", "--max-detections", "9", "--batch", "2"),
     )
     assert result.exit_code == 0, result.output
     assert OneBox.loaded == ("x.pt", "cpu", (320, 256))
@@ -145,12 +145,12 @@ def test_other_kinds_write_the_truth_beside_the_results(run, tmp_path):
 def test_targets_are_looked_at_before_the_work(run, dataset, option):
     OneBox.loaded = ()
     result = run("--weights", "x.pt", "--dataset", dataset, option, dataset / "x")
-    assert isinstance(result.exception, EnvironmentFault)
+    assert isinstance(result.exception, MachineError)
     assert f"{option} {dataset / 'x'}: cannot be written: {dataset} is a file" in str(result.exception)
     assert OneBox.loaded == ()
 
 
-def test_pictures_that_cannot_be_read_are_counted_where_they_are_skipped(run, dataset, monkeypatch):
+def test_images_that_cannot_be_read_are_counted_where_they_are_skipped(run, dataset, monkeypatch):
     class Skipping(OneBox):
         def __init__(self, *_):
             super().__init__()
@@ -158,10 +158,10 @@ def test_pictures_that_cannot_be_read_are_counted_where_they_are_skipped(run, da
 
         def stream(self, paths, on_bad, **settings):
             for path in paths:
-                on_bad(DataError(f"{path}: is no picture"))
+                on_bad(DataError(f"{path}: is no image"))
                 yield Detections.empty(self.labels.names)
 
     monkeypatch.setattr(sys.modules["yolo9k.inference"].Detector, "load", lambda *_, **__: Skipping())
     result = run("--weights", "x.pt", "--dataset", dataset, "--no-coco")
     assert result.exit_code == 0, result.output
-    assert "1 pictures could not be read" in " ".join(result.output.split())
+    assert "1 images could not be read" in " ".join(result.output.split())

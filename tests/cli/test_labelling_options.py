@@ -53,7 +53,9 @@ def run(models, tmp_path, monkeypatch):
     monkeypatch.setenv("YOLO9K_DATA", str(tmp_path))
 
     def invoke(command, *options, model="tree"):
-        given = ["a.png", "--conf", "0", "--max", "9"] if command == "detect" else ["--no-coco", "--conf", "0"]
+        given = (
+            ["a.png", "--conf", "0", "--max-detections", "9"] if command == "detect" else ["--no-coco", "--conf", "0"]
+        )
         arguments = [command, "--weights", models[model], "--device", "cpu", *given, *options]
         return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
 
@@ -170,23 +172,23 @@ def tree_file(run, tmp_path):
 def test_inner_labels_and_what_was_boxed(run, tmp_path, tree_file):
     (tmp_path / "tree.yaml").write_text((tmp_path / "boxes.yaml").read_text() + f"labels: {{tree: {tree_file}}}\n")
     (tmp_path / "boxed.map").write_text("0\n")
-    scores = scored(run, tmp_path, "--dataset", "tree.yaml", "--inner", "--boxed", "boxed.map")
-    taught = {row["name"]: row["taught"] for row in scores["classes"]}
-    assert taught == {"animal": "boxed", "dog": "image labels only"}
+    scores = scored(run, tmp_path, "--dataset", "tree.yaml", "--inner", "--box-supervised", "boxed.map")
+    taught = {row["name"]: row["supervision"] for row in scores["classes"]}
+    assert taught == {"animal": "box", "dog": "image-level"}
     mapped = run("eval", "--dataset", "tree.yaml", "--map", "boxed.map")
     assert "--map: the labels of the data set are a tree already" in str(mapped.exception)
     flat = run("eval", "--dataset", "boxes.yaml", "--inner")
     assert "--inner: the labels of the data set are flat" in str(flat.exception)
 
 
-def test_labels_of_whole_pictures(run, tmp_path, tree_file):
+def test_labels_of_whole_images(run, tmp_path, tree_file):
     (tmp_path / "train" / "poodle").mkdir(parents=True)
     (tmp_path / "a.png").rename(tmp_path / "train" / "poodle" / "a.png")
     (tmp_path / "images.yaml").write_text(
         f"kind: folder\nroot: .\nsplits: {{val: [train]}}\nlabels: {{tree: {tree_file}}}\n"
     )
     scores = scored(run, tmp_path, "--dataset", "images.yaml")
-    assert (scores["pictures"], [level["depth"] for level in scores["levels"]]) == (1, [0, 1, 2])
+    assert (scores["images"], [level["depth"] for level in scores["levels"]]) == (1, [0, 1, 2])
     refused = run("eval", "--dataset", "images.yaml", "--inner", "--tree-mode", "darknet")
     assert isinstance(refused.exception, ConfigError)
-    assert "--inner, --tree-mode: only where pictures have boxes" in str(refused.exception)
+    assert "--inner, --tree-mode: only where images have boxes" in str(refused.exception)

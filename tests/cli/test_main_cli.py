@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from yolo9k import __version__, cli
-from yolo9k.errors import ConfigError, DataError, DivergedError, EnvironmentFault, Stopped, WeightsError
+from yolo9k.errors import ConfigError, DataError, DivergedError, MachineError, Stopped, WeightsError
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_wrong_usage_says_where_to_look(yolo9k):
     ("error", "code"),
     [
         (ConfigError("wrong"), 2), (DataError("wrong"), 3), (WeightsError("wrong"), 4), (DivergedError("wrong"), 5),
-        (EnvironmentFault("wrong"), 6), (Stopped("wrong", 143), 143), (Stopped("wrong", 130), 130),
+        (MachineError("wrong"), 6), (Stopped("wrong", 143), 143), (Stopped("wrong", 130), 130),
     ],
 )  # fmt: skip
 def test_each_error_has_its_code_and_one_line(yolo9k, monkeypatch, error, code):

@@ -6,7 +6,7 @@ import pytest
 
 from yolo9k import cli
 from yolo9k.cli.outputs import check_outputs
-from yolo9k.errors import EnvironmentFault
+from yolo9k.errors import MachineError
 
 
 @pytest.fixture
@@ -37,28 +37,28 @@ def test_what_can_be_written_is_neither_made_nor_changed(here):
     ],
 )
 def test_what_is_in_the_way(here, files, folders, message):
-    with pytest.raises(EnvironmentFault) as raised:
+    with pytest.raises(MachineError) as raised:
         check_outputs({"--x": files}, {"--x": folders})
     assert str(raised.value).replace(os.sep, "/") == message
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows finds out only when it writes")
 def test_a_name_that_no_disk_takes(here):
-    with pytest.raises(EnvironmentFault, match="cannot be written: File name too long"):
+    with pytest.raises(MachineError, match="cannot be written: File name too long"):
         check_outputs({"--json": "a" * 5000})
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_is_read_only(here):
     (here / "folder").chmod(0o500)
-    with pytest.raises(EnvironmentFault, match="--json folder/a: cannot be written: no permission to write folder"):
+    with pytest.raises(MachineError, match="--json folder/a: cannot be written: no permission to write folder"):
         check_outputs({"--json": "folder/a"})
 
 
 def test_permission_is_asked_of_what_is_there(here, monkeypatch):
     asked = []
     monkeypatch.setattr(os, "access", lambda path, mode: asked.append((str(path), mode)))
-    with pytest.raises(EnvironmentFault, match="no permission to write folder"):
+    with pytest.raises(MachineError, match="no permission to write folder"):
         check_outputs({"--json": "folder/deep/a"})
     assert asked == [("folder", os.W_OK)]
 

@@ -7,8 +7,8 @@ from rich.console import Console
 from yolo9k.cli import console, screen
 from yolo9k.cli.screen import Screen
 from yolo9k.config import Config
+from yolo9k.training.callbacks import Plan
 from yolo9k.training.task import Scores
-from yolo9k.training.watch import Plan
 
 ENTRY = {
     "step": 20, "epoch": 1.5, "loss": 3.5, "loss/box": 1.5, "loss/objectness": 2.0, "gradient_norm": 1.0,
@@ -20,7 +20,7 @@ SCORES = Scores({"mAP50": 0.5}, 0.5, "mAP50 0.5000 mAP50-95 0.2500 P 0.750 R 0.6
 def plan(folder, **changes):
     values = {
         "config": Config(), "folder": folder, "device": "cpu", "precision": "float32", "parameters": 1234567,
-        "data": "10 pictures with 20 boxes", "lines": ("anchors in cells: 1,2.5", "sizes: 416x416"),
+        "data": "10 images with 20 boxes", "lines": ("anchors in cells: 1,2.5", "sizes: 416x416"),
         "labels": ("a", "b"), "first_step": 0, "total_steps": 40, "steps_per_epoch": 10.0, "workers": 2,
         "notes": ("note [one]",),
     }  # fmt: skip
@@ -42,20 +42,20 @@ def shown(monkeypatch):
     return make
 
 
-def tell(watcher, tmp_path):
-    watcher.started(plan(tmp_path / "runs" / "[bold]mine"))
-    watcher.stepped(19, (64, 96))
-    watcher.logged(ENTRY)
-    watcher.evaluated(SCORES, best=True)
-    watcher.finished(tmp_path / "runs" / "[bold]mine", 0.5)
+def tell(callback, tmp_path):
+    callback.on_start(plan(tmp_path / "runs" / "[bold]mine"))
+    callback.on_step(19, (64, 96))
+    callback.on_log(ENTRY)
+    callback.on_evaluation(SCORES, best=True)
+    callback.on_end(tmp_path / "runs" / "[bold]mine", 0.5)
 
 
 def test_lines_where_no_person_looks(shown, tmp_path):
     text = shown(terminal=False)
-    with Screen() as watcher:
-        tell(watcher, tmp_path)
+    with Screen() as callback:
+        tell(callback, tmp_path)
     said = text.getvalue()
-    assert "yolov2: 1,234,567 parameters, 2 labels; 10 pictures with 20 boxes; cpu, float32, 2 reading" in said
+    assert "yolov2: 1,234,567 parameters, 2 labels; 10 images with 20 boxes; cpu, float32, 2 reading" in said
     assert "anchors in cells: 1,2.5; sizes: 416x416" in said
     assert "note [one]" in said
     assert "steps 0 to 40" in said
@@ -67,8 +67,8 @@ def test_lines_where_no_person_looks(shown, tmp_path):
 
 def test_a_bar_where_a_person_looks(shown, tmp_path):
     text = shown(terminal=True)
-    with Screen() as watcher:
-        tell(watcher, tmp_path)
+    with Screen() as callback:
+        tell(callback, tmp_path)
     assert "20/40" in text.getvalue()
     assert "epoch 1.5" in text.getvalue()
     assert "loss 3.50" in text.getvalue()
@@ -76,32 +76,32 @@ def test_a_bar_where_a_person_looks(shown, tmp_path):
 
 def test_the_cursor_comes_back_after_a_failure(shown, tmp_path):
     text = shown(terminal=True)
-    with Screen() as watcher:
-        watcher.started(plan(tmp_path))  # and no end is told
+    with Screen() as callback:
+        callback.on_start(plan(tmp_path))  # and no end is told
     assert text.getvalue().rindex("\x1b[?25h") > text.getvalue().rindex("\x1b[?25l")
 
 
 def test_an_evaluation_may_show_its_own_bar(shown, tmp_path):
     text = shown(terminal=True)
-    with Screen() as watcher:
-        watcher.started(plan(tmp_path))
+    with Screen() as callback:
+        callback.on_start(plan(tmp_path))
         assert list(console.track([1, 2, 3], "Scoring")) == [1, 2, 3]
-        watcher.evaluated(SCORES, best=False)
+        callback.on_evaluation(SCORES, best=False)
     assert "Scoring" in text.getvalue()
 
 
 def test_notes_are_no_markup(shown):
     text = shown(terminal=False)
-    Screen().noted("[bold]mine is finished")
+    Screen().on_note("[bold]mine is finished")
     assert text.getvalue() == "[bold]mine is finished\n"
 
 
 def test_a_test_split_is_pointed_to(shown, tmp_path):
     text = shown(terminal=False)
     dataset = {"kind": "voc", "root": "x", "splits": {"train": ["a"], "test": ["b"]}}
-    watcher = Screen()
-    watcher.started(plan(tmp_path, config=Config.model_validate({"data": {"dataset": dataset}})))
-    watcher.finished(tmp_path, None)
+    callback = Screen()
+    callback.on_start(plan(tmp_path, config=Config.model_validate({"data": {"dataset": dataset}})))
+    callback.on_end(tmp_path, None)
     assert f"eval --weights {tmp_path} --split test;" in text.getvalue()
 
 
@@ -109,8 +109,8 @@ def test_a_test_split_is_pointed_to(shown, tmp_path):
 def test_what_comes_next_works_without_a_val_split(shown, holdout, said):
     text = shown(terminal=False)
     dataset = {"kind": "folder", "root": "x", "splits": {"train": ["."]}, "holdout": holdout}
-    with Screen() as watcher:
-        watcher.started(plan(Path("runs"), config=Config.model_validate({"data": {"dataset": dataset}})))
-        watcher.finished(Path("runs/mine"), None)
+    with Screen() as callback:
+        callback.on_start(plan(Path("runs"), config=Config.model_validate({"data": {"dataset": dataset}})))
+        callback.on_end(Path("runs/mine"), None)
     assert said in text.getvalue()
     assert "best" not in text.getvalue()

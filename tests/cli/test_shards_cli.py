@@ -3,8 +3,8 @@ from typer.testing import CliRunner
 
 from yolo9k.cli.data import app
 from yolo9k.config import load_dataset_config
-from yolo9k.datasets.read import read_images
-from yolo9k.errors import ConfigError, DataError, EnvironmentFault
+from yolo9k.datasets.load import read_images
+from yolo9k.errors import ConfigError, DataError, MachineError
 
 
 def run(*args: object):
@@ -14,15 +14,15 @@ def run(*args: object):
 def test_a_folder_becomes_shards(zoo):
     result = run(zoo / "kinds", "-o", zoo / "out", "--resize", 32)
     assert result.exit_code == 0, result.exception
-    assert "train: 6 pictures of 3 classes in 1 tar files, " in result.output
+    assert "train: 6 images of 3 classes in 1 tar files, " in result.output
     assert f"wrote {zoo / 'out' / 'shards.yaml'}" in result.output
     assert len(read_images(load_dataset_config(str(zoo / "out" / "shards.yaml")), "train").records) == 6
 
 
-def test_pictures_that_cannot_be_read_are_told(zoo):
+def test_images_that_cannot_be_read_are_told(zoo):
     (zoo / "kinds" / "car" / "0.png").write_text("text")
-    result = run(zoo / "kinds", "-o", zoo / "out", "--resize", 32, "--max-pictures", 6)
-    assert "warning: 1 pictures could not be read and were packed as they are" in result.stderr
+    result = run(zoo / "kinds", "-o", zoo / "out", "--resize", 32, "--max-images", 6)
+    assert "warning: 1 images could not be read and were packed as they are" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -31,9 +31,9 @@ def test_pictures_that_cannot_be_read_are_told(zoo):
         (("{}/boxes.yaml", "-o", "{}/out"), ConfigError, "is of kind yolo; image labels come from folder and shards"),
         (("{}/joint.yaml", "-o", "{}/out"), ConfigError, "a joint data set; name one of its sources"),
         (("{}/none", "-o", "{}/out"), ConfigError, "none"),
-        (("{}/empty", "-o", "{}/out"), DataError, "no picture with a label in the split 'train'"),
+        (("{}/empty", "-o", "{}/out"), DataError, "no image with a label in the split 'train'"),
         (("{}/kinds", "-o", "{}/out", "--split", "val"), ConfigError, "no split 'val'; it has train"),
-        (("{}/kinds", "-o", "{}/zoo.txt"), EnvironmentFault, "it is a file, a folder is needed"),
+        (("{}/kinds", "-o", "{}/zoo.txt"), MachineError, "it is a file, a folder is needed"),
     ],
 )
 def test_what_cannot_be_packed(zoo, args, error, message):

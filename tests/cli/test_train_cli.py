@@ -17,13 +17,13 @@ from yolo9k.config import dump, load_config
 CONFIG = """\
 model: {name: yolov2-tiny, width: 0.1, anchors: [[0.5, 0.5], [1, 1]]}
 data: {dataset: toy.yaml, size: 64, workers: 0}
-train: {batch: 4, steps: 3, burn_in: 2, lr: 0.01, precision: float32, device: cpu, log_every: 1, eval_every: 0}
+train: {batch: 4, steps: 3, warmup: 2, lr: 0.01, precision: float32, device: cpu, log_every: 1, eval_every: 0}
 """
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A folder with `toy.yaml`, its pictures and `tiny.yaml`, that is the current one."""
+    """A folder with `toy.yaml`, its images and `tiny.yaml`, that is the current one."""
     monkeypatch.chdir(tmp_path)
     dataset = write_toy(tmp_path / "toy", {"train": 6, "val": 3}, side_px=64)
     (tmp_path / "toy.yaml").write_text(dump(dataset))
@@ -55,7 +55,7 @@ def test_a_run_leaves_all_that_is_promised(train):
     run = Path("runs/tiny-toy")
     assert "the run is in runs/tiny-toy" in out
     assert "--weights runs/tiny-toy;" in out  # there is no test split to speak of
-    assert "6 pictures" in err
+    assert "6 images" in err
     assert err.count("step ") == 3
     names = {path.relative_to(run).as_posix().split(".tfevents")[0] for path in run.rglob("*") if path.is_file()}
     assert names == {
@@ -86,7 +86,7 @@ def test_short_forms_are_config_keys(train):
     assert (config.train.epochs, config.train.steps, config.train.batch) == (0.5, None, 2)
     assert (config.data.size, config.data.sizes, config.data.workers) == ((96, 64), (), 1)
     assert (config.train.lr, config.train.seed, config.train.ema, config.train.patience) == (1e-4, 7, 0.5, 9)
-    assert stored("runs/a").training["next_step"] == 2  # half of 6 pictures, 2 a step
+    assert stored("runs/a").training["next_step"] == 2  # half of 6 images, 2 a step
 
 
 def test_one_size_replaces_the_many(train):
@@ -216,7 +216,7 @@ def test_bad_input_without_the_config(train, arguments, code, message):
 
 
 def voc(folder, xmin="1"):
-    """A data set of VOC's kind, whose sizes are annotated: its pictures are not opened before training."""
+    """A data set of VOC's kind, whose sizes are annotated: its images are not opened before training."""
     (folder / "Annotations").mkdir(parents=True)
     (folder / "JPEGImages").mkdir()
     for name in "abcd":
@@ -230,11 +230,11 @@ def voc(folder, xmin="1"):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_picture_that_is_text(train, here, workers):
+def test_an_image_that_is_text(train, here, workers):
     code, _, err = train("--set", voc(Path("cats")), "--workers", workers)
     assert code == 3
     (line,) = [line for line in err.splitlines() if line.startswith("error:")]
-    assert "not a picture that can be read" in line
+    assert "not an image that can be read" in line
     assert ".jpg" in line
     assert line.endswith("; yolo9k data check finds all that cannot be used")
     assert "Traceback" not in err
@@ -250,7 +250,7 @@ def test_text_in_a_coordinate(train):
 
 
 def test_a_run_that_diverges(train):
-    code, out, err = train("--lr", "1e6", "--steps", 100, "--set", "train.burn_in=0", "--name", "a")
+    code, out, err = train("--lr", "1e6", "--steps", 100, "--set", "train.warmup=0", "--name", "a")
     assert (code, out) == (5, "")
     error = err.splitlines()[-1]
     assert error.startswith("error: step ")
@@ -318,10 +318,10 @@ def test_a_full_disk_keeps_what_was_saved(train, here):
 
 OVERFIT = {
     "model": {"name": "yolov2", "width": 0.15, "num_anchors": 3, "norm": {"momentum": 0.1}},
-    "data": {"size": 128, "workers": 0, "augment": {"recipe": "none"}},
-    "loss": {"warmup_images": 0},
+    "data": {"size": 128, "workers": 0, "augment": {"geometry": "none"}},
+    "loss": {"anchor_warmup": 0},
     "train": {
-        "batch": 6, "steps": 160, "burn_in": 20, "lr": 0.01, "device": "cpu", "precision": "float32",
+        "batch": 6, "steps": 160, "warmup": 20, "lr": 0.01, "device": "cpu", "precision": "float32",
         "clip_grad": 10, "eval_every": 0, "log_every": 40,
     },
     "eval": {"split": "train"},
@@ -329,8 +329,8 @@ OVERFIT = {
 
 
 @pytest.mark.slow
-def test_six_pictures_by_heart(train, here, monkeypatch, capsys):
-    """From pictures to a detector that knows them, through the commands."""
+def test_six_images_by_heart(train, here, monkeypatch, capsys):
+    """From images to a detector that knows them, through the commands."""
     Path("overfit.yaml").write_text(yaml.safe_dump(OVERFIT))
     code, _, err = train("--dataset", "toy.yaml", "--name", "a", config="overfit.yaml")
     assert code == 0, err
@@ -354,9 +354,9 @@ def test_six_pictures_by_heart(train, here, monkeypatch, capsys):
 def test_joint_training_from_the_command_line(train, zoo):
     code, _, err = train("--dataset", zoo / "joint.yaml", "--name", "joint", "--set", "train.batch=3")
     assert code == 0, err
-    assert "kinds: 6 pictures with image labels, 2 of 3 drawn" in err
+    assert "kinds: 6 images with image labels, 2 of 3 drawn" in err
     assert "image" in err.partition("step 1 ")[2].partition("\n")[0]  # the loss of image labels
-    assert yaml.safe_load(Path("runs/joint/config.yaml").read_text())["data"]["dataset"]["sources"][1]["share"] == 2
+    assert yaml.safe_load(Path("runs/joint/config.yaml").read_text())["data"]["dataset"]["sources"][1]["weight"] == 2
     code, _, err = train("--resume", "runs/joint", "--steps", "5", config="")
     assert code == 0, err
     assert "steps 3 to 5" in err

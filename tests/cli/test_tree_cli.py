@@ -78,7 +78,7 @@ def test_check_counts_and_remarks(tree):
         "nodes": 7, "roots": 2, "leaves": 4, "sibling groups": 4, "largest group": 2, "groups of one": 1,
         "deepest level": 2,
     }  # fmt: skip
-    assert facts["remarks"] == ["1 nodes have no sibling, so nothing is learnt there: car"]
+    assert facts["warnings"] == ["1 nodes have no sibling, so nothing is learnt there: car"]
 
 
 @pytest.mark.parametrize(
@@ -106,18 +106,18 @@ def test_check_says_what_data_sets_teach(tree, zoo):
     assert code == 0, err
     facts = json.loads(Path("facts.json").read_text())
     assert facts["labels"] == {
-        "boxed": ["animal", "vehicle", "dog", "car"], "image labels only": ["n1", "terrier"], "unseen": ["cat", "bus"],
+        "box": ["animal", "vehicle", "dog", "car"], "image-level": ["n1", "terrier"], "none": ["cat", "bus"],
     }  # fmt: skip
     boxes, images = facts["datasets"]
     assert boxes == {
-        "name": "boxes", "split": "train", "labels": "boxes", "pictures": 4, "count": 8, "classes": 2, "nodes": 2,
-        "lost": {},
+        "name": "boxes", "split": "train", "labels": "boxes", "images": 4, "count": 8, "classes": 2, "nodes": 2,
+        "unmapped": {},
     }  # fmt: skip
-    assert (images["labels"], images["count"], images["lost"]) == ("images", 6, {"wolf": "no node"})
+    assert (images["labels"], images["count"], images["unmapped"]) == ("images", 6, {"wolf": "no node"})
     for line in (
         "boxed: 4 of 8 labels: animal, vehicle, dog, car",
-        "image labels only: 2 of 8 labels: poodle, terrier",
-        "unseen: 2 of 8 labels: cat, bus",
+        "image-level: 2 of 8 labels: poodle, terrier",
+        "none: 2 of 8 labels: cat, bus",
         "kinds: wolf: no node",
     ):
         assert line in out
@@ -129,7 +129,7 @@ def test_check_joins_data_sets(tree, zoo):
     code, out, _ = tree("check", zoo / "zoo.txt", *arguments)
     assert code == 0
     assert [each["name"] for each in json.loads(out)["datasets"]] == ["boxes", "kinds"]
-    assert json.loads(out)["labels"]["image labels only"] == ["n1", "terrier"]
+    assert json.loads(out)["labels"]["image-level"] == ["n1", "terrier"]
 
 
 def test_check_lists_the_first_of_many(tree, tmp_path):
@@ -140,7 +140,7 @@ def test_check_lists_the_first_of_many(tree, tmp_path):
     (tmp_path / "many.yaml").write_text(f"kind: folder\nroot: {tmp_path}\nsplits: {{train: [many]}}\n")
     code, out, _ = tree("check", "many.txt", "--dataset", "many.yaml")
     assert code == 0
-    assert f"unseen: 30 of 30 labels: {', '.join(f'label{i}' for i in range(10))}, …" in out
+    assert f"none: 30 of 30 labels: {', '.join(f'label{i}' for i in range(10))}, …" in out
     assert "many: class09: no node" in out
     assert "class10" not in out
     assert "many: … 25 classes without a node in all" in out

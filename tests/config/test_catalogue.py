@@ -85,12 +85,12 @@ def test_each_classifier_builds(name):
 @pytest.mark.parametrize("name", ["darknet19-imagenet", "darknet19-wordtree1k"])
 def test_each_classifier_has_the_stages_of_the_paper(name):
     config = load_classifier_config(name)
-    first, second = stages_of(config, 10010.0)  # ILSVRC's 1,281,167 pictures
+    first, second = stages_of(config, 10010.0)  # ILSVRC's 1,281,167 images
     assert (first.sizes, second.sizes) == (((224, 224),), ((448, 448),))
     assert (first.last, second.last) == (160 * 10010, 170 * 10010)
-    assert first.rate(0, 10010.0) == pytest.approx(0.1, rel=1e-4)
-    assert first.rate(first.last // 2 - 1, 10010.0) == pytest.approx(0.1 / 2**4)
-    assert second.rate(second.first, 10010.0) == pytest.approx(1e-3, rel=1e-3)
+    assert first.learning_rate(0, 10010.0) == pytest.approx(0.1, rel=1e-4)
+    assert first.learning_rate(first.last // 2 - 1, 10010.0) == pytest.approx(0.1 / 2**4)
+    assert second.learning_rate(second.first, 10010.0) == pytest.approx(1e-3, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", dataset_names())
@@ -134,13 +134,13 @@ def test_yolo9000_is_that_of_the_cfg_and_the_paper(shared):
     assert config.data.size == official.data.size == (544, 544)
     assert config.data.sizes == official.data.sizes
     assert config.train.steps == official.train.steps
-    assert (config.train.lr, config.train.burn_in) == (official.train.lr, official.train.burn_in)
+    assert (config.train.lr, config.train.warmup) == (official.train.lr, official.train.warmup)
     assert config.train.schedule.at == official.train.schedule.at
     for key in ("jitter", "hue", "saturation", "exposure"):
         assert getattr(config.data.augment, key) == getattr(official.data.augment, key)
     for key in ("object_scale", "noobject_scale", "class_scale", "coord_scale", "thresh", "rescore", "bias_match"):
         assert getattr(config.loss, key) == getattr(official.loss, key)
-    assert [(s.use, s.share) for s in load_dataset_config("yolo9000").sources] == [("boxes", 1), ("images", 4)]
+    assert [(s.use, s.weight) for s in load_dataset_config("yolo9000").sources] == [("boxes", 1), ("images", 4)]
 
 
 def test_cocos_names_in_wordnet_are_those_of_darknets_map(shared):
@@ -155,5 +155,5 @@ def test_the_data_sets_of_the_documentation_are_configs():
     blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
     joint = [JointConfig.model_validate(block) for block in blocks if "sources" in block]
     single = [DatasetConfig.model_validate(block) for block in blocks if "kind" in block]
-    assert [source.share for source in joint[0].sources] == [1, 4]
+    assert [source.weight for source in joint[0].sources] == [1, 4]
     assert {config.kind for config in single} == {"yolo", "folder", "shards"}

@@ -257,17 +257,17 @@ JOINT = "labels: {tree: a.txt}\nsources:\n- {dataset: coco, use: boxes}\n"
 
 def test_sources_are_found_in_the_catalogue_beside_the_file_and_as_folders(write, tmp_path, monkeypatch):
     write("kind: folder\nroot: /x\nsplits: {train: [.]}\n", "kinds.yaml")
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     monkeypatch.chdir("/")
     joint = load_dataset_config(
-        write(JOINT + "- {dataset: kinds.yaml, use: images, share: 4}\n- {dataset: pictures, use: images}\n")
+        write(JOINT + "- {dataset: kinds.yaml, use: images, weight: 4}\n- {dataset: images, use: images}\n")
     )
     assert isinstance(joint, JointConfig)
-    assert (joint.name, [source.share for source in joint.sources]) == ("mine", [1, 4, 1])
-    coco, kinds, pictures = (source.dataset for source in joint.sources)
+    assert (joint.name, [source.weight for source in joint.sources]) == ("mine", [1, 4, 1])
+    coco, kinds, images = (source.dataset for source in joint.sources)
     assert coco == load_dataset_config("coco")
     assert (kinds.kind, kinds.name) == ("folder", "kinds")
-    assert pictures == str(tmp_path / "pictures")
+    assert images == str(tmp_path / "images")
     assert load_dataset_config(joint) == joint
     assert JointConfig.model_validate(yaml.safe_load(dump(joint))) == joint
 
@@ -290,8 +290,8 @@ def test_a_joint_set_may_stand_in_a_training_config(write):
         (JOINT.replace("use: boxes", "use: images"), ": sources: at least one needs `use: boxes`"),
         ("sources: []\nlabels: {tree: a}", ": sources: at least one needs `use: boxes`"),
         (JOINT.replace("boxes", "box"), "sources.0.use: must be 'boxes' or 'images', not 'box'"),
-        (JOINT.replace("boxes", "boxes, share: 0"), "sources.0.share: must be at least 1, not 0"),
-        (JOINT.replace("boxes", "boxes, shares: 2"), "sources.0.shares: unknown key; did you mean sources.0.share?"),
+        (JOINT.replace("boxes", "boxes, weight: 0"), "sources.0.weight: must be at least 1, not 0"),
+        (JOINT.replace("boxes", "boxes, weights: 2"), "sources.0.weights: unknown key; did you mean sources.0.weight?"),
         (JOINT.replace("coco", "{kind: xml, root: a, splits: {}}"), "sources.0.dataset.kind: must be 'voc', 'coco'"),
         (JOINT.replace("coco", "cocoa"), "sources.0: cocoa: no such data set file, and none of that name"),
         (JOINT.replace("coco", "''"), "sources.0: no data set is named"),

@@ -57,7 +57,7 @@ def case(golden, request):
 
 @pytest.fixture(scope="session")
 def image_ops(shared):
-    """Pictures and labels, the operations on them by kind, and what Darknet computed (golden `image-ops`)."""
+    """Images and labels, the operations on them by kind, and what Darknet computed (golden `image-ops`)."""
     folder = shared("golden", "darknet", "image-ops")
     operations = {}
     for entry in json.loads((folder / "ops.json").read_text()):

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from yolo9k.darknet import load
 from yolo9k.darknet import network as network_module
-from yolo9k.darknet.cfg import MOST_LAYERS, Cfg, parse_cfg, read_cfg
-from yolo9k.darknet.layers import LARGEST_OUTPUT, MOST_NUMBERS
+from yolo9k.darknet.cfg import MAX_LAYERS, Cfg, parse_cfg, read_cfg
+from yolo9k.darknet.layers import LARGEST_OUTPUT, MAX_NUMBERS
 from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.darknet.recipe import config_of
 from yolo9k.errors import WeightsError, Yolo9kError
@@ -208,10 +208,10 @@ def test_what_is_no_cfg_is_refused_with_its_line(text, says):
 
 
 def test_what_cannot_be_read_is_refused_with_its_name(tmp_path):
-    (tmp_path / "picture.cfg").write_bytes(b"\x89PNG\xff\xfe")
+    (tmp_path / "image.cfg").write_bytes(b"\x89PNG\xff\xfe")
     (tmp_path / "long.cfg").write_text("#" * (1 << 21))
     for name, says in {
-        "picture.cfg": "not text", "long.cfg": "2,097,152 bytes are too many", "none.cfg": "No such file",
+        "image.cfg": "not text", "long.cfg": "2,097,152 bytes are too many", "none.cfg": "No such file",
         "": "directory", "\0.cfg": "cannot be read",
     }.items():  # fmt: skip
         with pytest.raises(WeightsError, match=says) as refused:
@@ -317,7 +317,7 @@ def test_an_official_cfg_runs_at_its_size(shared, name):
 
 
 def test_too_many_layers_are_refused():
-    assert f"more than {MOST_LAYERS:,}" in refusal(NET + "[dropout]\n" * (MOST_LAYERS + 1), build=False)
+    assert f"more than {MAX_LAYERS:,}" in refusal(NET + "[dropout]\n" * (MAX_LAYERS + 1), build=False)
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_a_cfg_that_asks_for_too_much_is_refused_before_memory_is_taken(layers, 
 
 
 def test_the_limits_leave_room_for_real_networks():
-    assert max(PARAMETERS.values()) * 4 < MOST_NUMBERS
+    assert max(PARAMETERS.values()) * 4 < MAX_NUMBERS
     assert LARGEST_OUTPUT > 32 * 4096 * 4096
 
 
@@ -370,7 +370,7 @@ def test_a_recipe_that_cannot_be_used_is_refused_with_its_cfg(option, says):
 
 
 def all_of(text: str) -> Cfg | None:
-    """Everything that is made of a cfg before a picture comes; none where it is refused."""
+    """Everything that is made of a cfg before an image comes; none where it is refused."""
     try:
         cfg = parse_cfg(text, "a.cfg")
         network = DarknetNetwork(cfg)
@@ -379,7 +379,7 @@ def all_of(text: str) -> Cfg | None:
         assert "\n" not in str(error)  # noqa: PT017
         assert "a.cfg" in str(error)  # noqa: PT017
         return None
-    assert sum(value.numel() for value in network.state_dict().values()) <= network_module.MOST_NUMBERS
+    assert sum(value.numel() for value in network.state_dict().values()) <= network_module.MAX_NUMBERS
     return cfg
 
 
@@ -423,7 +423,7 @@ def mutated(draw):
 def little_memory():
     """A limit that small networks reach: what is below is really allocated, many times."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network_module, "MOST_NUMBERS", 1 << 20)
+        patch.setattr(network_module, "MAX_NUMBERS", 1 << 20)
         yield
 
 

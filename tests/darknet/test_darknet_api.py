@@ -46,7 +46,7 @@ def files(tmp_path, monkeypatch):
 
 def test_the_documented_example_runs(files):
     (code,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    made = {"torch": torch, "picture": np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)}
+    made = {"torch": torch, "image": np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)}
     with torch.no_grad():
         exec(code, made)
     assert made["canvas"].shape == (3, 32, 64)

@@ -8,7 +8,7 @@ import pytest
 
 from yolo9k.darknet import catalogue
 from yolo9k.darknet.catalogue import ENTRIES, VOC_NAMES, Entry, File, download, find, is_cached, names, near, verify
-from yolo9k.errors import EnvironmentFault, WeightsError
+from yolo9k.errors import MachineError, WeightsError
 from yolo9k.fetch import Remote, file_hash
 
 WEIGHTS = bytes(range(256)) * 6_000  # about 1.5 MB: several chunks
@@ -261,8 +261,8 @@ def test_voc_names_are_written(server, cache):
 
 def test_a_cache_that_cannot_be_written(server, cache):
     cache.parent.write_text("a file where the folder should be")
-    with pytest.raises(EnvironmentFault, match="cannot be made"):
+    with pytest.raises(MachineError, match="cannot be made"):
         download(served(server, "ranges"))
     voc = ENTRIES["yolov2-voc"].names
-    with pytest.raises(EnvironmentFault, match=r"voc.names: cannot be written"):
+    with pytest.raises(MachineError, match=r"voc.names: cannot be written"):
         download(replace(served(server, "ranges"), weights=voc))

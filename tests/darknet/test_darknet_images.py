@@ -1,4 +1,4 @@
-"""Darknet's picture arithmetic: against arrays that Darknet computed, and properties that need none."""
+"""Darknet's image arithmetic: against arrays that Darknet computed, and properties that need none."""
 
 import warnings
 
@@ -24,7 +24,7 @@ from yolo9k.darknet.images import (
 from yolo9k.errors import ConfigError
 
 SIZED = {"resize": resize, "letterbox": letterbox, "center_crop": center_crop}
-CLOSE = 1e-6  # pictures reach up to 1; Darknet's own float32 rounding is below this
+CLOSE = 1e-6  # images reach up to 1; Darknet's own float32 rounding is below this
 
 
 def noise(width, height, seed=0):
@@ -43,9 +43,9 @@ def test_all_reference_arrays_are_compared(image_ops):
 
 def test_loading_is_darknets(image_ops):
     inputs, _, expected = image_ops
-    pictures = [key for key in inputs.files if not key.endswith("_labels")]
-    assert len(pictures) == 4
-    for key in pictures:
+    images = [key for key in inputs.files if not key.endswith("_labels")]
+    assert len(images) == 4
+    for key in images:
         assert np.array_equal(to_chw(inputs[key]), expected[f"{key}_load"])
 
 
@@ -55,20 +55,20 @@ def test_sizes_are_darknets(image_ops, kind):
     cases = operations[kind]
     assert cases
     for op in cases:
-        picture, size_wh, reference = inputs[op["image"]], (op["w"], op["h"]), expected[op["key"]]
-        exact = SIZED[kind](picture, size_wh, last_row="darknet")
+        image, size_wh, reference = inputs[op["image"]], (op["w"], op["h"]), expected[op["key"]]
+        exact = SIZED[kind](image, size_wh, last_row="darknet")
         assert np.abs(exact - reference).max() <= CLOSE, op["key"]
-        right = SIZED[kind](picture, size_wh)
-        rows = last_picture_row(picture, size_wh, kind) if op["last_row_rounding"] else []
+        right = SIZED[kind](image, size_wh)
+        rows = last_image_row(image, size_wh, kind) if op["last_row_rounding"] else []
         assert np.abs(np.delete(right - reference, rows, axis=1)).max() <= CLOSE, op["key"]
         assert np.array_equal(right, exact) != op["last_row_rounding"], op["key"]
 
 
-def last_picture_row(picture, size_wh, kind):
-    """The row in which the picture ends."""
+def last_image_row(image, size_wh, kind):
+    """The row in which the image ends."""
     if kind == "resize":
         return [size_wh[1] - 1]
-    _, new_h = letterbox_wh((picture.shape[1], picture.shape[0]), size_wh)
+    _, new_h = letterbox_wh((image.shape[1], image.shape[0]), size_wh)
     return [(size_wh[1] - new_h) // 2 + new_h - 1]
 
 
@@ -95,12 +95,12 @@ def test_rotated_crops_are_darknets(image_ops):
 
 def test_boxes_are_corrected_as_darknet_does(shared):
     expected = np.load(shared("golden", "darknet", "forward-v2", "expected.npz"))
-    uncorrected = expected["det_box_96x96"]  # a picture as square as the network: nothing to undo
+    uncorrected = expected["det_box_96x96"]  # an image as square as the network: nothing to undo
     assert np.array_equal(correct_boxes(uncorrected, (96, 96), (96, 96)), uncorrected)
-    for picture_wh in ((333, 500), (101, 37), (96, 96)):
+    for image_wh in ((333, 500), (101, 37), (96, 96)):
         for suffix, relative in (("", True), ("_abs", False)):
-            wanted = expected[f"det_box{suffix}_{picture_wh[0]}x{picture_wh[1]}"]
-            found = correct_boxes(uncorrected, picture_wh, (96, 96), relative=relative)
+            wanted = expected[f"det_box{suffix}_{image_wh[0]}x{image_wh[1]}"]
+            found = correct_boxes(uncorrected, image_wh, (96, 96), relative=relative)
             assert np.array_equal(found, wanted)
 
 
@@ -118,13 +118,13 @@ sides = st.integers(1, 70)
 
 @settings(deadline=None, max_examples=60)
 @given(st.tuples(sides, sides), st.tuples(st.integers(2, 70), st.integers(2, 70)))
-def test_resize_is_torchs_with_aligned_corners(picture_wh, size_wh):
-    picture = to_chw(noise(*picture_wh))
+def test_resize_is_torchs_with_aligned_corners(image_wh, size_wh):
+    image = to_chw(noise(*image_wh))
     reference = torch.nn.functional.interpolate(
-        torch.from_numpy(picture)[None].double(), size=size_wh[::-1], mode="bilinear", align_corners=True
+        torch.from_numpy(image)[None].double(), size=size_wh[::-1], mode="bilinear", align_corners=True
     )[0]
     # Places are float32: their rounding grows with the side and moves a value by up to that share of a step.
-    assert np.abs(resize(picture, size_wh) - reference.numpy()).max() < 2e-5
+    assert np.abs(resize(image, size_wh) - reference.numpy()).max() < 2e-5
 
 
 @pytest.mark.parametrize("heights", [(400, 332), (13, 80), (30, 104), (333, 320)])
@@ -138,13 +138,13 @@ def test_darknets_last_row_can_be_nearly_black(heights):
 
 
 def test_a_target_of_one_pixel():
-    picture = noise(4, 3)
-    assert np.array_equal(resize(picture, (1, 3))[:, :, 0], to_chw(picture)[:, :, -1])  # Darknet's last column
-    assert np.array_equal(resize(picture, (4, 1))[:, 0], to_chw(picture)[:, 0])
+    image = noise(4, 3)
+    assert np.array_equal(resize(image, (1, 3))[:, :, 0], to_chw(image)[:, :, -1])  # Darknet's last column
+    assert np.array_equal(resize(image, (4, 1))[:, 0], to_chw(image)[:, 0])
 
 
 @pytest.mark.parametrize(
-    ("picture_wh", "canvas_wh", "box"),
+    ("image_wh", "canvas_wh", "box"),
     [
         ((500, 375), (416, 416), (0, 52, 416, 364)),
         ((353, 500), (416, 416), (61, 0, 354, 416)),  # 353 * 416 / 500 = 293.7; the rest 123 is odd
@@ -153,8 +153,8 @@ def test_a_target_of_one_pixel():
         ((60, 1), (30, 40), (0, 19, 30, 20)),
     ],
 )
-def test_letterbox_of_odd_sizes(picture_wh, canvas_wh, box):
-    boxed = letterbox(np.full((*picture_wh[::-1], 3), 255, np.uint8), canvas_wh)
+def test_letterbox_of_odd_sizes(image_wh, canvas_wh, box):
+    boxed = letterbox(np.full((*image_wh[::-1], 3), 255, np.uint8), canvas_wh)
     wanted = grey(canvas_wh)
     wanted[:, box[1] : box[3], box[0] : box[2]] = 1
     assert np.abs(boxed - wanted).max() < CLOSE
@@ -166,42 +166,42 @@ def test_ratios_equal_in_float32_are_letterboxed_like_equal_ones():
 
 
 def test_center_crop_takes_the_middle():
-    picture = noise(11, 6)
-    assert np.array_equal(center_crop(picture, (6, 6)), to_chw(picture[:, 2:8]))
-    assert np.array_equal(center_crop(picture.transpose(1, 0, 2), (6, 6)), to_chw(picture.transpose(1, 0, 2)[2:8]))
+    image = noise(11, 6)
+    assert np.array_equal(center_crop(image, (6, 6)), to_chw(image[:, 2:8]))
+    assert np.array_equal(center_crop(image.transpose(1, 0, 2), (6, 6)), to_chw(image.transpose(1, 0, 2)[2:8]))
 
 
 def test_place_cuts_off_and_keeps_the_rest():
-    picture = noise(6, 4)
+    image = noise(6, 4)
     canvas = to_chw(noise(5, 5, seed=1))
-    placed = place(picture, (6, 4), (-2, 3), canvas)
-    assert np.array_equal(placed[:, 3:, :4], to_chw(picture)[:, :2, 2:])
+    placed = place(image, (6, 4), (-2, 3), canvas)
+    assert np.array_equal(placed[:, 3:, :4], to_chw(image)[:, :2, 2:])
     assert np.array_equal(placed[:, :3], canvas[:, :3])
     assert np.array_equal(placed[:, :, 4], canvas[:, :, 4])
     assert np.array_equal(canvas, to_chw(noise(5, 5, seed=1)))
     for size, offset in (((6, 4), (5, 0)), ((6, 4), (0, -4)), ((0, 4), (0, 0))):
-        assert np.array_equal(place(picture, size, offset, canvas), canvas)
+        assert np.array_equal(place(image, size, offset, canvas), canvas)
 
 
-def test_an_enlarged_picture_fades_to_black_at_its_lower_right():
+def test_an_enlarged_image_fades_to_black_at_its_lower_right():
     placed = place(np.full((2, 2, 3), 255, np.uint8), (4, 4), (0, 0), grey((4, 4)))
     assert placed[0].tolist() == [[1, 1, 1, 0.5], [1, 1, 1, 0.5], [1, 1, 1, 0.5], [0.5, 0.5, 0.5, 0.25]]
 
 
 def test_rotate_crop_without_a_turn_is_a_crop():
-    picture = noise(9, 7)
-    assert np.array_equal(rotate_crop(picture, 0, 1, (5, 3), (1, 0), 1), to_chw(picture)[:, 2:5, 3:8])
-    outside = rotate_crop(picture, 0, 1, (9, 7), (4, 0), 1)
-    assert np.array_equal(outside[:, :, :5], to_chw(picture)[:, :, 4:])
+    image = noise(9, 7)
+    assert np.array_equal(rotate_crop(image, 0, 1, (5, 3), (1, 0), 1), to_chw(image)[:, 2:5, 3:8])
+    outside = rotate_crop(image, 0, 1, (9, 7), (4, 0), 1)
+    assert np.array_equal(outside[:, :, :5], to_chw(image)[:, :, 4:])
     assert not outside[:, :, 5:].any()
-    half = rotate_crop(picture, np.pi, 1, (9, 7), (1, 1), 1)  # about the corner of a pixel: the middle shifts by 1
-    assert np.allclose(half[:, :6, :8], to_chw(picture)[:, ::-1, ::-1][:, :6, :8], atol=1e-5)
+    half = rotate_crop(image, np.pi, 1, (9, 7), (1, 1), 1)  # about the corner of a pixel: the middle shifts by 1
+    assert np.allclose(half[:, :6, :8], to_chw(image)[:, ::-1, ::-1][:, :6, :8], atol=1e-5)
 
 
 def test_flipped_twice_is_the_same():
-    picture = noise(7, 4)
-    assert np.array_equal(flip(picture), to_chw(picture[:, ::-1]))
-    assert np.array_equal(flip(flip(picture)), to_chw(picture))
+    image = noise(7, 4)
+    assert np.array_equal(flip(image), to_chw(image[:, ::-1]))
+    assert np.array_equal(flip(flip(image)), to_chw(image))
 
 
 @pytest.mark.parametrize("value", [0, 77, 255])
@@ -215,8 +215,8 @@ def test_grey_keeps_no_hue_and_raises_no_warning(value):
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([-1.0, 0.0]))
 def test_distort_by_nothing_or_back_by_a_whole_circle_is_nearly_nothing(seed, hue):
-    picture = noise(8, 8, seed)
-    assert np.abs(distort(picture, hue, 1, 1) - to_chw(picture)).max() < 5e-6
+    image = noise(8, 8, seed)
+    assert np.abs(distort(image, hue, 1, 1) - to_chw(image)).max() < 5e-6
 
 
 def test_distort_moves_red_to_green_and_cuts_at_the_end_only():
@@ -236,12 +236,12 @@ def test_where_the_hue_ends_at_exactly_one_darknet_shows_magenta():
 
 @settings(deadline=None, max_examples=60)
 @given(st.tuples(st.integers(1, 900), st.integers(1, 900)), st.tuples(st.integers(32, 608), st.integers(32, 608)))
-def test_corrected_boxes_fill_the_picture(picture_wh, net_wh):
-    new_wh = letterbox_wh(picture_wh, net_wh)
+def test_corrected_boxes_fill_the_image(image_wh, net_wh):
+    new_wh = letterbox_wh(image_wh, net_wh)
     whole = np.array([[0.5, 0.5, new_wh[0] / net_wh[0], new_wh[1] / net_wh[1]]], np.float32)
-    assert correct_boxes(whole, picture_wh, net_wh)[0] == pytest.approx([0.5, 0.5, 1, 1], rel=1e-5)
-    w, h = picture_wh
-    assert correct_boxes(whole, picture_wh, net_wh, relative=False)[0] == pytest.approx([w / 2, h / 2, w, h], rel=1e-5)
+    assert correct_boxes(whole, image_wh, net_wh)[0] == pytest.approx([0.5, 0.5, 1, 1], rel=1e-5)
+    w, h = image_wh
+    assert correct_boxes(whole, image_wh, net_wh, relative=False)[0] == pytest.approx([w / 2, h / 2, w, h], rel=1e-5)
 
 
 def test_boxes_are_corrected_alike_in_torch_and_numpy():
@@ -252,9 +252,9 @@ def test_boxes_are_corrected_alike_in_torch_and_numpy():
     assert correct_boxes(boxes[:0], (333, 500), (416, 320)).shape == (0, 50, 4)
 
 
-def test_pictures_may_have_either_layout():
-    picture = noise(6, 4)
-    chw = to_chw(picture)
+def test_images_may_have_either_layout():
+    image = noise(6, 4)
+    chw = to_chw(image)
     for form in (chw, chw.astype(np.float64), chw.transpose(1, 2, 0)):
         assert np.array_equal(to_chw(form), chw)
         assert to_chw(form).dtype == np.float32
@@ -266,10 +266,10 @@ def test_pictures_may_have_either_layout():
     "function", [to_chw, flip, lambda image: resize(image, (1, 5)), lambda image: letterbox(image, (1, 5))]
 )
 def test_arguments_are_never_changed_nor_returned(function):
-    picture = to_chw(noise(1, 5))
-    result = function(picture)
-    assert np.array_equal(result, picture)
-    assert not np.shares_memory(result, picture)
+    image = to_chw(noise(1, 5))
+    result = function(image)
+    assert np.array_equal(result, image)
+    assert not np.shares_memory(result, image)
 
 
 @pytest.mark.parametrize(
@@ -283,8 +283,8 @@ def test_arguments_are_never_changed_nor_returned(function):
         (np.zeros((1, 3, 5, 4), np.float32), r"float32 \(1, 3, 5, 4\)"),
     ],
 )
-def test_what_is_no_picture_is_refused(bad, found):
-    with pytest.raises(ConfigError, match=rf"a picture is uint8 \(H, W, 3\) RGB or floats .*, not {found}$"):
+def test_what_is_no_image_is_refused(bad, found):
+    with pytest.raises(ConfigError, match=rf"an image is uint8 \(H, W, 3\) RGB or floats .*, not {found}$"):
         to_chw(bad)
 
 

@@ -17,7 +17,7 @@ from yolo9k.training.classification import ClassificationStep
 from yolo9k.training.detection import DetectionStep
 from yolo9k.training.schedule import learning_rate
 from yolo9k.training.step import Stepper
-from yolo9k.wordtree.naming import name_pictures
+from yolo9k.wordtree.prediction import predict_labels
 
 LOOSE = 2e-4  # after five updates
 
@@ -134,7 +134,7 @@ def test_five_updates_of_the_detector(golden, folder, run):
 
 
 def compare_first_gradient(case, net, step, parts, log, prefix, images):
-    """The gradient before the first update: Darknet's is negative, and summed over the pictures."""
+    """The gradient before the first update: Darknet's is negative, and summed over the images."""
     buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
     seen = log["seen_before_first"]
     for part in parts:
@@ -159,7 +159,7 @@ def test_classifier_layers_and_scores(golden, folder):
     usual = case.net()
     case.equal("probs_cudnn", usual.layer_outputs(image)[-1])
     scores = net.scores()
-    case.equal("topk", name_pictures(scores, net(image), case.expected["topk"].shape[1]).label)
+    case.equal("topk", predict_labels(scores, net(image), case.expected["topk"].shape[1]).label)
     if folder == "tree":
         tree = net.labels
         absolute = scores.absolute(net(image)).exp()
@@ -175,7 +175,7 @@ def test_classifier_layers_and_scores(golden, folder):
         for key, values in (("hierarchy_top", outputs[-1]), ("hierarchy_top_on_abs", absolute)):
             case.equal(key, torch.stack([scores.descend(values, value) for value in thresholds]))
         for row, value in zip(case.expected["hierarchy_top"], thresholds, strict=True):
-            assert name_pictures(scores, net(image), 1, value).reached.tolist() == row.tolist()
+            assert predict_labels(scores, net(image), 1, value).reached.tolist() == row.tolist()
 
 
 @pytest.mark.parametrize("folder", ["flat", "tree"])
@@ -194,7 +194,7 @@ def test_classifier_loss(golden, folder):
     net = case.net()
     scores, label = net.scores(), case.tensor("label").long()
     logits = torch.from_numpy(case.expected["train_logits"]).requires_grad_()
-    loss = scores.path_losses(scores.of_path(logits, label), label)
+    loss = scores.path_losses(scores.gather_path(logits, label), label)
     loss.sum().backward()
     case.equal("train_delta", -logits.grad)
     assert loss.sum().item() == pytest.approx(float(case.expected["train_cost"]), rel=5e-5)
@@ -228,7 +228,7 @@ def test_five_updates_of_the_classifier(golden, folder):
 
 
 def labelled_batch(images, label):
-    """Pictures with a label each and no boxes."""
+    """Images with a label each and no boxes."""
     none = torch.zeros(0, dtype=torch.int64)
     return Batch(
         images=images, image_index=none, xyxy=torch.zeros(0, 4), label=none, ignore=none.bool(),

@@ -39,7 +39,7 @@ def build(layers: str, size_wh=(10, 6), channels=3, labels=None) -> DarknetNetwo
     return net.eval()
 
 
-def picture(net: DarknetNetwork, count: int = 2) -> torch.Tensor:
+def image(net: DarknetNetwork, count: int = 2) -> torch.Tensor:
     w, h = net.cfg.size_wh
     return torch.randn(count, net.cfg.net.values["channels"], h, w)
 
@@ -70,7 +70,7 @@ ACTIVATIONS = {
 )
 def test_a_convolution(options, stride, padding, groups, size_wh):
     net = build(f"[conv]\nfilters=8\nactivation=linear\n{options}", size_wh, channels=4)
-    x, conv = picture(net), net.layers[0].conv
+    x, conv = image(net), net.layers[0].conv
     found = net(x)
     assert torch.allclose(found, F.conv2d(x, conv.weight, conv.bias, stride, padding, groups=groups), atol=1e-6)
     assert found.shape[1:] == (net.shapes[0].channels, net.shapes[0].h, net.shapes[0].w)
@@ -83,7 +83,7 @@ def test_a_convolution(options, stride, padding, groups, size_wh):
 def test_norm_and_activation_of_a_convolution(norm, activation):
     written = f"activation={activation}\n" if activation else ""
     net = build(f"[conv]\nfilters=5\nsize=3\nbatch_normalize={int(norm)}\n{written}")
-    block, x = net.layers[0], picture(net)
+    block, x = net.layers[0], image(net)
     out = F.conv2d(x, block.conv.weight, block.conv.bias)
     for rule in ("cudnn", "cpu"):
         net.use_norm_rule(rule)
@@ -102,7 +102,7 @@ def test_norm_and_activation_of_a_convolution(norm, activation):
 def test_the_two_rules_of_batch_norm_differ_where_the_variance_is_small():
     net = build("[conv]\nfilters=5\nbatch_normalize=1\nactivation=linear\n")
     net.layers[0].norm.running_var.fill_(1e-6)
-    x = picture(net)
+    x = image(net)
     usual = net(x)
     net.use_norm_rule("cpu")
     assert (net(x) - usual).abs().max() > 1
@@ -114,7 +114,7 @@ def test_the_two_rules_of_batch_norm_differ_where_the_variance_is_small():
 
 def test_statistics_move_as_in_darknet():
     net = build("[conv]\nfilters=5\nbatch_normalize=1\nactivation=linear\n").train()
-    block, x = net.layers[0], picture(net)
+    block, x = net.layers[0], image(net)
     before = block.norm.running_mean.clone(), block.norm.running_var.clone()
     net(x)
     with torch.no_grad():
@@ -147,7 +147,7 @@ def maxpool_loop(x: np.ndarray, size: int, stride: int, padding: int) -> np.ndar
 )  # fmt: skip
 def test_max_pool(options, size, stride, padding, size_wh):
     net = build(f"[maxpool]\n{options}", size_wh)
-    x = picture(net)
+    x = image(net)
     found, expected = net(x).numpy(), maxpool_loop(x.numpy(), size, stride, padding)
     assert found.shape == expected.shape == (2, net.shapes[0].channels, net.shapes[0].h, net.shapes[0].w)
     assert (found == expected).all()
@@ -155,7 +155,7 @@ def test_max_pool(options, size, stride, padding, size_wh):
 
 def test_average_pool():
     net = build("[avgpool]\n")
-    x = picture(net)
+    x = image(net)
     assert torch.allclose(net(x), x.flatten(2).mean(2)[..., None, None])
     assert net(x).shape == (2, 3, 1, 1)
 
@@ -184,7 +184,7 @@ def reorg_loop(x: np.ndarray, stride: int) -> np.ndarray:
 @pytest.mark.parametrize(("channels", "size_wh", "stride"), [(4, (10, 6), 2), (12, (4, 8), 2), (9, (6, 9), 3)])
 def test_reorg(channels, size_wh, stride):
     net = build(f"[reorg]\nstride={stride}\n", size_wh, channels)
-    x = picture(net)
+    x = image(net)
     assert (net(x).numpy() == reorg_loop(x.numpy(), stride)).all()
     assert net.stride == stride
 
@@ -220,7 +220,7 @@ def shortcut_loop(x: np.ndarray, earlier: np.ndarray, alpha: float, beta: float)
 def test_shortcut_is_darknets_loop(size_wh, first, second, activation):
     layers = f"[conv]\nactivation=linear\n{first}[conv]\nactivation=linear\n{second}"
     net = build(f"{layers}[shortcut]\nfrom=-2\nalpha=.5\nbeta=-2\nactivation={activation}\n", size_wh)
-    earlier, x, found = net.layer_outputs(picture(net))
+    earlier, x, found = net.layer_outputs(image(net))
     expected = shortcut_loop(x.numpy(), earlier.numpy(), 0.5, -2.0)
     assert torch.allclose(found, ACTIVATIONS[activation](torch.from_numpy(expected)), atol=1e-6)
     assert (found.shape[1], net.shapes[2].h, net.shapes[2].w) == (x.shape[1], found.shape[2], found.shape[3])
@@ -228,7 +228,7 @@ def test_shortcut_is_darknets_loop(size_wh, first, second, activation):
 
 def test_a_shortcut_passes_gradients_to_both():
     net = build("[conv]\nfilters=2\n[conv]\nfilters=3\nsize=2\nstride=2\n[shortcut]\nfrom=0\n")
-    net(picture(net)).square().sum().backward()
+    net(image(net)).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in net.parameters())
 
 
@@ -240,7 +240,7 @@ def test_a_shortcut_whose_sides_disagree_is_refused():
 @pytest.mark.parametrize(("groups", "temperature"), [(1, 1), (2, 1), (3, 0.5)])
 def test_softmax_in_groups(groups, temperature):
     net = build(f"[avgpool]\n[softmax]\ngroups={groups}\ntemperature={temperature}\n[cost]\n", channels=6)
-    x = picture(net)
+    x = image(net)
     logits = x.flatten(2).mean(2)
     assert torch.allclose(net(x), logits)
     parts = [(part / temperature).softmax(1) for part in logits.chunk(groups, 1)]
@@ -253,7 +253,7 @@ def test_softmax_in_groups(groups, temperature):
 @pytest.mark.parametrize(("option", "temperature"), [("", 1), ("temperature=.5\n", 0.5)])
 def test_softmax_of_a_tree_is_inside_sibling_groups_up_to_the_cost(option, temperature):
     net = build(f"[avgpool]\n[softmax]\n{option}tree=x\n[cost]\n", channels=5, labels=TREE)
-    x = picture(net)
+    x = image(net)
     logits = x.flatten(2).mean(2) / temperature
     expected = torch.cat([part.softmax(1) for part in logits.split([2, 2, 1], 1)], 1)
     for output in net.layer_outputs(x)[1:]:
@@ -262,9 +262,9 @@ def test_softmax_of_a_tree_is_inside_sibling_groups_up_to_the_cost(option, tempe
 
 def test_a_tree_that_is_not_here_is_missed_only_where_it_is_needed():
     net = build("[avgpool]\n[softmax]\n\ntree=x.tree\n", channels=5)
-    assert net(picture(net)).shape == (2, 5)
+    assert net(image(net)).shape == (2, 5)
     with pytest.raises(WeightsError, match=r"a\.cfg:8: \[softmax\] tree: x\.tree is not here"):
-        net.layer_outputs(picture(net))
+        net.layer_outputs(image(net))
 
 
 def test_labels_of_a_classifier_must_be_as_many_as_its_values():
@@ -276,14 +276,14 @@ def test_routes_count_from_the_start_or_back():
     layers = "[conv]\nfilters=2\n[conv]\nfilters=3\n[conv]\nfilters=4\n"
     for written, sources in {"0": [0], "-1": [2], "-3,1": [0, 1], "2,0,2": [2, 0, 2], "-1,-3": [2, 0]}.items():
         net = build(f"{layers}[route]\nlayers={written}\n")
-        outputs = net.layer_outputs(picture(net))
+        outputs = net.layer_outputs(image(net))
         assert torch.equal(outputs[3], torch.cat([outputs[source] for source in sources], 1))
         assert net.shapes[3].channels == outputs[3].shape[1]
 
 
-def test_a_picture_without_a_batch_is_answered_without_one():
+def test_an_image_without_a_batch_is_answered_without_one():
     net = build("[conv]\nfilters=4\n[maxpool]\nstride=2\n[conv]\nfilters=8\nactivation=linear\n[region]\nclasses=3\n")
-    x = picture(net)
+    x = image(net)
     assert torch.allclose(net(x[0]), net(x)[0], atol=1e-6)
     for one, many in zip(net.layer_outputs(x[0]), net.layer_outputs(x), strict=True):
         assert torch.allclose(one, many[0], atol=1e-6)
@@ -308,7 +308,7 @@ def test_the_head_answers_parts_of_the_last_map_whatever_gives_it(kind):
     layers, expected = HEADS[kind]
     net = build(BEFORE + layers + REGION, (14, 10))
     assert isinstance(net.head, expected)
-    x = picture(net)
+    x = image(net)
     features, raw = net.features(x), net(x)
     assert raw.shape == (2, 16, 5, 7)
     assert torch.allclose(net.head.dense(features), raw, atol=1e-6)
@@ -325,7 +325,7 @@ def test_the_head_answers_parts_of_the_last_map_whatever_gives_it(kind):
 @torch.no_grad()
 def test_the_output_of_a_region_is_activated():
     net = build(BEFORE + HEADS["a plain convolution"][0] + REGION)
-    x = picture(net)
+    x = image(net)
     raw, out = net(x).unflatten(1, (2, 8)), net.layer_outputs(x)[-1].unflatten(1, (2, 8))
     assert torch.allclose(out[:, :, [0, 1, 4]], raw[:, :, [0, 1, 4]].sigmoid())
     assert torch.equal(out[:, :, 2:4], raw[:, :, 2:4])
@@ -338,7 +338,7 @@ def test_the_output_of_a_region_is_activated():
 def test_a_network_without_region_has_no_features_of_a_detector():
     net = build("[conv]\nfilters=4\n")
     with pytest.raises(WeightsError, match=r"a detector ends with \[region\]; this cfg ends with \[convolutional\]"):
-        net.features(picture(net))
+        net.features(image(net))
     with pytest.raises(WeightsError, match="has no classes"):
         net.scores()
 
@@ -353,7 +353,7 @@ FAR_BACK = (
 @torch.no_grad()
 def test_letting_outputs_go_changes_no_result():
     net = build(FAR_BACK)
-    x = picture(net)
+    x = image(net)
     outputs = net.layer_outputs(x)
     assert torch.equal(net(x), outputs[-2])
     for number in range(len(outputs) - 1):  # what came of each is still what it was then
@@ -375,7 +375,7 @@ def test_outputs_that_nobody_reads_any_more_are_let_go():
 
     for number, layer in enumerate(net.layers):
         layer.register_forward_hook(watch(number))
-    net(picture(net))
+    net(image(net))
     assert alive[5] == [0, 1, 2, 3, 4]  # the last has just been read, the others will be
     assert alive[9] == [2, 8]
     assert alive[10] == [9]
@@ -387,7 +387,7 @@ def test_what_is_before_a_stop_of_the_way_back_does_not_learn():
     layers[1] += "stopbackward=1\n"
     stopped = build("".join([*layers, "[conv]\nfilters=4\n"]))
     stopped.load_state_dict(plain.state_dict())  # the same names
-    x = picture(plain)
+    x = image(plain)
     assert torch.equal(plain(x), stopped(x))
     stopped(x).sum().backward()
     learns = [any(p.grad is not None for p in layer.parameters()) for layer in stopped.layers]
@@ -396,7 +396,7 @@ def test_what_is_before_a_stop_of_the_way_back_does_not_learn():
     assert all(parameter.grad is not None for parameter in plain.parameters())
 
 
-def test_a_size_is_checked_before_pictures_come():
+def test_a_size_is_checked_before_images_come():
     net = build(BEFORE + "[reorg]\nstride=2\n".replace("reorg", "maxpool") + "[conv]\nfilters=8\n[reorg]\nstride=2\n"
                 "[conv]\nfilters=8\nactivation=linear\n[region]\nclasses=3\n", (16, 16))  # fmt: skip
     net.check_size((32, 8))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from yolo9k import darknet
-from yolo9k.darknet.region import MOST_CLASSES, Region
+from yolo9k.darknet.region import MAX_CLASSES, Region
 from yolo9k.errors import DataError, WeightsError
 
 NO_BOX = 999_999.0
@@ -179,12 +179,12 @@ class Layer:
         slope[:, :, [2, 3]] = slope[:, :, 5:] = 1
         return -self.delta() * slope
 
-    def detections(self, picture_wh, thresh, hier, *, relative):
-        """`get_region_detections` of the first picture: boxes, objectness, probabilities."""
+    def detections(self, image_wh, thresh, hier, *, relative):
+        """`get_region_detections` of the first image: boxes, objectness, probabilities."""
         boxes, objectness, probabilities = [], [], []
         for n, j, i in self.places():
             score, conditional = self.out[0, n, 4, j, i], self.out[0, n, 5:, j, i]
-            boxes.append(corrected(self.box(0, n, j, i), picture_wh, self.net_wh, relative))
+            boxes.append(corrected(self.box(0, n, j, i), image_wh, self.net_wh, relative))
             objectness.append(score if score > thresh else 0)
             if not self.tree:
                 found = [objectness[-1] * value for value in conditional]
@@ -205,9 +205,9 @@ def iou(one, other):
     return both / (one[2] * one[3] + other[2] * other[3] - both)
 
 
-def corrected(box, picture_wh, net_wh, relative):
+def corrected(box, image_wh, net_wh, relative):
     """`correct_region_boxes`."""
-    (w, h), (net_w, net_h) = picture_wh, net_wh
+    (w, h), (net_w, net_h) = image_wh, net_wh
     new_w, new_h = (net_w, h * net_w // w) if net_w / w < net_h / h else (w * net_h // h, net_h)
     x, y = (
         (box[0] - (net_w - new_w) / 2 / net_w) * net_w / new_w,
@@ -299,11 +299,11 @@ def test_the_gradient_is_the_one_that_darknet_writes_by_hand(folder, seed, on_bo
 def test_boxes_and_suppression_are_darknets(folder, seed):
     layer = draw_layer(seed)
     rng, relative = np.random.default_rng(seed), bool(seed % 2)
-    picture_wh = tuple(int(side) for side in rng.integers(100, 900, 2))
+    image_wh = tuple(int(side) for side in rng.integers(100, 900, 2))
     thresh, hier, overlap = (float(rng.uniform(*span)) for span in ((0.05, 0.7), (0.1, 0.9), (0.2, 0.6)))
-    boxes, objectness, prob = layer.detections(picture_wh, thresh, hier, relative=relative)
+    boxes, objectness, prob = layer.detections(image_wh, thresh, hier, relative=relative)
     cfg, raw = layer.write(folder), torch.from_numpy(layer.raw[0])
-    found = darknet.detections(raw, cfg, picture_wh, thresh, hier, map=layer.map, relative=relative)
+    found = darknet.detections(raw, cfg, image_wh, thresh, hier, map=layer.map, relative=relative)
     assert np.abs(found.boxes.numpy() - boxes).max() < 1e-5 * np.abs(boxes).max()
     assert np.abs(found.objectness.numpy() - objectness).max() < 1e-5
     assert np.abs(found.prob.numpy() - prob).max() < 1e-5
@@ -364,6 +364,6 @@ def test_what_darknet_takes_where_a_region_says_nothing():
     assert (region.classes, region.anchors.tolist(), region.kind) == (20, [[0.5, 0.5]], "logistic")
     loss = region.loss
     assert (loss.object_scale, loss.noobject_scale, loss.class_scale, loss.coord_scale) == (1, 1, 1, 1)
-    assert (loss.thresh, loss.rescore, loss.bias_match, loss.warmup_images) == (0.5, False, False, 12_800)
+    assert (loss.thresh, loss.rescore, loss.bias_match, loss.anchor_warmup) == (0.5, False, False, 12_800)
     with pytest.raises(WeightsError, match="classes: must be between 1 and 1,048,576"):
-        Region(darknet.parse_cfg(REGION.replace("classes=3", f"classes={MOST_CLASSES + 1}")).region)
+        Region(darknet.parse_cfg(REGION.replace("classes=3", f"classes={MAX_CLASSES + 1}")).region)

@@ -13,7 +13,7 @@ from torch import nn
 
 from yolo9k import darknet
 from yolo9k.darknet.weights import Header, blocks, describe, read_header, read_weights, write_weights
-from yolo9k.errors import EnvironmentFault, WeightsError
+from yolo9k.errors import MachineError, WeightsError
 from yolo9k.models.darknet19 import Classifier, Darknet19
 from yolo9k.models.yolov2 import yolov2
 
@@ -115,7 +115,7 @@ def test_seen_that_an_old_header_cannot_hold_is_refused(cfg, tmp_path):
 
 def test_nothing_is_left_where_a_file_cannot_be_written(cfg, tmp_path):
     (tmp_path / "taken").mkdir()
-    with pytest.raises(EnvironmentFault, match="taken: cannot be written"):
+    with pytest.raises(MachineError, match="taken: cannot be written"):
         darknet.save(darknet.load(cfg), tmp_path / "taken")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 

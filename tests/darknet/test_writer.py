@@ -171,23 +171,23 @@ def written_back(*overrides):
 def test_a_recipe_comes_back_from_its_cfg():
     config, again, _ = written_back(
         "train.batch=24", "train.accumulate=3", "train.steps=1234567", "train.lr=0.0003", "train.momentum=0.95",
-        "train.weight_decay=0.0001", "train.burn_in=70", "train.schedule.policy=steps",
+        "train.weight_decay=0.0001", "train.warmup=70", "train.schedule.policy=steps",
         "train.schedule.at=[400000, 1234567]", "train.schedule.scales=[0.1, 0.05]", "loss.object_scale=4",
         "loss.noobject_scale=0.5", "loss.class_scale=2", "loss.coord_scale=3", "loss.thresh=0.55", "loss.rescore=false",
         "loss.bias_match=false", "loss.image_labels=darknet", "loss.image_label_box=fit",
         "data.augment.jitter=0.25", "data.augment.hue=0.05",
-        "data.augment.saturation=1.75", "data.augment.exposure=1.25", "data.augment.recipe=fixed",
+        "data.augment.saturation=1.75", "data.augment.exposure=1.25", "data.augment.geometry=fixed",
         "model.classes=logistic",
     )  # fmt: skip
     assert again.train.schedule.at == (400_000, 1_234_567)
     assert again.train.schedule.scales == pytest.approx((0.1, 0.05))
-    schedule = config.train.schedule.model_copy(update={"power": again.train.burn_in_power})
+    schedule = config.train.schedule.model_copy(update={"power": again.train.warmup_power})
     assert again.train == config.train.model_copy(
         update={"schedule": schedule, **{key: getattr(again.train, key) for key in ("clip_grad", "ema")}}
     )
     assert again.loss == config.loss
     assert again.data.size == config.data.size
-    for key in ("jitter", "hue", "saturation", "exposure", "recipe"):
+    for key in ("jitter", "hue", "saturation", "exposure", "geometry"):
         assert getattr(again.data.augment, key) == getattr(config.data.augment, key)
     assert again.model.classes == "logistic"
     assert torch.tensor(again.model.anchors).equal(torch.tensor(config.model.anchors))
@@ -231,10 +231,10 @@ def test_the_official_recipes_are_read(shared, name):
     assert config.data.sizes[-1] == (608, 608)
     at = {"yolov2-voc": (40_000, 60_000), "yolov2-tiny-voc": (0, 100, 20_000, 30_000)}.get(name, (400_000, 450_000))
     assert config.train.schedule.at == at
-    assert config.train.burn_in == (0 if name == "yolov2-tiny-voc" else 1000)
+    assert config.train.warmup == (0 if name == "yolov2-tiny-voc" else 1000)
     jitter = 0.2 if "tiny" in name or name == "yolo9000" else 0.3
     assert config.data.augment.jitter == jitter
-    assert (config.data.augment.recipe, config.data.augment.min_visible) == ("fixed", 0)
+    assert (config.data.augment.geometry, config.data.augment.min_visible) == ("fixed", 0)
     assert config.model.cfg == cfg.text
 
 

@@ -5,11 +5,11 @@ import yaml
 
 from yolo9k.config import Config, DatasetConfig, JointConfig, dump, load_dataset_config
 from yolo9k.config.datasets import TreeLabels
-from yolo9k.datasets.coverage import cover
-from yolo9k.datasets.joint import read_boxed, read_training, single, to_score
-from yolo9k.datasets.make import image_folder
-from yolo9k.datasets.pack import PackRules, write_shards
-from yolo9k.datasets.read import ImageSet, read_annotations
+from yolo9k.datasets.autodetect import image_folder
+from yolo9k.datasets.joint import read_box_records, read_training, single, to_score
+from yolo9k.datasets.load import ImageSet, read_annotations
+from yolo9k.datasets.tools.coverage import cover
+from yolo9k.datasets.tools.shards import PackRules, write_shards
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.wordtree.taxonomy import open_tree
 
@@ -36,13 +36,13 @@ def test_both_kinds_come_over_one_tree(joint, zoo):
     boxes, images = training.sources
     assert training.labels == boxes.read.labels == images.read.labels == open_tree(zoo / "zoo.txt")
     assert [str(source) for source in training.sources] == [
-        "boxes: 4 pictures with boxes", "kinds: 6 pictures with image labels",
+        "boxes: 4 images with boxes", "kinds: 6 images with image labels",
     ]  # fmt: skip
-    assert {tuple(names(training.labels, record.boxes.label)) for record in training.boxed} == {("dog", "car")}
+    assert {tuple(names(training.labels, record.boxes.label)) for record in training.box_records} == {("dog", "car")}
     assert isinstance(images.read, ImageSet)
     labels = [training.labels.names[images.read.records[i].image_label] for i in range(6)]
     assert labels == ["car", "poodle", "poodle", "poodle", "terrier", "terrier"]
-    assert training.defects == ()
+    assert training.errors == ()
 
 
 def test_what_a_training_is_taught(joint):
@@ -55,7 +55,7 @@ def test_what_a_training_is_taught(joint):
 def test_boxes_that_are_ignored_teach_nothing(zoo):
     training = read_training(change(zoo, names={"car": ""}))
     assert names(training.labels, training.supervision().boxes) == ["dog"]
-    assert {tuple(record.boxes.ignore) for record in training.boxed} == {(False, True)}
+    assert {tuple(record.boxes.ignore) for record in training.box_records} == {(False, True)}
     own = training.sources[0].read.classes
     assert [(each.name, each.node is None) for each in own] == [("hound", False), ("car", True)]
 
@@ -69,14 +69,14 @@ def test_an_epoch_is_a_pass_over_the_first_source(joint, zoo):
 
 def test_the_stream_has_the_shares(joint):
     stream = read_training(joint).stream(seed=0)
-    assert (stream.counts, stream.shares) == ((4, 6), (1, 2))
+    assert (stream.counts, stream.weights) == ((4, 6), (1, 2))
 
 
 def test_a_single_data_set_is_a_source_of_its_own(zoo):
     config = load_dataset_config(zoo / "boxes.yaml")
     training = read_training(config)
     assert len(training.sources) == 1
-    assert training.epoch == len(training.boxed) == 4
+    assert training.epoch == len(training.box_records) == 4
     assert training.labels.is_flat
     assert training.dataset == config
     assert training.supervision().images == ()
@@ -96,7 +96,7 @@ def test_what_is_written_out_reads_the_same_from_anywhere(zoo, tmp_path, monkeyp
     again = read_training(load_dataset_config(config.data.dataset))
     assert again.dataset == first.dataset
     assert again.supervision() == first.supervision()
-    assert [record.path for record in again.boxed] == [record.path for record in first.boxed]
+    assert [record.path for record in again.box_records] == [record.path for record in first.box_records]
     scored, split = to_score(config.data.dataset, "train")
     assert names(again.labels, read_annotations(scored, split).records[0].boxes.label) == ["cat", "car"]
 
@@ -173,10 +173,10 @@ def test_classes_without_a_node_can_be_left_out(zoo):
         read_training(load_dataset_config(zoo / "joint.yaml"))
     training = read_training(change(zoo, source=1, on_unknown="skip"))
     assert len(training.sources[1].read.records) == 6
-    assert [d.message for d in training.defects] == [f"1 class finds no node in {zoo / 'zoo.txt'}: wolf; left out"]
+    assert [d.message for d in training.errors] == [f"1 class finds no node in {zoo / 'zoo.txt'}: wolf; left out"]
     training = read_training(change(zoo, source=1, names={"wolf": ""}))
     assert len(training.sources[1].read.records) == 6
-    assert training.defects == ()
+    assert training.errors == ()
 
 
 def test_a_source_without_any_node_is_a_mistake(zoo):
@@ -186,7 +186,7 @@ def test_a_source_without_any_node_is_a_mistake(zoo):
 
 def test_left_out_boxes_are_neither_learnt_nor_background(zoo):
     training = read_training(change(zoo, names={"hound": "wolf"}, on_unknown="skip"))
-    assert {tuple(record.boxes.ignore) for record in training.boxed} == {(True, False)}
+    assert {tuple(record.boxes.ignore) for record in training.box_records} == {(True, False)}
 
 
 # --- folders and other commands
@@ -221,9 +221,9 @@ def test_what_is_scored(joint, zoo):
 
 
 def test_boxes_alone(joint, zoo):
-    assert [record.path.name for record in read_boxed(joint, "train")] == ["0.png", "1.png", "2.png", "3.png"]
-    assert len(read_boxed(joint, "val")) == 2
-    assert len(read_boxed(load_dataset_config(zoo / "boxes.yaml"), "val")) == 2
+    assert [record.path.name for record in read_box_records(joint, "train")] == ["0.png", "1.png", "2.png", "3.png"]
+    assert len(read_box_records(joint, "val")) == 2
+    assert len(read_box_records(load_dataset_config(zoo / "boxes.yaml"), "val")) == 2
 
 
 def test_one_at_a_time(joint, zoo):
@@ -243,9 +243,9 @@ def test_coverage_counts_labels_and_lists_what_has_no_node(joint, zoo):
     (zoo / "kinds" / "wolf" / "1.png").touch()
     tree = open_tree(zoo / "zoo.txt")
     boxes, images = cover(joint, str(zoo / "zoo.txt"), tree)
-    assert (boxes.images, boxes.pictures, boxes.classes, boxes.lost) == (False, 4, 2, {})
+    assert (boxes.image_level, boxes.images, boxes.classes, boxes.unmapped) == (False, 4, 2, {})
     assert {tree.names[i]: int(n) for i, n in enumerate(boxes.counts) if n} == {"dog": 4, "car": 4}
-    assert (images.images, images.pictures, images.classes, images.lost) == (True, 7, 4, {"wolf": "no node"})
+    assert (images.image_level, images.images, images.classes, images.unmapped) == (True, 7, 4, {"wolf": "no node"})
     assert {tree.names[i]: int(n) for i, n in enumerate(images.counts) if n} == {"poodle": 3, "terrier": 2, "car": 1}
     assert images.to_dict()["count"] == 6
 
@@ -255,7 +255,7 @@ def test_coverage_of_one_data_set_by_names(zoo):
     other.write_text("hound\nbike\n")
     (found,) = cover(load_dataset_config(zoo / "boxes.yaml"), str(other), open_tree(other))
     assert found.counts.tolist() == [4, 0]
-    assert found.lost == {"car": "no node"}
+    assert found.unmapped == {"car": "no node"}
     labels = TreeLabels(tree=str(zoo / "zoo.txt"), names={"car": "bike"}, classes=("hound", "car"))
     config = load_dataset_config(zoo / "boxes.yaml")
     assert isinstance(config, DatasetConfig)

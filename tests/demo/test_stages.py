@@ -3,9 +3,9 @@ import pytest
 from PIL import Image
 
 from yolo9k.datasets.joint import read_training
-from yolo9k.datasets.read import read_annotations
-from yolo9k.datasets.toy_joint import COARSE, write_toy_joint
+from yolo9k.datasets.load import read_annotations
 from yolo9k.demo import configure, detect_some, score
+from yolo9k.demo.toy_joint import COARSE, write_toy_joint
 from yolo9k.errors import ConfigError
 from yolo9k.samples import Detections
 
@@ -22,7 +22,7 @@ def dataset(toy):
 
 @pytest.fixture(scope="module")
 def records(dataset):
-    return read_training(dataset).boxed
+    return read_training(dataset).box_records
 
 
 def test_configure_fills_in_data_set_anchors_and_overrides(dataset, records):
@@ -38,48 +38,48 @@ def test_configure_names_a_wrong_override(dataset, records):
         configure(dataset, records, ["train.step=7"])
 
 
-def test_detect_some_writes_each_picture_and_a_mosaic(records, tmp_path):
+def test_detect_some_writes_each_image_and_a_mosaic(records, tmp_path):
     def detector(image):
         box = np.array([[10, 10, 60, 60]], np.float32)
         return Detections(box, np.array([0.9], np.float32), np.array([0]), ("disc",))
 
-    overview, *pictures = detect_some(detector, records[:3], tmp_path)
+    overview, *images = detect_some(detector, records[:3], tmp_path)
     assert overview.is_file()
-    assert [path.stem for path in pictures] == [record.path.stem for record in records[:3]]
-    drawn, plain = np.asarray(Image.open(pictures[0])), np.asarray(Image.open(records[0].path))
+    assert [path.stem for path in images] == [record.path.stem for record in records[:3]]
+    drawn, plain = np.asarray(Image.open(images[0])), np.asarray(Image.open(records[0].path))
     assert drawn.shape == plain.shape
     assert (drawn[10, 15:55] != plain[10, 15:55]).any()
     assert (drawn[30:50, 30:50] == plain[30:50, 30:50]).all()
 
 
 class Perfect:
-    """Finds every box of the test pictures: with its kind, or as far down as `levels` of the tree."""
+    """Finds every box of the test images: with its kind, or as far down as `levels` of the tree."""
 
     supervision = None
 
     def __init__(self, test, levels):
         self.test, self.labels, self.levels = test, test.labels, levels
 
-    def labelling_by(self, nodes):
+    def multi_label_decoder(self, nodes):
         return "all"
 
-    def stream(self, paths, labelling=None, **_):
+    def stream(self, paths, class_decoder=None, **_):
         for record in self.test.records:
             ways = [self.labels.path(int(label))[::-1][: self.levels] for label in record.boxes.label]
             rows = [
                 (box, node)
                 for box, way in zip(record.boxes.xyxy, ways, strict=True)
-                for node in (way if labelling else way[-1:])
+                for node in (way if class_decoder else way[-1:])
             ]
             xyxy = np.array([box for box, _ in rows], np.float32).reshape(-1, 4)
             nodes = np.array([node for _, node in rows], np.int64)
             yield Detections(xyxy, np.ones(len(rows), np.float32), nodes, self.labels.names)
 
 
-@pytest.mark.parametrize(("levels", "never_boxed"), [(3, 1.0), (1, 0.0)])
-def test_the_two_numbers_that_count(toy, levels, never_boxed):
+@pytest.mark.parametrize(("levels", "weakly_supervised"), [(3, 1.0), (1, 0.0)])
+def test_the_two_numbers_that_count(toy, levels, weakly_supervised):
     test = read_annotations(toy.test, "test")
     scores, _, story = score(Perfect(test, levels), test)
-    assert story.boxed == 1
-    assert story.never_boxed == never_boxed
+    assert story.box_supervised == 1
+    assert story.weakly_supervised == weakly_supervised
     assert {row.name for row in scores.classes} > set(COARSE)

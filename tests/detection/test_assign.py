@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from yolo9k.boxes import cxcywh_to_xyxy
-from yolo9k.detection.assign import Truths, assign, best_overlap
+from yolo9k.detection.assign import GroundTruth, assign, best_overlap
 
 ANCHORS = torch.tensor([[1.0, 1.0], [3.0, 3.0]])
 SHAPE = (2, 2, 3, 4)  # images, anchors, rows, columns
@@ -12,7 +12,7 @@ def truths(rows, ignore=None):
     """Rows of (image, cx, cy, w, h) in cells; labels count up."""
     table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
     ignored = torch.zeros(len(table), dtype=torch.bool) if ignore is None else torch.tensor(ignore)
-    return Truths(table[:, 0].long(), cxcywh_to_xyxy(table[:, 1:]), torch.arange(len(table)), ignored)
+    return GroundTruth(table[:, 0].long(), cxcywh_to_xyxy(table[:, 1:]), torch.arange(len(table)), ignored)
 
 
 def test_cell_of_the_centre_and_anchor_of_the_shape():

@@ -25,7 +25,7 @@ def test_offsets_are_multiples_of_the_anchor_from_the_middle_of_the_cell():
     geometry[0, 1, :, 1, 2] = torch.tensor([-1.0, 2.0, 0.5, -0.5, -1.0])
     boxes = OFFSET.decode(geometry)
     assert at(boxes, 0, 0, 0, 0) == [0.5, 0.5, 1, 2, 0.5]
-    # 2.5 - 1 * 3 and 1.5 + 2 * 1.5: far outside of the cell, and of the picture
+    # 2.5 - 1 * 3 and 1.5 + 2 * 1.5: far outside of the cell, and of the image
     assert at(boxes, 0, 1, 1, 2) == pytest.approx([-0.5, 4.5, 3 * 1.6487213, 1.5 * 0.6065307, 0.2689414])
 
 

@@ -11,9 +11,9 @@ from yolo9k.models.head import AnchorHead
 from yolo9k.models.head import RawMap as HeadRawMap
 from yolo9k.samples import Batch
 from yolo9k.wordtree import WordTree
-from yolo9k.wordtree.scores import LabelScores
+from yolo9k.wordtree.softmax import HierarchicalSoftmax
 
-PLAIN = LossConfig(rescore=False, warmup_images=0)
+PLAIN = LossConfig(rescore=False, anchor_warmup=0)
 FLAT = WordTree.flat(["a", "b", "c"])
 
 
@@ -49,7 +49,7 @@ ONE = Codec(torch.tensor([[1.0, 1.0]]))
 
 
 def region_loss(features, labelled, options=PLAIN, seen=1, codec=ONE, kind="softmax", tree=FLAT):
-    loss = RegionLoss(codec, LabelScores(tree, kind), options)
+    loss = RegionLoss(codec, HierarchicalSoftmax(tree, kind), options)
     return loss(RawMap(), features, labelled, seen)
 
 
@@ -72,7 +72,7 @@ def test_two_by_two_grid_by_hand():
 
 def test_scales_multiply_their_parts():
     scales = {"object_scale": 2, "noobject_scale": 3, "class_scale": 4, "coord_scale": 5}
-    options = LossConfig(**scales, rescore=False, warmup_images=0)
+    options = LossConfig(**scales, rescore=False, anchor_warmup=0)
     one, other = (region_loss(zeros(), batch([(0, 12, 4, 18, 8, 2)]), o) for o in (PLAIN, options))
     assert other["box"].item() == pytest.approx(5 * one["box"].item())
     assert other["classification"].item() == pytest.approx(4 * one["classification"].item())
@@ -81,7 +81,7 @@ def test_scales_multiply_their_parts():
 
 def test_rescore_aims_at_the_overlap():
     # Predicted [10, 0, 20, 10], truth [10, 0, 20, 5]: IoU .5 = objectness, so only the other three boxes err.
-    losses = region_loss(zeros(), batch([(0, 10, 0, 20, 5, 0)]), LossConfig(warmup_images=0))
+    losses = region_loss(zeros(), batch([(0, 10, 0, 20, 5, 0)]), LossConfig(anchor_warmup=0))
     assert losses["objectness"].item() == pytest.approx(3 * 0.125)
 
 
@@ -90,7 +90,7 @@ def test_a_box_that_overlaps_enough_is_spared():
     codec = Codec(torch.tensor([[1.0, 1.0], [1.0, 0.8]]))
     losses = region_loss(zeros(anchors=2), batch([(0, 0, 0, 10, 10, 0)]), codec=codec)
     assert losses["objectness"].item() == pytest.approx(5 * 0.125 + 6 * 0.125)
-    strict = LossConfig(rescore=False, warmup_images=0, thresh=0.9)
+    strict = LossConfig(rescore=False, anchor_warmup=0, thresh=0.9)
     losses = region_loss(zeros(anchors=2), batch([(0, 0, 0, 10, 10, 0)]), strict, codec=codec)
     assert losses["objectness"].item() == pytest.approx(5 * 0.125 + 7 * 0.125)
 
@@ -134,7 +134,7 @@ def test_a_truth_at_the_far_border():
     assert losses["box"].item() == pytest.approx(box, rel=1e-5)
 
 
-def test_pictures_without_boxes_are_background():
+def test_images_without_boxes_are_background():
     losses = region_loss(zeros(images=2), batch([], images=2))
     assert losses["objectness"].item() == pytest.approx(8 * 0.125)
     assert losses["box"].item() == losses["classification"].item() == 0
@@ -143,7 +143,7 @@ def test_pictures_without_boxes_are_background():
 
 def test_warmup_pulls_what_is_not_matched():
     features = torch.full((1, 1, 8, 2, 2), 0.5, requires_grad=True)
-    options = LossConfig(rescore=False, warmup_images=10)
+    options = LossConfig(rescore=False, anchor_warmup=10)
     losses = region_loss(features, batch([(0, 12, 4, 18, 8, 2)]), options, seen=9)
     centre = 1 / (1 + math.exp(-0.5)) - 0.5
     assert losses["warmup"].item() == pytest.approx(3 * 0.005 * (2 * centre**2 + 2 * 0.5**2))
@@ -165,9 +165,9 @@ def test_offsets_by_hand():
 def test_offsets_are_pulled_to_the_middle_of_the_cell():
     codec = Codec(torch.tensor([[2.0, 1.0]]), "offset")
     features = torch.full((1, 1, 8, 2, 2), 0.5, requires_grad=True)
-    losses = region_loss(features, batch([]), LossConfig(rescore=False, warmup_images=10), codec=codec)
+    losses = region_loss(features, batch([]), LossConfig(rescore=False, anchor_warmup=10), codec=codec)
     assert losses["warmup"].item() == pytest.approx(4 * 0.005 * 4 * 0.5**2)
-    nothing = region_loss(zeros(), batch([]), LossConfig(rescore=False, warmup_images=10), codec=codec)
+    nothing = region_loss(zeros(), batch([]), LossConfig(rescore=False, anchor_warmup=10), codec=codec)
     assert nothing["warmup"].item() == 0
 
 
@@ -176,7 +176,7 @@ def test_rescoring_sees_where_an_offset_leads():
     codec = Codec(torch.tensor([[1.0, 1.0]]), "offset")
     features = torch.zeros(1, 1, 8, 2, 2)
     features[0, 0, 0, 0, 0] = 1.0
-    losses = region_loss(features, batch([(0, 0, 0, 10, 10, 0)]), LossConfig(warmup_images=0), codec=codec)
+    losses = region_loss(features, batch([(0, 0, 0, 10, 10, 0)]), LossConfig(anchor_warmup=0), codec=codec)
     assert losses["objectness"].item() == pytest.approx(5 * 0.125 + 3 * 0.125)  # aims at an IoU of 0
 
 
@@ -226,8 +226,8 @@ def test_sparse_equals_dense_with_gradients(random_tree, seed, boxes, mode, box)
         labelled_image=torch.tensor([3, 4]),
         image_label=torch.randint(0, len(tree), (2,), generator=rng),
     )
-    options = LossConfig(warmup_images=0, image_labels=mode, image_label_box=box)
-    loss = RegionLoss(Codec(anchors), LabelScores(tree), options)
+    options = LossConfig(anchor_warmup=0, image_labels=mode, image_label_box=box)
+    loss = RegionLoss(Codec(anchors), HierarchicalSoftmax(tree), options)
     found = []
     for asked, given in ((head, lambda x: x), (HeadRawMap(len(anchors), len(tree)), head.dense)):
         head.zero_grad()
@@ -244,7 +244,7 @@ def test_the_likeliest_box_of_an_image_label_is_found_among_all(random_tree):
     tree = random_tree(1)
     head = AnchorHead(8, 3, len(tree))
     features = torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(0))
-    scores, label = LabelScores(tree), torch.tensor([len(tree) - 1, 3])
+    scores, label = HierarchicalSoftmax(tree), torch.tensor([len(tree) - 1, 3])
     maps = head.class_maps(features, torch.tensor([1, 0]), scores.path_rows(label))
     sparse = -scores.path_losses(maps.movedim(2, 1), label).sum(1)
     dense = head.dense(features).view(2, 3, 5 + len(tree), 4, 4)[[1, 0], :, 5:]

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from yolo9k.detection import postprocess
+from yolo9k.detection.class_decoder import MultiLabel
 from yolo9k.detection.codec import Codec
-from yolo9k.detection.labelling import EveryLabel
 from yolo9k.detection.postprocess import Candidates, candidates, suppress
 from yolo9k.wordtree import WordTree
 
@@ -25,7 +25,7 @@ def every(names):
 
 
 def every_of(tree):
-    return EveryLabel(tree, "softmax", torch.device("cpu"))
+    return MultiLabel(tree, "softmax", torch.device("cpu"))
 
 
 def found(rows):
@@ -113,13 +113,13 @@ def test_a_huge_box_does_not_blur_the_others(far):
     assert [row[:2] for row in kept(rows, iou=0.3)] == [(0, 0.99), (1, 0.9), (1, 0.82)]
 
 
-def test_boxes_left_of_the_picture_stay_in_their_label():
+def test_boxes_left_of_the_image_stay_in_their_label():
     rows = [(0, -100, -100, 0, 0, 0.9, 1), (0, -99, -99, 0, 0, 0.8, 0), (0, -100, -100, 1, 1, 0.7, 2)]
     assert len(kept(rows, iou=0.1)) == 3
 
 
 def test_the_number_of_candidates_is_limited_in_each_image(monkeypatch):
-    monkeypatch.setattr(postprocess, "MOST_CANDIDATES", 2)
+    monkeypatch.setattr(postprocess, "MAX_CANDIDATES", 2)
     rows = [(0, 20 * i, 0, 20 * i + 9, 9, 0.9 - 0.1 * i, 0) for i in range(4)] + [(1, 0, 0, 9, 9, 0.1, 0)]
     assert [row[:2] for row in kept(rows)] == [(0, 0.9), (0, 0.8), (1, 0.1)]
 

@@ -1,4 +1,4 @@
-"""Labelled pictures on disk and a classifier that answers by the name of a picture's folder and file."""
+"""Labelled images on disk and a classifier that answers by the name of an image's folder and file."""
 
 import math
 from collections.abc import Iterator
@@ -9,17 +9,17 @@ import torch
 from PIL import Image
 
 from yolo9k.config import DatasetConfig
-from yolo9k.datasets.read import ImageSet, read_images
+from yolo9k.datasets.load import ImageSet, read_images
 from yolo9k.errors import DataError
-from yolo9k.inference.classifier import Answers
+from yolo9k.inference.classifier import LogitBatch
 from yolo9k.wordtree import WordTree
-from yolo9k.wordtree.scores import LabelScores
+from yolo9k.wordtree.softmax import HierarchicalSoftmax
 
 IDS = ("animal", "device", "dog", "cat", "clock", "terrier", "poodle")
 TREE = WordTree(IDS, IDS, (-1, -1, 0, 0, 1, 2, 2))
 FLAT = WordTree.flat(["cat", "dog", "eel"])
 
-# what is said of pictures by their name: conditional probabilities, those not named are 1
+# what is said of images by their name: conditional probabilities, those not named are 1
 SURE = {"animal": 0.9, "device": 0.1, "dog": 0.9, "cat": 0.1, "terrier": 0.9, "poodle": 0.1}
 UNSURE = {**SURE, "terrier": 0.6, "poodle": 0.4}
 CLOCKS = {**SURE, "animal": 0.1, "device": 0.9}
@@ -40,24 +40,24 @@ OF_FLAT = {
 
 
 class FixedClassifier:
-    """Answers by the folder and name of a picture; one called `bad.png` cannot be read."""
+    """LogitBatch by the folder and name of an image; one called `bad.png` cannot be read."""
 
     def __init__(self, answers: dict[str, dict[str, float]], labels: WordTree) -> None:
-        self.known, self.labels, self.scores = answers, labels, LabelScores(labels)
+        self.known, self.labels, self.scores = answers, labels, HierarchicalSoftmax(labels)
 
-    def answers(self, pictures, *, batch, on_bad) -> Iterator[Answers]:
-        pictures = list(pictures)
-        for start in range(0, len(pictures), batch):
-            part = pictures[start : start + batch]
+    def answers(self, images, *, batch, on_bad) -> Iterator[LogitBatch]:
+        images = list(images)
+        for start in range(0, len(images), batch):
+            part = images[start : start + batch]
             is_read = [path.name != "bad.png" for path in part]
             for path in part:
                 if path.name == "bad.png":
-                    error = DataError(f"{path}: not a picture")
+                    error = DataError(f"{path}: not an image")
                     if on_bad is None:
                         raise error
                     on_bad(error)
             rows = [self._logits(path) for path, good in zip(part, is_read, strict=True) if good]
-            yield Answers(is_read, torch.tensor(rows).reshape(-1, len(self.labels)))
+            yield LogitBatch(is_read, torch.tensor(rows).reshape(-1, len(self.labels)))
 
     def _logits(self, path: Path) -> list[float]:
         said = self.known[f"{path.parent.name}/{path.name}"]
@@ -65,20 +65,20 @@ class FixedClassifier:
 
 
 def image_set(folder: Path, names: dict, **labels) -> ImageSet:
-    """The pictures of those names, read as a data set of kind folder; `labels`: what its config says of them."""
+    """The images of those names, read as a data set of kind folder; `labels`: what its config says of them."""
     for number, name in enumerate(names):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.name == "bad.png":
-            path.write_text("no picture")
+            path.write_text("no image")
         else:
             Image.fromarray(np.full((24, 32, 3), 10 * number, np.uint8)).save(path)
     return read_images(DatasetConfig(kind="folder", root=str(folder), splits={"val": (".",)}, **labels), "val")
 
 
 def in_tree(folder: Path) -> ImageSet:
-    """The pictures of `IN_TREE`, labelled with nodes of `TREE`."""
+    """The images of `IN_TREE`, labelled with nodes of `TREE`."""
     taxonomy = folder / "tree.txt"
     folder.mkdir(parents=True, exist_ok=True)
     taxonomy.write_text("animal\n  dog\n    terrier\n    poodle\n  cat\ndevice\n  clock\n")
-    return image_set(folder / "pictures", IN_TREE, labels={"tree": str(taxonomy)})
+    return image_set(folder / "images", IN_TREE, labels={"tree": str(taxonomy)})

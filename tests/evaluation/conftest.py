@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from yolo9k.datasets.records import Annotations, Record
+from yolo9k.datasets.readers.records import Annotations, Record
 from yolo9k.samples import BoxLabels, Detections
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.supervision import Supervision
@@ -19,7 +19,7 @@ LABELS = WordTree.flat(["cat", "dog", "eel"])
 
 @dataclass
 class FixedDetector:
-    """Gives detections by the name of the picture, and remembers how it was called.
+    """Gives detections by the name of the image, and remembers how it was called.
 
     `scored` are those of a labelling by nodes, where it has others.
     """
@@ -30,13 +30,13 @@ class FixedDetector:
     scored: dict[str, Detections] = field(default_factory=dict)
     calls: list[dict[str, Any]] = field(default_factory=list)
 
-    def labelling_by(self, nodes: list[int]) -> tuple[int, ...]:
+    def multi_label_decoder(self, nodes: list[int]) -> tuple[int, ...]:
         return tuple(nodes)
 
     def stream(self, paths: list[Path], **settings: Any) -> Iterator[Detections]:
         self.calls.append(settings)
         for path in paths:
-            yield (self.scored if settings.get("labelling") and self.scored else self.found)[path.name]
+            yield (self.scored if settings.get("class_decoder") and self.scored else self.found)[path.name]
 
 
 def found(rows: list[tuple[list[float], float, int]]) -> Detections:
@@ -46,7 +46,7 @@ def found(rows: list[tuple[list[float], float, int]]) -> Detections:
 
 @pytest.fixture
 def annotations(tmp_path: Path) -> Annotations:
-    """Two pictures of 80x60: a cat and a dog; a cat and a difficult dog. No eels."""
+    """Two images of 80x60: a cat and a dog; a cat and a difficult dog. No eels."""
     boxes = (
         BoxLabels.of([[0, 0, 20, 20], [40, 20, 70, 50]], [0, 1]),
         BoxLabels.of([[10, 10, 40, 40], [50, 0, 79, 29]], [0, 1], [False, True]),
@@ -76,7 +76,7 @@ TREE = WordTree(IDS, IDS, (-1, -1, 0, 0, 2, 2))
 
 @pytest.fixture
 def tree_annotations(annotations: Annotations) -> Annotations:
-    """The same pictures over a tree: a dog and a terrier; a cat and a vehicle to ignore."""
+    """The same images over a tree: a dog and a terrier; a cat and a vehicle to ignore."""
     labels = ([2, 4], [3, 1])
     records = [
         replace(record, boxes=replace(record.boxes, label=np.array(label)))

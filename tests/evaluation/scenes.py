@@ -1,23 +1,23 @@
-"""Random label trees and pictures with boxes, as hypothesis draws them."""
+"""Random label trees and images with boxes, as hypothesis draws them."""
 
 from pathlib import Path
 
 import numpy as np
 from hypothesis import strategies as st
 
-from yolo9k.datasets.records import Record
+from yolo9k.datasets.readers.records import Record
 from yolo9k.samples import BoxLabels, Detections
 from yolo9k.wordtree import WordTree
 
 SIZE_WH = (100, 100)
-MOST_NODES = 20
+MAX_NODES = 20
 
 
 @st.composite
 def trees(draw) -> WordTree:
     parents = [-1] * draw(st.integers(1, 3))
     waiting = list(range(len(parents)))
-    while waiting and len(parents) < MOST_NODES:
+    while waiting and len(parents) < MAX_NODES:
         parent = waiting.pop(draw(st.integers(0, len(waiting) - 1)))
         children = draw(st.integers(0, 3))
         waiting += range(len(parents), len(parents) + children)
@@ -44,7 +44,7 @@ def detections(cells, labels, scores) -> Detections:
 
 @st.composite
 def records(draw, tree: WordTree, least: int = 0) -> list[Record]:
-    """A few pictures, with `least` boxes or more that count in the first."""
+    """A few images, with `least` boxes or more that count in the first."""
     made = []
     for number in range(draw(st.integers(1, 3))):
         first = least if number == 0 else 0
@@ -56,10 +56,10 @@ def records(draw, tree: WordTree, least: int = 0) -> list[Record]:
 
 
 @st.composite
-def found(draw, tree: WordTree, pictures: int) -> list[Detections]:
+def found(draw, tree: WordTree, images: int) -> list[Detections]:
     """Detections of the same squares, one label each, several for a square at times."""
     made = []
-    for _ in range(pictures):
+    for _ in range(images):
         cells = draw(st.lists(st.integers(0, 15), max_size=8))
         labels = [draw(st.integers(0, len(tree) - 1)) for _ in cells]
         scores = [draw(st.integers(1, 20)) / 20 for _ in cells]

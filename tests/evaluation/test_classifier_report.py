@@ -3,7 +3,7 @@ import pytest
 from classifier_scenes import FLAT, IN_TREE, OF_FLAT, TREE, FixedClassifier, image_set, in_tree
 from PIL import Image
 
-from yolo9k.errors import EnvironmentFault
+from yolo9k.errors import MachineError
 from yolo9k.evaluation import classifier_report as report
 from yolo9k.evaluation.classifier import evaluate_classifier, score_outcomes
 from yolo9k.evaluation.classifier_plots import confused_labels, worst_mistakes, write_plots
@@ -22,7 +22,7 @@ def over_tree(tmp_path):
 
 
 def outcomes(truth, label):
-    """Pictures called `label` with probabilities that fall from one to the next."""
+    """Images called `label` with probabilities that fall from one to the next."""
     rows = len(truth)
     score = np.linspace(0.9, 0.1, rows, dtype=np.float32)[:, None]
     return Outcomes(np.array(truth), np.array(label)[:, None], score, np.array(label), np.ones(rows, np.float32))
@@ -61,10 +61,10 @@ def test_all_plots_are_written(tmp_path, flat, over_tree):
         paths = write_plots(tmp_path / "new" / "plots", scores)
         assert [path.name for path in paths] == names
         for path in paths:
-            with Image.open(path) as picture:
-                assert picture.size[0] > 300
+            with Image.open(path) as image:
+                assert image.size[0] > 300
     (tmp_path / "file").write_text("")
-    with pytest.raises(EnvironmentFault, match="cannot be written"):
+    with pytest.raises(MachineError, match="cannot be written"):
         write_plots(tmp_path / "file", flat)
 
 

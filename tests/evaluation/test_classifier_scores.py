@@ -8,7 +8,7 @@ from classifier_scenes import FLAT, IN_TREE, OF_FLAT, TREE, FixedClassifier, ima
 
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.evaluation.classifier import evaluate_classifier
-from yolo9k.metrics.classification import ClassAccuracy, WrongPair
+from yolo9k.metrics.classification import ClassAccuracy, ConfusedPair
 from yolo9k.metrics.depth import Level
 from yolo9k.wordtree import WordTree
 
@@ -18,12 +18,12 @@ ANIMAL, DEVICE, DOG, CAT, CLOCK, TERRIER, POODLE = range(7)
 @pytest.mark.parametrize("batch", [1, 3, 64])
 def test_flat_scores_by_hand(tmp_path, batch):
     scores = evaluate_classifier(FixedClassifier(OF_FLAT, FLAT), image_set(tmp_path, OF_FLAT), batch=batch)
-    assert (scores.pictures, scores.unreadable, scores.top5, scores.tree) == (4, 0, 1.0, None)
+    assert (scores.images, scores.unreadable, scores.top5, scores.tree) == (4, 0, 1.0, None)
     assert scores.top1 == pytest.approx(2 / 4)
     assert scores.class_top1 == pytest.approx((1 / 3 + 1) / 2)
     assert scores.loss == pytest.approx(-sum(map(math.log, (0.7, 0.2, 0.3, 0.8))) / 4, rel=1e-5)
     assert scores.classes == (ClassAccuracy(0, 3, pytest.approx(1 / 3), 1.0), ClassAccuracy(1, 1, 1.0, 1.0))
-    assert scores.pairs == (WrongPair(0, 1, 2),)
+    assert scores.pairs == (ConfusedPair(0, 1, 2),)
 
 
 @pytest.mark.parametrize("batch", [1, 4])
@@ -34,8 +34,8 @@ def test_scores_in_a_tree_by_hand(tmp_path, batch):
     assert scores.top1 == pytest.approx(4 / 6)
     assert scores.top5 == 1
     assert scores.pairs == (
-        WrongPair(TERRIER, CLOCK, 1),
-        WrongPair(POODLE, TERRIER, 1),
+        ConfusedPair(TERRIER, CLOCK, 1),
+        ConfusedPair(POODLE, TERRIER, 1),
     )
     tree = scores.tree
     assert tree.levels == (
@@ -95,28 +95,28 @@ def test_a_long_list_of_lost_labels_is_cut(tmp_path):
 
 
 @pytest.mark.parametrize("batch", [1, 2, 64])
-def test_pictures_that_cannot_be_read_are_left_out(tmp_path, batch):
+def test_images_that_cannot_be_read_are_left_out(tmp_path, batch):
     names = {**OF_FLAT, "cat/bad.png": {}, "dog/bad.png": {}}
     images, classifier, errors = image_set(tmp_path, names), FixedClassifier(OF_FLAT, FLAT), []
     scores = evaluate_classifier(classifier, images, batch=batch, on_bad=errors.append)
-    assert (scores.pictures, scores.unreadable, len(errors)) == (4, 2, 2)
+    assert (scores.images, scores.unreadable, len(errors)) == (4, 2, 2)
     assert scores.top1 == pytest.approx(2 / 4)
     assert [path.name for path in scores.sources] == ["0.png", "1.png", "2.png", "0.png"]
-    with pytest.raises(DataError, match="not a picture"):
+    with pytest.raises(DataError, match="not an image"):
         evaluate_classifier(classifier, images, batch=batch)
     only_bad = image_set(tmp_path / "bad", {"cat/bad.png": {}})
-    with pytest.raises(DataError, match=r"none of 1 pictures can be read, the first is .*bad\.png"):
+    with pytest.raises(DataError, match=r"none of 1 images can be read, the first is .*bad\.png"):
         evaluate_classifier(classifier, only_bad, batch=batch, on_bad=errors.append)
 
 
 def test_the_numbers_go_to_json(tmp_path):
     found = evaluate_classifier(FixedClassifier(IN_TREE, TREE), in_tree(tmp_path))
     stored = json.loads(json.dumps(found.to_dict()))
-    assert stored["pictures"] == 6
+    assert stored["images"] == 6
     assert stored["tree"]["levels"][2]["shares"]["too_coarse"] == 0.5
     assert stored["tree"]["mistakes"] == {"1": 1, "3": 1}
     assert {row["name"]: row["top1"] for row in stored["classes"]}["terrier"] == pytest.approx(2 / 3)
-    assert stored["wrong_pairs"][0] == {"truth": "terrier", "predicted": "clock", "count": 1}
+    assert stored["confused_pairs"][0] == {"truth": "terrier", "predicted": "clock", "count": 1}
     assert "outcomes" not in stored
     many = replace(found, pairs=found.pairs * 600)
-    assert len(many.to_dict()["wrong_pairs"]) == 1000
+    assert len(many.to_dict()["confused_pairs"]) == 1000

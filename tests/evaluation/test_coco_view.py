@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 
 from yolo9k.config import DatasetConfig
-from yolo9k.datasets.records import Annotations, Record
-from yolo9k.evaluation.coco import category_ids_of, image_ids_of, official_truth, truth_of
+from yolo9k.datasets.readers.records import Annotations, Record
+from yolo9k.evaluation.coco import category_ids_of, ground_truth_of, image_ids_of, official_ground_truth
 from yolo9k.samples import BoxLabels
 from yolo9k.wordtree import WordTree
 
@@ -20,7 +20,7 @@ def test_numbers_are_cocos_own_or_counted(annotations):
 
 
 def test_truth_of_records(annotations):
-    truth = truth_of(annotations.records, annotations.labels, range(1, 4))
+    truth = ground_truth_of(annotations.records, annotations.labels, range(1, 4))
     assert [entry["iscrowd"] for entry in truth["annotations"]] == [0, 0, 0, 1]
     assert truth["annotations"][1]["bbox"] == [40, 20, 30, 30]
     assert [category["name"] for category in truth["categories"]] == ["cat", "dog", "eel"]
@@ -45,15 +45,15 @@ def test_official_truth_keeps_areas_of_what_was_read(tmp_path, content):
     config = DatasetConfig(kind="coco", root=str(tmp_path), splits={"val": ("a.json",), "both": ("a.json", "b")})
     record = Record(tmp_path / "3.jpg", (9, 9), BoxLabels.of([], []), 3)
     read = Annotations((record,), WordTree.flat(["cat"]), category_ids=(1,))
-    truth = official_truth(config, "val", read)
+    truth = official_ground_truth(config, "val", read)
     assert truth["images"] == [{"id": 3}]
     assert truth["categories"] == [{"id": 1, "name": "cat"}]
     assert [(entry["id"], entry["area"], entry["iscrowd"]) for entry in truth["annotations"]] == [
         (1, 11.5, 1),
         (2, 20, 0),
     ]
-    assert official_truth(config, "both", read) is None
+    assert official_ground_truth(config, "both", read) is None
     held_out = DatasetConfig(kind="coco", root=str(tmp_path), splits={"train": ("a.json",)}, holdout=0.5)
-    assert official_truth(held_out, "val", read) == truth
-    assert official_truth(config.model_copy(update={"kind": "voc"}), "val", read) is None
-    assert official_truth(config, "val", replace(read, category_ids=None)) is None  # over a tree
+    assert official_ground_truth(held_out, "val", read) == truth
+    assert official_ground_truth(config.model_copy(update={"kind": "voc"}), "val", read) is None
+    assert official_ground_truth(config, "val", replace(read, category_ids=None)) is None  # over a tree

@@ -73,7 +73,7 @@ def test_no_truth_that_counts(detector, annotations):
     assert scores.total.boxes == 0
 
 
-def test_numbers_of_pictures_must_agree(annotations):
+def test_numbers_of_images_must_agree(annotations):
     with pytest.raises(ValueError, match="zip"):
         evaluate([], annotations.records, annotations.labels)
 
@@ -90,17 +90,17 @@ def test_labels_in_another_order_are_matched_by_name(detector, annotations):
 
 def test_over_a_tree_scores_and_depths_come_from_two_ways_of_naming(tree_detector, tree_annotations):
     scores, detections = evaluate_detector(tree_detector, tree_annotations, max_detections=10)
-    assert [(row.name, row.boxes, row.ap50, row.taught) for row in scores.classes] == [
-        ("dog", 2, pytest.approx(1), "boxed"),
-        ("cat", 1, 0, "image labels only"),
-        ("terrier", 1, pytest.approx(1), "image labels only"),
+    assert [(row.name, row.boxes, row.ap50, row.supervision) for row in scores.classes] == [
+        ("dog", 2, pytest.approx(1), "box"),
+        ("cat", 1, 0, "image-level"),
+        ("terrier", 1, pytest.approx(1), "image-level"),
     ]
     assert (scores.total.images, scores.total.boxes) == (2, 3)
     assert [name for _, _, name in detections[0]] == ["dog", "dog", "terrier"]
     levels = [(level.right, level.too_coarse, level.wrong_branch, level.not_found) for level in scores.depth.levels]
     assert levels == [(2, 0, 1, 0), (2, 0, 1, 0), (0, 1, 0, 0)]
     # one box may be a dog and a terrier: two rows of scores for each box that is looked for
-    assert [(call["max_detections"], call["labelling"]) for call in tree_detector.calls] == [
+    assert [(call["max_detections"], call["class_decoder"]) for call in tree_detector.calls] == [
         (20, (2, 3, 4)),
         (10, None),
     ]
@@ -114,14 +114,14 @@ def test_the_second_way_is_left_out_on_request(tree_detector, tree_annotations):
 
 def test_a_way_to_descend_reaches_the_detector(tree_detector, tree_annotations):
     evaluate_detector(tree_detector, tree_annotations, descent="leaves")
-    assert [call["labelling"] for call in tree_detector.calls] == [(2, 3, 4), "leaves"]
+    assert [call["class_decoder"] for call in tree_detector.calls] == [(2, 3, 4), "leaves"]
 
 
 def test_of_a_model_with_more_labels_those_of_the_data_set_are_asked_for(detector, annotations):
     few = replace(annotations, labels=WordTree.flat(["dog", "eel"]))
     few = replace(few, records=tuple(replace(r, boxes=BoxLabels.of(r.boxes.xyxy[1:], [0])) for r in few.records))
     scores, detections = evaluate_detector(detector, few)
-    assert detector.calls[0]["labelling"] == (1, 2)
+    assert detector.calls[0]["class_decoder"] == (1, 2)
     assert [row.name for row in scores.classes] == ["dog"]
     assert [name for found in detections for _, _, name in found] == ["dog"]
     assert scores.confusion is not None
@@ -132,5 +132,5 @@ def test_the_dictionary_of_a_tree_is_json(tree_detector, tree_annotations):
     stored = json.loads(json.dumps(scores.to_dict()))
     assert stored["confusion"] is None
     assert stored["depth"]["levels"][2]["too_coarse"] == 1
-    assert [group["taught"] for group in stored["groups"]] == ["boxed", "image labels only"]
+    assert [group["supervision"] for group in stored["groups"]] == ["box", "image-level"]
     assert stored["coco"]["AP50"] == pytest.approx(2 / 3)

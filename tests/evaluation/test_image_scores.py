@@ -5,7 +5,7 @@ import pytest
 
 from yolo9k.config import DatasetConfig
 from yolo9k.config.datasets import TreeLabels
-from yolo9k.datasets.read import read_images
+from yolo9k.datasets.load import read_images
 from yolo9k.errors import ConfigError
 from yolo9k.evaluation.images import evaluate_images, score_images
 from yolo9k.samples import Detections
@@ -23,26 +23,26 @@ def test_top_1_and_top_5_and_levels_by_hand():
     found = [named(2, 0), named(3, 2), named(0), named(1), named()]
     truths = [2, 2, 1, 2, 0]
     scores = score_images(found, truths, TREE)
-    assert scores.pictures == 5
+    assert scores.images == 5
     assert scores.top1 == pytest.approx(1 / 5)  # the first alone: "dog" is too coarse for a poodle
     assert scores.top5 == pytest.approx(2 / 5)
     assert scores.levels == ((0, 5, pytest.approx(3 / 5)), (1, 3, pytest.approx(1 / 3)))
 
 
-def test_a_label_below_that_of_the_picture_is_right():
+def test_a_label_below_that_of_the_image_is_right():
     assert score_images([named(2)], [1], TREE).top1 == 1
 
 
-class Named:
+class LabelPredictions:
     def __init__(self, labels):
         self.labels = labels
 
-    def labelling(self, leaves_only):
+    def class_decoder(self, leaves_only):
         assert leaves_only
         return "leaves"
 
-    def stream(self, paths, labelling, **_):
-        assert labelling == (None if self.labels.is_flat else "leaves")
+    def stream(self, paths, class_decoder, **_):
+        assert class_decoder == (None if self.labels.is_flat else "leaves")
         for path in paths:
             yield named(self.labels.find(path.parent.name))
 
@@ -50,23 +50,23 @@ class Named:
 @pytest.fixture
 def folder(tmp_path):
     for name in ("cat", "poodle"):
-        (tmp_path / "pictures" / name).mkdir(parents=True)
-        (tmp_path / "pictures" / name / "a.jpg").touch()
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "a.jpg").touch()
     (tmp_path / "tree.txt").write_text("cat\ndog\n  poodle\n  terrier\n")
     labels = TreeLabels(tree=str(tmp_path / "tree.txt"))
-    return DatasetConfig(kind="folder", root=str(tmp_path), splits={"train": ("pictures",)}, labels=labels)
+    return DatasetConfig(kind="folder", root=str(tmp_path), splits={"train": ("images",)}, labels=labels)
 
 
 def test_over_shards(folder, tmp_path):
-    """The same pictures in a tar file, in any order, are named in the order of their names."""
+    """The same images in a tar file, in any order, are named in the order of their names."""
     with tarfile.open(tmp_path / "all.tar", "w") as tar:
         for name in ("poodle", "cat"):
-            tar.add(tmp_path / "pictures" / name / "a.jpg", f"{name}/a.jpg")
+            tar.add(tmp_path / "images" / name / "a.jpg", f"{name}/a.jpg")
     shards = folder.model_copy(update={"kind": "shards", "splits": {"train": ("all.tar",)}})
     seen = []
 
-    class Packed(Named):
-        def stream(self, sources, labelling, **_):
+    class Packed(LabelPredictions):
+        def stream(self, sources, class_decoder, **_):
             for source in sources:
                 seen.append(str(source))
                 yield named(self.labels.find(source.name.partition("/")[0]))
@@ -77,6 +77,6 @@ def test_over_shards(folder, tmp_path):
 
 def test_over_a_folder(folder):
     images = read_images(folder, "train")
-    assert evaluate_images(Named(TREE), images).top1 == 1
+    assert evaluate_images(LabelPredictions(TREE), images).top1 == 1
     with pytest.raises(ConfigError, match="the same labels"):
-        evaluate_images(Named(WordTree.flat(["cat"])), images)
+        evaluate_images(LabelPredictions(WordTree.flat(["cat"])), images)

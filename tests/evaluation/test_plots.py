@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from yolo9k.errors import EnvironmentFault
+from yolo9k.errors import MachineError
 from yolo9k.evaluation import evaluate, evaluate_detector
 from yolo9k.evaluation.plots import FATES, confusion_matrix, depth_levels, precision_recall, worst_misses, write_plots
 from yolo9k.metrics import Confusion
@@ -37,7 +37,7 @@ def test_works_without_truths_and_detections(tmp_path, annotations):
 def test_a_folder_that_cannot_be_written(tmp_path, detector, annotations):
     scores, detections = evaluate_detector(detector, annotations)
     (tmp_path / "plots").write_text("a file")
-    with pytest.raises(EnvironmentFault, match="cannot be written"):
+    with pytest.raises(MachineError, match="cannot be written"):
         write_plots(tmp_path / "plots", scores, detections, annotations.records)
 
 
@@ -91,7 +91,7 @@ def test_bars_of_a_level_add_up(tree_detector, tree_annotations):
     assert [text.get_text() for text in axes.texts] == ["3", "3", "1"]
 
 
-def test_over_a_tree_pictures_show_one_label_a_box(tree_detector, tree_annotations):
+def test_over_a_tree_images_show_one_label_a_box(tree_detector, tree_annotations):
     scores, _ = evaluate_detector(tree_detector, tree_annotations)
     depth = scores.depth
     sheet = worst_misses(depth, depth.detections, depth.records)

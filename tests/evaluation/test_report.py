@@ -35,16 +35,16 @@ def test_coco_has_two_lines(detector, annotations):
 
 def test_over_a_tree_rows_say_how_a_label_was_taught(tree_detector, tree_annotations, detector, annotations):
     scores, _ = evaluate_detector(tree_detector, tree_annotations)
-    assert columns(scores) == (*COLUMNS, "taught")
-    assert [row[-1] for row in table_rows(scores)] == ["", "boxed", "image labels only", "image labels only"]
+    assert columns(scores) == (*COLUMNS, "supervision")
+    assert [row[-1] for row in table_rows(scores)] == ["", "box", "image-level", "image-level"]
     assert columns(evaluate_detector(detector, annotations)[0]) == COLUMNS
 
 
 def test_over_a_tree_the_summary_has_groups_and_depths(tree_detector, tree_annotations):
     scores, _ = evaluate_detector(tree_detector, tree_annotations)
     assert summary(scores)[2:] == [
-        "boxed: 1 labels  mAP50 1.0000  mAP50-95 1.0000",
-        "image labels only: 2 labels  mAP50 0.5000  mAP50-95 0.5000",
+        "box: 1 labels  mAP50 1.0000  mAP50-95 1.0000",
+        "image-level: 2 labels  mAP50 0.5000  mAP50-95 0.5000",
         "depth 1.3333 of the labels, 1.0000 reached; found 3 of 3 boxes, with the exact label 0.0000",
     ]
     text = " ".join(protocol(scores, 0.005, 0.45, 100))

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import trees
 
-from yolo9k.datasets.records import Annotations
+from yolo9k.datasets.readers.records import Annotations
 from yolo9k.evaluation import evaluate, evaluate_tree
-from yolo9k.evaluation.labels import choose_classes
+from yolo9k.evaluation.class_selection import choose_classes
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.supervision import Supervision
@@ -63,14 +63,14 @@ def test_scores_by_what_was_taught():
     scored = [scenes.detections([0, 1], [CLOCK, TOOL], [0.9, 0.8])]
     classes = choose_classes(TREE, read(records, TREE))
     scores, _ = evaluate_tree(scored, None, records, classes, supervision=Supervision((CLOCK,), (METER, TOOL)))
-    assert [(row.name, row.taught) for row in scores.classes] == [
-        ("clock", "boxed"),
-        ("tool", "image labels only"),
-        ("meter", "image labels only"),
+    assert [(row.name, row.supervision) for row in scores.classes] == [
+        ("clock", "box"),
+        ("tool", "image-level"),
+        ("meter", "image-level"),
     ]
     boxed, labelled = scores.groups
-    assert (boxed.taught, boxed.classes, boxed.map50) == ("boxed", 1, pytest.approx(0.5))
-    assert (labelled.taught, labelled.classes, labelled.map50) == ("image labels only", 2, pytest.approx(0.5))
+    assert (boxed.supervision, boxed.classes, boxed.map50) == ("box", 1, pytest.approx(0.5))
+    assert (labelled.supervision, labelled.classes, labelled.map50) == ("image-level", 2, pytest.approx(0.5))
     assert scores.to_dict()["groups"][1]["classes"] == 2
     assert evaluate_tree(scored, None, records, classes)[0].groups == ()
 
@@ -85,7 +85,7 @@ def test_an_annotation_file_is_the_truth_only_of_its_own_classes():
         "categories": [{"id": 4}, {"id": 9}],
         "annotations": [{"id": 1, "image_id": 1, "category_id": 4, "bbox": [60, 60, 9, 9], "area": 81, "iscrowd": 0}],
     }
-    options = {"coco": True, "coco_truth": truth}
+    options = {"coco": True, "coco_ground_truth": truth}
     exact, _ = evaluate_tree(scored, None, records, choose_classes(TREE, data, nodes=(METER, CLOCK)), **options)
     assert exact.coco["AP50"] == 0  # by the file, whose box lies elsewhere
     for others in ({"by_ancestry": True}, {"only": [0]}):

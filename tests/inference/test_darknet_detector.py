@@ -1,4 +1,4 @@
-"""From a picture, a cfg and weights to boxes: the detector against the chain of Darknet's own steps."""
+"""From an image, a cfg and weights to boxes: the detector against the chain of Darknet's own steps."""
 
 import numpy as np
 import pytest
@@ -13,12 +13,12 @@ from yolo9k.pretrained import DarknetFiles
 CONF, IOU = 0.12, 0.45
 
 
-def by_darknet(folder, picture, iou=IOU):
-    """Rows of (label, score, box) as `detector test` finds them, cut to the picture."""
+def by_darknet(folder, image, iou=IOU):
+    """Rows of (label, score, box) as `detector test` finds them, cut to the image."""
     net = darknet.load(folder / "net.cfg", folder / "net.weights")
-    size_wh = picture.shape[1], picture.shape[0]
+    size_wh = image.shape[1], image.shape[0]
     with torch.no_grad():
-        raw = net(torch.from_numpy(darknet.letterbox(picture, net.cfg.size_wh)))
+        raw = net(torch.from_numpy(darknet.letterbox(image, net.cfg.size_wh)))
     found = darknet.detections(raw, net.cfg, size_wh, CONF, relative=False)
     kept = darknet.nms_sort(found, iou)
     box, label = (kept.prob > 0).nonzero().unbind(1)
@@ -35,32 +35,32 @@ def compare(found, expected):
         assert box == pytest.approx(expected_box, abs=1e-2)
 
 
-PICTURES = ["im0_37x53", "im1_64x41", "im3_101x29"]
+IMAGES = ["im0_37x53", "im1_64x41", "im3_101x29"]
 
 
 @pytest.mark.parametrize("case", ["forward-v2", "forward-tiny"])
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", IMAGES)
 def test_a_darknet_file_detects_as_darknet_does(shared, case, name):
     folder = shared("golden", "darknet", case)
-    picture = read_image(shared("golden", "darknet", "image-ops", f"{name}.png"))
-    expected = by_darknet(folder, picture)
+    image = read_image(shared("golden", "darknet", "image-ops", f"{name}.png"))
+    expected = by_darknet(folder, image)
     assert len(expected) > 3
     files = DarknetFiles(cfg=folder / "net.cfg")
     detector = Detector.load(folder / "net.weights", files=files, device="cpu", precision="float32")
-    compare(detector(picture, conf=CONF, iou=IOU), expected)
+    compare(detector(image, conf=CONF, iou=IOU), expected)
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", IMAGES)
 def test_a_tree_is_descended_as_darknet_does(shared, name):
     """Before suppression, which is by label in Darknet and by lineage here."""
     folder = shared("golden", "darknet", "forward-9k")
-    picture = read_image(shared("golden", "darknet", "image-ops", f"{name}.png"))
-    expected = by_darknet(folder, picture, iou=1.0)
+    image = read_image(shared("golden", "darknet", "image-ops", f"{name}.png"))
+    expected = by_darknet(folder, image, iou=1.0)
     assert len({label for label, *_ in expected}) > 2
     files = DarknetFiles(cfg=folder / "net.cfg", tree=folder / "mini.tree", names=folder / "mini.names")
     detector = Detector.load(folder / "net.weights", files=files, device="cpu", precision="float32")
-    labelling = detector.labelling(rule="darknet")
-    compare(detector(picture, conf=CONF, iou=1.0, labelling=labelling), expected)
+    class_decoder = detector.class_decoder(rule="darknet")
+    compare(detector(image, conf=CONF, iou=1.0, class_decoder=class_decoder), expected)
 
 
 def test_sizes_that_fit_the_cfg_alone(shared, tmp_path):

@@ -8,7 +8,7 @@ from yolo9k import checkpoint
 from yolo9k.build import build_network
 from yolo9k.checkpoint import Checkpoint
 from yolo9k.config import load_config
-from yolo9k.errors import ConfigError, DataError, EnvironmentFault, WeightsError
+from yolo9k.errors import ConfigError, DataError, MachineError, WeightsError
 from yolo9k.inference.detector import Detector, fold_norms
 from yolo9k.models.layers import ConvBlock
 from yolo9k.wordtree import WordTree
@@ -43,7 +43,7 @@ def detector(network):
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     rng = np.random.default_rng(0)
     sizes = [(50, 40), (96, 64), (30, 90)]
     return [rng.integers(0, 256, (h, w, 3), np.uint8) for w, h in sizes]
@@ -91,7 +91,7 @@ def equal(one, other, tolerance=1e-4):
     assert np.allclose(one.score, other.score, atol=tolerance)
 
 
-def test_detections_are_in_pixels_of_the_picture(one_box):
+def test_detections_are_in_pixels_of_the_image(one_box):
     # 192x64 into 96x64: half the size, 16 rows of grey above. The box is [64, 40, 96, 56] in the network.
     found = one_box(np.zeros((64, 192, 3), np.uint8), conf=0.5)
     assert one_box.network.shape == (1, 3, 64, 96)
@@ -101,19 +101,19 @@ def test_detections_are_in_pixels_of_the_picture(one_box):
 
 
 def test_what_lies_in_the_grey_is_left_out(one_box):
-    assert len(one_box(np.zeros((10, 480, 3), np.uint8), conf=0.1)) == 0  # two rows of picture, at 31 to 33
+    assert len(one_box(np.zeros((10, 480, 3), np.uint8), conf=0.1)) == 0  # two rows of image, at 31 to 33
 
 
 def test_thresholds_classes_and_agnostic(one_box):
-    picture = np.zeros((64, 96, 3), np.uint8)
-    assert one_box(picture, conf=0.1).label.tolist() == [0, 1]
-    assert one_box(picture, conf=0.1, classes=["dog"]).label.tolist() == [1]
-    assert one_box(picture, conf=0.1, agnostic=True).label.tolist() == [0]
-    assert one_box(picture, conf=0.1, classes=["dog"], agnostic=True).label.tolist() == [1]
-    assert one_box(picture, conf=0.1, max_detections=1).label.tolist() == [0]
-    assert len(one_box(picture, conf=0.61)) == 0
+    image = np.zeros((64, 96, 3), np.uint8)
+    assert one_box(image, conf=0.1).label.tolist() == [0, 1]
+    assert one_box(image, conf=0.1, classes=["dog"]).label.tolist() == [1]
+    assert one_box(image, conf=0.1, agnostic=True).label.tolist() == [0]
+    assert one_box(image, conf=0.1, classes=["dog"], agnostic=True).label.tolist() == [1]
+    assert one_box(image, conf=0.1, max_detections=1).label.tolist() == [0]
+    assert len(one_box(image, conf=0.61)) == 0
     with pytest.raises(ConfigError, match=r"classes: 'bird' is no label of this set \(cat, dog\)"):
-        one_box(picture, classes=["cat", "bird"])
+        one_box(image, classes=["cat", "bird"])
 
 
 def test_folded_norms_change_nothing():
@@ -130,60 +130,60 @@ def test_folding_works_on_a_copy(network, detector):
     assert all(m.conv.bias is not None for m in detector.network.modules() if isinstance(m, ConvBlock))
 
 
-def test_folded_and_unfolded_detect_the_same(network, detector, pictures):
+def test_folded_and_unfolded_detect_the_same(network, detector, images):
     plain = Detector(network, LABELS, CONFIG, device="cpu", precision="float32")
-    for picture in pictures:
-        found = detector(picture, **LOW)
+    for image in images:
+        found = detector(image, **LOW)
         assert len(found)
-        equal(plain(picture, **LOW), found, 1e-3)
+        equal(plain(image, **LOW), found, 1e-3)
 
 
 @pytest.mark.parametrize("batch", [1, 4, 16])
-def test_batches_do_not_change_what_is_found(detector, pictures, batch):
-    found = list(detector.stream(pictures * 2, batch=batch, **LOW))
+def test_batches_do_not_change_what_is_found(detector, images, batch):
+    found = list(detector.stream(images * 2, batch=batch, **LOW))
     assert len(found) == 6
-    for detections, picture in zip(found, pictures * 2, strict=True):
-        equal(detections, detector(picture, **LOW))
+    for detections, image in zip(found, images * 2, strict=True):
+        equal(detections, detector(image, **LOW))
         assert (np.diff(detections.score) <= 0).all()
-        h, w = picture.shape[:2]
+        h, w = image.shape[:2]
         assert (detections.xyxy >= 0).all()
         assert (detections.xyxy <= [w, h, w, h]).all()
         assert detections.names == ("cat", "dog")
 
 
-def test_paths_and_arrays_are_the_same(detector, pictures, tmp_path):
-    Image.fromarray(pictures[0]).save(tmp_path / "a.png")
-    equal(detector(tmp_path / "a.png", **LOW), detector(pictures[0], **LOW), 1e-6)
-    equal(detector(str(tmp_path / "a.png"), **LOW), detector(pictures[0], **LOW), 1e-6)
+def test_paths_and_arrays_are_the_same(detector, images, tmp_path):
+    Image.fromarray(images[0]).save(tmp_path / "a.png")
+    equal(detector(tmp_path / "a.png", **LOW), detector(images[0], **LOW), 1e-6)
+    equal(detector(str(tmp_path / "a.png"), **LOW), detector(images[0], **LOW), 1e-6)
     assert list(detector.stream([])) == []
 
 
-def test_pictures_that_cannot_be_used(detector, tmp_path):
-    with pytest.raises(DataError, match="no such picture"):
+def test_images_that_cannot_be_used(detector, tmp_path):
+    with pytest.raises(DataError, match="no such image"):
         detector(tmp_path / "a.png")
     for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 4), np.uint8)):
-        with pytest.raises(ConfigError, match=r"a picture is uint8 \(H, W, 3\) RGB, not"):
+        with pytest.raises(ConfigError, match=r"an image is uint8 \(H, W, 3\) RGB, not"):
             detector(wrong)
 
 
-def test_another_size(network, pictures):
+def test_another_size(network, images):
     detector = Detector(network, LABELS, CONFIG, size_wh=(64, 128), device="cpu")
     assert detector.size_wh == detector.config.data.size == (64, 128)
-    detector(pictures[0])
+    detector(images[0])
     with pytest.raises(ConfigError, match=r"data\.size: width and height must be multiples of 32, not 100x64"):
         Detector(network, LABELS, CONFIG, size_wh=(100, 64), device="cpu")
 
 
-def test_load_from_a_run(network, detector, pictures, tmp_path):
+def test_load_from_a_run(network, detector, images, tmp_path):
     path = tmp_path / "run" / "checkpoints" / "best.pt"
     checkpoint.save(Checkpoint(CONFIG, LABELS, network.state_dict()), path)
     for weights in (tmp_path / "run", str(path)):
         loaded = Detector.load(weights, device="cpu", precision="float32")
         assert loaded.labels == LABELS
         assert loaded.size_wh == (96, 64)
-        equal(loaded(pictures[0], **LOW), detector(pictures[0], **LOW))
+        equal(loaded(images[0], **LOW), detector(images[0], **LOW))
     assert Detector.load(path, device="cpu", size_wh=(64, 64)).size_wh == (64, 64)
-    with pytest.raises(EnvironmentFault, match="is not here"):
+    with pytest.raises(MachineError, match="is not here"):
         Detector.load(path, device="cuda:99")
 
 
@@ -201,5 +201,5 @@ def test_no_memory_left(detector, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(detector.network, "features", fail)
-    with pytest.raises(EnvironmentFault, match="out of memory on cpu; 1 pictures of 96x64 at a time are too many; use"):
+    with pytest.raises(MachineError, match="out of memory on cpu; 1 images of 96x64 at a time are too many; use"):
         detector(np.zeros((4, 4, 3), np.uint8))

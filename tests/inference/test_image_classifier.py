@@ -9,7 +9,7 @@ from yolo9k.build import build_classifier, build_network
 from yolo9k.checkpoint import Checkpoint
 from yolo9k.config import load_classifier_config, load_config
 from yolo9k.darknet.weights import Header, blocks, write_weights
-from yolo9k.errors import ConfigError, DataError, EnvironmentFault, WeightsError
+from yolo9k.errors import ConfigError, DataError, MachineError, WeightsError
 from yolo9k.inference import Detector
 from yolo9k.inference.classifier import Classification, ImageClassifier
 from yolo9k.models.norms import fold_norms
@@ -55,13 +55,13 @@ def classifier(network, labels):
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (h, w, 3), np.uint8) for w, h in [(50, 40), (96, 64), (30, 90)]]
 
 
 class Brightness(nn.Module):
-    """A network that says cat where a picture is dark, dog where it is bright; the third label is always unlikely."""
+    """A network that says cat where an image is dark, dog where it is bright; the third label is always unlikely."""
 
     def forward(self, images):
         self.shape = images.shape
@@ -69,19 +69,19 @@ class Brightness(nn.Module):
         return torch.stack([1 - bright, bright, torch.full_like(bright, -9)], dim=1) * 8
 
 
-def test_the_middle_of_a_picture_is_looked_at():
+def test_the_middle_of_an_image_is_looked_at():
     classifier = ImageClassifier(Brightness(), LABELS, CONFIG, device="cpu", precision="float32")
-    picture = np.zeros((100, 300, 3), np.uint8)
-    picture[:, 100:200] = 255
-    found = classifier(picture)
+    image = np.zeros((100, 300, 3), np.uint8)
+    image[:, 100:200] = 255
+    found = classifier(image)
     assert classifier.network.shape == (1, 3, 64, 64)
     assert [name for name, _ in found] == ["dog", "cat", "eel"]
     assert found.score.tolist() == pytest.approx(torch.tensor([8.0, 0, -72]).softmax(0).tolist(), abs=1e-6)
-    assert next(iter(classifier(255 - picture)))[0] == "cat"
+    assert next(iter(classifier(255 - image)))[0] == "cat"
 
 
-def test_rows_and_the_descent(classifier, labels, pictures):
-    found = classifier(pictures[0], top=2)
+def test_rows_and_the_descent(classifier, labels, images):
+    found = classifier(images[0], top=2)
     assert len(found) == 2
     assert found.score[0] >= found.score[1]
     assert [name for name, _ in found] == [labels.names[label] for label in found.label]
@@ -89,41 +89,41 @@ def test_rows_and_the_descent(classifier, labels, pictures):
         assert found.reached is None
         assert found.path[:, 0].tolist() == found.score.tolist()
         with pytest.raises(ConfigError, match="hier-thresh is about label trees"):
-            classifier(pictures[0], hier_thresh=0.5)
+            classifier(images[0], hier_thresh=0.5)
     else:
         assert all(labels.leaves[label] for label in found.label)
         assert found.path.shape == (2, 2)
         assert found.path[:, 1].tolist() == pytest.approx(found.score.tolist())
-        high, low = (classifier(pictures[0], hier_thresh=value) for value in (1.0, 0.0))
+        high, low = (classifier(images[0], hier_thresh=value) for value in (1.0, 0.0))
         assert labels.depth[high.reached] == 0
         assert labels.leaves[low.reached]
         assert np.isnan(high.reached_path[1])
 
 
-def test_folded_and_unfolded_say_the_same(network, classifier, labels, pictures):
+def test_folded_and_unfolded_say_the_same(network, classifier, labels, images):
     plain = ImageClassifier(network, labels, CONFIG, device="cpu", precision="float32")
     assert any(isinstance(m, nn.BatchNorm2d) for m in plain.network.modules())
     assert not any(isinstance(m, nn.BatchNorm2d) for m in classifier.network.modules())
-    for picture in pictures:
-        one, other = plain(picture), classifier(picture)
+    for image in images:
+        one, other = plain(image), classifier(image)
         assert one.label.tolist() == other.label.tolist()
         assert np.allclose(one.score, other.score, atol=1e-3)
 
 
 @pytest.mark.parametrize("batch", [1, 4, 16])
-def test_batches_do_not_change_what_is_said(classifier, pictures, batch):
-    found = list(classifier.stream(pictures * 2, batch=batch))
+def test_batches_do_not_change_what_is_said(classifier, images, batch):
+    found = list(classifier.stream(images * 2, batch=batch))
     assert len(found) == 6
-    for one, picture in zip(found, pictures * 2, strict=True):
-        other = classifier(picture)
+    for one, image in zip(found, images * 2, strict=True):
+        other = classifier(image)
         assert one.label.tolist() == other.label.tolist()
         assert np.allclose(one.score, other.score, atol=1e-5)
     assert list(classifier.stream([])) == []
 
 
-def test_bf16_is_close(network, labels, pictures):
+def test_bf16_is_close(network, labels, images):
     one, other = (
-        ImageClassifier(network, labels, CONFIG, device="cpu", precision=precision)(pictures[0], top=9)
+        ImageClassifier(network, labels, CONFIG, device="cpu", precision=precision)(images[0], top=9)
         for precision in ("float32", "bf16")
     )
     score = dict(zip(one.label.tolist(), one.score.tolist(), strict=True))
@@ -131,34 +131,34 @@ def test_bf16_is_close(network, labels, pictures):
 
 
 @pytest.mark.parametrize("batch", [1, 2, 9])
-def test_bad_pictures_get_no_label(classifier, pictures, tmp_path, batch):
-    Image.fromarray(pictures[0]).save(tmp_path / "a.png")
+def test_bad_images_get_no_label(classifier, images, tmp_path, batch):
+    Image.fromarray(images[0]).save(tmp_path / "a.png")
     (tmp_path / "bad.png").write_text("text")
     names = ["bad.png", "a.png", "bad.png", "bad.png", "a.png", "bad.png"]
     errors = []
     found = list(classifier.stream([tmp_path / name for name in names], batch=batch, on_bad=errors.append))
     assert [len(each) > 0 for each in found] == [name == "a.png" for name in names]
-    assert found[1].label.tolist() == classifier(pictures[0]).label.tolist()
+    assert found[1].label.tolist() == classifier(images[0]).label.tolist()
     assert len(errors) == 4
     assert list(Classification.empty()) == []
-    with pytest.raises(DataError, match=r"bad\.png: not a picture"):
+    with pytest.raises(DataError, match=r"bad\.png: not an image"):
         list(classifier.stream([tmp_path / "a.png", tmp_path / "bad.png"]))
-    with pytest.raises(ConfigError, match=r"a picture is uint8 \(H, W, 3\) RGB, not"):
+    with pytest.raises(ConfigError, match=r"an image is uint8 \(H, W, 3\) RGB, not"):
         classifier(np.zeros((4, 4), np.uint8))
 
 
-def test_load_from_a_run(network, classifier, labels, pictures, tmp_path):
+def test_load_from_a_run(network, classifier, labels, images, tmp_path):
     path = tmp_path / "run" / "checkpoints" / "best.pt"
     checkpoint.save(Checkpoint(CONFIG, labels, network.state_dict()), path)
     for weights in (tmp_path / "run", str(path)):
         loaded = ImageClassifier.load(weights, device="cpu", precision="float32")
         assert loaded.labels == labels
         assert loaded.size_wh == (64, 64)
-        assert loaded(pictures[0]).score.tolist() == pytest.approx(classifier(pictures[0]).score.tolist(), abs=1e-5)
+        assert loaded(images[0]).score.tolist() == pytest.approx(classifier(images[0]).score.tolist(), abs=1e-5)
     assert ImageClassifier.load(path, device="cpu", size_wh=(96, 64)).size_wh == (96, 64)
     with pytest.raises(ConfigError, match=r"data\.size: width and height must be multiples of 32, not 100x64"):
         ImageClassifier.load(path, device="cpu", size_wh=(100, 64))
-    with pytest.raises(EnvironmentFault, match="is not here"):
+    with pytest.raises(MachineError, match="is not here"):
         ImageClassifier.load(path, device="cuda:99")
 
 
@@ -185,14 +185,14 @@ def darknet_classifier(tmp_path):
     return tmp_path / "net.weights"
 
 
-def test_darknets_own_files_and_arithmetic(darknet_classifier, pictures):
+def test_darknets_own_files_and_arithmetic(darknet_classifier, images):
     classifier = ImageClassifier.load(darknet_classifier, device="cpu", precision="float32")
     assert classifier.labels.names == ("cat", "dog", "eel")
     net = darknet.load(darknet_classifier.with_suffix(".cfg"), darknet_classifier)
-    cut = darknet.images.center_crop(pictures[2], (32, 16))
+    cut = darknet.images.center_crop(images[2], (32, 16))
     with torch.no_grad():
         expected = net.layer_outputs(torch.from_numpy(cut))[-1]
-    found = classifier(pictures[2])
+    found = classifier(images[2])
     assert found.score.tolist() == pytest.approx(expected.sort(descending=True).values.tolist(), abs=1e-5)
     assert found.label.tolist() == expected.argsort(descending=True).tolist()
 
@@ -206,13 +206,13 @@ def test_partial_files_are_refused(darknet_classifier):
         ImageClassifier.load("darknet19_448", files=DarknetFiles(names="x.names"))
 
 
-def test_no_memory_left(classifier, pictures, monkeypatch):
+def test_no_memory_left(classifier, images, monkeypatch):
     def fail(_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(classifier.network, "forward", fail)
-    with pytest.raises(EnvironmentFault, match="out of memory on cpu; 1 pictures of 64x64 at a time are too many"):
-        classifier(pictures[0])
+    with pytest.raises(MachineError, match="out of memory on cpu; 1 images of 64x64 at a time are too many"):
+        classifier(images[0])
 
 
 def test_scores_of_the_original_program(shared):
@@ -223,7 +223,7 @@ def test_scores_of_the_original_program(shared):
         tree = case / "mini.tree" if folder == "tree" else None
         files = DarknetFiles(cfg=case / "net.cfg", names=case / "mini.names", tree=tree)
         classifier = ImageClassifier.load(case / "net.weights", device="cpu", precision="float32", files=files)
-        classifier._prepare = torch.from_numpy  # the pictures are the network's input already
+        classifier._prepare = torch.from_numpy  # the images are the network's input already
         found = list(classifier.stream([np.asarray(image) for image in given["image"]], batch=3))
         assert np.stack([each.label for each in found]).tolist() == expected["topk"].tolist()
         final = expected["probs_cudnn"] if folder == "flat" else expected["abs_prob_leaves"]

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from yolo9k.errors import DataError
-from yolo9k.inference.sources import find_pictures, read_ahead
+from yolo9k.inference.sources import find_images, read_ahead
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def folder(tmp_path):
 
 
 def names(folder, *sources):
-    return [path.relative_to(folder).as_posix() for path in find_pictures([str(source) for source in sources])]
+    return [path.relative_to(folder).as_posix() for path in find_images([str(source) for source in sources])]
 
 
 def test_folders_files_and_patterns(folder):
@@ -35,8 +35,8 @@ def test_folders_files_and_patterns(folder):
 
 def test_relative_patterns(folder, monkeypatch):
     monkeypatch.chdir(folder / "deep")
-    assert [str(path) for path in find_pictures(["*.png"])] == ["c.png"]
-    assert [path.name for path in find_pictures(["../*.png"])] == ["b.png"]
+    assert [str(path) for path in find_images(["*.png"])] == ["c.png"]
+    assert [path.name for path in find_images(["../*.png"])] == ["b.png"]
 
 
 def test_a_file_is_taken_by_any_name(folder):
@@ -58,23 +58,23 @@ def test_file_addresses(folder):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("{}/missing.png", "missing.png: no such picture or folder"),
-        ("{}/*.gif", r"\*.gif: no picture matches"),
-        ("{}/empty", "empty: a folder without pictures"),
-        ("http://host/a.png", "http://host/a.png: pictures are not fetched from the network"),
+        ("{}/missing.png", "missing.png: no such image or folder"),
+        ("{}/*.gif", r"\*.gif: no image matches"),
+        ("{}/empty", "empty: a folder without images"),
+        ("http://host/a.png", "http://host/a.png: images are not fetched from the network"),
         ("https://host/a.png", "not fetched from the network"),
         ("file://host/a.png", "a file: address of another machine"),
     ],
 )
-def test_sources_without_pictures(folder, source, message):
+def test_sources_without_images(folder, source, message):
     (folder / "empty").mkdir()
     with pytest.raises(DataError, match=message):
-        find_pictures([source.format(folder)])
+        find_images([source.format(folder)])
 
 
 def test_reading_ahead_keeps_the_order(folder):
-    pictures = [np.full((1, 1, 3), n, np.uint8) for n in range(50)]
-    assert list(read_ahead(pictures, lambda image: int(image[0, 0, 0]), ahead=7)) == list(range(50))
+    images = [np.full((1, 1, 3), n, np.uint8) for n in range(50)]
+    assert list(read_ahead(images, lambda image: int(image[0, 0, 0]), ahead=7)) == list(range(50))
     assert list(read_ahead([], lambda image: image, ahead=7)) == []
     assert [image.shape for image in read_ahead([folder / "b.png"], lambda image: image, 1)] == [(4, 4, 3)]
 
@@ -99,4 +99,4 @@ def test_an_error_comes_in_its_place(folder):
     assert next(stream).shape == (4, 4, 3)
     error = next(stream)
     assert isinstance(error, DataError)
-    assert "notes.txt: not a picture" in str(error)
+    assert "notes.txt: not an image" in str(error)

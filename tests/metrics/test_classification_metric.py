@@ -5,15 +5,15 @@ import torch.nn.functional as F
 
 from yolo9k.metrics.classification import (
     ClassAccuracy,
+    ConfusedPair,
     Tally,
-    WrongPair,
     accuracy_by_class,
+    confused_pairs,
     is_right,
     top_accuracy,
-    wrong_pairs,
 )
 from yolo9k.wordtree import WordTree
-from yolo9k.wordtree.scores import LabelScores
+from yolo9k.wordtree.softmax import HierarchicalSoftmax
 
 IDS = ("animal", "device", "dog", "cat", "clock", "terrier", "poodle")
 TREE = WordTree(IDS, IDS, (-1, -1, 0, 0, 1, 2, 2))
@@ -23,7 +23,7 @@ TRUTH = np.array([TERRIER, POODLE, DOG, CAT, CAT])
 LABEL = np.array([[TERRIER, CAT], [TERRIER, POODLE], [POODLE, CAT], [CLOCK, TERRIER], [CLOCK, CAT]])
 
 
-def test_a_label_below_that_of_the_picture_is_right():
+def test_a_label_below_that_of_the_image_is_right():
     right = is_right(TREE, LABEL, TRUTH)
     assert right.tolist() == [[True, False], [False, True], [True, False], [False, False], [False, True]]
     assert top_accuracy(right, 1) == pytest.approx(2 / 5)
@@ -38,15 +38,18 @@ def test_classes_and_what_they_are_taken_for():
         ClassAccuracy(TERRIER, 1, 1.0, 1.0),
         ClassAccuracy(POODLE, 1, 0.0, 1.0),
     )
-    assert wrong_pairs(TRUTH, LABEL[:, 0], right[:, 0]) == (WrongPair(CAT, CLOCK, 2), WrongPair(POODLE, TERRIER, 1))
-    assert wrong_pairs(TRUTH, LABEL[:, 0], np.ones(5, bool)) == ()
+    assert confused_pairs(TRUTH, LABEL[:, 0], right[:, 0]) == (
+        ConfusedPair(CAT, CLOCK, 2),
+        ConfusedPair(POODLE, TERRIER, 1),
+    )
+    assert confused_pairs(TRUTH, LABEL[:, 0], np.ones(5, bool)) == ()
 
 
 @pytest.mark.parametrize("tree", [TREE, WordTree.flat(IDS)])
 def test_batches_do_not_matter(tree):
     generator = torch.Generator().manual_seed(0)
     logits, truth = torch.randn(11, 7, generator=generator) * 3, torch.randint(7, (11,), generator=generator)
-    scores = LabelScores(tree)
+    scores = HierarchicalSoftmax(tree)
     whole, parts = Tally(scores), Tally(scores)
     whole.add(logits, truth)
     for chosen in torch.arange(11).split(4):
@@ -66,4 +69,4 @@ def test_batches_do_not_matter(tree):
 
 def test_nothing_was_taken_in():
     with pytest.raises(ValueError, match="no batch"):
-        Tally(LabelScores(TREE)).outcomes()
+        Tally(HierarchicalSoftmax(TREE)).outcomes()

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from yolo9k.metrics import average_precision, coco_results, coco_statistics, coco_truth, match, mean
+from yolo9k.metrics import average_precision, coco_ground_truth, coco_results, coco_statistics, match, mean
 from yolo9k.metrics.coco import STATISTICS
 from yolo9k.samples import BoxLabels, Detections
 
@@ -14,10 +14,10 @@ NAMES = ("a", "b")
 CATEGORIES = (7, 90)
 
 
-def scene(pictures=20, seed=0):
+def scene(images=20, seed=0):
     rng = np.random.default_rng(seed)
     truths, found = [], []
-    for _ in range(pictures):
+    for _ in range(images):
         xy, wh = rng.random((6, 2)) * 400, rng.random((6, 2)) * 120 + 10
         boxes = np.concatenate([xy, xy + wh], axis=1).astype(np.float32)
         label = rng.integers(0, 2, 6)
@@ -29,13 +29,13 @@ def scene(pictures=20, seed=0):
 
 def truth_and_results(found, truths):
     ids = range(1, len(truths) + 1)
-    truth = coco_truth(truths, ids, [SIZE] * len(truths), NAMES, CATEGORIES)
+    truth = coco_ground_truth(truths, ids, [SIZE] * len(truths), NAMES, CATEGORIES)
     return truth, coco_results(found, ids, CATEGORIES)
 
 
 def test_truth_is_an_annotation_file():
     truths = [BoxLabels.of([(1, 2, 11, 22)], [1], [True])]
-    truth = coco_truth(truths, [42], [SIZE], NAMES, CATEGORIES)
+    truth = coco_ground_truth(truths, [42], [SIZE], NAMES, CATEGORIES)
     assert truth["images"] == [{"id": 42, "width": 640, "height": 480}]
     assert truth["categories"] == [{"id": 7, "name": "a"}, {"id": 90, "name": "b"}]
     assert truth["annotations"] == [
@@ -75,7 +75,7 @@ def test_perfect_detections():
 
 
 def test_nothing_is_printed_and_nothing_changed(capsys):
-    truth, results = truth_and_results(*scene(pictures=2))
+    truth, results = truth_and_results(*scene(images=2))
     before = json.dumps([truth, results])
     coco_statistics(truth, results)
     assert capsys.readouterr().out == ""
@@ -83,7 +83,7 @@ def test_nothing_is_printed_and_nothing_changed(capsys):
 
 
 def test_no_detections_and_no_truths():
-    _, truths = scene(pictures=2)
+    _, truths = scene(images=2)
     nothing = [Detections.empty()] * 2
     assert coco_statistics(*truth_and_results(nothing, truths))["AP"] == 0
     empty = [BoxLabels.of([], [])] * 2

@@ -8,9 +8,9 @@ import pytest
 from yolo9k.metrics import (
     area,
     average_precision,
+    coco_ground_truth,
     coco_results,
     coco_statistics,
-    coco_truth,
     eleven_point,
     match,
 )
@@ -95,7 +95,7 @@ def test_coco_equals_reference(shared, name):
     case, found, truths = read_case(shared("golden", "ap", f"{name}.json"))
     ids, categories = range(1, len(truths) + 1), range(1, len(case["classes"]) + 1)
     sizes = [(image["width"], image["height"]) for image in case["images"]]
-    truth = coco_truth(truths, ids, sizes, case["classes"], categories)
+    truth = coco_ground_truth(truths, ids, sizes, case["classes"], categories)
     values = list(coco_statistics(truth, coco_results(found, ids, categories)).values())
     expected = np.array(case["expected"]["coco_stats_difficult_as_crowd"], float)
     np.testing.assert_allclose(values, np.where(expected < 0, np.nan, expected), atol=1e-6)

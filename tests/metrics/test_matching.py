@@ -65,7 +65,7 @@ def test_voc_pixel_widens_all_boxes():
     assert not match(detections, truths, 1, [0.5]).hit.any()
 
 
-def test_pictures_do_not_mix_and_truths_are_numbered_through():
+def test_images_do_not_mix_and_truths_are_numbered_through():
     truths = [BoxLabels.of([RIGHT], [0]), BoxLabels.of([], []), BoxLabels.of([RIGHT, LEFT], [0, 0])]
     detections = [found([(LEFT, 0.9, 0)]), found([(LEFT, 0.9, 0)]), found([(LEFT, 0.9, 0)])]
     matches = match(detections, truths, 1, [0.5])
@@ -74,14 +74,14 @@ def test_pictures_do_not_mix_and_truths_are_numbered_through():
     assert matches.hit.tolist() == [[False, False, True]]
 
 
-@pytest.mark.parametrize("pictures", [0, 2])
-def test_nothing_at_all(pictures):
-    matches = match([found([])] * pictures, [BoxLabels.of([], [])] * pictures, 3, [0.5, 0.75])
+@pytest.mark.parametrize("images", [0, 2])
+def test_nothing_at_all(images):
+    matches = match([found([])] * images, [BoxLabels.of([], [])] * images, 3, [0.5, 0.75])
     assert matches.hit.shape == (2, 0)
     assert matches.total.tolist() == [0, 0, 0]
 
 
-def test_numbers_of_pictures_must_agree():
+def test_numbers_of_images_must_agree():
     with pytest.raises(ValueError, match="zip"):
         match([found([])], [], 1, [0.5])
 

@@ -3,7 +3,7 @@ from functools import partial
 import pytest
 import torch
 
-from yolo9k.models.darknet19 import Classifier, Darknet19, TinyTrunk
+from yolo9k.models.darknet19 import Classifier, Darknet19, TinyBackbone
 from yolo9k.models.layers import ConvBlock, MaxPool, count_operations, count_parameters
 
 
@@ -24,8 +24,8 @@ def test_nineteen_convolutions_and_five_pools(darknet19):
     assert kinds.count(MaxPool) == 5
 
 
-@pytest.mark.parametrize("backbone", [Darknet19, TinyTrunk])
-def test_features_of_a_picture_that_is_not_square(backbone):
+@pytest.mark.parametrize("backbone", [Darknet19, TinyBackbone])
+def test_features_of_an_image_that_is_not_square(backbone):
     network = backbone(0.1, partial(torch.nn.BatchNorm2d, momentum=0.5))
     fine, coarse = network(torch.zeros(2, 3, 64, 96))
     assert fine.shape == (2, network.channels[0], 4, 6)
@@ -33,8 +33,8 @@ def test_features_of_a_picture_that_is_not_square(backbone):
     assert {m.momentum for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {0.5}
 
 
-def test_logits_average_over_the_picture():
-    network = Classifier(TinyTrunk(0.1), 7).eval()
+def test_logits_average_over_the_image():
+    network = Classifier(TinyBackbone(0.1), 7).eval()
     with torch.no_grad():
         images = torch.rand(2, 3, 96, 64)
         expected = network.last(network.backbone(images)[1]).mean((2, 3))
@@ -43,7 +43,7 @@ def test_logits_average_over_the_picture():
 
 
 def test_counting_operations_leaves_the_mode(darknet19):
-    network = Classifier(TinyTrunk(0.1), 7).train()
+    network = Classifier(TinyBackbone(0.1), 7).train()
     count_operations(network, (64, 32))
     assert network.training
 

@@ -36,7 +36,7 @@ def lived(module, seed=1):
     return module
 
 
-def pictures(images=2, side=64, seed=0):
+def images(images=2, side=64, seed=0):
     return torch.rand(images, 3, side, side, generator=torch.Generator().manual_seed(seed))
 
 
@@ -83,7 +83,7 @@ def test_every_kind_makes_a_step_in_every_model(name, kind, memory_format, bf16)
     overrides = [f"model.name={name}", "model.width=0.1", "model.anchors=[[1,2]]", f"model.norm.kind={kind}"]
     net = build_network(load_config(None, overrides).model, WordTree.flat(["a"])).to(memory_format=memory_format)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        out = net(pictures().contiguous(memory_format=memory_format))
+        out = net(images().contiguous(memory_format=memory_format))
     out.float().square().mean().backward()
     learning = [parameter for parameter in net.parameters() if parameter.requires_grad]
     assert learning
@@ -91,7 +91,7 @@ def test_every_kind_makes_a_step_in_every_model(name, kind, memory_format, bf16)
 
 
 def test_group_norm_does_not_look_at_the_rest_of_the_batch():
-    batch = pictures(4)
+    batch = images(4)
     for kind, alike in (("group", True), ("frozen", True), ("none", True), ("batch", False)):
         net = network(kind).train()
         with torch.no_grad():
@@ -107,7 +107,7 @@ def test_frozen_takes_the_weights_of_batch_norm_and_computes_what_that_does_in_e
     frozen.load_state_dict(batch.state_dict())
     frozen.train()
     with torch.no_grad():
-        assert torch.equal(frozen(pictures()), batch.eval()(pictures()))
+        assert torch.equal(frozen(images()), batch.eval()(images()))
     batch.load_state_dict(frozen.state_dict())  # and back
 
 
@@ -116,7 +116,7 @@ def test_frozen_norms_neither_learn_nor_move():
     before = {name: value.clone() for name, value in frozen.state_dict().items() if ".norm." in name}
     optimizer = torch.optim.SGD([p for p in frozen.parameters() if p.requires_grad], lr=0.1, weight_decay=0.5)
     for seed in range(3):
-        frozen(pictures(seed=seed)).square().mean().backward()
+        frozen(images(seed=seed)).square().mean().backward()
         optimizer.step()
     after = frozen.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
@@ -130,7 +130,7 @@ def test_sync_of_one_process_is_batch_norm():
     batch, sync = lived(network("batch")), lived(network("sync"))
     sync.load_state_dict(batch.state_dict())
     for net in (batch.train(), sync.train()):
-        net(pictures()).square().mean().backward()
+        net(images()).square().mean().backward()
     for (name, own), other in zip(batch.named_parameters(), sync.parameters(), strict=True):
         assert torch.equal(own.grad, other.grad), name
     assert all(torch.equal(a, b) for a, b in zip(batch.buffers(), sync.buffers(), strict=True))
@@ -166,7 +166,7 @@ def test_conversions_keep_the_function(kind):
     state = {name: value.clone() for name, value in net.state_dict().items()}
     converted = convert_norm(net, NormConfig(kind=kind, eps=0.5, momentum=0.25))
     with torch.no_grad():
-        assert torch.allclose(converted.eval()(pictures()), net.eval()(pictures()), atol=1e-5)
+        assert torch.allclose(converted.eval()(images()), net.eval()(images()), atol=1e-5)
     assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())  # the network stays
 
 
@@ -188,7 +188,7 @@ def test_converted_norms_keep_their_eps_and_factors(kind):
 def test_a_bias_that_took_in_a_norm_learns():
     converted = convert_norm(odd(), NormConfig(kind="none"))
     assert isinstance(converted[1], nn.Identity)
-    converted(pictures()).sum().backward()
+    converted(images()).sum().backward()
     assert converted[0].bias.grad is not None
 
 
@@ -199,7 +199,7 @@ def test_a_norm_before_its_convolution_cannot_become_a_bias():
     ):
         convert_norm(net, NormConfig(kind="none"))
     with torch.no_grad():
-        assert torch.equal(fold_norms(lived(net).eval())(pictures()), net(pictures()))  # for detection it stays
+        assert torch.equal(fold_norms(lived(net).eval())(images()), net(images()))  # for detection it stays
 
 
 @pytest.mark.parametrize("kind", ["batch", "frozen", "sync", "group", "none"])
@@ -211,7 +211,7 @@ def test_norms_without_factors_or_in_half_precision(kind):
     assert all(value.dtype == torch.float16 for value in converted.state_dict().values() if value.is_floating_point())
     if kind != "group":
         with torch.no_grad():
-            assert close(converted.float()(pictures()), net.float()(pictures()), 1e-2)
+            assert close(converted.float()(images()), net.float()(images()), 1e-2)
 
 
 def test_norms_without_statistics():
@@ -222,14 +222,14 @@ def test_norms_without_statistics():
     with pytest.raises(ConfigError, match=r"model\.norm\.kind: none: 1 cannot be folded"):
         convert_norm(net, NormConfig(kind="none"))
     assert isinstance(convert_norm(net, NormConfig(kind="group"))[1], nn.GroupNorm)
-    assert torch.equal(fold_norms(net)(pictures()), net(pictures()))
+    assert torch.equal(fold_norms(net)(images()), net(images()))
 
 
 def test_parts_that_are_in_several_places():
     conv, norm = nn.Conv2d(3, 3, 1), lived(nn.Sequential(nn.BatchNorm2d(3)))[0]
     net = nn.Sequential(nn.Sequential(conv, norm), nn.Sequential(nn.Conv2d(3, 3, 1), norm), nn.Sequential(conv)).eval()
     with torch.no_grad():
-        assert torch.equal(fold_norms(net)(pictures()), net(pictures()))
+        assert torch.equal(fold_norms(net)(images()), net(images()))
     grouped = convert_norm(net, NormConfig(kind="group"))
     assert grouped[0][1] is grouped[1][1]
     assert isinstance(grouped[0][1], nn.GroupNorm)
@@ -243,7 +243,7 @@ def test_norms_of_real_networks_are_folded_where_they_belong(name):
     whole = getattr(torchvision.models, name)()
     net = lived(whole.features if hasattr(whole, "features") else whole).eval()
     with torch.no_grad():
-        assert close(fold_norms(net)(pictures(1)), net(pictures(1)), 1e-3)
+        assert close(fold_norms(net)(images(1)), net(images(1)), 1e-3)
         frozen = convert_norm(net, NormConfig(kind="frozen")).train()
         assert all(not norm.training for norm in frozen.modules() if isinstance(norm, nn.BatchNorm2d))
     grouped = convert_norm(net, NormConfig(kind="group"))
@@ -255,7 +255,7 @@ def test_folding_leaves_group_norms():
     folded = fold_norms(net)
     assert sum(isinstance(module, nn.GroupNorm) for module in folded.modules()) == 22
     with torch.no_grad():
-        assert torch.equal(folded(pictures()), net(pictures()))
+        assert torch.equal(folded(images()), net(images()))
 
 
 @pytest.mark.parametrize("kind", ["batch", "frozen", "sync"])
@@ -264,7 +264,7 @@ def test_norms_with_statistics_are_folded(kind):
     folded = fold_norms(net)
     assert not any(isinstance(module, norms.BatchNorm) for module in folded.modules())
     with torch.no_grad():
-        assert close(folded(pictures()), net(pictures()))
+        assert close(folded(images()), net(images()))
 
 
 def test_converting_keeps_the_mode():

@@ -85,7 +85,7 @@ def test_unknown_names(name, message):
         TorchvisionBackbone(name)
 
 
-def test_pictures_are_normalised_as_the_weights_expect():
+def test_images_are_normalised_as_the_weights_expect():
     for name in torchvision.models.list_models(torchvision.models):
         expected = torchvision.models.get_model_weights(name).DEFAULT.transforms()
         if name not in ("googlenet", "inception_v3"):

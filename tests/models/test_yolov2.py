@@ -22,7 +22,7 @@ def test_published_numbers_of_parameters(build, labels, options, parameters):
 
 
 @pytest.mark.parametrize("passthrough", ["darknet", "paper", "none"])
-def test_every_passthrough_takes_pictures_that_are_not_square(passthrough):
+def test_every_passthrough_takes_images_that_are_not_square(passthrough):
     network = yolov2(ANCHORS, 3, width=0.1, passthrough=passthrough)
     out = network(torch.rand(2, 3, 64, 96))
     assert out.shape == (2, 5 * 8, 2, 3)

@@ -1,4 +1,4 @@
-"""A few toy pictures and a network that learns nothing much, fast."""
+"""A few toy images and a network that learns nothing much, fast."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +10,14 @@ from yolo9k.config import Config, DatasetConfig, load_config, with_overrides
 
 TINY = (
     "model.name=yolov2-tiny", "model.width=0.1", "model.anchors=[[0.5,0.5],[1,1]]", "data.size=64", "data.workers=0",
-    "train.batch=4", "train.steps=4", "train.burn_in=2", "train.lr=0.01", "train.precision=float32",
+    "train.batch=4", "train.steps=4", "train.warmup=2", "train.lr=0.01", "train.precision=float32",
     "train.device=cpu", "train.log_every=1", "train.eval_every=0", "train.deterministic=true",
 )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> DatasetConfig:
-    """Six pictures of 64x64 to train on and three to look at."""
+    """Six images of 64x64 to train on and three to look at."""
     return write_toy(tmp_path_factory.mktemp("toy"), {"train": 6, "val": 3}, side_px=64)
 
 

@@ -24,7 +24,7 @@ LIGHT = ("model.name=yolo9000", "model.anchors=[[0.5,0.5],[1,1]]", "data.size=64
 
 
 def batch():
-    """Two pictures of noise with a box each."""
+    """Two images of noise with a box each."""
     return Batch(
         images=torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
         image_index=torch.tensor([0, 1]),
@@ -64,10 +64,10 @@ def test_every_listed_backbone_trains_resumes_and_detects(name, tmp_path):
     for name, value in network.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
 
-    picture = np.random.default_rng(0).integers(0, 256, (80, 120, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (80, 120, 3), np.uint8)
     for size_wh in ((64, 64), (96, 32)):
         detector = Detector(again, LABELS, config, size_wh=size_wh, device="cpu", precision="float32")
-        found = detector(picture, conf=0.0)
+        found = detector(image, conf=0.0)
         assert len(found.score)
         assert np.isfinite(found.xyxy).all()
 

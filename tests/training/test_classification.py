@@ -1,4 +1,4 @@
-"""Training a classifier: the same loop, other pictures, another loss, and stages."""
+"""Training a classifier: the same loop, other images, another loss, and stages."""
 
 import cv2
 import numpy as np
@@ -13,21 +13,22 @@ from yolo9k.config.classifier import ClassifierModelConfig
 from yolo9k.config.datasets import TreeLabels
 from yolo9k.errors import ConfigError, WeightsError
 from yolo9k.pretrained import build_detector, build_whole_classifier, open_weights
-from yolo9k.training import resume, train, trial
+from yolo9k.training import dry_run as trial
+from yolo9k.training import resume, train
 from yolo9k.training.run import open_run
 from yolo9k.training.stages import stages_of
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 SETTINGS = (
-    "model.name=tiny", "model.width=0.1", "data.size=32", "data.workers=0", "data.augment.recipe=none",
-    "train.batch=6", "train.steps=4", "train.burn_in=0", "train.log_every=1", "train.eval_every=1",
+    "model.name=tiny", "model.width=0.1", "data.size=32", "data.workers=0", "data.augment.geometry=none",
+    "train.batch=6", "train.steps=4", "train.warmup=0", "train.log_every=1", "train.eval_every=1",
     "train.device=cpu", "train.precision=float32", "train.optimizer=adamw", "train.lr=0.01",
 )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
 def kinds(tmp_path_factory):
-    """Six pictures of each of three colours to learn from, three to look at, and a tree over the colours."""
+    """Six images of each of three colours to learn from, three to look at, and a tree over the colours."""
     root = tmp_path_factory.mktemp("kinds")
     rng = np.random.default_rng(0)
     for split, count in (("train", 6), ("val", 3)):
@@ -72,14 +73,14 @@ def test_a_classifier_learns_what_it_is_shown(tiny_classifier, run_folder, tree)
 def test_stages_have_their_own_sizes_lengths_and_rates(tiny_classifier, run_folder):
     config = tiny_classifier(
         "train.steps=null", "train.schedule.policy=poly", "train.schedule.power=1",
-        "stages=[{size: 32, epochs: 2, lr: 0.1}, {size: 64, steps: 4, lr: 0.01, burn_in: 2, accumulate: 2}]",
+        "stages=[{size: 32, epochs: 2, lr: 0.1}, {size: 64, steps: 4, lr: 0.01, warmup: 2, accumulate: 2}]",
     )  # fmt: skip
     run = open_run(config, run_folder)
     assert [(stage.first, stage.last, stage.sizes) for stage in run.stages] == [
         (0, 6, ((32, 32),)), (6, 10, ((64, 64),)),
     ]  # fmt: skip
-    assert [run.rate(step) for step in (0, 2, 5)] == pytest.approx([0.1 * 5 / 6, 0.1 * 3 / 6, 0])
-    assert [run.rate(step) for step in (6, 7, 9)] == pytest.approx([0.01 * 0.5**4, 0.01 * 0.5, 0])
+    assert [run.learning_rate(step) for step in (0, 2, 5)] == pytest.approx([0.1 * 5 / 6, 0.1 * 3 / 6, 0])
+    assert [run.learning_rate(step) for step in (6, 7, 9)] == pytest.approx([0.01 * 0.5**4, 0.01 * 0.5, 0])
     sizes = [(len(parts), {part.size_wh for part in parts}) for _, parts in run.batches()]
     assert sizes == [(1, {(32, 32)})] * 6 + [(2, {(64, 64)})] * 4
 
@@ -115,13 +116,13 @@ def test_mixup_is_a_mean_of_two_losses_and_a_function_of_the_step(tiny_classifie
     run = open_run(tiny_classifier("data.augment.mixup=0.4"), run_folder)
     step = run.stepper.step.eval()
     (_, (batch,)), *_ = run.batches()
-    pictures = batch.normalised()
-    mixed = step.losses(batch, pictures, 6)["classification"]
-    assert torch.equal(mixed, step.losses(batch, pictures, 6)["classification"])
-    assert not torch.equal(mixed, step.losses(batch, pictures, 12)["classification"])
+    images = batch.normalised()
+    mixed = step.losses(batch, images, 6)["classification"]
+    assert torch.equal(mixed, step.losses(batch, images, 6)["classification"])
+    assert not torch.equal(mixed, step.losses(batch, images, 12)["classification"])
     same = torch.zeros_like(batch.image_label)
     alike = type(batch)(**{**vars(batch), "image_label": same})
-    one = pictures[:1].expand_as(pictures)  # a mixture of one picture with itself is that picture
+    one = images[:1].expand_as(images)  # a mixture of one image with itself is that image
     plain = open_run(tiny_classifier(), run_folder).stepper.step.eval()
     assert torch.allclose(
         step.losses(alike, one, 6)["classification"], plain.losses(alike, one, 6)["classification"], rtol=1e-5
@@ -159,7 +160,7 @@ def test_patience_needs_something_to_look_at(tiny_classifier, run_folder):
         open_run(tiny_classifier("eval.split=test", "train.patience=2"), run_folder)
 
 
-def test_boxes_are_no_labels_of_pictures(tiny_classifier, tiny, run_folder):
+def test_boxes_are_no_labels_of_images(tiny_classifier, tiny, run_folder):
     config = tiny_classifier()
     boxed = tiny().data.dataset
     wrong = config.model_copy(update={"data": config.data.model_copy(update={"dataset": boxed})})
@@ -180,10 +181,10 @@ def test_stages_that_cannot_be(tiny_classifier, stage, message):
         tiny_classifier(f"stages=[{{steps: 1}}, {stage}]")
 
 
-def test_one_picture_at_a_time(tiny_classifier, run_folder):
-    with pytest.raises(ConfigError, match=r"train\.batch: of one such small picture at a time a batch norm sees one"):
+def test_one_image_at_a_time(tiny_classifier, run_folder):
+    with pytest.raises(ConfigError, match=r"train\.batch: of one such small image at a time a batch norm sees one"):
         train(tiny_classifier("train.batch=1"), run_folder)
-    with pytest.raises(ConfigError, match=r"augment\.mixup=0\.2: mixes the pictures of one part of a batch"):
+    with pytest.raises(ConfigError, match=r"augment\.mixup=0\.2: mixes the images of one part of a batch"):
         tiny_classifier("train.accumulate=6", "data.augment.mixup=0.2", "data.size=64")
     for change in ("data.size=64x32", "model.norm.kind=group", "train.freeze=backbone"):
         train(tiny_classifier("train.batch=1", "train.steps=1", change), run_folder.with_name(change))
@@ -226,7 +227,7 @@ def test_an_option_that_no_stage_would_follow_is_refused(kinds, tmp_path, option
 
 def test_a_trial_speaks_of_the_network_that_a_run_ends_with(tiny_classifier):
     def operations(size):
-        found = trial.try_out(tiny_classifier(f"stages=[{{size: 32, steps: 2}}, {{size: {size}, steps: 2}}]"))
+        found = trial.dry_run_report(tiny_classifier(f"stages=[{{size: 32, steps: 2}}, {{size: {size}, steps: 2}}]"))
         assert found.size_wh == (size, size)
         return found.operations
 

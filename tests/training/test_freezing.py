@@ -22,8 +22,8 @@ CONV = "[conv]\nbatch_normalize=1\nfilters=8\nsize=3\npad=1\nactivation=leaky\n"
 class SquareStep(TrainingStep):
     """The loss is the sum of the squares of all outputs."""
 
-    def losses(self, batch, pictures, seen):
-        return {"square": self.network(pictures).square().mean((1, 2, 3)).sum()}
+    def losses(self, batch, images, seen):
+        return {"square": self.network(images).square().mean((1, 2, 3)).sum()}
 
 
 def network(kind="batch"):
@@ -155,7 +155,7 @@ def test_the_average_of_what_stands_still_is_that():
 
 def test_behind_stopbackward_weights_decay_and_statistics_move():
     net = network()
-    made = stepper(net, freeze="backbone", freeze_as="stopbackward")
+    made = stepper(net, freeze="backbone", freeze_mode="stopbackward")
     before = state(net)
     for number in range(2):
         made(number, [batch(number)], 0.25)
@@ -174,7 +174,7 @@ def test_behind_stopbackward_weights_decay_and_statistics_move():
 
 def test_no_way_back_through_stopbackward():
     net = network()
-    stepper(net, freeze="backbone", freeze_as="stopbackward").freezing.apply(0)
+    stepper(net, freeze="backbone", freeze_mode="stopbackward").freezing.apply(0)
     assert all(feature.grad_fn is None for feature in net.backbone(torch.rand(2, 3, 32, 64)))
 
 
@@ -208,10 +208,10 @@ def test_from_its_epoch_on_all_learns():
     assert all(name in after for name in before if name.startswith("backbone."))
 
 
-@pytest.mark.parametrize("how", ["still", "stopbackward"])
+@pytest.mark.parametrize("how", ["frozen", "stopbackward"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_going_on_across_unfreezing_is_exact(how, optimizer):
-    changes = {"freeze": "backbone", "unfreeze_at": 2, "freeze_as": how, "optimizer": optimizer}
+    changes = {"freeze": "backbone", "unfreeze_at": 2, "freeze_mode": how, "optimizer": optimizer}
     whole = stepper(network(), **changes)
     for number in range(6):
         whole(number, [batch(number)], 0.01)
@@ -249,7 +249,7 @@ def test_what_is_frozen_is_told():
         f"frozen until step 3: 18 of 23 layers, {backbone:,} of {total:,} parameters, "
         f"backbone.fine.0.0 to backbone.coarse.5"
     )
-    (note,) = Freezing(net, TrainConfig(freeze="head", freeze_as="stopbackward")).notes()
+    (note,) = Freezing(net, TrainConfig(freeze="head", freeze_mode="stopbackward")).notes()
     assert note.endswith("head, but decay, and their statistics move (stopbackward)")
     assert note.startswith("frozen: 1 of 23 layers")
     assert list(Freezing(net, TrainConfig()).notes()) == []

@@ -32,7 +32,7 @@ def test_a_loss_that_ends_is_averaged_over_its_own_steps():
     assert "loss/warmup" not in entry(log)
 
 
-def test_the_speed_counts_pictures_and_leaves_out_what_is_no_training(monkeypatch):
+def test_the_speed_counts_images_and_leaves_out_what_is_no_training(monkeypatch):
     clock = iter([0.0, 100.0, 102.0, 102.0])
     monkeypatch.setattr("yolo9k.training.log.time.monotonic", lambda: next(clock))
     log = StepLog(batch=4)

@@ -10,37 +10,37 @@ import torch
 from yolo9k import checkpoint
 from yolo9k.checkpoint import BEST, LAST
 from yolo9k.detection.loss import RegionLoss
-from yolo9k.errors import ConfigError, DataError, DivergedError, EnvironmentFault, Stopped, WeightsError
+from yolo9k.errors import ConfigError, DataError, DivergedError, MachineError, Stopped, WeightsError
 from yolo9k.training import detection, resume, train
+from yolo9k.training.callbacks import Callback
 from yolo9k.training.step import Stepper
-from yolo9k.training.watch import Watcher
 
 
-class Recorder(Watcher):
+class Recorder(Callback):
     """Remembers what a run told, and may raise a signal after a step."""
 
     def __init__(self, stop_after=None, number=signal.SIGINT):
         self.steps, self.entries, self.scores, self.notes, self.plan, self.end = [], [], [], [], None, None
         self.stop_after, self.number = stop_after, number
 
-    def started(self, plan):
+    def on_start(self, plan):
         self.plan = plan
 
-    def stepped(self, step, size_wh):
+    def on_step(self, step, size_wh):
         self.steps.append((step, size_wh))
         if step + 1 == self.stop_after:
             signal.raise_signal(self.number)
 
-    def logged(self, entry):
+    def on_log(self, entry):
         self.entries.append(dict(entry))
 
-    def evaluated(self, scores, *, best):
+    def on_evaluation(self, scores, *, best):
         self.scores.append((scores.row["mAP50"], best))
 
-    def noted(self, text):
+    def on_note(self, text):
         self.notes.append(text)
 
-    def finished(self, folder, best):
+    def on_end(self, folder, best):
         self.end = (folder, best)
 
 
@@ -82,7 +82,7 @@ def differences(first, second, place=""):
 def test_a_resumed_run_is_the_run_that_was_not_stopped(tiny, tmp_path, changes):
     whole = train(tiny(*changes), tmp_path / "whole")
     with pytest.raises(Stopped):
-        train(tiny(*changes), tmp_path / "parts", watcher=Recorder(stop_after=2))
+        train(tiny(*changes), tmp_path / "parts", callback=Recorder(stop_after=2))
     parts = resume(tmp_path / "parts")
     assert differences(dict(last(whole).weights), dict(last(parts).weights)) == []
     assert differences(dict(last(whole).training), dict(last(parts).training)) == []
@@ -98,22 +98,23 @@ def test_workers_change_nothing(tiny, tmp_path):
 def test_the_memory_format_changes_only_rounding(tiny, tmp_path):
     """An evaluation in between must not disturb the layout that the optimiser relies on."""
     first, second = (
-        train(tiny(f"train.channels_last={wish}", "train.eval_every=1"), tmp_path / wish) for wish in ("true", "false")
+        train(tiny(f"train.channels_last={requested}", "train.eval_every=1"), tmp_path / requested)
+        for requested in ("true", "false")
     )
     for name, value in last(first).weights.items():
         torch.testing.assert_close(last(second).weights[name], value, rtol=1e-3, atol=1e-4)
 
 
 def test_everything_of_a_run_is_told(tiny, run_folder):
-    watcher = Recorder()
-    assert train(tiny("train.eval_every=2"), run_folder, watcher=watcher) == run_folder
-    assert watcher.plan.total_steps == 4
-    assert re.fullmatch(r"6 pictures with \d+ boxes", watcher.plan.data)
-    assert watcher.plan.steps_per_epoch == 1.5
-    assert watcher.steps == [(step, (64, 64)) for step in range(4)]
-    assert [entry["step"] for entry in watcher.entries] == [1, 2, 3, 4]
-    assert len(watcher.scores) == 2  # after step 3 (2 epochs) and at the end
-    assert watcher.end == (run_folder, round(max(score for score, _ in watcher.scores), 5))
+    callback = Recorder()
+    assert train(tiny("train.eval_every=2"), run_folder, callback=callback) == run_folder
+    assert callback.plan.total_steps == 4
+    assert re.fullmatch(r"6 images with \d+ boxes", callback.plan.data)
+    assert callback.plan.steps_per_epoch == 1.5
+    assert callback.steps == [(step, (64, 64)) for step in range(4)]
+    assert [entry["step"] for entry in callback.entries] == [1, 2, 3, 4]
+    assert len(callback.scores) == 2  # after step 3 (2 epochs) and at the end
+    assert callback.end == (run_folder, round(max(score for score, _ in callback.scores), 5))
 
 
 def test_entries_hold_what_a_person_asks_for(tiny, run_folder):
@@ -131,10 +132,10 @@ def test_entries_hold_what_a_person_asks_for(tiny, run_folder):
 
 
 def test_without_a_split_to_look_at_the_newest_weights_are_the_best(tiny, run_folder):
-    watcher = Recorder()
-    train(tiny("eval.split=test", "train.eval_every=1"), run_folder, watcher=watcher)
-    assert watcher.scores == []
-    assert watcher.end == (run_folder, None)
+    callback = Recorder()
+    train(tiny("eval.split=test", "train.eval_every=1"), run_folder, callback=callback)
+    assert callback.scores == []
+    assert callback.end == (run_folder, None)
     best = checkpoint.load(run_folder / "checkpoints" / BEST)
     assert differences(dict(best.weights), dict(last(run_folder).weights)) == []
     assert not (run_folder / "results.csv").exists()
@@ -155,13 +156,13 @@ class Scores:
 def test_best_is_by_score_and_patience_stops(tiny, run_folder, monkeypatch):
     scripted = iter([0.2, 0.5, 0.4, float("nan"), 0.5, 0.9])
     monkeypatch.setattr(detection, "evaluate_detector", lambda *_, **__: (Scores(next(scripted)), []))
-    watcher = Recorder()
-    # two steps are an epoch of 6 pictures; the best comes after epoch 2, patience ends after epoch 5
+    callback = Recorder()
+    # two steps are an epoch of 6 images; the best comes after epoch 2, patience ends after epoch 5
     config = tiny("train.batch=3", "train.steps=40", "train.eval_every=1", "train.patience=3")
-    train(config, run_folder, watcher=watcher)
-    assert [best for _, best in watcher.scores] == [True, True, False, False, False]
-    assert watcher.steps[-1][0] == 9
-    assert watcher.end == (run_folder, 0.5)
+    train(config, run_folder, callback=callback)
+    assert [best for _, best in callback.scores] == [True, True, False, False, False]
+    assert callback.steps[-1][0] == 9
+    assert callback.end == (run_folder, 0.5)
     assert last(run_folder).training["next_step"] == 10
     assert last(run_folder).training["best_step"] == 4
     rows = (run_folder / "results.csv").read_text().splitlines()
@@ -179,38 +180,38 @@ def test_a_first_score_of_nothing_is_kept_too(tiny, run_folder, monkeypatch):
 def test_a_signal_saves_and_says_how_to_go_on(tiny, run_folder, number, code):
     before = signal.getsignal(number)
     with pytest.raises(Stopped, match=r"stopped after step 1; go on with: yolo9k train --resume .*run") as caught:
-        train(tiny(), run_folder, watcher=Recorder(stop_after=1, number=number))
+        train(tiny(), run_folder, callback=Recorder(stop_after=1, number=number))
     assert caught.value.exit_code == code
     assert last(run_folder).training["next_step"] == 1
     assert signal.getsignal(number) is before
 
 
 def test_a_signal_that_comes_late_waits_for_the_next_step(tiny, run_folder):
-    class Late(Watcher):
-        def logged(self, entry):
+    class Late(Callback):
+        def on_log(self, entry):
             if entry["step"] == 2:
                 signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(Stopped, match="stopped after step 3"):
-        train(tiny(), run_folder, watcher=Late())
+        train(tiny(), run_folder, callback=Late())
     assert last(run_folder).training["next_step"] == 3
 
 
 def test_a_resumed_run_may_be_longer(tiny, run_folder):
     train(tiny("train.steps=1"), run_folder)
-    watcher = Recorder()
-    resume(run_folder, overrides=["train.steps=3"], watcher=watcher)
-    assert [step for step, _ in watcher.steps] == [1, 2]
+    callback = Recorder()
+    resume(run_folder, overrides=["train.steps=3"], callback=callback)
+    assert [step for step, _ in callback.steps] == [1, 2]
     assert last(run_folder).config.train.steps == 3
 
 
 def test_a_finished_run_goes_on_for_no_step(tiny, run_folder):
     train(tiny("train.steps=1"), run_folder)
     before = metrics(run_folder)
-    watcher = Recorder()
-    assert resume(run_folder, watcher=watcher) == run_folder
-    assert watcher.steps == []
-    assert watcher.notes == [
+    callback = Recorder()
+    assert resume(run_folder, callback=callback) == run_folder
+    assert callback.steps == []
+    assert callback.notes == [
         f"{run_folder} is finished: it has made all its 1 steps; ask for more (--steps, --epochs) to go on"
     ]
     assert metrics(run_folder) == before
@@ -258,10 +259,10 @@ def spoil(monkeypatch, step):
 def test_a_run_that_diverges_keeps_the_weights_from_before(tiny, tmp_path, monkeypatch, ema):
     config = tiny(f"train.ema={ema}")
     with pytest.raises(Stopped):
-        train(config, tmp_path / "good", watcher=Recorder(stop_after=2))
+        train(config, tmp_path / "good", callback=Recorder(stop_after=2))
     spoil(monkeypatch, 2)
     folder = tmp_path / "bad"
-    with pytest.raises(DivergedError, match=r"^step 2: the loss .* pictures train-000\d.jpg, ") as caught:
+    with pytest.raises(DivergedError, match=r"^step 2: the loss .* images train-000\d.jpg, ") as caught:
         train(config, folder)
     assert "\n" not in str(caught.value)
     found = differences(dict(last(tmp_path / "good").training), dict(last(folder).training))
@@ -279,48 +280,48 @@ def test_a_run_that_diverges_keeps_the_weights_from_before(tiny, tmp_path, monke
 
 def test_a_rate_that_is_far_too_high_diverges_with_finite_weights(tiny, run_folder):
     with pytest.raises(DivergedError):
-        train(tiny("train.lr=1e6", "train.burn_in=0", "train.steps=50", "train.momentum=0.99"), run_folder)
+        train(tiny("train.lr=1e6", "train.warmup=0", "train.steps=50", "train.momentum=0.99"), run_folder)
     stored = last(run_folder)
     assert all(value.isfinite().all() for value in stored.weights.values())
     assert all(value.isfinite().all() for value in stored.training["network"].values())
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_picture_that_cannot_be_read_loses_no_step(tiny, toy, tmp_path, run_folder, workers):
+def test_an_image_that_cannot_be_read_loses_no_step(tiny, toy, tmp_path, run_folder, workers):
     """An error of the data comes between two steps: those before it are saved."""
 
     class Damage(Recorder):
-        def stepped(self, step, size_wh):
-            super().stepped(step, size_wh)
+        def on_step(self, step, size_wh):
+            super().on_step(step, size_wh)
             if step == 1:
-                for path in pictures:
+                for path in images:
                     path.write_text("this is text")
 
     shutil.copytree(toy.root, tmp_path / "toy")
-    pictures = sorted((tmp_path / "toy" / "images" / "train").iterdir())
+    images = sorted((tmp_path / "toy" / "images" / "train").iterdir())
     config = tiny(f"data.dataset.root={tmp_path / 'toy'}", "train.steps=100", f"data.workers={workers}")
-    watcher = Damage()
-    message = r"train-000\d.jpg: not a picture that can be read; yolo9k data check finds all that cannot be used"
+    callback = Damage()
+    message = r"train-000\d.jpg: not an image that can be read; yolo9k data check finds all that cannot be used"
     with pytest.raises(DataError, match=message):
-        train(config, run_folder, watcher=watcher)
-    assert 2 <= len(watcher.steps) < 100
-    assert last(run_folder).training["next_step"] == len(watcher.steps)
+        train(config, run_folder, callback=callback)
+    assert 2 <= len(callback.steps) < 100
+    assert last(run_folder).training["next_step"] == len(callback.steps)
 
 
-def test_pictures_that_are_skipped_are_counted(tiny, toy, tmp_path, run_folder):
+def test_images_that_are_skipped_are_counted(tiny, toy, tmp_path, run_folder):
     shutil.copytree(toy.root, tmp_path / "toy")
     for name in ("train/train-0001.jpg", "train/train-0003.jpg", "val/val-0002.jpg"):
         path = tmp_path / "toy" / "images" / name
         path.write_bytes(path.read_bytes()[:-500])  # its header still tells the size
-    watcher = Recorder()
+    callback = Recorder()
     with pytest.raises(DataError, match=r"train-000\d.jpg"):
         train(tiny(f"data.dataset.root={tmp_path / 'toy'}"), tmp_path / "strict")
-    train(tiny(f"data.dataset.root={tmp_path / 'toy'}", "data.on_error=skip"), run_folder, watcher=watcher)
-    assert [entry["unreadable_pictures"] for entry in metrics(run_folder) if "loss" in entry][-1] == 2
-    note, of_val = watcher.notes
-    assert of_val.startswith("warning: 1 validation pictures could not be read, nothing was found in them; the first: ")
+    train(tiny(f"data.dataset.root={tmp_path / 'toy'}", "data.on_error=skip"), run_folder, callback=callback)
+    assert [entry["unreadable_images"] for entry in metrics(run_folder) if "loss" in entry][-1] == 2
+    note, of_val = callback.notes
+    assert of_val.startswith("warning: 1 validation images could not be read, nothing was found in them; the first: ")
     assert "val-0002.jpg: " in of_val
-    assert note.startswith("warning: 2 training pictures could not be read, others took their place: train-000")
+    assert note.startswith("warning: 2 training images could not be read, others took their place: train-000")
     assert "train-0001.jpg" in note
     assert "train-0003.jpg" in note
 
@@ -336,7 +337,7 @@ def test_memory_that_runs_out_is_no_bug(tiny, run_folder, monkeypatch):
         return good(self, number, parts, rate)
 
     monkeypatch.setattr(Stepper, "__call__", short_of_memory)
-    with pytest.raises(EnvironmentFault, match=r"out of memory on cpu; raise train.accumulate"):
+    with pytest.raises(MachineError, match=r"out of memory on cpu; raise train.accumulate"):
         train(tiny(), run_folder)
     assert last(run_folder).training["next_step"] == 2
     monkeypatch.undo()
@@ -354,7 +355,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tiny, run_folder
         raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(EnvironmentFault, match="cannot be written"):
+    with pytest.raises(MachineError, match="cannot be written"):
         resume(run_folder, overrides=["train.steps=2"])
     assert (run_folder / "checkpoints" / LAST).read_bytes() == before
     assert sorted(path.name for path in (run_folder / "checkpoints").iterdir()) == [BEST, LAST]
@@ -371,9 +372,9 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tiny, run_folder
 def test_the_score_that_chooses_the_best_is_told_first(tiny, run_folder, metric, names):
     told = []
 
-    class Looking(Watcher):
-        def evaluated(self, scores, *, best):
+    class Looking(Callback):
+        def on_evaluation(self, scores, *, best):
             told.append((scores.text.split()[::2], float(scores.text.split()[1]) == round(scores.value, 4)))
 
-    train(tiny(f"eval.metric={metric}", "train.steps=1", "train.eval_every=1"), run_folder, watcher=Looking())
+    train(tiny(f"eval.metric={metric}", "train.steps=1", "train.eval_every=1"), run_folder, callback=Looking())
     assert told == [(names, True)]

@@ -28,8 +28,8 @@ class Training:
 
     def step(self, number, *, factor=1.0, spoilt_gradient=None, overflow_is_normal=False):
         self.guard.begin()
-        pictures = torch.randn(2, 2, 6, 6, generator=torch.Generator().manual_seed(number))
-        loss = self.network(pictures).square().mean() * factor
+        images = torch.randn(2, 2, 6, 6, generator=torch.Generator().manual_seed(number))
+        loss = self.network(images).square().mean() * factor
         loss.backward()
         if spoilt_gradient is not None:
             self.network[0].weight.grad[0, 0, 0, 0] = spoilt_gradient
@@ -150,8 +150,8 @@ def test_good_steps_are_plain_sgd():
     )  # fmt: skip
     for number in range(3):
         training.step(number)
-        pictures = torch.randn(2, 2, 6, 6, generator=torch.Generator().manual_seed(number))
-        plain(pictures).square().mean().backward()
+        images = torch.randn(2, 2, 6, 6, generator=torch.Generator().manual_seed(number))
+        plain(images).square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
     assert not training.guard.failed

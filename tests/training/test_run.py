@@ -21,7 +21,7 @@ def test_the_length_counts_steps_or_epochs(tiny, run_folder):
         return open_run(tiny(*changes), run_folder).total_steps
 
     assert length("train.steps=7") == 7
-    assert length("train.steps=null", "train.epochs=10") == 15  # 6 pictures, 4 a step
+    assert length("train.steps=null", "train.epochs=10") == 15  # 6 images, 4 a step
     assert length("train.steps=null", "train.epochs=0.1") == 1
     assert length("train.steps=null") == DEFAULT_EPOCHS * 6 / 4
 
@@ -108,7 +108,7 @@ def test_defects_of_the_labels_are_told(tiny, toy, tmp_path, run_folder):
     label = sorted((tmp_path / "toy" / "labels" / "train").iterdir())[0]
     label.write_text(label.read_text() + "0 0.5 0.5 0 0.1\n")
     config = tiny(f"data.dataset.root={tmp_path / 'toy'}")
-    assert open_run(config, run_folder).notes == ["warning: 1 defects in the labels, see yolo9k data check"]
+    assert open_run(config, run_folder).notes == ["warning: 1 errors in the labels, see yolo9k data check"]
 
 
 def test_a_missing_folder_names_itself(tiny, run_folder):
@@ -134,9 +134,9 @@ def test_a_joint_run_learns_boxes_and_image_labels(joint, run_folder):
     assert run.steps_per_epoch == 4 * 3 / 6
     assert len(run.config.model.anchors) == 1
     plan = run.plan()
-    assert (plan.data, len(plan.labels)) == ("4 pictures with 8 boxes", 8)
+    assert (plan.data, len(plan.labels)) == ("4 images with 8 boxes", 8)
     assert plan.notes == (
-        "boxes: 4 pictures with boxes, 1 of 3 drawn", "kinds: 6 pictures with image labels, 2 of 3 drawn",
+        "boxes: 4 images with boxes, 1 of 3 drawn", "kinds: 6 images with image labels, 2 of 3 drawn",
     )  # fmt: skip
     ((_, parts),) = run.batches()
     losses = run.stepper(0, parts, 0.01)
@@ -178,7 +178,7 @@ def test_defects_of_a_source_are_told(joint, run_folder, zoo):
     label.write_text(label.read_text() + "0 0.5 0.5 0 0.1\n")
     notes = open_run(joint(), run_folder).notes
     assert len(notes) == 3
-    assert notes[1].startswith("warning: boxes: 1 defects in the labels, the first is ")
+    assert notes[1].startswith("warning: boxes: 1 errors in the labels, the first is ")
     assert "has no area" in notes[1]
 
 

@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from yolo9k import __version__
 from yolo9k.config import Config, load_config
-from yolo9k.errors import EnvironmentFault
+from yolo9k.errors import MachineError
 from yolo9k.training import run_folder
 from yolo9k.training.run_folder import RunFolder, new_run_folder
 
@@ -39,12 +39,12 @@ def fill(folder, *, checkpoint):
     (folder / "config.yaml").touch()
     if checkpoint:
         (folder / "checkpoints" / "last.pt").touch()
-    raise EnvironmentFault("disk full")
+    raise MachineError("disk full")
 
 
 @pytest.mark.parametrize("checkpoint", [True, False])
 def test_a_run_without_a_checkpoint_goes(tmp_path, checkpoint):
-    with pytest.raises(EnvironmentFault), new_run_folder(tmp_path, "a") as folder:
+    with pytest.raises(MachineError), new_run_folder(tmp_path, "a") as folder:
         fill(folder, checkpoint=checkpoint)
     assert folder.is_dir() == checkpoint
     assert (folder / "config.yaml").is_file() == checkpoint
@@ -58,7 +58,7 @@ def test_a_folder_that_stays_empty_goes(tmp_path):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "runs").write_text("a file")
-    with pytest.raises(EnvironmentFault, match=r"runs.a: cannot be created: "), new_run_folder(tmp_path / "runs", "a"):
+    with pytest.raises(MachineError, match=r"runs.a: cannot be created: "), new_run_folder(tmp_path / "runs", "a"):
         pass
 
 
@@ -128,7 +128,7 @@ def test_going_on_leaves_out_what_comes_again(folder):
 @pytest.mark.parametrize("name", ["metrics.jsonl", "results.csv"])
 def test_a_file_that_cannot_be_written(folder, name):
     (folder.folder / name).mkdir()
-    with pytest.raises(EnvironmentFault, match=rf"{name}: cannot be written: (Is a directory|Permission denied)"):
+    with pytest.raises(MachineError, match=rf"{name}: cannot be written: (Is a directory|Permission denied)"):
         folder.metrics({"step": 1}) if name == "metrics.jsonl" else folder.result({"step": 1})
 
 

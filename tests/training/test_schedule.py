@@ -4,24 +4,24 @@ from yolo9k.config.schema import ScheduleConfig, TrainConfig
 from yolo9k.training.schedule import learning_rate
 
 
-def rate(update, total=100, steps_per_epoch=10.0, *, burn_in=0, **schedule):
-    config = TrainConfig(lr=0.1, burn_in=burn_in, schedule=ScheduleConfig(**schedule))
+def rate(update, total=100, steps_per_epoch=10.0, *, warmup=0, **schedule):
+    config = TrainConfig(lr=0.1, warmup=warmup, schedule=ScheduleConfig(**schedule))
     return learning_rate(update, total, steps_per_epoch, config)
 
 
 def test_burn_in_rises_with_the_fourth_power():
-    # Darknet: lr * (update / burn_in) ** 4, and the whole rate from update `burn_in` on
-    found = [rate(update, burn_in=4, policy="constant") for update in (1, 2, 3, 4, 5)]
+    # Darknet: lr * (update / warmup) ** 4, and the whole rate from update `warmup` on
+    found = [rate(update, warmup=4, policy="constant") for update in (1, 2, 3, 4, 5)]
     assert found == pytest.approx([0.1 / 256, 0.1 / 16, 0.1 * 81 / 256, 0.1, 0.1])
 
 
 def test_burn_in_takes_the_power_of_the_config():
-    config = TrainConfig(lr=0.1, burn_in=4, burn_in_power=1, schedule=ScheduleConfig(policy="constant"))
+    config = TrainConfig(lr=0.1, warmup=4, warmup_power=1, schedule=ScheduleConfig(policy="constant"))
     assert learning_rate(1, 100, 10, config) == pytest.approx(0.025)
 
 
 def test_after_the_burn_in_the_schedule_is_where_it_would_be_without():
-    assert rate(50, burn_in=20, policy="cosine") == rate(50, policy="cosine")
+    assert rate(50, warmup=20, policy="cosine") == rate(50, policy="cosine")
 
 
 @pytest.mark.parametrize(("update", "expected"), [(39, 0.1), (40, 0.01), (59, 0.01), (60, 0.002)])

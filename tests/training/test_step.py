@@ -9,7 +9,7 @@ from yolo9k.samples import Batch
 from yolo9k.training.detection import DetectionStep
 from yolo9k.training.step import Stepper
 from yolo9k.wordtree import WordTree
-from yolo9k.wordtree.scores import LabelScores
+from yolo9k.wordtree.softmax import HierarchicalSoftmax
 
 LABELS = WordTree.flat(["a", "b"])
 CPU = torch.device("cpu")
@@ -18,22 +18,22 @@ CPU = torch.device("cpu")
 class FrozenStatistics(DetectionStep):
     """A step whose network does not look at the rest of the batch."""
 
-    def forward(self, batch, pictures, seen):
+    def forward(self, batch, images, seen):
         self.network.eval()
-        return super().forward(batch, pictures, seen)
+        return super().forward(batch, images, seen)
 
 
 def stepper(images=8, kind=DetectionStep, memory_format=torch.contiguous_format, **changes):
     torch.manual_seed(0)
     network = yolov2_tiny(torch.tensor([[0.5, 0.5], [1.0, 1.5]]), len(LABELS), width=0.1)
     network = network.to(memory_format=memory_format)
-    loss = RegionLoss(Codec(network.anchors), LabelScores(LABELS, "softmax"), LossConfig(warmup_images=0))
+    loss = RegionLoss(Codec(network.anchors), HierarchicalSoftmax(LABELS, "softmax"), LossConfig(anchor_warmup=0))
     step = kind(network, loss, device=CPU, precision="float32", images=images)
     return Stepper(step, TrainConfig(**{"batch": images, "momentum": 0, **changes}), memory_format)
 
 
 def batch(images=8, seed=0):
-    """Pictures of noise, each with a box of its own."""
+    """Images of noise, each with a box of its own."""
     random = torch.Generator().manual_seed(seed)
     corner = torch.rand(images, 2, generator=random) * 30
     return Batch(
@@ -71,7 +71,7 @@ def test_parts_learn_what_the_whole_batch_does():
     assert not torch.equal(before["head.conv.weight"], whole.step.network.state_dict()["head.conv.weight"])
 
 
-def test_losses_are_per_picture_of_the_update():
+def test_losses_are_per_image_of_the_update():
     once, twice = stepper(images=8, kind=FrozenStatistics), stepper(images=16, kind=FrozenStatistics)
     for name, value in once(0, [batch()], 0.0).items():
         torch.testing.assert_close(twice(0, [batch(), batch()], 0.0)[name], value)
@@ -104,9 +104,9 @@ def test_seen_counts_this_update_too():
     noted = []
     forward = made.step.forward
 
-    def note(part, pictures, seen):
+    def note(part, images, seen):
         noted.append(seen)
-        return forward(part, pictures, seen)
+        return forward(part, images, seen)
 
     made.step.forward = note
     made(0, halves(batch()), 0.01)

@@ -3,7 +3,7 @@ import json
 import pytest
 from PIL import Image
 
-from yolo9k.errors import EnvironmentFault
+from yolo9k.errors import MachineError
 from yolo9k.training.plots import plot_run
 
 
@@ -16,22 +16,22 @@ def test_draws_the_curves(tmp_path):
     write(tmp_path, [*losses, {"step": 3, "val/mAP50": 0.5}, {"step": 4, "loss": None}])
     target = plot_run(tmp_path)
     assert target == tmp_path / "plots" / "curves.png"
-    with Image.open(target) as picture:
-        assert picture.size[0] > 1000
+    with Image.open(target) as image:
+        assert image.size[0] > 1000
 
 
 def test_a_run_without_scores_has_no_empty_panel(tmp_path):
     write(tmp_path, [{"step": s, "loss": 9 / s, "lr": 0.1} for s in (1, 2, 3)])
-    with Image.open(plot_run(tmp_path)) as picture:
-        assert picture.size == (960, 480)
+    with Image.open(plot_run(tmp_path)) as image:
+        assert image.size == (960, 480)
 
 
 def test_nothing_to_draw(tmp_path):
     assert plot_run(tmp_path) is None
 
 
-def test_a_picture_that_cannot_be_written(tmp_path):
+def test_an_image_that_cannot_be_written(tmp_path):
     write(tmp_path, [{"step": 1, "loss": 1.0}])
     (tmp_path / "plots").write_text("a file")
-    with pytest.raises(EnvironmentFault, match=r"plots.curves.png: cannot be written"):
+    with pytest.raises(MachineError, match=r"plots.curves.png: cannot be written"):
         plot_run(tmp_path)

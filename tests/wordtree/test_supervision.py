@@ -11,20 +11,20 @@ TREE = WordTree(tuple("abcdef"), tuple("abcdef"), (-1, -1, 0, 0, 1, 2))
 
 
 def test_a_label_teaches_its_ancestors_and_a_box_says_more():
-    taught = Supervision(boxes=(2,), images=(5, 3)).taught(TREE)
+    taught = Supervision(boxes=(2,), images=(5, 3)).kinds(TREE)
     assert dict(zip(TREE.ids, taught, strict=True)) == {
-        "a": "boxed",
-        "b": "unseen",
-        "c": "boxed",
-        "d": "image labels only",
-        "e": "unseen",
-        "f": "image labels only",
+        "a": "box",
+        "b": "none",
+        "c": "box",
+        "d": "image-level",
+        "e": "none",
+        "f": "image-level",
     }
 
 
 def test_image_labels_teach_ancestors_too():
-    assert Supervision(images=(5,)).taught(TREE)[:3] == ("image labels only", "unseen", "image labels only")
-    assert set(Supervision().taught(TREE)) == {"unseen"}
+    assert Supervision(images=(5,)).kinds(TREE)[:3] == ("image-level", "none", "image-level")
+    assert set(Supervision().kinds(TREE)) == {"none"}
 
 
 def test_round_trip_through_plain_lists():
@@ -35,4 +35,4 @@ def test_round_trip_through_plain_lists():
 @pytest.mark.parametrize("node", [-1, 6])
 def test_a_node_of_no_tree(node):
     with pytest.raises(DataError, match=f"node {node} is none of the tree's 6 nodes"):
-        Supervision(images=(node,)).taught(TREE)
+        Supervision(images=(node,)).kinds(TREE)

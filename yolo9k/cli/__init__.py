@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from yolo9k import __version__
 from yolo9k.cli import anchors, bench, classify, config, data, demo, detect, doctor, evaluate, train, tree, weights
 from yolo9k.errors import ConfigError, Yolo9kError
+from yolo9k.renamed import with_new_options
 
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # click's, which typer brings under another name
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -55,10 +57,15 @@ def _options(
 
 
 def main() -> None:
-    """Run the command; an error that a user can mend is one line and its documented exit code."""
+    """Run the `yolo9k` command."""
+    run(app, "yolo9k", with_new_options(sys.argv[1:]))
+
+
+def run(command: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit; a user's error is one line on standard error and its documented exit code."""
     logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)
     try:
-        code = app(prog_name="yolo9k", standalone_mode=False)
+        code = command(arguments, prog_name=name, standalone_mode=False)
         if code == INTERRUPTED:  # what typer makes of Ctrl-C
             raise KeyboardInterrupt
     except UsageError as error:

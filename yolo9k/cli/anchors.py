@@ -25,7 +25,7 @@ def anchors(
     ],
     split: Annotated[str, typer.Option(help="The split whose boxes are clustered.")] = "train",
     k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many anchors.")] = 5,
-    size: Annotated[str, typer.Option(help="Pictures are letterboxed to this: N or WIDTHxHEIGHT.")] = "416",
+    size: Annotated[str, typer.Option(help="Images are letterboxed to this: N or WIDTHxHEIGHT.")] = "416",
     stride: Annotated[int, typer.Option(min=1, help="Pixels of one grid cell; 32 for all models here.")] = 32,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same anchors.")] = 0,
     sweep: Annotated[str, typer.Option(help="Also cluster for these numbers of anchors, e.g. 1-15.")] = "",
@@ -35,7 +35,7 @@ def anchors(
 ) -> None:
     """Cluster box sizes into anchors: k-means with the distance 1 - IoU.
 
-    With --sweep the picture goes to anchors.png where --plot names no other file.
+    With --sweep the image goes to anchors.png where --plot names no other file.
     --write changes model.anchors, and model.num_anchors where that is another number; all else in the file stays.
 
     Example: yolo9k anchors --dataset voc -k 5 --sweep 1-15 --plot anchors.png --write my.yaml
@@ -45,18 +45,18 @@ def anchors(
     from yolo9k.anchors import sweep as cluster_each
     from yolo9k.config import Override, load_config
     from yolo9k.config.editing import write_values
+    from yolo9k.datasets.autodetect import open_dataset
     from yolo9k.datasets.box_sizes import letterboxed_sizes
-    from yolo9k.datasets.joint import read_boxed
-    from yolo9k.datasets.make import open_dataset
+    from yolo9k.datasets.joint import read_box_records
 
     numbers = _range(sweep)
-    picture = plot or (DEFAULT_PLOT if numbers else None)
-    check_outputs(files={"--plot": picture, "--write": write, "--json": json})
-    if picture:
-        _check_format(picture)
+    image = plot or (DEFAULT_PLOT if numbers else None)
+    check_outputs(files={"--plot": image, "--write": write, "--json": json})
+    if image:
+        _check_format(image)
     size_wh = load_config(None, [Override("data.size", size, f"--size {size}")]).data.size
     warnings = _warnings(write, size_wh, k) if write else []
-    records = read_boxed(open_dataset(dataset, track), split, track=track)
+    records = read_box_records(open_dataset(dataset, track), split, track=track)
     sizes_wh = letterboxed_sizes(records, size_wh, stride)
     found = cluster(sizes_wh, k, seed, track)
     curve = cluster_each(sizes_wh, numbers, seed, track)
@@ -66,9 +66,9 @@ def anchors(
     _print(say, found, curve, len(sizes_wh), size_wh, stride)
     for warning in warnings + suspicions(found.wh, grid_wh):
         err.print(f"warning: {warning}", style="yellow", markup=False)
-    if picture:
-        save_plot(picture, sizes_wh, found, grid_wh, curve)
-        say.print(f"wrote {picture}", markup=False)
+    if image:
+        save_plot(image, sizes_wh, found, grid_wh, curve)
+        say.print(f"wrote {image}", markup=False)
     if write:
         values = {"anchors": found.rounded(), **_changed_number(write, len(found))}
         write_values(write, "model", values)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from yolo9k.errors import EnvironmentFault
+from yolo9k.errors import MachineError
 
 Item = TypeVar("Item")
 
@@ -71,7 +71,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 def write_json(target: str, value: Any) -> None:
     """Write JSON to a file, or to standard output for `-`; numbers that are not finite become null.
 
-    Raises `EnvironmentFault` where the file cannot be written.
+    Raises `MachineError` where the file cannot be written.
     """
     text = json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if target == "-":
@@ -81,7 +81,7 @@ def write_json(target: str, value: Any) -> None:
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         Path(target).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise EnvironmentFault(f"{target}: cannot be written: {error.strerror or error}") from error
+        raise MachineError(f"{target}: cannot be written: {error.strerror or error}") from error
 
 
 def _finite(value: Any) -> Any:

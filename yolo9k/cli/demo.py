@@ -1,4 +1,4 @@
-"""`yolo9k demo`: the story of YOLO9000 on data it draws itself, from pictures to a trained detector."""
+"""`yolo9k demo`: the story of YOLO9000 on data it draws itself, from images to a trained detector."""
 
 import time
 from pathlib import Path
@@ -9,7 +9,7 @@ import typer
 from yolo9k.cli.console import out, table, track, write_json
 from yolo9k.cli.outputs import check_outputs
 
-MOST_NAMED = 6
+MAX_NAMED = 6
 
 if TYPE_CHECKING:
     from yolo9k.datasets.joint import TrainingSet
@@ -25,22 +25,22 @@ def demo(
         bool, typer.Option("--all-boxes", help="Train on boxes that are labelled by kind instead: the upper bound.")
     ] = False,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of training; the config's if left out.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the pictures, the anchors and the training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the images, the anchors and the training.")] = 0,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Change a value of configs/demo.yaml: KEY=VALUE.")
     ] = None,
     json: Annotated[str, typer.Option(help="Write the scores to this file.")] = "",
 ) -> None:
-    """Train one detector from boxes that say little and pictures that have no boxes, and see what it finds.
+    """Train one detector from boxes that say little and images that have no boxes, and see what it finds.
 
-    It draws shapes: some pictures have boxes, labelled round or angular and no more; others show a single thing each,
+    It draws shapes: some images have boxes, labelled round or angular and no more; others show a single thing each,
     labelled red star or blue ring, without a box. Trained on both, over a label tree, the detector is scored on
     the kinds of things that never had a box. It takes minutes, and no network.
 
     Example: yolo9k demo --out demo-output
     """
     from yolo9k.datasets.joint import read_training
-    from yolo9k.datasets.read import read_annotations
+    from yolo9k.datasets.load import read_annotations
     from yolo9k.demo import configure, detect_some, make_dataset, score
     from yolo9k.evaluation.plots import write_plots
     from yolo9k.inference.detector import Detector
@@ -48,7 +48,7 @@ def demo(
 
     check_outputs(files={"--json": json}, folders={"--out": folder})
     start = time.monotonic()
-    _chapter(1, f"Drawing pictures of shapes into {folder / 'data'}")
+    _chapter(1, f"Drawing images of shapes into {folder / 'data'}")
     toy = make_dataset(folder / "data", seed, all_boxes=all_boxes, track=track)
     training, test = read_training(toy.joint, track=track), read_annotations(toy.test, "test", track=track)
     _print_sets(training)
@@ -56,23 +56,23 @@ def demo(
 
     _chapter(2, "Clustering anchors from the training boxes")
     changes = [*(overrides or []), *([f"train.steps={steps}"] if steps else [])]
-    config, anchors = configure(toy.joint, training.boxed, changes, seed)
+    config, anchors = configure(toy.joint, training.box_records, changes, seed)
     out.print(f"{len(anchors)} anchors in grid cells: {anchors.rounded()}", markup=False)
     out.print(f"average IoU with the boxes {anchors.average_iou:.3f}")
 
     _chapter(3, f"Training {config.model.name} at width {config.model.width:g} for {config.train.steps} steps")
     run = train(config, folder / "run")
 
-    _chapter(4, f"Scoring on {len(test.records)} test pictures")
+    _chapter(4, f"Scoring on {len(test.records)} test images")
     detector = Detector.load(run)
     scores, found, story = score(detector, test, track)
     plots = write_plots(folder / "plots", scores, found, scores.records)
 
     _chapter(5, "Detecting")
-    pictures = detect_some(detector, test.records, folder / "detections")
+    images = detect_some(detector, test.records, folder / "detections")
     _print_scores(scores)
     _print_story(story, all_boxes=all_boxes, usual=not (changes or seed or all_boxes))
-    out.print(f"pictures with detections  {pictures[0]} and beside it", markup=False)
+    out.print(f"images with detections  {images[0]} and beside it", markup=False)
     out.print(f"plots                     {', '.join(str(path) for path in plots)}", markup=False)
     out.print(f"the trained detector      {run}")
     out.print(f"done in {(time.monotonic() - start) / 60:.1f} minutes; try: yolo9k detect --weights {run} IMAGE")
@@ -89,14 +89,14 @@ def _print_sets(training: "TrainingSet") -> None:
     supervision = training.supervision()
     for source, nodes in zip(training.sources, (supervision.boxes, supervision.images), strict=False):
         names = [labels.names[node] for node in nodes]
-        more = f", … {len(names)} in all" if len(names) > MOST_NAMED else ""
-        out.print(f"{source}: {', '.join(names[:MOST_NAMED])}{more}", markup=False)
+        more = f", … {len(names)} in all" if len(names) > MAX_NAMED else ""
+        out.print(f"{source}: {', '.join(names[:MAX_NAMED])}{more}", markup=False)
 
 
 def _print_scores(scores: "Evaluation") -> None:
     from yolo9k.evaluation import report
 
-    out.print(table("Test pictures", report.columns(scores), report.table_rows(scores)))
+    out.print(table("Test images", report.columns(scores), report.table_rows(scores)))
     if scores.depth is not None:
         out.print(table("Right down to which depth", report.DEPTH_COLUMNS, report.depth_rows(scores.depth)))
     for line in report.summary(scores):
@@ -105,10 +105,10 @@ def _print_scores(scores: "Evaluation") -> None:
 
 def _print_story(story: "Story", *, all_boxes: bool, usual: bool) -> None:
     """What training with few boxes gave, beside what all boxes would give, where that was measured."""
-    from yolo9k.datasets.toy_joint import COARSE
     from yolo9k.demo import ALL_BOXES
+    from yolo9k.demo.toy_joint import COARSE
 
-    kinds = {" and ".join(COARSE): "boxed", "shapes and colours": "never_boxed"}
+    kinds = {" and ".join(COARSE): "box", "shapes and colours": "weakly_supervised"}
     rows = []
     for names, name in kinds.items():
         title = names if all_boxes else f"{names}: {name.replace('_', ' ')}"

@@ -1,4 +1,4 @@
-"""`yolo9k detect`: find objects in pictures, draw them, list them."""
+"""`yolo9k detect`: find objects in images, draw them, list them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,17 +7,17 @@ import typer
 
 from yolo9k.cli.console import err, speaker, track, write_json
 from yolo9k.cli.files import CfgOption, DataOption, NamesOption, StrictOption, TreeOption
-from yolo9k.cli.labelling import (
+from yolo9k.cli.outputs import check_outputs
+from yolo9k.cli.running import DeviceOption, ImagesArgument, SizeOption
+from yolo9k.cli.tree_options import (
     HierThreshOption,
     LeavesOnlyOption,
     TreeMode,
     TreeModeOption,
     UnderOption,
-    choose_labelling,
+    choose_class_decoder,
     listed,
 )
-from yolo9k.cli.outputs import check_outputs
-from yolo9k.cli.running import DeviceOption, PicturesArgument, SizeOption
 from yolo9k.errors import ConfigError, DataError, WeightsError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ OFFICIAL = "yolov2"  # of the catalogue; fetched when it is not here
 
 
 def detect(
-    sources: PicturesArgument,
+    sources: ImagesArgument,
     weights: Annotated[
         str,
         typer.Option(
@@ -41,11 +41,11 @@ def detect(
     tree: TreeOption = None,
     data: DataOption = None,
     strict: StrictOption = False,
-    save: Annotated[Path, typer.Option("--out", help="Folder for the pictures with boxes drawn.")] = Path("detections"),
-    draw: Annotated[bool, typer.Option(help="Draw pictures; off where only the numbers are wanted.")] = True,
+    save: Annotated[Path, typer.Option("--out", help="Folder for the images with boxes drawn.")] = Path("detections"),
+    draw: Annotated[bool, typer.Option(help="Draw images; off where only the numbers are wanted.")] = True,
     conf: Annotated[float, typer.Option(min=0, max=1, help="Leave out what has a lower confidence.")] = 0.25,
     iou: Annotated[float, typer.Option(min=0, max=1, help="Of two boxes that overlap by more (IoU) one goes.")] = 0.45,
-    max_detections: Annotated[int, typer.Option("--max", min=1, help="Most detections a picture.")] = 300,
+    max_detections: Annotated[int, typer.Option("--max-detections", min=1, help="Most detections an image.")] = 300,
     classes: Annotated[
         list[str] | None,
         typer.Option(help="Only these labels (in a tree also those below); repeat it, or separate by commas."),
@@ -56,7 +56,7 @@ def detect(
     tree_mode: TreeModeOption = TreeMode.paper,
     agnostic: Annotated[bool, typer.Option(help="Boxes of different labels suppress each other, too.")] = False,
     size: SizeOption = "",
-    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 8,
+    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 8,
     device: DeviceOption = "auto",
     json: Annotated[
         str,
@@ -67,7 +67,7 @@ def detect(
         Path | None, typer.Option(help="Folder for YOLO text files: label cx cy w h score, relative.")
     ] = None,
 ) -> None:
-    """Find objects in pictures.
+    """Find objects in images.
 
     Example: yolo9k detect photos/ --weights runs/voc --conf 0.3 --json found.json
     Example: yolo9k detect image.jpg --weights yolov2-voc
@@ -76,30 +76,30 @@ def detect(
     """
     from yolo9k.cli.rows import Rows, unique_names
     from yolo9k.config import parse_size
-    from yolo9k.inference.sources import find_pictures
+    from yolo9k.inference.sources import find_images
     from yolo9k.pretrained import DarknetFiles
 
     check_outputs(files={"--json": json, "--csv": csv}, folders={"--out": save if draw else None, "--txt": txt})
-    pictures = find_pictures(sources)
-    targets = [save / f"{name}.jpg" for name in unique_names(pictures)]
+    images = find_images(sources)
+    targets = [save / f"{name}.jpg" for name in unique_names(images)]
     if draw:
-        _spare_originals(pictures, targets)
+        _spare_originals(images, targets)
     files = DarknetFiles(cfg, names, tree, data, strict)
     size_wh = parse_size(size) if size else None
     detector, chosen = _load(weights, device=device, size_wh=size_wh, files=files, track=track)
     options: dict[str, Any] = {
         "classes": listed(classes),
-        "labelling": choose_labelling(detector, hier_thresh, leaves_only, under, tree_mode),
+        "class_decoder": choose_class_decoder(detector, hier_thresh, leaves_only, under, tree_mode),
         "conf": conf,
         "iou": iou,
         "max_detections": max_detections,
         "agnostic": agnostic,
     }
     bad: list[DataError] = []
-    stream = detector.stream(pictures, batch=batch, on_bad=bad.append, **options)
+    stream = detector.stream(images, batch=batch, on_bad=bad.append, **options)
     readable: list[Path] = []
     found: list[Detections] = []
-    shown = zip(pictures, targets, track(stream, "Detecting", len(pictures)), strict=True)
+    shown = zip(images, targets, track(stream, "Detecting", len(images)), strict=True)
     for number, (path, target, detections) in enumerate(shown, 1):
         if len(readable) + len(bad) == number:  # the stream has just reported this one
             continue
@@ -107,8 +107,8 @@ def detect(
         found.append(detections)
         if draw:
             _draw(path, detections, target)
-    given, pictures = len(pictures), readable
-    rows = Rows(pictures, found, detector.labels)
+    given, images = len(images), readable
+    rows = Rows(images, found, detector.labels)
     rows.show(speaker(json))
     if not any(map(len, found)):
         speaker(json).print(f"nothing has a confidence of {conf:g} or more; --conf asks for less")
@@ -120,9 +120,9 @@ def detect(
     if txt:
         rows.write_txt(txt)
     if draw:
-        speaker(json).print(f"drawn pictures are in {save}", markup=False)
+        speaker(json).print(f"drawn images are in {save}", markup=False)
     if bad:
-        raise DataError(f"{len(bad)} of {given} pictures left out; the first: {bad[0]}")
+        raise DataError(f"{len(bad)} of {given} images left out; the first: {bad[0]}")
 
 
 def _load(weights: str, **options: Any) -> "tuple[Detector, str]":
@@ -149,12 +149,12 @@ def _newest_run() -> str:
     return str(found[-1].parent.parent) if found else ""
 
 
-def _spare_originals(pictures: list[Path], targets: list[Path]) -> None:
-    """Raises `ConfigError` where a drawn picture would take the place of one that was given."""
-    originals = {path.resolve() for path in pictures}
+def _spare_originals(images: list[Path], targets: list[Path]) -> None:
+    """Raises `ConfigError` where a drawn image would take the place of one that was given."""
+    originals = {path.resolve() for path in images}
     for target in targets:
         if target.resolve() in originals:
-            raise ConfigError(f"--out {target.parent}: {target.name} is one of the pictures; name another folder")
+            raise ConfigError(f"--out {target.parent}: {target.name} is one of the images; name another folder")
 
 
 def _draw(path: Path, detections: "Detections", target: Path) -> None:

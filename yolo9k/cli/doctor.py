@@ -16,10 +16,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from yolo9k.cli.console import speaker, write_json
-from yolo9k.errors import EnvironmentFault
+from yolo9k.errors import MachineError
 
 GB = 1e9
-LEAST_DISK, LEAST_MEMORY, LEAST_SHARED = 5 * GB, 4 * GB, 0.5 * GB
+MIN_DISK, MIN_MEMORY, MIN_SHARED = 5 * GB, 4 * GB, 0.5 * GB
 BF16_GAIN = 1.2  # bf16 pays where a matrix product is at least this many times as fast
 REINSTALL = "run: pip install --upgrade --force-reinstall"
 PACKAGES = {  # package as pip knows it: module
@@ -60,7 +60,7 @@ def doctor(
         say.print(f"{check.found}{advice}", markup=False)
     broken = [check.name for check in checks if check.status == "broken"]
     if broken:
-        raise EnvironmentFault(f"doctor: needed but broken: {', '.join(broken)}")
+        raise MachineError(f"doctor: needed but broken: {', '.join(broken)}")
 
 
 def examine() -> Iterator[Check]:
@@ -166,27 +166,27 @@ def _memory() -> Check:
     if sys.platform == "win32" or "SC_PHYS_PAGES" not in os.sysconf_names:
         return Check("memory", "ok", "unknown on this system")
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    hint = "train with a smaller train.batch, or more train.accumulate" if total < LEAST_MEMORY else ""
+    hint = "train with a smaller train.batch, or more train.accumulate" if total < MIN_MEMORY else ""
     return Check("memory", "warning" if hint else "ok", f"{total / GB:.1f} GB", hint)
 
 
 def _shared_memory() -> Check:
-    folder = Path("/dev/shm")  # the worker processes of torch put their pictures there
+    folder = Path("/dev/shm")  # the worker processes of torch put their images there
     if not folder.is_dir():
         return Check("shared memory", "ok", "not limited by this system")
     size = shutil.disk_usage(folder).total
-    hint = "workers may die: docker run --shm-size=2g, or data.workers=0" if size < LEAST_SHARED else ""
+    hint = "workers may die: docker run --shm-size=2g, or data.workers=0" if size < MIN_SHARED else ""
     return Check("shared memory", "warning" if hint else "ok", f"{size / GB:.1f} GB", hint)
 
 
 def _disk() -> Check:
     free = shutil.disk_usage(Path.cwd()).free
-    hint = "checkpoints take up to .6 GB each: make room" if free < LEAST_DISK else ""
+    hint = "checkpoints take up to .6 GB each: make room" if free < MIN_DISK else ""
     return Check("disk", "warning" if hint else "ok", f"{free / GB:.1f} GB free in {Path.cwd()}", hint)
 
 
 def _data_folder() -> Check:
-    from yolo9k.datasets.read import data_folder
+    from yolo9k.datasets.load import data_folder
 
     folder = data_folder().absolute()
     if folder.is_dir():

@@ -9,15 +9,6 @@ from rich.console import Console
 
 from yolo9k.cli.console import err, out, speaker, table, track, write_json
 from yolo9k.cli.files import CfgOption, DataOption, NamesOption, StrictOption, TreeOption
-from yolo9k.cli.labelling import (
-    HierThreshOption,
-    LeavesOnlyOption,
-    MapOption,
-    TreeMode,
-    TreeModeOption,
-    choose_labelling,
-    nodes_of,
-)
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.cli.running import (
     DeviceOption,
@@ -27,12 +18,21 @@ from yolo9k.cli.running import (
     SplitOption,
     WeightsOption,
 )
+from yolo9k.cli.tree_options import (
+    HierThreshOption,
+    LeavesOnlyOption,
+    MapOption,
+    TreeMode,
+    TreeModeOption,
+    choose_class_decoder,
+    nodes_of,
+)
 from yolo9k.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from yolo9k.config import DatasetConfig
     from yolo9k.config.schema import EvalConfig
-    from yolo9k.datasets.records import Annotations
+    from yolo9k.datasets.readers.records import Annotations
     from yolo9k.evaluation import Evaluation
     from yolo9k.inference.detector import Detector
     from yolo9k.samples import Detections
@@ -55,14 +55,14 @@ def evaluate(
         typer.Option(min=0, max=1, help="Of two boxes that overlap by more (IoU) one goes; .45 if left out."),
     ] = None,
     max_detections: Annotated[
-        int | None, typer.Option("--max", min=1, help="Most detections a picture; 100 if left out.")
+        int | None, typer.Option("--max-detections", min=1, help="Most detections an image; 100 if left out.")
     ] = None,
     size: SizeOption = "",
-    batch: Annotated[int | None, typer.Option(min=1, help="Pictures at a time.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images at a time.")] = None,
     device: DeviceOption = "auto",
     json: ScoresJsonOption = "",
     results: Annotated[str, typer.Option(help="Write the detections as COCO results to this file.")] = "",
-    plots: Annotated[Path | None, typer.Option(help="Folder for curves and pictures with boxes.")] = None,
+    plots: Annotated[Path | None, typer.Option(help="Folder for curves and images with boxes.")] = None,
     coco: Annotated[bool, typer.Option(help="COCO's twelve numbers; the slow part of the scores.")] = True,
     map_file: MapOption = None,
     exact: Annotated[
@@ -78,7 +78,7 @@ def evaluate(
     boxed: Annotated[
         Path | None,
         typer.Option(
-            "--boxed",
+            "--box-supervised",
             help="A .map of labels that had boxes in training (all others: image labels), if the weights do not say.",
         ),
     ] = None,
@@ -88,16 +88,16 @@ def evaluate(
 ) -> None:
     """Score a detector: VOC and COCO mean average precision, and a table of its labels.
 
-    Of pictures with a label and no boxes (kind folder) it tells how often the best box of a picture has its label.
+    Of images with a label and no boxes (kind folder) it tells how often the best box of an image has its label.
     --results writes the truth beside the results in COCO's format, where the data set has no COCO file of its own.
 
     Example: yolo9k eval --weights runs/voc --dataset voc --split test --json scores.json --plots plots
     Example: yolo9k eval --weights yolo9000 --dataset coco --map coco9k.map --exact
     """
-    from yolo9k.config import parse_size
-    from yolo9k.datasets.read import read_annotations
+    from yolo9k.config import parse_size, updated
+    from yolo9k.datasets.load import read_annotations
     from yolo9k.evaluation import evaluate_detector
-    from yolo9k.evaluation.coco import official_truth
+    from yolo9k.evaluation.coco import official_ground_truth
     from yolo9k.evaluation.plots import write_plots
     from yolo9k.inference import Detector
     from yolo9k.pretrained import DarknetFiles
@@ -108,21 +108,22 @@ def evaluate(
     detector = Detector.load(weights, device=device, size_wh=size_wh, files=files, track=track)
     settings = _settings(detector, split, conf, iou, max_detections, batch)
     source, read_split = _to_score(dataset, detector, settings.split)
-    settings = settings.model_copy(update={"split": read_split})
-    descent = choose_labelling(detector, hier_thresh, leaves_only, None, tree_mode)
+    settings = updated(settings, {"split": read_split})
+    descent = choose_class_decoder(detector, hier_thresh, leaves_only, None, tree_mode)
     if not source.has_boxes:
         about_boxes = {
-            "--map": map_file, "--exact": exact is not None, "--inner": inner, "--boxed": boxed, "--results": results,
+            "--map": map_file, "--exact": exact is not None, "--inner": inner, "--box-supervised": boxed,
+            "--results": results,
             "--plots": plots, "--hier-thresh": hier_thresh is not None, "--tree-mode": tree_mode != TreeMode.paper,
         }  # fmt: skip
         _refuse([option for option, given in about_boxes.items() if given], source)
         _score_images(detector, source, settings, json)
         return
     annotations = read_annotations(source, settings.split, detector.config.data.on_error, track)
-    if annotations.defects:
-        number = len(annotations.defects)
-        err.print(f"warning: {number} defects in the labels, see yolo9k data check", style="yellow")
-    truth = official_truth(source, settings.split, annotations) if coco or results else None
+    if annotations.errors:
+        number = len(annotations.errors)
+        err.print(f"warning: {number} errors in the labels, see yolo9k data check", style="yellow")
+    truth = official_ground_truth(source, settings.split, annotations) if coco or results else None
     thresholds = settings.model_dump(include={"conf", "iou", "max_detections", "batch"})
     in_tree = _in_tree(detector, annotations, map_file, exact, inner, boxed)
     if not detector.labels.is_flat:
@@ -131,10 +132,10 @@ def evaluate(
     if detector.config.data.on_error == "skip":
         in_tree["on_bad"] = bad.append
     scores, found = evaluate_detector(
-        detector, annotations, **thresholds, **in_tree, coco=coco, coco_truth=truth, track=track
+        detector, annotations, **thresholds, **in_tree, coco=coco, coco_ground_truth=truth, track=track
     )
     if bad:
-        err.print(f"warning: {len(bad)} pictures could not be read, nothing was found in them; the first: {bad[0]}")
+        err.print(f"warning: {len(bad)} images could not be read, nothing was found in them; the first: {bad[0]}")
 
     say = err if "-" in (json, results) else out
     title = f"{source.name or source.root}, {settings.split}"
@@ -143,7 +144,9 @@ def evaluate(
         origin = {"weights": weights, "dataset": source.name or source.root, "size_wh": list(detector.size_wh)}
         write_json(json, {**origin, "protocol": settings.model_dump(), **scores.to_dict()})
     if results:
-        _write_results(results, found, scores, with_truth=(truth is None or scores.by_ancestry) and results != "-")
+        _write_results(
+            results, found, scores, with_ground_truth=(truth is None or scores.by_ancestry) and results != "-"
+        )
     for path in write_plots(plots, scores, found, scores.records) if plots else ():
         say.print(f"wrote {path}")
 
@@ -161,24 +164,24 @@ def _print(say: Console, title: str, scores: "Evaluation", settings: "EvalConfig
 
 
 def _refuse(options: list[str], source: "DatasetConfig") -> None:
-    """Raises `ConfigError` for options that say nothing where pictures have labels and no boxes."""
+    """Raises `ConfigError` for options that say nothing where images have labels and no boxes."""
     if options:
         raise ConfigError(
-            f"{', '.join(options)}: only where pictures have boxes; those of {source.name or source.root} have a label "
+            f"{', '.join(options)}: only where images have boxes; those of {source.name or source.root} have a label "
             "each, and the best box's likeliest leaf is compared with it"
         )
 
 
 def _score_images(detector: "Detector", source: "DatasetConfig", settings: "EvalConfig", json: str) -> None:
-    """Of pictures with a label and no boxes: how often the best box has the label."""
-    from yolo9k.datasets.read import read_images
+    """Of images with a label and no boxes: how often the best box has the label."""
+    from yolo9k.datasets.load import read_images
     from yolo9k.evaluation.images import evaluate_images
 
     images = read_images(source, settings.split, track)
     scores = evaluate_images(detector, images, batch=settings.batch, track=track)
     say = speaker(json)
-    title = f"{source.name or source.root}, {settings.split}: {scores.pictures:,} pictures, named by their best box"
-    say.print(table(title, ["depth", "pictures", "right down to it"], scores.levels))
+    title = f"{source.name or source.root}, {settings.split}: {scores.images:,} images, named by their best box"
+    say.print(table(title, ["depth", "images", "right down to it"], scores.levels))
     say.print(f"top-1 {scores.top1:.4f}   top-5 {scores.top5:.4f}")
     if json:
         write_json(json, scores.to_dict())
@@ -213,14 +216,14 @@ def _in_tree(
     return options
 
 
-def _write_results(path: str, found: Sequence["Detections"], scores: "Evaluation", *, with_truth: bool) -> None:
+def _write_results(path: str, found: Sequence["Detections"], scores: "Evaluation", *, with_ground_truth: bool) -> None:
     """The detections as a COCO results file, and on request the truth beside it."""
-    from yolo9k.evaluation.coco import image_ids_of, truth_of
+    from yolo9k.evaluation.coco import ground_truth_of, image_ids_of
     from yolo9k.metrics import coco_results
 
     write_json(path, coco_results(found, image_ids_of(scores.records), scores.category_ids))
-    if with_truth:
-        truth = truth_of(scores.records, scores.labels, scores.category_ids)
+    if with_ground_truth:
+        truth = ground_truth_of(scores.records, scores.labels, scores.category_ids)
         write_json(str(Path(path).with_suffix(".truth.json")), truth)
 
 
@@ -233,16 +236,18 @@ def _settings(
     batch: int | None,
 ) -> "EvalConfig":
     """The settings the model was trained with, changed by the options that were given."""
+    from yolo9k.config import updated
+
     options = {"conf": conf, "iou": iou, "max_detections": max_detections, "batch": batch}
     given = {name: value for name, value in options.items() if value is not None}
-    return detector.config.eval.model_copy(update=given | ({"split": split} if split else {}))
+    return updated(detector.config.eval, given | ({"split": split} if split else {}))
 
 
 def _to_score(name: str, detector: "Detector", split: str) -> "tuple[DatasetConfig, str]":
     """The data set that is named, else the one trained on, and its split."""
     from yolo9k.config import load_dataset_config
+    from yolo9k.datasets.autodetect import open_dataset
     from yolo9k.datasets.joint import to_score
-    from yolo9k.datasets.make import open_dataset
 
     dataset = open_dataset(name, track) if name else load_dataset_config(detector.config.data.dataset)
     return to_score(dataset, split, track)

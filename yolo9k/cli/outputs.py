@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from yolo9k.errors import EnvironmentFault
+from yolo9k.errors import MachineError
 
 JsonOption = Annotated[str, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")]
 Targets = Mapping[str, str | Path | None]
@@ -17,13 +17,13 @@ NOTHING: Targets = {}
 def check_outputs(files: Targets = NOTHING, folders: Targets = NOTHING) -> None:
     """Look whether files and folders can be written, by the option that names them; makes and changes nothing.
 
-    What is not given and standard output (`-`) always can. Raises `EnvironmentFault` where a file is in the way of a
+    What is not given and standard output (`-`) always can. Raises `MachineError` where a file is in the way of a
     folder or a folder in that of a file, and where the place is not writable.
     """
     for targets, is_folder in ((files, False), (folders, True)):
         for option, target in targets.items():
             if target and str(target) != "-" and (reason := _obstacle(Path(target), is_folder=is_folder)):
-                raise EnvironmentFault(f"{option} {target}: cannot be written: {reason}")
+                raise MachineError(f"{option} {target}: cannot be written: {reason}")
 
 
 def _obstacle(target: Path, *, is_folder: bool) -> str:

@@ -1,4 +1,4 @@
-"""Detections of many pictures as a table, JSON, CSV and YOLO's text files."""
+"""Detections of many images as a table, JSON, CSV and YOLO's text files."""
 
 import csv
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from yolo9k.cli.console import table
-from yolo9k.errors import EnvironmentFault
+from yolo9k.errors import MachineError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from yolo9k.samples import Detections
     from yolo9k.wordtree import WordTree
 
-MOST_SHOWN = 40  # rows of the table on the screen
+MAX_SHOWN = 40  # rows of the table on the screen
 SIDES = ("left", "top", "right", "bottom")
 SHOWN_ABOVE = 3  # labels of a way on the screen
 
@@ -45,14 +45,14 @@ def plain_way(way: Way) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Rows:
-    """What was found in each of the pictures, with labels of a set that may be a tree."""
+    """What was found in each of the images, with labels of a set that may be a tree."""
 
-    pictures: list[Path]
+    images: list[Path]
     found: "list[Detections]"
     labels: "WordTree"
 
     def _each(self) -> "Iterator[tuple[Path, Detections, int]]":
-        for path, detections in zip(self.pictures, self.found, strict=True):
+        for path, detections in zip(self.images, self.found, strict=True):
             for row in range(len(detections)):
                 yield path, detections, row
 
@@ -70,27 +70,27 @@ class Rows:
         rows = list(self._each())
         shown = [
             (str(path), found.name(int(found.label[row])), *_numbers(found, row), *self._short_way(found, row))
-            for path, found, row in rows[:MOST_SHOWN]
+            for path, found, row in rows[:MAX_SHOWN]
         ]
         ways = ["probabilities on the way"] if self._in_tree else []
         if rows:
-            console.print(table("", ["picture", "label", "score", *SIDES, *ways], shown))
-        if len(rows) > MOST_SHOWN:
-            console.print(f"… and {len(rows) - MOST_SHOWN} more (--json, --csv and --txt write all)")
-        console.print(f"{len(rows)} detections in {len(self.pictures)} pictures")
+            console.print(table("", ["image", "label", "score", *SIDES, *ways], shown))
+        if len(rows) > MAX_SHOWN:
+            console.print(f"… and {len(rows) - MAX_SHOWN} more (--json, --csv and --txt write all)")
+        console.print(f"{len(rows)} detections in {len(self.images)} images")
 
     def _short_way(self, found: "Detections", row: int) -> list[str]:
         way = self._way(found, row)
         return [short_way(way)] if way or self._in_tree else []
 
     def to_dict(self) -> dict[str, Any]:
-        """All rows, plain and as COCO results with the numbers of the pictures."""
+        """All rows, plain and as COCO results with the numbers of the images."""
         images = [
             {"file": str(path), "detections": [self._plain(detections, row) for row in range(len(detections))]}
-            for path, detections in zip(self.pictures, self.found, strict=True)
+            for path, detections in zip(self.images, self.found, strict=True)
         ]
         coco = [entry for number, detections in enumerate(self.found, 1) for entry in detections.to_coco(number)]
-        numbers = {str(path): number for number, path in enumerate(self.pictures, 1)}
+        numbers = {str(path): number for number, path in enumerate(self.images, 1)}
         return {"images": images, "coco_results": coco, "coco_image_ids": numbers}
 
     def _plain(self, found: "Detections", row: int) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class Rows:
         return plain
 
     def write_csv(self, target: Path) -> None:
-        """Write all rows. Raises `EnvironmentFault`."""
+        """Write all rows. Raises `MachineError`."""
         ways = ["id", "path"] if self._in_tree else []
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -119,17 +119,17 @@ class Rows:
                     more = [self.labels.ids[label], way] if ways else []  # names may be those of several labels
                     writer.writerow([path, found.name(label), *_numbers(found, row), *more])
         except OSError as error:
-            raise EnvironmentFault(f"{target}: cannot be written: {error.strerror or error}") from error
+            raise MachineError(f"{target}: cannot be written: {error.strerror or error}") from error
 
     def write_txt(self, folder: Path) -> None:
-        """Write a file for each picture: label, centre, size, score, relative to it. Raises `EnvironmentFault`."""
+        """Write a file for each image: label, centre, size, score, relative to it. Raises `MachineError`."""
         from yolo9k.boxes import xyxy_to_cxcywh
         from yolo9k.images import read_size_wh
 
-        names = unique_names(self.pictures)
+        names = unique_names(self.images)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for path, name, found in zip(self.pictures, names, self.found, strict=True):
+            for path, name, found in zip(self.images, names, self.found, strict=True):
                 relative = xyxy_to_cxcywh(found.xyxy / (read_size_wh(path) * 2))
                 lines = [
                     " ".join([str(int(label)), *(f"{value:.6f}" for value in box), f"{score:.5f}"])
@@ -137,7 +137,7 @@ class Rows:
                 ]
                 (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
         except OSError as error:
-            raise EnvironmentFault(f"{folder}: cannot be written: {error.strerror or error}") from error
+            raise MachineError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
 def _numbers(found: "Detections", row: int) -> list[float]:
@@ -145,10 +145,10 @@ def _numbers(found: "Detections", row: int) -> list[float]:
     return [round(float(found.score[row]), 4), *(round(float(side), 1) for side in found.xyxy[row])]
 
 
-def unique_names(pictures: list[Path]) -> list[str]:
-    """What to call the files of each picture, without suffix: its own name, with a number where that is taken."""
+def unique_names(images: list[Path]) -> list[str]:
+    """What to call the files of each image, without suffix: its own name, with a number where that is taken."""
     taken: dict[str, None] = {}
-    for path in pictures:
+    for path in images:
         numbered = (f"{path.stem}-{number}" for number in count(2))
         taken[next(name for name in chain([path.stem], numbered) if name not in taken)] = None
     return list(taken)

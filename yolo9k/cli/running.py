@@ -9,9 +9,9 @@ WeightsOption = Annotated[
 ]
 SizeOption = Annotated[str, typer.Option(help="Network size, N or WIDTHxHEIGHT; the model's if left out.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...")]
-PicturesArgument = Annotated[
+ImagesArgument = Annotated[
     list[str],
-    typer.Argument(help="Picture files, folders, patterns ('a*.jpg') or file: addresses.", metavar="IMAGE..."),
+    typer.Argument(help="Image files, folders, patterns ('a*.jpg') or file: addresses.", metavar="IMAGE..."),
 ]
 ScoredDatasetOption = Annotated[
     str, typer.Option(help="A catalogue name, a config or a folder; the one it was trained on if left out.")

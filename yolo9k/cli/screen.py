@@ -7,9 +7,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from yolo9k.cli.console import err, out
 from yolo9k.config import DatasetConfig
-from yolo9k.datasets.read import split_names
+from yolo9k.datasets.load import split_names
+from yolo9k.training.callbacks import Callback, Plan
 from yolo9k.training.task import Scores
-from yolo9k.training.watch import Plan, Watcher
 
 NEXT = {  # what to do with a finished run
     "detect": "yolo9k eval --weights {folder}{split}; yolo9k detect IMAGE --weights {folder}",
@@ -17,7 +17,7 @@ NEXT = {  # what to do with a finished run
 }
 
 
-class Screen(Watcher):
+class Screen(Callback):
     """Shows a run: a bar with what a person watches, a line for each evaluation; lines only where no person looks."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Screen(Watcher):
         if self.progress:
             self.progress.stop()  # gives the cursor back, whatever happened
 
-    def started(self, plan: Plan) -> None:
+    def on_start(self, plan: Plan) -> None:
         """Say what is going to happen, and open the bar."""
         model = plan.config.model
         self.task = plan.config.task
@@ -54,13 +54,13 @@ class Screen(Watcher):
             self.progress.add_task("", total=plan.total_steps, completed=plan.first_step, epoch="", status="")
             self.progress.start()
 
-    def stepped(self, step: int, size_wh: tuple[int, int]) -> None:
+    def on_step(self, step: int, size_wh: tuple[int, int]) -> None:
         """Move the bar."""
         self.size = size_wh
         if self.progress:
             self.progress.update(self.progress.task_ids[0], completed=step + 1)
 
-    def logged(self, entry: Mapping[str, float]) -> None:
+    def on_log(self, entry: Mapping[str, float]) -> None:
         """Show losses, rate and speed."""
         parts = {name.removeprefix("loss/"): value for name, value in entry.items() if name.startswith("loss/")}
         losses = " ".join(f"{name[:5]} {value:.2f}" for name, value in parts.items())
@@ -74,15 +74,15 @@ class Screen(Watcher):
         else:
             err.print(f"step {entry['step']} epoch {entry['epoch']:.2f} {status}", markup=False)
 
-    def evaluated(self, scores: Scores, *, best: bool) -> None:
+    def on_evaluation(self, scores: Scores, *, best: bool) -> None:
         """One line for each evaluation."""
         err.print(f"validation: {scores.text}{' (best)' if best else ''}")
 
-    def noted(self, text: str) -> None:
+    def on_note(self, text: str) -> None:
         """Show it above the bar."""
         err.print(text, style="yellow", markup=False)
 
-    def finished(self, folder: Path, best: float | None) -> None:
+    def on_end(self, folder: Path, best: float | None) -> None:
         """Say where everything is and what comes next."""
         score = "" if best is None else f", best validation score {best:.4f}"
         out.print(f"done{score}; the run is in {folder}", markup=False)

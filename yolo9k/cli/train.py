@@ -37,7 +37,7 @@ def train(
     dataset: Annotated[
         str,
         typer.Option(
-            help="A name of `yolo9k data list`, a data set config, or a folder of pictures with boxes. "
+            help="A name of `yolo9k data list`, a data set config, or a folder of images with boxes. "
             "Short for data.dataset."
         ),
     ] = "",
@@ -70,7 +70,7 @@ def train(
     Ctrl-C saves, and --resume goes on. Anchors are clustered from the boxes unless the config names some.
 
     Example: yolo9k train --config voc.yaml --batch 32 --size 416
-    Example: yolo9k train --config small.yaml --dataset my-pictures/ --name cells
+    Example: yolo9k train --config small.yaml --dataset my-images/ --name cells
     Example: yolo9k train --config voc.yaml --weights darknet19_448.conv.23
     Example: yolo9k train --config yolov2-voc.cfg --dataset voc --batch 64
     Example: yolo9k train --resume runs/cells
@@ -87,7 +87,7 @@ def train(
         starts_anew = bool(config or dataset or weights or cfg or tree or strict or name or runs != RUNS or dry_run)
         training.go_on(resume, Config, changes, starts_anew)
         return
-    from yolo9k.datasets.make import open_dataset
+    from yolo9k.datasets.autodetect import open_dataset
     from yolo9k.pretrained import DarknetFiles
 
     training.check_place(name, runs)

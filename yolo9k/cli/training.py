@@ -13,7 +13,7 @@ from yolo9k.errors import ConfigError
 if TYPE_CHECKING:
     from yolo9k.config import ClassifierConfig, Config, Override
     from yolo9k.pretrained import DarknetFiles
-    from yolo9k.training.trial import Trial
+    from yolo9k.training.dry_run import DryRun
 
     Run = TypeVar("Run", Config, ClassifierConfig)
 
@@ -28,15 +28,15 @@ NameOption = Annotated[
     str, typer.Option(help="Name of the run folder (-2, -3, ... is added to one that is taken); else CONFIG-DATASET.")
 ]
 RunsOption = Annotated[Path, typer.Option(help="The folder of all run folders.")]
-EpochsOption = Annotated[float | None, typer.Option(help="Passes over the pictures. Short for train.epochs.")]
+EpochsOption = Annotated[float | None, typer.Option(help="Passes over the images. Short for train.epochs.")]
 StepsOption = Annotated[int | None, typer.Option(help="Updates, instead of epochs. Short for train.steps.")]
-BatchOption = Annotated[int | None, typer.Option(help="Pictures of an update. Short for train.batch.")]
+BatchOption = Annotated[int | None, typer.Option(help="Images of an update. Short for train.batch.")]
 LrOption = Annotated[float | None, typer.Option(help="Learning rate. Short for train.lr.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps. Short for train.device.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto, float32, bf16, fp16. Short for train.precision.")]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of all that is random. Short for train.seed.")]
 WorkersOption = Annotated[
-    int | None, typer.Option(help="Processes that read pictures, 0 for none. Short for data.workers.")
+    int | None, typer.Option(help="Processes that read images, 0 for none. Short for data.workers.")
 ]
 PatienceOption = Annotated[
     int | None, typer.Option(help="Stop after so many epochs without a better score. Short for train.patience.")
@@ -91,13 +91,14 @@ def changes(
 
 def with_dataset(config: "Run", dataset: str, opened: "Callable[[str], Any]") -> "Run":
     """The config with its data set, or the one that is named, `opened`. Raises `ConfigError` where there is none."""
+    from yolo9k import resolve
+
     source = dataset or config.data.dataset
     if not isinstance(source, str):  # written out in the config
         return config
     if not source:
         raise ConfigError("data.dataset: is missing; name a data set with --dataset (a name, a config or a folder)")
-    data = config.data.model_copy(update={"dataset": opened(source)})
-    return config.model_copy(update={"data": data})
+    return resolve.with_dataset(config, opened(source))
 
 
 def run_name(config: str, loaded: Any) -> str:
@@ -107,7 +108,7 @@ def run_name(config: str, loaded: Any) -> str:
 
 
 def check_place(name: str, runs: Path) -> None:
-    """Raises `ConfigError` for a name that is a path, `EnvironmentFault` for a folder that cannot be written."""
+    """Raises `ConfigError` for a name that is a path, `MachineError` for a folder that cannot be written."""
     if Path(name).name != name or name in (".", ".."):
         raise ConfigError(f"--name {name}: is the name of a folder inside --runs, without any path")
     check_outputs(folders={"--runs": runs})
@@ -127,12 +128,12 @@ def start(
     from yolo9k.training.run_folder import new_run_folder
 
     if dry_run:
-        from yolo9k.training.trial import try_out
+        from yolo9k.training.dry_run import dry_run_report
 
-        _print_trial(try_out(config, weights=weights, files=files, track=track))
+        _print_trial(dry_run_report(config, weights=weights, files=files, track=track))
         return
     with new_run_folder(*place) as folder, Screen() as screen:
-        loop.train(config, folder, weights=weights, files=files, watcher=screen, track=track)
+        loop.train(config, folder, weights=weights, files=files, callback=screen, track=track)
 
 
 def go_on(folder: Path, kind: "type[Run]", changes: "list[str | Override]", starts_anew: bool) -> None:
@@ -148,20 +149,20 @@ def go_on(folder: Path, kind: "type[Run]", changes: "list[str | Override]", star
     if folder.is_file():
         raise ConfigError(f"--resume {folder}: takes a run folder; --weights starts a new run from a file")
     with Screen() as screen:
-        loop.resume(folder, overrides=changes, kind=kind, watcher=screen, track=track)
+        loop.resume(folder, overrides=changes, kind=kind, callback=screen, track=track)
 
 
-def _print_trial(trial: "Trial") -> None:
+def _print_trial(trial: "DryRun") -> None:
     for note in trial.notes:
         err.print(note, markup=False)
     rows = [
         ("parameters", f"{trial.parameters:,}"),
         (
-            "operations of a picture",
+            "operations of an image",
             f"{trial.operations / 1e9:.3g} billion at {trial.size_wh[0]}x{trial.size_wh[1]}",
         ),
         ("device, numbers", f"{trial.device}, {trial.precision}"),
-        ("one step of this batch", f"{trial.step_seconds:.2f} s ({trial.images_per_second:.1f} pictures/s)"),
+        ("one step of this batch", f"{trial.step_seconds:.2f} s ({trial.images_per_second:.1f} images/s)"),
         (
             "memory",
             "unknown" if trial.memory_bytes is None else f"{trial.memory_bytes / 2**30:.2f} GiB{trial.memory_note}",

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Build, draw and check label trees.")
 
-MOST_DRAWN = 2000  # nodes; more is no picture
-MOST_NAMED = 10
+MAX_DRAWN = 2000  # nodes; more is no image
+MAX_NAMED = 10
 
 TreeArgument = Annotated[
     Path, typer.Argument(metavar="TREE", help="A .tree file (with .names beside it), or a taxonomy (text, YAML).")
@@ -83,10 +83,10 @@ def show(
     labels = open_tree(tree)
     start = labels.find(under) if under else -1
     drawn = Tree(_text(labels, start) if under else str(tree), guide_style="dim")
-    count = _draw(labels, start, drawn, MOST_DRAWN if depth is None else depth, MOST_DRAWN)
+    count = _draw(labels, start, drawn, MAX_DRAWN if depth is None else depth, MAX_DRAWN)
     out.print(drawn)
-    if count >= MOST_DRAWN:
-        err.print(f"… only the first {MOST_DRAWN} nodes; see --under and --depth")
+    if count >= MAX_DRAWN:
+        err.print(f"… only the first {MAX_DRAWN} nodes; see --under and --depth")
     out.print(_in_numbers(labels), markup=False)
 
 
@@ -115,7 +115,7 @@ def check(
         write_json(json, facts)
     say = speaker(json)
     say.print(table(str(tree), ["", ""], facts["numbers"].items()))
-    for remark in facts["remarks"]:
+    for remark in facts["warnings"]:
         say.print(f"remark: {remark}", markup=False)
     if dataset:
         _show_coverage(facts, labels, say)
@@ -123,30 +123,33 @@ def check(
 
 def _coverage(path: Path, labels: "WordTree", names: list[str]) -> dict[str, Any]:
     """What the data sets hold, and the ids of the labels that have boxes, only image labels, or neither."""
-    from yolo9k.datasets.coverage import cover, supervision_of
-    from yolo9k.datasets.make import open_dataset
-    from yolo9k.wordtree.supervision import TAUGHT
+    from yolo9k.datasets.autodetect import open_dataset
+    from yolo9k.datasets.tools.coverage import cover, supervision_of
+    from yolo9k.wordtree.supervision import SUPERVISION_KINDS
 
     found = [each for name in names for each in cover(open_dataset(name, track), str(path), labels, track)]
-    taught = supervision_of(found).taught(labels)
-    ids = {kind: [key for key, own in zip(labels.ids, taught, strict=True) if own == kind] for kind in TAUGHT}
+    supervision = supervision_of(found).kinds(labels)
+    ids = {
+        kind: [key for key, own in zip(labels.ids, supervision, strict=True) if own == kind]
+        for kind in SUPERVISION_KINDS
+    }
     return {"datasets": [each.to_dict() for each in found], "labels": ids}
 
 
 def _show_coverage(facts: dict[str, Any], labels: "WordTree", say: "Console") -> None:
-    columns = ["data set", "split", "labels of", "pictures", "labels", "classes", "nodes", "no node"]
-    keys = ("name", "split", "labels", "pictures", "count", "classes", "nodes")
-    rows = [(*(each[key] for key in keys), len(each["lost"])) for each in facts["datasets"]]
+    columns = ["data set", "split", "labels of", "images", "labels", "classes", "nodes", "no node"]
+    keys = ("name", "split", "labels", "images", "count", "classes", "nodes")
+    rows = [(*(each[key] for key in keys), len(each["unmapped"])) for each in facts["datasets"]]
     say.print(table("Data sets", columns, rows))
     for kind, ids in facts["labels"].items():
-        names = [labels.names[labels.find(key)] for key in ids[:MOST_NAMED]]
+        names = [labels.names[labels.find(key)] for key in ids[:MAX_NAMED]]
         listed = f": {_some(names, len(ids))}" if ids else ""
         say.print(f"{kind}: {len(ids)} of {len(labels)} labels{listed}", markup=False)
     for each in facts["datasets"]:
-        for name, reason in list(each["lost"].items())[:MOST_NAMED]:
+        for name, reason in list(each["unmapped"].items())[:MAX_NAMED]:
             say.print(f"{each['name']}: {name}: {reason}", markup=False)
-        if len(each["lost"]) > MOST_NAMED:
-            say.print(f"{each['name']}: … {len(each['lost'])} classes without a node in all (--json FILE has them)")
+        if len(each["unmapped"]) > MAX_NAMED:
+            say.print(f"{each['name']}: … {len(each['unmapped'])} classes without a node in all (--json FILE has them)")
 
 
 def _from_wordnet(labels: list[Path], folder: Path | None, root: str) -> "Built":
@@ -177,8 +180,8 @@ def _print_report(built: "Built") -> None:
     for what in ("duplicate", "unknown", "unreachable", "root"):
         found = getattr(built.report, what)
         if found:
-            more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
-            err.print(f"{what}: {', '.join(found[:MOST_NAMED])}{more}", markup=False)
+            more = f" and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
+            err.print(f"{what}: {', '.join(found[:MAX_NAMED])}{more}", markup=False)
     out.print(f"{built.full} concepts, {built.spliced} after those without a choice were taken out", markup=False)
 
 
@@ -215,17 +218,17 @@ def _facts(labels: "WordTree") -> dict[str, Any]:
         "groups of one": len(lonely),
         "deepest level": int(labels.depth.max()),
     }
-    remarks = []
+    warnings = []
     if lonely:
-        remarks.append(f"{len(lonely)} nodes have no sibling, so nothing is learnt there: {_some(lonely)}")
+        warnings.append(f"{len(lonely)} nodes have no sibling, so nothing is learnt there: {_some(lonely)}")
     if same:
-        remarks.append(f"{len(same)} names belong to several nodes, which are then told apart by id: {_some(same)}")
-    return {"numbers": numbers, "remarks": remarks}
+        warnings.append(f"{len(same)} names belong to several nodes, which are then told apart by id: {_some(same)}")
+    return {"numbers": numbers, "warnings": warnings}
 
 
 def _some(names: list[str], total: int | None = None) -> str:
     """The first of some names, which are those of `total` things where that is given."""
-    return ", ".join(names[:MOST_NAMED]) + (", …" if (total or len(names)) > MOST_NAMED else "")
+    return ", ".join(names[:MAX_NAMED]) + (", …" if (total or len(names)) > MAX_NAMED else "")
 
 
 def _in_numbers(labels: "WordTree") -> str:

@@ -11,6 +11,7 @@ from yolo9k.config.loading import (
     load_dataset_config,
     load_run_config,
     parse_size,
+    updated,
     with_overrides,
 )
 from yolo9k.config.overrides import Override
@@ -32,5 +33,6 @@ __all__ = [
     "load_dataset_config",
     "load_run_config",
     "parse_size",
+    "updated",
     "with_overrides",
 ]

@@ -12,7 +12,7 @@ CROP_SIZE = 256  # pixels of the network that `min_crop` and `max_crop` are mean
 
 
 class ClassifierModelConfig(BackboneConfig):
-    """The network of a classifier: a backbone, a 1x1 convolution and the average over the picture.
+    """The network of a classifier: a backbone, a 1x1 convolution and the average over the image.
 
     `name`: `darknet19`, or the trunk of tiny YOLOv2.
     """
@@ -21,20 +21,20 @@ class ClassifierModelConfig(BackboneConfig):
 
 
 class ClassifierAugmentConfig(Section):
-    """How training pictures of a classifier are changed.
+    """How training images of a classifier are changed.
 
-    `recipe`: `darknet` stretches by up to `aspect`, scales the shorter side to U(`min_crop`, `max_crop`) pixels, turns
-    by up to `angle` degrees and cuts out what the network sees at random, black where the picture ends; `crop`
-    stretches U(`area`) of the picture, whose aspect is that of the network's input by up to `aspect`; `none` takes the
+    `geometry`: `darknet` stretches by up to `aspect`, scales the shorter side to U(`min_crop`, `max_crop`) pixels,
+    rotates by up to `angle` degrees and cuts out what the network sees at random, black where the image ends; `crop`
+    stretches U(`area`) of the image, whose aspect is that of the network's input by up to `aspect`; `none` takes the
     middle. `min_crop` and `max_crop` are pixels for a network of 256, and in proportion for another `data.size`: so one
     config serves all stages. The defaults are those of darknet19.cfg, a network of 256; those of darknet19_448.cfg, 448
     to 512 pixels for a network of 448, are 256 and 293 here. `hue` is a shift; `aspect`, `saturation` and `exposure`
     are factors, drawn between 1 and the number, or the inverse of that: .75 reaches to 1/.75, too. `mixup`: the
-    parameter of the Beta distribution by which pairs of pictures and their labels are mixed, 0 is off. `transforms`:
+    parameter of the Beta distribution by which pairs of images and their labels are mixed, 0 is off. `transforms`:
     albumentations transforms by name, applied first.
     """
 
-    recipe: Literal["darknet", "crop", "none"] = "darknet"
+    geometry: Literal["darknet", "crop", "none"] = "darknet"
     min_crop: Annotated[int, Field(ge=1)] = 128
     max_crop: Annotated[int, Field(ge=1)] = 448
     angle: Annotated[float, Field(ge=0, le=180)] = 7.0
@@ -63,9 +63,9 @@ class ClassifierAugmentConfig(Section):
 
 
 class ClassifierDataConfig(Section):
-    """Pictures on their way into a classifier: a data set of kind folder or shards, whose pictures have labels.
+    """Images on their way into a classifier: a data set of kind folder or shards, whose images have labels.
 
-    `size` of the network's square input. In evaluation the shorter side of a picture is scaled to it, and the middle is
+    `size` of the network's square input. In evaluation the shorter side of an image is scaled to it, and the middle is
     taken (Darknet `validate_classifier_single`). `resize` (in evaluation and prediction), `on_error` and `workers` as
     in a detector's config.
     """
@@ -88,7 +88,7 @@ class StageConfig(Section):
     epochs: Annotated[float, Field(gt=0)] | None = None
     steps: Annotated[int, Field(ge=1)] | None = None
     lr: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    burn_in: Annotated[int, Field(ge=0)] | None = None
+    warmup: Annotated[int, Field(ge=0)] | None = None
     accumulate: Annotated[int, Field(ge=1)] | None = None
     min_crop: Annotated[int, Field(ge=1)] | None = None
     max_crop: Annotated[int, Field(ge=1)] | None = None
@@ -107,7 +107,7 @@ class ClassifierLossConfig(Section):
 
 
 class ClassifierEvalConfig(Section):
-    """On which split a classifier is scored, and in batches of how many pictures."""
+    """On which split a classifier is scored, and in batches of how many images."""
 
     split: str = "val"
     batch: Annotated[int, Field(ge=1)] = 64
@@ -152,11 +152,11 @@ class ClassifierConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _mixes_pictures(self) -> "ClassifierConfig":
+    def _mixes_images(self) -> "ClassifierConfig":
         most = max((stage.accumulate or self.train.accumulate for stage in self.stages), default=self.train.accumulate)
         if self.data.augment.mixup and self.train.batch == most:
             raise ValueError(
-                "data.augment.mixup: mixes the pictures of one part of a batch, and a part is one picture; "
+                "data.augment.mixup: mixes the images of one part of a batch, and a part is one image; "
                 "raise train.batch or lower accumulate"
             )
         return self

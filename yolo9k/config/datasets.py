@@ -9,7 +9,7 @@ from yolo9k.config.section import Section
 
 
 class SplitSource(Section):
-    """One part of a split of COCO's kind: an annotation file and the folder of its pictures."""
+    """One part of a split of COCO's kind: an annotation file and the folder of its images."""
 
     annotations: str
     images: str
@@ -28,7 +28,7 @@ class ClassNodes(Section):
     """How a data set's own classes find their nodes in a label tree: by id, name and alias, unless said otherwise.
 
     `map`: a Darknet `.map`, whose line c is the node of class c. `names`: class to id, name or alias of a node, which
-    comes before both; an empty text leaves the class out: its boxes are neither learnt nor background, its pictures
+    comes before both; an empty text leaves the class out: its boxes are neither learnt nor background, its images
     not seen. `on_unknown`: whether a class that finds no node stops everything or is left out.
     """
 
@@ -58,12 +58,12 @@ class DatasetConfig(Section):
     """A data set: its kind, where it is and how it is divided.
 
     `root` is relative to `$YOLO9K_DATA` (default `data/`). Entries of `splits` by kind: voc `SPLIT` or
-    `FOLDER/SPLIT` (a list in `ImageSets/Main`, or `all`); coco an annotation file, alone or with its picture
-    folder; yolo a folder of pictures or a text file that lists them; folder a folder (`.`: the root) whose folders
-    are classes with pictures in them, so that each picture has a label and no box; shards a tar file in webdataset's
+    `FOLDER/SPLIT` (a list in `ImageSets/Main`, or `all`); coco an annotation file, alone or with its image
+    folder; yolo a folder of images or a text file that lists them; folder a folder (`.`: the root) whose folders
+    are classes with images in them, so that each image has a label and no box; shards a tar file in webdataset's
     layout, a folder of them or a pattern (`train-{000..146}.tar`). `labels`: names in order, or a tree.
-    `holdout`: the share of the training pictures that becomes `val` where no such split is named, chosen by a hash of
-    the picture's name.
+    `holdout`: the share of the training images that becomes `val` where no such split is named, chosen by a hash of
+    the image's name.
     """
 
     kind: Literal["voc", "coco", "yolo", "folder", "shards"]
@@ -75,7 +75,7 @@ class DatasetConfig(Section):
 
     @property
     def has_boxes(self) -> bool:
-        """Whether its pictures have boxes, and not a label each."""
+        """Whether its images have boxes, and not a label each."""
         return self.kind not in ("folder", "shards")
 
     @property
@@ -116,11 +116,11 @@ class PartConfig(ClassNodes):
 class SourceConfig(PartConfig):
     """A data set to learn from: its `boxes`, or the labels of its `images` (kinds folder and shards).
 
-    Of as many pictures as all sources have shares, `share` come from this one.
+    `weight`: sampling weight; this source gives `weight` images of every sum(weights) drawn.
     """
 
     use: Literal["boxes", "images"]
-    share: Annotated[int, Field(ge=1, le=1000)] = 1
+    weight: Annotated[int, Field(ge=1, le=1000)] = 1
     split: str = "train"
 
 

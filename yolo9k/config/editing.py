@@ -6,13 +6,13 @@ from typing import Any
 
 import yaml
 
-from yolo9k.errors import ConfigError, EnvironmentFault
+from yolo9k.errors import ConfigError, MachineError
 
 
 def write_values(path: Path, section: str, values: Mapping[str, Any]) -> None:
     """Set keys of a section of a YAML file to `values`; the file is replaced whole or not at all.
 
-    Raises `ConfigError` where that cannot be done safely, `EnvironmentFault` where the file is not writable.
+    Raises `ConfigError` where that cannot be done safely, `MachineError` where the file is not writable.
     """
     try:
         text = path.read_bytes().decode("utf-8")
@@ -28,7 +28,7 @@ def write_values(path: Path, section: str, values: Mapping[str, Any]) -> None:
         draft.write_bytes(text.encode("utf-8"))
         draft.replace(path)
     except OSError as error:
-        raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise MachineError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def set_value(text: str, section: str, key: str, value: Any) -> str:

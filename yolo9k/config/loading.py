@@ -16,11 +16,13 @@ from yolo9k.config.schema import Config
 from yolo9k.config.section import Section, as_size
 from yolo9k.config.wording import requirement
 from yolo9k.errors import ConfigError
+from yolo9k.renamed import with_new_names
 
 Model = TypeVar("Model", bound=BaseModel)
 RunConfig = Config | ClassifierConfig
 Run = TypeVar("Run", bound=Section)
-Part = TypeVar("Part", bound=PartConfig)
+Part = TypeVar("Part", bound=Section)
+JointPart = TypeVar("JointPart", bound=PartConfig)
 Sections = list[type[BaseModel]]
 Location = tuple[int | str, ...]  # of a value, as pydantic says it
 
@@ -75,9 +77,30 @@ def with_overrides(config: Run, overrides: Iterable[str | Override]) -> Run:
     return _overridden(type(config), config.model_dump(mode="json"), overrides, "config")
 
 
-def checked(config: Run, source: str) -> Run:
-    """A config that was put together from parts, if it is one that may be. Raises `ConfigError` that names `source`."""
-    return _overridden(type(config), config.model_dump(mode="json"), (), source)
+def updated(section: Part, changes: Mapping[str, Any], source: str = "config") -> Part:
+    """Return a copy of a config, or of a section of one, with changed values, validated as a whole.
+
+    `changes`: values by dotted key, relative to the section (`{"data.size": (416, 416)}`). Raises `ConfigError` that
+    names `source`.
+    """
+    try:
+        return _updated(section, changes)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_explain(type(section), error)}") from error
+
+
+def _updated(section: Part, changes: Mapping[str, Any]) -> Part:
+    values: dict[str, Any] = dict(section)
+    below: dict[str, dict[str, Any]] = {}
+    for key, value in changes.items():
+        name, _, rest = key.partition(".")
+        if rest:
+            below.setdefault(name, {})[rest] = value
+        else:
+            values[name] = value
+    for name, inner in below.items():
+        values[name] = _updated(values[name], inner)
+    return type(section).model_validate(values)
 
 
 def _overridden(kind: type[Run], values: dict[str, Any], overrides: Iterable[str | Override], source: str) -> Run:
@@ -145,7 +168,7 @@ def _read_dataset(path: Path) -> AnyDataset:
     values = _read_yaml(path)
     kind: type[AnyDataset] = JointConfig if "sources" in values else DatasetConfig
     dataset = _validate(kind, values, str(path))
-    return dataset if dataset.name else dataset.model_copy(update={"name": path.stem})
+    return dataset if dataset.name else updated(dataset, {"name": path.stem})
 
 
 def _with_sources(joint: JointConfig, folder: Path, place: str) -> JointConfig:
@@ -158,7 +181,7 @@ def _with_sources(joint: JointConfig, folder: Path, place: str) -> JointConfig:
     val = joint.val and _with_dataset(joint.val, folder, f"{place}: val")
     if val is not None:
         _check_kind(val.dataset, False, f"{place}: val")
-    return joint.model_copy(update={"sources": tuple(sources), "val": val})
+    return updated(joint, {"sources": tuple(sources), "val": val})
 
 
 def _check_kind(dataset: str | DatasetConfig, images: bool, place: str) -> None:
@@ -169,7 +192,7 @@ def _check_kind(dataset: str | DatasetConfig, images: bool, place: str) -> None:
     raise ConfigError(f"{place}: the data set {dataset.name or dataset.root} is of kind {dataset.kind}; {needed}")
 
 
-def _with_dataset(part: Part, folder: Path, place: str) -> Part:
+def _with_dataset(part: JointPart, folder: Path, place: str) -> JointPart:
     if not isinstance(part.dataset, str):
         return part
     here = Path(part.dataset).expanduser()
@@ -177,14 +200,14 @@ def _with_dataset(part: Part, folder: Path, place: str) -> Part:
     found = beside if beside.is_file() else catalogue.find(part.dataset, dataset=True)
     directory = next((path for path in (beside, here) if part.dataset and path.is_dir()), None)
     if found is None and directory is not None:
-        return part.model_copy(update={"dataset": str(directory)})
+        return updated(part, {"dataset": str(directory)})
     try:
         dataset = _read_dataset(found or _locate_dataset(part.dataset))
     except ConfigError as error:
         raise ConfigError(f"{place}: {error}") from error
     if isinstance(dataset, JointConfig):
         raise ConfigError(f"{place}: {part.dataset} is a joint data set itself; name its sources")
-    return part.model_copy(update={"dataset": dataset})
+    return updated(part, {"dataset": dataset})
 
 
 def dump(model: BaseModel) -> str:
@@ -220,7 +243,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a config is a mapping of keys to values, not a {type(values).__name__}")
-    return values
+    return with_new_names(values, str(path))
 
 
 def _read_extending(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:

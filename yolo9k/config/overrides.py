@@ -1,11 +1,12 @@
 """Single values laid over a config: `--set KEY=VALUE`, and the options that are short for a key."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
 
 from yolo9k.errors import ConfigError
+from yolo9k.renamed import with_new_names
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,18 @@ class Override:
         if not equals or not key.strip():
             raise ConfigError(f"--set {override}: write KEY=VALUE, e.g. --set train.lr=0.0005")
         try:
-            return cls(key.strip(), yaml.safe_load(value), f"--set {override}")
+            made = cls(key.strip(), yaml.safe_load(value), f"--set {override}")
         except (yaml.YAMLError, ValueError) as error:
             raise ConfigError(f"--set {override}: the value is not YAML") from error
+        return made._with_new_names()
+
+    def _with_new_names(self) -> "Override":
+        """With the new name of its key, and those in its value; says so for each old one."""
+        nested, parts = with_new_names(self.nested(), self.said), []
+        for _ in self.key.split("."):
+            (part, nested), *_ = nested.items()
+            parts.append(part)
+        return replace(self, key=".".join(parts), value=nested)
 
     def nested(self) -> dict[str, Any]:
         """As a mapping of sections: `train.lr` as {train: {lr: value}}."""

@@ -28,7 +28,7 @@ class NormConfig(Section):
 
 
 class BackboneConfig(Section):
-    """What turns a picture into features; part of the models of detectors and classifiers.
+    """What turns an image into features; part of the models of detectors and classifiers.
 
     The `name` `darknet` means the network of a Darknet cfg, whose text is `cfg`; the cfg's own numbers then hold.
     `backbone`: a network of torchvision (`resnet50`) in the place of the model's own. `pretrained`: it starts from
@@ -90,16 +90,16 @@ class ModelConfig(BackboneConfig):
 
 
 class AugmentConfig(Section):
-    """How training pictures are changed; Darknet's three recipes and any albumentations transforms.
+    """How training images are changed; Darknet's three recipes and any albumentations transforms.
 
-    `recipe`: `place` puts the picture, scaled by U(`scale`) with its aspect jittered, on a grey canvas (Darknet
+    `geometry`: `place` puts the image, scaled by U(`scale`) with its aspect jittered, on a grey canvas (Darknet
     2017); `fixed` does so at scale 1 (the reference commit); `crop` cuts out a part and stretches it (at
     publication); `none` letterboxes. `hue` is a shift, `saturation` and `exposure` are factors.
     `min_visible`: a box of which less is left is neither learned nor counted as background.
     `transforms`: albumentations transforms by name, e.g. `{GaussianBlur: {p: .1}}`, applied before the recipe.
     """
 
-    recipe: Literal["place", "fixed", "crop", "none"] = "place"
+    geometry: Literal["place", "fixed", "crop", "none"] = "place"
     jitter: Annotated[float, Field(ge=0, lt=1)] = 0.3
     scale: tuple[Positive, Positive] = (0.25, 2.0)
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
@@ -118,13 +118,13 @@ class AugmentConfig(Section):
 
 
 class DataConfig(Section):
-    """Pictures on their way into the network.
+    """Images on their way into the network.
 
     `size`: of evaluation and detection, and of training where `sizes` is empty. `sizes`: multi-scale training
     draws a new one every `size_period` steps. `resize` (in evaluation and detection): `area` averages areas where a
-    picture shrinks; `darknet` is Darknet's own, number for number, for its official weights. `fit_aspect`: change
-    all sizes to the median aspect of the training pictures, at about the same area, so that less of the network's
-    input is grey. `on_error`: what to do with an annotation file or a picture that cannot be read. `workers`: processes
+    image shrinks; `darknet` is Darknet's own, number for number, for its official weights. `fit_aspect`: change
+    all sizes to the median aspect of the training images, at about the same area, so that less of the network's
+    input is grey. `on_error`: what to do with an annotation file or an image that cannot be read. `workers`: processes
     that read and augment, `auto` by the number of cores.
     """
 
@@ -149,8 +149,8 @@ class LossConfig(Section):
 
     `thresh`: a box that overlaps a truth by more is not pushed down. `rescore`: objectness aims at the IoU of
     the predicted box, else at 1. `bias_match`: anchors are chosen by their own shape, else by the predicted one.
-    `warmup_images`: while fewer pictures were seen, boxes are pulled to their anchors (Darknet: 12,800).
-    `image_labels`: what a picture with a label and no box teaches. `paper`: the box that fits the label best learns
+    `anchor_warmup`: while fewer images were seen, boxes are pulled to their anchors (Darknet: 12,800).
+    `image_labels`: what an image with a label and no box teaches. `paper`: the box that fits the label best learns
     the label, and its objectness is raised to at least .3. `darknet`: it learns the label, and the objectness of all
     other boxes is pushed down. `image_label_box`: which box fits best. `objectness`: that of the largest objectness;
     `fit`: of the largest objectness x P(label), as paper and Darknet have it, with which a box beside the thing that
@@ -164,7 +164,7 @@ class LossConfig(Section):
     thresh: Fraction = 0.6
     rescore: bool = True
     bias_match: bool = True
-    warmup_images: Annotated[int, Field(ge=0)] = 12_800
+    anchor_warmup: Annotated[int, Field(ge=0)] = 12_800
     image_labels: Literal["paper", "darknet"] = "paper"
     image_label_box: Literal["objectness", "fit"] = "objectness"
 
@@ -200,12 +200,12 @@ class ScheduleConfig(Section):
 class TrainConfig(Section):
     """The run.
 
-    `batch`: pictures of one update over all processes, in `accumulate` parts. `epochs` or `steps`, not both.
-    `burn_in`: steps during which the rate rises as (step / burn_in) ** burn_in_power. `clip_grad`: largest norm
+    `batch`: images of one update over all processes, in `accumulate` parts. `epochs` or `steps`, not both.
+    `warmup`: steps during which the rate rises as (step / warmup) ** warmup_power. `clip_grad`: largest norm
     of the gradient, 0 is off. `ema`: decay of the averaged weights, 0 is off. `precision`, `channels_last` and
     `compile`: `auto` is chosen for the machine. `eval_every` and `patience` count epochs, 0 is off.
     `freeze`: parts that do not learn: `backbone`, the number of the first layers, or patterns of the names of layers
-    (`backbone.fine.*`); nothing by default. `freeze_as`: `still`: nothing in them changes, neither weights nor the
+    (`backbone.fine.*`); nothing by default. `freeze_mode`: `frozen`: nothing in them changes, neither weights nor the
     statistics of their batch norms; `stopbackward`: no gradient reaches them, but weights decay and statistics move, as
     Darknet's option has it. `unfreeze_at`: the epoch from which on they learn, too. `lr_factors`: factors of the
     learning rate by such a name, the first that fits (`{backbone: 0.1}`).
@@ -220,12 +220,12 @@ class TrainConfig(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     schedule: ScheduleConfig = ScheduleConfig()
-    burn_in: Annotated[int, Field(ge=0)] = 1000
-    burn_in_power: Positive = 4.0
+    warmup: Annotated[int, Field(ge=0)] = 1000
+    warmup_power: Positive = 4.0
     clip_grad: Annotated[float, Field(ge=0)] = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     freeze: int | tuple[str, ...] = ()
-    freeze_as: Literal["still", "stopbackward"] = "still"
+    freeze_mode: Literal["frozen", "stopbackward"] = "frozen"
     unfreeze_at: Annotated[float, Field(gt=0)] | None = None
     lr_factors: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 STRIDE = 32  # of every model this package builds by name
-LARGEST_SIDE = 8192  # pixels; a picture of that size fills the memory of most machines
+LARGEST_SIDE = 8192  # pixels; an image of that size fills the memory of most machines
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -44,7 +44,7 @@ Transforms = Annotated[tuple[dict[str, dict[str, object]], ...], AfterValidator(
 
 
 def check_size(key: str, size: SizeWH, stride: int) -> None:
-    """Raises `ValueError` for a size of pictures that the key `key` cannot have."""
+    """Raises `ValueError` for a size of images that the key `key` cannot have."""
     if max(size) > LARGEST_SIDE:
         raise ValueError(f"{key}: width and height must be at most {LARGEST_SIDE}, not {size[0]}x{size[1]}")
     if any(side < stride or side % stride for side in size):

@@ -1,4 +1,4 @@
-"""Darknet's cfgs, weights, pictures and numbers.
+"""Darknet's cfgs, weights, images and numbers.
 
 >>> from yolo9k import darknet
 >>> net = darknet.load("yolov2.cfg", "yolov2.weights")

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from yolo9k.darknet.cfg import Cfg, read_cfg
-from yolo9k.darknet.labels import find_labels, find_map
+from yolo9k.darknet.label_files import find_labels, find_map
 from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.darknet.region import DarknetDetections, DarknetLoss, Region, detect_boxes
 from yolo9k.darknet.weights import Header, blocks, write_weights
@@ -45,7 +45,7 @@ def load(
 def save(net: DarknetNetwork, path: AnyPath, header: Header | None = None) -> None:
     """Write the weights of all layers, with the header they came with (a fresh network: version 0.2.0, seen 0).
 
-    Raises `EnvironmentFault` where the file cannot be written.
+    Raises `MachineError` where the file cannot be written.
     """
     origin = net.origin.header if net.origin else Header()
     write_weights(path, blocks(net), header or origin)
@@ -79,7 +79,7 @@ def detections(
 ) -> DarknetDetections:
     """The boxes of one raw map as Darknet's `get_network_boxes` gives them, before suppression.
 
-    `image_wh`: the picture's size before it was letterboxed to `net_wh` (the cfg's if left out). A map is used only
+    `image_wh`: the image's size before it was letterboxed to `net_wh` (the cfg's if left out). A map is used only
     where it is given here, as in Darknet. The other arguments are those of `region.detect_boxes`.
     """
     read = cfg if isinstance(cfg, Cfg) else read_cfg(cfg)

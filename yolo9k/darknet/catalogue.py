@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from yolo9k.errors import EnvironmentFault
+from yolo9k.errors import MachineError
 from yolo9k.fetch import Remote, cache_folder, fetch, flaw
 from yolo9k.progress import Track, silent
 
@@ -34,7 +34,7 @@ VOC_NAMES = (
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 
-Kind = Literal["detector", "classifier", "partial"]
+WeightsKind = Literal["detector", "classifier", "partial"]
 Condition = Literal["missing", "size ok, hash unverified", "ok", "wrong"]
 
 
@@ -63,7 +63,7 @@ class Entry:
     """
 
     name: str
-    kind: Kind
+    kind: WeightsKind
     description: str
     score: str
     weights: File
@@ -243,7 +243,7 @@ def download(entry: Entry, track: Track = silent, urls: Sequence[str] = ()) -> F
     """Bring all files of a model into the cache and give their paths back; what is there is not fetched again.
 
     `urls` replace the addresses of the weights. Raises `WeightsError` where a file cannot be had from any of its
-    addresses, or has the wrong size; `EnvironmentFault` where the cache cannot be written.
+    addresses, or has the wrong size; `MachineError` where the cache cannot be written.
     """
     remote = entry.weights.remote
     _bring(replace(entry.weights, remote=replace(remote, urls=tuple(urls) or remote.urls)), track)
@@ -297,4 +297,4 @@ def _write(file: File) -> None:
         part.write_bytes(file.content)
         part.replace(file.place)
     except OSError as error:
-        raise EnvironmentFault(f"{file.place}: cannot be written: {error.strerror or error}") from error
+        raise MachineError(f"{file.place}: cannot be written: {error.strerror or error}") from error

@@ -21,7 +21,7 @@ ALIASES = {  # Darknet `parser.c: string_to_layer_type`
     "soft": "softmax",
 }
 LONGEST = 1 << 20  # characters; the largest cfg of Darknet has 8 thousand
-MOST_LAYERS = 2_000  # Darknet's longest, of its DenseNet, has 306
+MAX_LAYERS = 2_000  # Darknet's longest, of its DenseNet, has 306
 LARGEST_INTEGER = 1 << 31  # Darknet reads C's int
 LARGEST_NUMBER = 3e38  # and C's float
 
@@ -55,22 +55,22 @@ def _flag(text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Kind:
+class OptionType:
     """How the text of an option is read, and how to say what is allowed."""
 
     read: Callable[[str], Any]
     allowed: str
 
 
-INTEGER = Kind(_integer, "a whole number")
-NUMBER = Kind(_number, "a number")
-FLAG = Kind(_flag, "0 or 1")
-TEXT = Kind(str, "text")
-INTEGERS = Kind(_integers, "whole numbers separated by commas")
-NUMBERS = Kind(_numbers, "numbers separated by commas")
+INTEGER = OptionType(_integer, "a whole number")
+NUMBER = OptionType(_number, "a number")
+FLAG = OptionType(_flag, "0 or 1")
+TEXT = OptionType(str, "text")
+INTEGERS = OptionType(_integers, "whole numbers separated by commas")
+NUMBERS = OptionType(_numbers, "numbers separated by commas")
 
 # What Darknet reads of each section. Options that it reads and does not use are here, too: they are no mistakes.
-OPTIONS: Mapping[str, Mapping[str, Kind]] = {
+OPTIONS: Mapping[str, Mapping[str, OptionType]] = {
     "net": {
         **dict.fromkeys(
             ("width", "height", "channels", "inputs", "batch", "subdivisions", "time_steps", "notruth", "burn_in",
@@ -232,8 +232,8 @@ def parse_cfg(text: str, source: str = "cfg", folder: Path | None = None, *, str
     if not sections or sections[0].name != "net":
         start = f"{source}:{sections[0].line}: [{sections[0].name}]" if sections else source
         raise WeightsError(f"{start}: a cfg begins with [net]")
-    if len(sections) - 1 > MOST_LAYERS:
-        raise WeightsError(f"{source}: {len(sections) - 1:,} layers are more than {MOST_LAYERS:,}")
+    if len(sections) - 1 > MAX_LAYERS:
+        raise WeightsError(f"{source}: {len(sections) - 1:,} layers are more than {MAX_LAYERS:,}")
     for again in (section for section in sections[1:] if section.name == "net"):
         raise WeightsError(f"{again.place}: a second [net]; one cfg describes one network")
     _check_net(sections[0])
@@ -281,7 +281,7 @@ def _section(written: str, line: int, entries: list[tuple[int, str, str]], sourc
     return Section(name, source, line, values, lines)
 
 
-def _typed(kind: Kind, text: str, place: str) -> Any:
+def _typed(kind: OptionType, text: str, place: str) -> Any:
     try:
         return kind.read(text.rstrip(",") if kind in (INTEGERS, NUMBERS) else text)
     except (ValueError, OverflowError) as error:

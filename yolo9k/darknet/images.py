@@ -1,13 +1,13 @@
-"""Darknet's own picture arithmetic (`image.c`, `data.c`), in float32 and in its order of operations.
+"""Darknet's own image arithmetic (`image.c`, `data.c`), in float32 and in its order of operations.
 
-**Pictures.** Every function takes a picture either as uint8 (H, W, 3) RGB, which is divided by 255 as
+**Images.** Every function takes an image either as uint8 (H, W, 3) RGB, which is divided by 255 as
 `load_image_color` does, or as floats in [0, 1]: (3, H, W), Darknet's own layout, or (H, W, 3) unless the first
 axis is 3 long, too. Every function returns a new float32 (3, H, W), so results can be passed on. Sizes are
 (width, height), offsets (x, y), both in pixels.
 
-Random numbers are arguments; `yolo9k.darknet.augment` draws them.
+Random numbers are arguments; `reference.augment` draws them.
 
-All functions raise `ConfigError` for an array that is no such picture and for sizes below one pixel.
+All functions raise `ConfigError` for an array that is no such image and for sizes below one pixel.
 """
 
 from typing import Literal
@@ -20,16 +20,16 @@ from yolo9k.errors import ConfigError
 
 LastRow = Literal["right", "darknet"]
 
-GREY = 0.5  # what surrounds a letterboxed or placed picture
+GREY = 0.5  # what surrounds a letterboxed or placed image
 
 
 def to_chw(image: np.ndarray) -> np.ndarray:
-    """A picture as float32 (3, H, W) in [0, 1] (`load_image_stb`)."""
+    """An image as float32 (3, H, W) in [0, 1] (`load_image_stb`)."""
     return _unit(_planes(image))
 
 
 def _planes(image: np.ndarray) -> np.ndarray:
-    """The picture's channels as a view (3, H, W) of bytes or floats."""
+    """The image's channels as a view (3, H, W) of bytes or floats."""
     image = np.asarray(image)
     if image.ndim == 3 and image.size:
         if image.dtype == np.uint8 and image.shape[2] == 3:
@@ -37,24 +37,24 @@ def _planes(image: np.ndarray) -> np.ndarray:
         if np.issubdtype(image.dtype, np.floating) and 3 in (image.shape[0], image.shape[2]):
             return image if image.shape[0] == 3 else image.transpose(2, 0, 1)
     found = f"{image.dtype} {image.shape}"
-    raise ConfigError(f"a picture is uint8 (H, W, 3) RGB or floats (3, H, W) of at least one pixel, not {found}")
+    raise ConfigError(f"an image is uint8 (H, W, 3) RGB or floats (3, H, W) of at least one pixel, not {found}")
 
 
 def _unit(values: np.ndarray) -> np.ndarray:
-    """Bytes or floats of a picture as a new array, float32 in [0, 1]."""
+    """Bytes or floats of an image as a new array, float32 in [0, 1]."""
     floats = np.array(values, np.float32, order="C")
     return np.divide(floats, np.float32(255), out=floats) if values.dtype == np.uint8 else floats
 
 
 def _check_size(size_wh: tuple[int, int]) -> None:
     if min(size_wh) < 1:
-        raise ConfigError(f"a picture is at least 1 pixel wide and high, not {size_wh[0]}x{size_wh[1]}")
+        raise ConfigError(f"an image is at least 1 pixel wide and high, not {size_wh[0]}x{size_wh[1]}")
 
 
 def resize(image: np.ndarray, size_wh: tuple[int, int], *, last_row: LastRow = "right") -> np.ndarray:
-    """The picture at another size (`resize_image`): linear between pixels, corners on corners, no antialiasing.
+    """The image at another size (`resize_image`): linear between pixels, corners on corners, no antialiasing.
 
-    Where Darknet's float32 position of the last row falls just short of the picture's last row, it leaves out
+    Where Darknet's float32 position of the last row falls just short of the image's last row, it leaves out
     nearly all of it and the row is nearly black. `last_row`: "darknet" does the same; "right" adds what is missing.
     A height of 1, with which Darknet reads outside its memory, gives the first row.
     """
@@ -92,21 +92,21 @@ def _positions(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
     return first, position - first.astype(np.float32)
 
 
-def letterbox_wh(picture_wh: tuple[int, int], canvas_wh: tuple[int, int]) -> tuple[int, int]:
-    """The size of a picture letterboxed into a canvas (`letterbox_image`, `correct_region_boxes`): truncated integers.
+def letterbox_wh(image_wh: tuple[int, int], canvas_wh: tuple[int, int]) -> tuple[int, int]:
+    """The size of an image letterboxed into a canvas (`letterbox_image`, `correct_region_boxes`): truncated integers.
 
-    At least 1 pixel, where Darknet can come to 0 (and leaves out the picture, or divides by 0).
+    At least 1 pixel, where Darknet can come to 0 (and leaves out the image, or divides by 0).
     """
-    _check_size(picture_wh)
+    _check_size(image_wh)
     _check_size(canvas_wh)
-    (w, h), (canvas_w, canvas_h) = picture_wh, canvas_wh
+    (w, h), (canvas_w, canvas_h) = image_wh, canvas_wh
     if np.float32(canvas_w) / np.float32(w) < np.float32(canvas_h) / np.float32(h):
         return canvas_w, max(1, h * canvas_w // w)
     return max(1, w * canvas_h // h), canvas_h
 
 
 def letterbox(image: np.ndarray, size_wh: tuple[int, int], *, last_row: LastRow = "right") -> np.ndarray:
-    """The picture in the middle of a grey canvas of `size_wh`, its aspect kept (`letterbox_image`).
+    """The image in the middle of a grey canvas of `size_wh`, its aspect kept (`letterbox_image`).
 
     `last_row` as in `resize`.
     """
@@ -134,9 +134,9 @@ def center_crop(image: np.ndarray, size_wh: tuple[int, int], *, last_row: LastRo
 
 
 def place(image: np.ndarray, size_wh: tuple[int, int], offset_xy: tuple[int, int], canvas: np.ndarray) -> np.ndarray:
-    """A copy of the canvas with the picture at `size_wh` laid on it (`place_image`); what reaches over is cut off.
+    """A copy of the canvas with the image at `size_wh` laid on it (`place_image`); what reaches over is cut off.
 
-    Linear between pixels, zero outside the picture: an enlarged one fades to black at its right and lower border.
+    Linear between pixels, zero outside the image: an enlarged one fades to black at its right and lower border.
     A width or height of 0 or less lays down nothing.
     """
     placed, planes = to_chw(canvas), _planes(image)
@@ -180,7 +180,7 @@ def rotate_crop(
     offset_xy: tuple[float, float],
     aspect: float,
 ) -> np.ndarray:
-    """A turned, scaled and stretched cut-out around the picture's middle, moved by the offset (`rotate_crop_image`).
+    """A turned, scaled and stretched cut-out around the image's middle, moved by the offset (`rotate_crop_image`).
 
     Linear between pixels, zero outside. `scale` and `aspect` are above 0, else `ConfigError`.
     """
@@ -239,22 +239,20 @@ def _hsv_to_rgb(hue: np.ndarray, s: np.ndarray, v: np.ndarray) -> np.ndarray:
     return np.stack([np.choose(sector, column) for column in columns])
 
 
-def correct_boxes(
-    cxcywh: Array, picture_wh: tuple[int, int], net_wh: tuple[int, int], *, relative: bool = True
-) -> Array:
-    """Boxes (..., 4) relative to a letterboxed network input as boxes of the picture (`correct_region_boxes`).
+def correct_boxes(cxcywh: Array, image_wh: tuple[int, int], net_wh: tuple[int, int], *, relative: bool = True) -> Array:
+    """Boxes (..., 4) relative to a letterboxed network input as boxes of the image (`correct_region_boxes`).
 
-    Centre and size, relative to the picture or, with `relative=False`, in its pixels. The border is taken as exactly
+    Centre and size, relative to the image or, with `relative=False`, in its pixels. The border is taken as exactly
     half the rest, while `letterbox` pads by whole pixels: half a pixel of the network off where the rest is odd.
     """
-    new_wh = letterbox_wh(picture_wh, net_wh)
+    new_wh = letterbox_wh(image_wh, net_wh)
     border = [(net - new) / 2 / net for net, new in zip(net_wh, new_wh, strict=True)]
     shown = [np.float32(new) / np.float32(net) for net, new in zip(net_wh, new_wh, strict=True)]
     growth = [np.float32(net) / np.float32(new) for net, new in zip(net_wh, new_wh, strict=True)]
     # Darknet computes the centre in double, all the rest in float.
     moved = (cxcywh - _row(cxcywh, *border, 0, 0, double=True)) / _row(cxcywh, *shown, 1, 1, double=True)
     boxes = _as_type(cxcywh, moved) * _row(cxcywh, 1, 1, *growth)
-    return boxes if relative else boxes * _row(cxcywh, *picture_wh, *picture_wh)
+    return boxes if relative else boxes * _row(cxcywh, *image_wh, *image_wh)
 
 
 def _row(like: Array, *values: float | np.float32, double: bool = False) -> Array:

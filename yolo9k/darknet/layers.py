@@ -14,13 +14,13 @@ from yolo9k.models.head import AnchorHead
 from yolo9k.models.layers import ACTIVATIONS, ConvBlock, MaxPool, Reorg
 
 MOMENTUM, EPS = 0.01, 1e-5  # Darknet `batchnorm_layer.c`, in the words of PyTorch
-MOST_NUMBERS = 1 << 28  # weights and statistics of one network, 1 GiB; Darknet's largest detector has 51 million
-LARGEST_OUTPUT = 1 << 31  # numbers of one layer for one picture
+MAX_NUMBERS = 1 << 28  # weights and statistics of one network, 1 GiB; Darknet's largest detector has 51 million
+LARGEST_OUTPUT = 1 << 31  # numbers of one layer for one image
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The output of a layer for one picture; `stride` is how many pixels of the input its cells are apart."""
+    """The output of a layer for one image; `stride` is how many pixels of the input its cells are apart."""
 
     channels: int
     h: int
@@ -33,7 +33,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Layer:
-    """A section made into a module: which layers it reads (-1 is the picture), and what it gives."""
+    """A section made into a module: which layers it reads (-1 is the image), and what it gives."""
 
     module: nn.Module
     sources: tuple[int, ...]
@@ -116,7 +116,7 @@ Head = tuple[int, int]  # anchors, classes
 
 
 def build_layer(section: Section, number: int, before: Sequence[Shape], head: Head | None) -> Layer:
-    """The module of layer `number`, given the shapes of the layers before it (`before[0]` is the picture's).
+    """The module of layer `number`, given the shapes of the layers before it (`before[0]` is the image's).
 
     `head`: numbers of anchors and classes, where a region reads this layer. Raises `WeightsError` with the place
     where something does not fit.
@@ -143,7 +143,7 @@ def _convolutional(section: Section, number: int, before: Sequence[Shape], head:
     for channels, name in ((shape.channels, "input channels"), (filters, "filters")):
         if channels % groups:
             raise section.error("groups", f"{groups} groups do not divide {channels} {name}")
-    if filters * (shape.channels // groups) * size * size > MOST_NUMBERS:
+    if filters * (shape.channels // groups) * size * size > MAX_NUMBERS:
         raise section.error("filters", f"{filters:,} filters over {shape.channels:,} channels are too many weights")
     norm = partial(DarknetNorm, momentum=MOMENTUM, eps=EPS) if section.get("batch_normalize", False) else None
     activation = _activation(section, "logistic")

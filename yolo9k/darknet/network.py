@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from yolo9k.darknet.cfg import Cfg
-from yolo9k.darknet.layers import MOST_NUMBERS, DarknetNorm, Head, Layer, Shape, Softmax, build_layer
+from yolo9k.darknet.layers import MAX_NUMBERS, DarknetNorm, Head, Layer, Shape, Softmax, build_layer
 from yolo9k.darknet.region import Region
 from yolo9k.darknet.weights import Loaded, blocks, read_weights
 from yolo9k.errors import ConfigError, WeightsError
 from yolo9k.models.head import AnchorHead, RawMap
 from yolo9k.models.layers import initialise
 from yolo9k.wordtree import WordTree
-from yolo9k.wordtree.scores import LabelScores
+from yolo9k.wordtree.softmax import HierarchicalSoftmax
 
 ENDS = ("region", "softmax", "cost")  # what a forward pass leaves to losses and decoding
 
@@ -51,7 +51,7 @@ class DarknetNetwork(nn.Module):
         self.frozen = _frozen(cfg, self.stop)
 
     def _build(self, size_wh: tuple[int, int]) -> list[Layer]:
-        """The layers for pictures of a size, without memory: nothing is drawn that a weights file would replace."""
+        """The layers for images of a size, without memory: nothing is drawn that a weights file would replace."""
         shapes = [Shape(self.cfg.net.values["channels"], size_wh[1], size_wh[0], 1)]
         layers: list[Layer] = []
         numbers = 0
@@ -61,12 +61,12 @@ class DarknetNetwork(nn.Module):
                 layers.append(build_layer(section, number, shapes, self._head_sizes() if is_head else None))
                 shapes.append(layers[-1].shape)
                 numbers += sum(value.numel() for value in layers[-1].module.state_dict().values())
-                if numbers > MOST_NUMBERS:
+                if numbers > MAX_NUMBERS:
                     raise WeightsError(f"{section.place}: with it the network has {numbers:,} weights, too many")
         return layers
 
     def check_size(self, size_wh: tuple[int, int]) -> None:
-        """Raises `ConfigError` for a size of pictures that the network cannot take."""
+        """Raises `ConfigError` for a size of images that the network cannot take."""
         try:
             self._build(size_wh)
         except WeightsError as error:
@@ -146,20 +146,20 @@ class DarknetNetwork(nn.Module):
                 outputs[number] = outputs[number - 1]  # which may have been made just now
         return outputs
 
-    def scores(self) -> LabelScores:
+    def scores(self) -> HierarchicalSoftmax:
         """How the class part becomes probabilities. Raises `WeightsError` where the tree it needs is not here."""
         made = self.region.scores(self.labels) if self.region else self._classifier_scores()
         return made.to(self.anchors.device)
 
-    def _classifier_scores(self) -> LabelScores:
+    def _classifier_scores(self) -> HierarchicalSoftmax:
         section = next((section for section in self.cfg.layers if section.name == "softmax"), None)
         if section is None:
             raise WeightsError(f"{self.cfg.net.source}: a network without [region] and [softmax] has no classes")
         if "tree" not in section.values:
-            return LabelScores(WordTree.flat([str(k) for k in range(self.shapes[-1].channels)]))
+            return HierarchicalSoftmax(WordTree.flat([str(k) for k in range(self.shapes[-1].channels)]))
         if self.labels is None:
             raise section.error("tree", f"{section.values['tree']} is not here; say where the tree is")
-        return LabelScores(self.labels)
+        return HierarchicalSoftmax(self.labels)
 
     def use_norm_rule(self, rule: str) -> None:
         """`cudnn` (eps inside the root, the default) or `cpu` (1e-6 outside), for inference."""

@@ -28,7 +28,7 @@ def config_of(cfg: Cfg) -> Config | ClassifierConfig:
     region = Region(cfg.region)
     anchors = [[float(w), float(h)] for w, h in region.anchors.tolist()]
     augment = {
-        "recipe": "fixed",
+        "geometry": "fixed",
         "jitter": min(max(float(region.section.get("jitter", 0.2)), 0.0), 0.999),
         "hue": float(net.get("hue", 0.0)),
         "saturation": float(net.get("saturation", 1.0)),
@@ -53,7 +53,7 @@ def _classifier_values(cfg: Cfg) -> dict[str, Any]:
     """The config of a cfg without a region (`classifier.c: train_classifier`)."""
     net, size = cfg.net, cfg.size_wh
     augment = {
-        "recipe": "darknet",
+        "geometry": "darknet",
         "min_crop": _for_crop_size(net.integer("min_crop", size[0], least=1), size),
         "max_crop": _for_crop_size(net.integer("max_crop", 2 * size[0], least=1), size),
         "angle": float(net.get("angle", 0.0)),
@@ -96,8 +96,8 @@ def train_values(net: Section) -> dict[str, Any]:
         "lr": float(net.get("learning_rate", 0.001)),
         "momentum": float(net.get("momentum", 0.9)),
         "weight_decay": float(net.get("decay", 0.0001)),
-        "burn_in": net.integer("burn_in", 0, least=0),
-        "burn_in_power": power,
+        "warmup": net.integer("burn_in", 0, least=0),
+        "warmup_power": power,
         "schedule": _schedule(net, power),
     }
 

@@ -18,12 +18,12 @@ from yolo9k.errors import DataError
 from yolo9k.models.head import RawMap
 from yolo9k.samples import Batch
 from yolo9k.wordtree import WordTree
-from yolo9k.wordtree.scores import LabelScores
+from yolo9k.wordtree.softmax import HierarchicalSoftmax
 
 WARMUP_IMAGES = 12_800  # `region_layer.c`: while fewer were seen, boxes are pulled to their anchors
-SLOTS_END, IMAGE_LABEL = 0.0, 100_000.0  # x of the slot after the last truth; above: a picture with a label only
+SLOTS_END, IMAGE_LABEL = 0.0, 100_000.0  # x of the slot after the last truth; above: an image with a label only
 UNSET_ANCHOR = 0.5  # cells, where the cfg says none
-MOST_CLASSES = 1 << 20
+MAX_CLASSES = 1 << 20
 
 
 class Region:
@@ -34,7 +34,7 @@ class Region:
 
     def __init__(self, section: Section) -> None:
         self.section = section
-        self.classes = section.integer("classes", 20, least=1, most=MOST_CLASSES)
+        self.classes = section.integer("classes", 20, least=1, most=MAX_CLASSES)
         num = section.integer("num", 1, least=1, most=1024)
         for key, only in (("coords", 4), ("background", 0)):
             if section.get(key, only) != only:
@@ -50,7 +50,7 @@ class Region:
             thresh=self._thresh(),
             rescore=bool(section.get("rescore", 0)),
             bias_match=bool(section.get("bias_match", 0)),
-            warmup_images=WARMUP_IMAGES,
+            anchor_warmup=WARMUP_IMAGES,
             image_labels="darknet",
             image_label_box="fit",
         )
@@ -75,19 +75,19 @@ class Region:
             raise self.section.error("thresh", f"must be from 0 to 1, not {value:g}")
         return value
 
-    def scores(self, labels: WordTree | None) -> LabelScores:
+    def scores(self, labels: WordTree | None) -> HierarchicalSoftmax:
         """How the class part becomes probabilities. Raises `WeightsError` where the tree that it needs is not here."""
         if "tree" in self.section.values:
             if labels is None:
                 raise self.section.error("tree", f"{self.section.values['tree']} is not here; say where the tree is")
-            return LabelScores(labels)
-        return LabelScores(WordTree.flat([str(k) for k in range(self.classes)]), self.kind)
+            return HierarchicalSoftmax(labels)
+        return HierarchicalSoftmax(WordTree.flat([str(k) for k in range(self.classes)]), self.kind)
 
     def by_anchor(self, raw: Tensor) -> Tensor:
         """(B, A * (5 + K), H, W), or what is shaped so already, to (B, A, 5 + K, H, W)."""
         return raw if raw.dim() == 5 else raw.unflatten(1, (len(self.anchors), 5 + self.classes))
 
-    def activate(self, raw: Tensor, scores: LabelScores) -> Tensor:
+    def activate(self, raw: Tensor, scores: HierarchicalSoftmax) -> Tensor:
         """The layer's output, shaped as its input: sigmoid of x, y, objectness; probabilities inside sibling groups."""
         parts = self.by_anchor(raw)
         xy, wh, objectness, classes = parts.split([2, 2, 1, self.classes], dim=2)
@@ -102,17 +102,17 @@ class DarknetLoss:
     `map`: the node of each class of the truths (`map=` in the cfg).
     """
 
-    def __init__(self, region: Region, scores: LabelScores, map: Sequence[int] | None = None) -> None:
+    def __init__(self, region: Region, scores: HierarchicalSoftmax, map: Sequence[int] | None = None) -> None:
         self.region, self.scores, self.map = region, scores, map
         self.head = RawMap(len(region.anchors), region.classes)
         self.loss = RegionLoss(Codec(region.anchors), scores, region.loss)
 
     def __call__(self, raw: Tensor, truths: Tensor, seen: int = WARMUP_IMAGES) -> Tensor:
-        """The loss of a batch, summed over pictures and boxes.
+        """The loss of a batch, summed over images and boxes.
 
         `raw` (B, A * (5 + K), H, W) or (B, A, 5 + K, H, W); `truths` (B, T, 5): x, y, w, h relative to the input,
-        and class; a slot with x = 0 ends a picture's list, one with x and y above 100,000 labels the whole picture.
-        `seen`: pictures seen so far, these included. Raises `DataError` for a class that the network does not have.
+        and class; a slot with x = 0 ends an image's list, one with x and y above 100,000 labels the whole image.
+        `seen`: images seen so far, these included. Raises `DataError` for a class that the network does not have.
         """
         flat = raw.flatten(1, 2) if raw.dim() == 5 else raw
         batch = self.batch(flat, truths)
@@ -120,7 +120,7 @@ class DarknetLoss:
         return torch.stack(list(losses.values())).sum()
 
     def batch(self, images: Tensor, truths: Tensor) -> Batch:
-        """Pictures (B, C, H, W) and Darknet's truths as a batch, boxes in pixels of the pictures."""
+        """Images (B, C, H, W) and Darknet's truths as a batch, boxes in pixels of the images."""
         slots = torch.as_tensor(truths, dtype=torch.float32, device=images.device)
         listed = (slots[..., 0] != SLOTS_END).cumprod(dim=1).bool()  # (B, T)
         whole = listed & (slots[..., 0] > IMAGE_LABEL) & (slots[..., 1] > IMAGE_LABEL)
@@ -174,9 +174,9 @@ class DarknetDetections:
 
 def detect_boxes(
     region: Region,
-    scores: LabelScores,
+    scores: HierarchicalSoftmax,
     raw: Tensor,
-    picture_wh: tuple[int, int],
+    image_wh: tuple[int, int],
     net_wh: tuple[int, int],
     *,
     thresh: float = 0.5,
@@ -185,10 +185,10 @@ def detect_boxes(
     relative: bool = True,
     descent: Literal["darknet", "paper"] = "darknet",
 ) -> DarknetDetections:
-    """The boxes of one picture (`region_layer.c: get_region_detections`).
+    """The boxes of one image (`region_layer.c: get_region_detections`).
 
-    `raw` (A * (5 + K), H, W) or (A, 5 + K, H, W), the input of the region; `picture_wh` of the picture before it was
-    letterboxed to `net_wh`. Boxes are relative to the picture, or in its pixels. `hier`: threshold of the descent
+    `raw` (A * (5 + K), H, W) or (A, 5 + K, H, W), the input of the region; `image_wh` of the image before it was
+    letterboxed to `net_wh`. Boxes are relative to the image, or in its pixels. `hier`: threshold of the descent
     through a tree, on absolute probabilities as in Darknet, or on conditional ones as in the paper. Without a map a
     tree's score is the objectness alone.
     """
@@ -210,7 +210,7 @@ def detect_boxes(
         absolute = scores.absolute(logits).exp()
         prob = objectness[:, None] * absolute[:, torch.tensor(map, device=raw.device)]
     prob = torch.where(prob > thresh, prob, 0.0)
-    return DarknetDetections(correct_boxes(cxcywh, picture_wh, net_wh, relative=relative), scale, prob)
+    return DarknetDetections(correct_boxes(cxcywh, image_wh, net_wh, relative=relative), scale, prob)
 
 
 def nms_sort(found: DarknetDetections, iou: float) -> DarknetDetections:

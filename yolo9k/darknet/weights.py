@@ -15,19 +15,19 @@ from typing import BinaryIO
 import torch
 from torch import Tensor, nn
 
-from yolo9k.errors import EnvironmentFault, WeightsError
+from yolo9k.errors import MachineError, WeightsError
 from yolo9k.fetch import HTML_STARTS
 from yolo9k.models.norms import BatchNorm
 
 VERSION = struct.Struct("<iii")
 OLD_SEEN, NEW_SEEN = struct.Struct("<i"), struct.Struct("<q")
 BYTES = 4  # of a float32
-MOST_VERSION = 1_000_000  # Darknet itself gives numbers above 1000 a meaning
+MAX_VERSION = 1_000_000  # Darknet itself gives numbers above 1000 a meaning
 
 
 @dataclass(frozen=True)
 class Header:
-    """The start of a weights file. `seen`: pictures that the network was trained on."""
+    """The start of a weights file. `seen`: images that the network was trained on."""
 
     major: int = 0
     minor: int = 2
@@ -143,7 +143,7 @@ def read_header(path: str | Path) -> tuple[Header, int]:
 
 
 def write_weights(path: str | Path, network_blocks: Sequence[Block], header: Header) -> None:
-    """Write a file: beside its place first, then renamed. Raises `EnvironmentFault` where it cannot be written."""
+    """Write a file: beside its place first, then renamed. Raises `MachineError` where it cannot be written."""
     path = Path(path)
     draft = path.with_name(path.name + ".part")
     start = header.to_bytes()
@@ -158,7 +158,7 @@ def write_weights(path: str | Path, network_blocks: Sequence[Block], header: Hea
     except OSError as error:
         with suppress(OSError):  # its folder may be what is missing
             draft.unlink()
-        raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise MachineError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def describe(wanted: Sequence[Block], floats: int) -> Iterator[tuple[Block, str]]:
@@ -184,7 +184,7 @@ def _read_header(file: BinaryIO, size: int, path: Path) -> Header:
         raise WeightsError(f"{path}: {size} bytes; a weights file begins with a header of 16 or 20 bytes")
     major, minor, revision = VERSION.unpack_from(start)
     header = Header(major, minor, revision)
-    if not all(0 <= part <= MOST_VERSION for part in (major, minor, revision)):
+    if not all(0 <= part <= MAX_VERSION for part in (major, minor, revision)):
         raise WeightsError(f"{path}: neither a checkpoint nor a weights file of Darknet")
     if size < header.size:
         raise WeightsError(f"{path}: {size} bytes; the header of this version has {header.size}")

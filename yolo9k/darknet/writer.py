@@ -43,7 +43,7 @@ def classifier_cfg_text(network: Classifier, config: ClassifierConfig, tree: str
     augment = config.data.augment
     changes: Options = {name: getattr(augment, name) for name in ("angle", "aspect", "saturation", "exposure", "hue")}
     changes["min_crop"], changes["max_crop"] = augment.crop_sizes(config.data.size)
-    changes = changes if augment.recipe == "darknet" else {}
+    changes = changes if augment.geometry == "darknet" else {}
     sections: list[tuple[str, Options]] = [("net", {**_net(config), **changes})]
     for stage in _stages(network.backbone):
         sections += _plain(stage)
@@ -82,8 +82,8 @@ def _net(config: Config | ClassifierConfig) -> Options:
     options: Options = {
         "batch": train.batch, "subdivisions": train.accumulate, "width": width, "height": height, "channels": 3,
         "momentum": train.momentum, "decay": train.weight_decay,
-        "learning_rate": train.lr, "burn_in": train.burn_in,
-        "power": train.burn_in_power, "max_batches": train.steps or 0,
+        "learning_rate": train.lr, "burn_in": train.warmup,
+        "power": train.warmup_power, "max_batches": train.steps or 0,
     }  # fmt: skip
     return {**options, **_policy(train)}
 
@@ -94,7 +94,7 @@ def _policy(train: TrainConfig) -> Options:
     if schedule.policy == "steps" and schedule.unit == "step":
         at, scales = map(math.ceil, schedule.at), map(float, schedule.scales)
         return {"policy": "steps", "steps": ",".join(map(_written, at)), "scales": ",".join(map(_written, scales))}
-    if schedule.policy == "poly" and schedule.power == train.burn_in_power:
+    if schedule.policy == "poly" and schedule.power == train.warmup_power:
         return {"policy": "poly"}
     if schedule.policy == "step":
         return {"policy": "step", "step": schedule.every, "scale": schedule.gamma}

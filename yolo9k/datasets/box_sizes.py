@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from yolo9k.datasets.records import Record
+from yolo9k.datasets.readers.records import Record
 from yolo9k.errors import DataError
 from yolo9k.images import letterbox_placement
 
@@ -17,7 +17,7 @@ def letterboxed_sizes(records: Sequence[Record], canvas_wh: tuple[int, int], str
     sizes = [_sizes(record, canvas_wh) for record in records]
     joined = np.concatenate(sizes) if sizes else np.zeros((0, 2))
     if not len(joined):
-        raise DataError(f"no box in {len(records)} pictures: anchors need labelled boxes")
+        raise DataError(f"no box in {len(records)} images: anchors need labelled boxes")
     return joined / stride
 
 

@@ -1,6 +1,6 @@
 """What a training learns from: one data set, or several over one label tree (YOLO9000 section 4).
 
-Some sources have boxes with few labels, others have many labels of whole pictures.
+Some sources have boxes with few labels, others have many labels of whole images.
 """
 
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from yolo9k.config import AnyDataset, DatasetConfig, JointConfig
+from yolo9k.config import AnyDataset, DatasetConfig, JointConfig, updated
 from yolo9k.config.datasets import PartConfig, SourceConfig, TreeFile, TreeLabels
-from yolo9k.datasets.make import image_folder, recognise
-from yolo9k.datasets.read import ImageSet, check_split, is_same_file, read_annotations, read_images, settled
-from yolo9k.datasets.records import Annotations, Defect, OnError, OwnClass, Record
-from yolo9k.datasets.sampler import Stream
+from yolo9k.datasets.autodetect import image_folder, recognise
+from yolo9k.datasets.load import ImageSet, check_split, is_same_file, read_annotations, read_images, settled
+from yolo9k.datasets.loader.sampler import SampleOrder
+from yolo9k.datasets.readers.records import Annotations, Issue, OnError, OwnClass, Record
 from yolo9k.errors import ConfigError
 from yolo9k.progress import Track, silent
 from yolo9k.wordtree import WordTree
@@ -26,15 +26,15 @@ Part = TypeVar("Part", bound=PartConfig)
 
 @dataclass(frozen=True)
 class Source:
-    """One data set of a training; of as many pictures as all sources have shares, `share` are from this one."""
+    """One data set of a training; of as many images as all sources have shares, `share` are from this one."""
 
     name: str
     read: Annotations | ImageSet
-    share: int = 1
+    weight: int = 1
 
     def __str__(self) -> str:
         labels = "image labels" if isinstance(self.read, ImageSet) else "boxes"
-        return f"{self.name}: {len(self.read.records):,} pictures with {labels}"
+        return f"{self.name}: {len(self.read.records):,} images with {labels}"
 
 
 @dataclass(frozen=True)
@@ -50,29 +50,29 @@ class TrainingSet:
         return self.sources[0].read.labels
 
     @property
-    def defects(self) -> tuple[Defect, ...]:
+    def errors(self) -> tuple[Issue, ...]:
         """What is wrong in the labels of all sources."""
-        return tuple(defect for source in self.sources for defect in source.read.defects)
+        return tuple(issue for source in self.sources for issue in source.read.errors)
 
     @property
-    def boxed(self) -> tuple[Record, ...]:
-        """The pictures of the sources that have boxes."""
+    def box_records(self) -> tuple[Record, ...]:
+        """The images of the sources that have boxes."""
         parts = [source.read.records for source in self.sources if isinstance(source.read, Annotations)]
         return tuple(record for part in parts for record in part)
 
     @property
     def epoch(self) -> float:
-        """How many pictures are drawn until each of the first source has come once."""
+        """How many images are drawn until each of the first source has come once."""
         first = self.sources[0]
-        return len(first.read.records) * sum(source.share for source in self.sources) / first.share
+        return len(first.read.records) * sum(source.weight for source in self.sources) / first.weight
 
-    def stream(self, seed: int) -> Stream:
-        """The order in which pictures are drawn."""
-        return Stream([len(s.read.records) for s in self.sources], seed, [s.share for s in self.sources])
+    def stream(self, seed: int) -> SampleOrder:
+        """The order in which images are drawn."""
+        return SampleOrder([len(s.read.records) for s in self.sources], seed, [s.weight for s in self.sources])
 
     def supervision(self) -> Supervision:
         """The nodes that box labels and image labels name."""
-        boxes = {int(label) for record in self.boxed for label in record.boxes.label[~record.boxes.ignore]}
+        boxes = {int(label) for record in self.box_records for label in record.boxes.label[~record.boxes.ignore]}
         listed = [source.read for source in self.sources if isinstance(source.read, ImageSet)]
         images = {int(node) for read in listed for node in np.flatnonzero(read.records.counts(len(read.labels)))}
         return Supervision(tuple(sorted(boxes)), tuple(sorted(images)))
@@ -91,11 +91,11 @@ def read_training(dataset: AnyDataset, on_error: OnError = "stop", track: Track 
     for part in dataset.sources:
         own = dataset_of(part, tree, track)
         found = _read_source(own, part, on_error, track)
-        sources.append(Source(own.name or own.root, found, part.share))
+        sources.append(Source(own.name or own.root, found, part.weight))
         parts.append(_whole(part, _written_out(own, found.classes)))
     val = dataset.val and _whole(dataset.val, dataset_of(dataset.val, tree, track))
     whole = {"sources": tuple(parts), "labels": TreeFile(tree=tree), "val": val}
-    return TrainingSet(tuple(sources), dataset.model_copy(update=whole))
+    return TrainingSet(tuple(sources), updated(dataset, whole))
 
 
 def _read_source(own: DatasetConfig, part: SourceConfig, on_error: OnError, track: Track) -> Annotations | ImageSet:
@@ -104,10 +104,10 @@ def _read_source(own: DatasetConfig, part: SourceConfig, on_error: OnError, trac
     return read_annotations(own, part.split, on_error, track)
 
 
-def read_boxed(
+def read_box_records(
     dataset: AnyDataset, split: str, on_error: OnError = "stop", track: Track = silent
 ) -> tuple[Record, ...]:
-    """The pictures with boxes of one split, of a joint data set those of all its sources with boxes.
+    """The images with boxes of one split, of a joint data set those of all its sources with boxes.
 
     Raises `ConfigError` and `DataError` as the reading of each does.
     """
@@ -163,21 +163,21 @@ def dataset_of(part: PartConfig, tree: str, track: Track = silent) -> DatasetCon
         "tree": tree, "map": settled(part.map or own_map), "names": {**own.names, **part.names},
         "on_unknown": "skip" if "skip" in (part.on_unknown, own.on_unknown) else "stop",
     }  # fmt: skip
-    return dataset.model_copy(update={"labels": own.model_copy(update=labels)})
+    return updated(dataset, {"labels": updated(own, labels)})
 
 
 def _whole(part: Part, dataset: DatasetConfig) -> Part:
     """A part whose data set says all about its labels."""
-    return part.model_copy(update={"dataset": dataset, "map": "", "names": {}, "on_unknown": "stop"})
+    return updated(part, {"dataset": dataset, "map": "", "names": {}, "on_unknown": "stop"})
 
 
 def _written_out(dataset: DatasetConfig, classes: Sequence[OwnClass]) -> DatasetConfig:
-    """The config with its classes in the order that was found; pictures with labels say them by themselves."""
+    """The config with its classes in the order that was found; images with labels say them by themselves."""
     if not dataset.has_boxes:
         return dataset
     names = tuple(own.name for own in classes)
     labels = dataset.labels
     if isinstance(labels, TreeLabels):
         paths = {"tree": settled(labels.tree), "map": settled(labels.map)}
-        return dataset.model_copy(update={"labels": labels.model_copy(update={**paths, "classes": names})})
-    return dataset.model_copy(update={"labels": names})
+        return updated(dataset, {"labels": updated(labels, {**paths, "classes": names})})
+    return updated(dataset, {"labels": names})

@@ -1,4 +1,4 @@
-"""The whole way in a few minutes and without a network: pictures, anchors, training, scores, detections."""
+"""The whole way in a few minutes and without a network: images, anchors, training, scores, detections."""
 
 from yolo9k.demo.stages import ALL_BOXES, Story, configure, detect_some, make_dataset, score
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from yolo9k.anchors import Anchors, cluster
-from yolo9k.config import Config, JointConfig, load_config
+from yolo9k.config import Config, JointConfig, load_config, updated
 from yolo9k.config.section import STRIDE
 from yolo9k.datasets.box_sizes import letterboxed_sizes
-from yolo9k.datasets.records import Annotations, Record
-from yolo9k.datasets.toy_joint import COARSE, ToyJoint, write_toy_joint
+from yolo9k.datasets.readers.records import Annotations, Record
+from yolo9k.demo.toy_joint import COARSE, ToyJoint, write_toy_joint
 from yolo9k.drawing import colour, draw_boxes, mosaic, save_image
 from yolo9k.evaluation import Evaluation, evaluate_detector
 from yolo9k.images import read_image
@@ -22,23 +22,23 @@ from yolo9k.samples import Detections
 if TYPE_CHECKING:
     from yolo9k.inference.detector import Detector
 
-SHOWN = 8  # pictures of the mosaic, of which each is written by itself, too
+SHOWN = 8  # images of the mosaic, of which each is written by itself, too
 
 
 @dataclass(frozen=True)
 class Story:
-    """Mean AP50 of the labels that had boxes in training, and of those that pictures of single things told alone."""
+    """Mean AP50 of the labels that had boxes in training, and of those that images of single things told alone."""
 
-    boxed: float
-    never_boxed: float
+    box_supervised: float
+    weakly_supervised: float
 
 
 # `yolo9k demo --all-boxes`: the same network and steps, trained on boxes labelled by kind; see docs/RESULTS.md
-ALL_BOXES = Story(boxed=0.936, never_boxed=0.876)
+ALL_BOXES = Story(box_supervised=0.936, weakly_supervised=0.876)
 
 
 def make_dataset(folder: Path, seed: int = 0, *, all_boxes: bool = False, track: Track = silent) -> ToyJoint:
-    """Draw the demo's pictures into `folder`; `all_boxes`: only those with boxes, labelled by kind."""
+    """Draw the demo's images into `folder`; `all_boxes`: only those with boxes, labelled by kind."""
     return write_toy_joint(folder, seed=seed, all_boxes=all_boxes, track=track)
 
 
@@ -52,13 +52,12 @@ def configure(
     config = load_config("demo", [*overrides, f"train.seed={seed}"])
     sizes_wh = letterboxed_sizes(records, config.data.size, STRIDE)
     anchors = cluster(sizes_wh, config.model.num_anchors, seed)
-    model = config.model.model_copy(update={"anchors": tuple(map(tuple, anchors.rounded()))})
-    data = config.data.model_copy(update={"dataset": dataset})
-    return config.model_copy(update={"model": model, "data": data}), anchors
+    changes = {"model.anchors": tuple(map(tuple, anchors.rounded())), "data.dataset": dataset}
+    return updated(config, changes), anchors
 
 
 def score(detector: "Detector", test: Annotations, track: Track = silent) -> tuple[Evaluation, list[Detections], Story]:
-    """Score all nodes of the tree on the test pictures: the scores, the detections, and the two numbers that count."""
+    """Score all nodes of the tree on the test images: the scores, the detections, and the two numbers that count."""
     tree = test.labels
     scores, found = evaluate_detector(detector, test, only=range(len(tree)), track=track)
     precision = {row.name: row.ap50 for row in scores.classes}
@@ -68,17 +67,17 @@ def score(detector: "Detector", test: Annotations, track: Track = silent) -> tup
 
 
 def detect_some(detector: "Detector", records: Sequence[Record], folder: Path) -> list[Path]:
-    """Detect on a few of the pictures and write them with their boxes; first comes a mosaic of all.
+    """Detect on a few of the images and write them with their boxes; first comes a mosaic of all.
 
-    Raises `EnvironmentFault` where the folder cannot be written.
+    Raises `MachineError` where the folder cannot be written.
     """
     chosen = [records[i] for i in np.linspace(0, len(records) - 1, min(SHOWN, len(records))).astype(int)]
     drawn = [_with_detections(detector, record.path) for record in chosen]
     paths = [folder / record.path.with_suffix(".png").name for record in chosen]
     overview = folder / "detections.png"
     save_image(overview, mosaic(drawn, columns=4, cell_wh=(320, 320)))
-    for path, picture in zip(paths, drawn, strict=True):
-        save_image(path, picture)
+    for path, image in zip(paths, drawn, strict=True):
+        save_image(path, image)
     return [overview, *paths]
 
 

@@ -9,7 +9,7 @@ from yolo9k.boxes import area, intersection, iou, shape_iou, xyxy_to_cxcywh
 
 
 @dataclass(frozen=True)
-class Truths:
+class GroundTruth:
     """Box labels in cells: `image_index` (N,), `xyxy` (N, 4), `label` (N,), `ignore` (N,) bool."""
 
     image_index: Tensor
@@ -37,7 +37,7 @@ class Assignment:
 
 
 def assign(
-    truths: Truths, anchors: Tensor, predicted_wh: Tensor | None, map_shape: tuple[int, int, int, int]
+    truths: GroundTruth, anchors: Tensor, predicted_wh: Tensor | None, map_shape: tuple[int, int, int, int]
 ) -> Assignment:
     """Each truth goes to the cell of its centre and the anchor whose shape overlaps it most; the first wins a tie.
 
@@ -73,7 +73,7 @@ def last_of_each(key: Tensor, active: Tensor) -> Tensor:
     return (last & counts).view(key.shape)
 
 
-def best_overlap(truths: Truths, boxes_xyxy: Tensor) -> Tensor:
+def best_overlap(truths: GroundTruth, boxes_xyxy: Tensor) -> Tensor:
     """The largest overlap of every predicted box with a truth of its image: (B, M, 4) cells to (B, M).
 
     IoU for ordinary truths; for ignored ones the share of the predicted box inside it, as pycocotools judges

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from yolo9k.boxes import cxcywh_to_xyxy, iou
 from yolo9k.config.schema import LossConfig
-from yolo9k.detection.assign import Assignment, Truths, assign, best_overlap, last_of_each
+from yolo9k.detection.assign import Assignment, GroundTruth, assign, best_overlap, last_of_each
 from yolo9k.detection.codec import Codec, GridBoxes
 from yolo9k.samples import Batch
-from yolo9k.wordtree.scores import LabelScores
+from yolo9k.wordtree.softmax import HierarchicalSoftmax
 
-LEAST_OBJECTNESS = 0.3  # YOLO9000 section 4: a picture's label is assumed to overlap its box by so much
+MIN_OBJECTNESS = 0.3  # YOLO9000 section 4: an image's label is assumed to overlap its box by so much
 WARMUP_SCALE = 0.01  # Darknet `region_layer.c`: how hard unmatched boxes are pulled to their anchors at first
 
 
@@ -39,7 +39,7 @@ class RegionLoss(nn.Module):
     Divide by the number of images of an update.
     """
 
-    def __init__(self, codec: Codec, scores: LabelScores, options: LossConfig) -> None:
+    def __init__(self, codec: Codec, scores: HierarchicalSoftmax, options: LossConfig) -> None:
         super().__init__()
         self.codec, self.scores, self.options = codec, scores, options
 
@@ -49,7 +49,7 @@ class RegionLoss(nn.Module):
         boxes = self.codec.decode(geometry)
         rows, columns = geometry.shape[-2:]
         cell_wh = torch.tensor([batch.size_wh[0] / columns, batch.size_wh[1] / rows] * 2, device=geometry.device)
-        truths = Truths(batch.image_index, batch.xyxy / cell_wh, batch.label, batch.ignore)
+        truths = GroundTruth(batch.image_index, batch.xyxy / cell_wh, batch.label, batch.ignore)
         with torch.no_grad():
             predicted_wh = None if self.options.bias_match else torch.stack([boxes.w, boxes.h], dim=-1)
             shape = (geometry.shape[0], geometry.shape[1], geometry.shape[3], geometry.shape[4])
@@ -71,11 +71,11 @@ class RegionLoss(nn.Module):
             matched[batch.labelled_image] = True  # none of their boxes is pulled to its anchor
         nothing = 0.5 * self.options.noobject_scale * (boxes.objectness.square() * background).sum()
         losses["objectness"] = losses["objectness"] + nothing
-        if seen < self.options.warmup_images:
+        if seen < self.options.anchor_warmup:
             losses["warmup"] = self._warmup(geometry, ~matched)
         return losses
 
-    def _box(self, raw: Tensor, truths: Truths, chosen: Assignment, grid_wh: Tensor) -> Tensor:
+    def _box(self, raw: Tensor, truths: GroundTruth, chosen: Assignment, grid_wh: Tensor) -> Tensor:
         cxcywh = truths.cxcywh
         target = self.codec.encode(cxcywh, chosen.positions[:, [3, 2]], chosen.positions[:, 1])
         found = torch.cat([self.codec.activate(raw[:, :2]), raw[:, 2:4]], dim=1)
@@ -88,19 +88,19 @@ class RegionLoss(nn.Module):
         x, y = (self.codec.activate(axis) - self.codec.centre for axis in (x, y))
         return 0.5 * WARMUP_SCALE * ((x.square() + y.square() + w.square() + h.square()) * unmatched).sum()
 
-    def _objectness(self, raw: Tensor, boxes: GridBoxes, truths: Truths, chosen: Assignment) -> Tensor:
+    def _objectness(self, raw: Tensor, boxes: GridBoxes, truths: GroundTruth, chosen: Assignment) -> Tensor:
         target = self._rescored(boxes, truths, chosen) if self.options.rescore else 1.0
         error = 0.5 * self.options.object_scale * (raw[:, 4].sigmoid() - target).square()
         return error[chosen.active].sum()
 
     @torch.no_grad()
-    def _rescored(self, boxes: GridBoxes, truths: Truths, chosen: Assignment) -> Tensor:
+    def _rescored(self, boxes: GridBoxes, truths: GroundTruth, chosen: Assignment) -> Tensor:
         """(N,) the IoU of each truth with the box predicted for it."""
         fields = (boxes.cx, boxes.cy, boxes.w, boxes.h)
         own = torch.stack([field.flatten()[chosen.flat] for field in fields], dim=1)
         return iou(cxcywh_to_xyxy(own), truths.xyxy)
 
-    def _classification(self, head: Head, features: Tensor, truths: Truths, chosen: Assignment) -> Tensor:
+    def _classification(self, head: Head, features: Tensor, truths: GroundTruth, chosen: Assignment) -> Tensor:
         if self.scores.kind == "logistic":
             logits = head.class_logits(features, chosen.positions)
             loss = self.scores.loss_logistic(logits, _labels_of_box(truths, chosen, logits.shape[1]))
@@ -121,9 +121,9 @@ class RegionLoss(nn.Module):
         rows = self.scores.path_rows(label)
         if rows is not None and rows.numel() < len(self.codec.anchors) * self.scores.num_nodes:
             return self.scores.path_losses(head.class_logits(features, positions, rows), label)
-        return self.scores.path_losses(self.scores.of_path(head.class_logits(features, positions), label), label)
+        return self.scores.path_losses(self.scores.gather_path(head.class_logits(features, positions), label), label)
 
-    # --- pictures with a label and no box
+    # --- images with a label and no box
 
     def _image_labels(self, head: Head, features: Tensor, boxes: GridBoxes, batch: Batch) -> tuple[Tensor, Tensor]:
         """(M,) the box that fits each label best, as a flat index, and the loss of the labels at these boxes."""
@@ -134,7 +134,7 @@ class RegionLoss(nn.Module):
 
     @torch.no_grad()
     def _best_boxes(self, head: Head, features: Tensor, boxes: GridBoxes, batch: Batch) -> Tensor:
-        """The box of each picture that fits its label best: flat indices; the first wins a tie."""
+        """The box of each image that fits its label best: flat indices; the first wins a tie."""
         image, label = batch.labelled_image, batch.image_label
         fit = boxes.objectness[image]
         if self.options.image_label_box == "fit":
@@ -146,11 +146,11 @@ class RegionLoss(nn.Module):
         """What keeps the objectness of the chosen boxes from falling below .3; Darknet computes it and drops it."""
         if self.options.image_labels == "darknet":
             return flat.new_zeros((), dtype=torch.float32)
-        missing = (LEAST_OBJECTNESS - boxes.objectness.flatten()[flat]).clamp(min=0)
+        missing = (MIN_OBJECTNESS - boxes.objectness.flatten()[flat]).clamp(min=0)
         return 0.5 * self.options.object_scale * missing.square().sum()
 
     def _background_with_image_labels(self, background: Tensor, image: Tensor, flat: Tensor) -> Tensor:
-        """Paper: nothing in these pictures is background, for nobody boxed what is there. Darknet: all but one box."""
+        """Paper: nothing in these images is background, for nobody boxed what is there. Darknet: all but one box."""
         changed = background.clone()
         changed[image] = self.options.image_labels == "darknet"
         changed.view(-1)[flat] = False
@@ -163,7 +163,7 @@ def _mask(chosen: Assignment, shape: tuple[int, int, int, int]) -> Tensor:
     return mask.scatter_reduce(0, chosen.flat, chosen.active.long(), "amax").bool().view(shape)
 
 
-def _labels_of_box(truths: Truths, chosen: Assignment, num_labels: int) -> Tensor:
+def _labels_of_box(truths: GroundTruth, chosen: Assignment, num_labels: int) -> Tensor:
     """(N, K) of 0 and 1: the labels of all truths that fell into the same box."""
     same_box = (chosen.flat[:, None] == chosen.flat[None]) & ~truths.ignore[None]  # (N, N)
     one_hot = nn.functional.one_hot(truths.label, num_labels).float()

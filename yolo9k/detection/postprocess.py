@@ -7,11 +7,11 @@ import torchvision.ops
 from torch import Tensor
 
 from yolo9k.boxes import iou as box_iou
+from yolo9k.detection.class_decoder import ClassDecoder
 from yolo9k.detection.codec import Codec
-from yolo9k.detection.labelling import Labelling
 from yolo9k.detection.loss import Head
 
-MOST_CANDIDATES = 10_000  # (box, label) pairs of an image that enter suppression, the best ones
+MAX_CANDIDATES = 10_000  # (box, label) pairs of an image that enter suppression, the best ones
 FAR = 1e6  # pixels; boxes of an untrained network may be larger than numbers are
 
 
@@ -19,7 +19,7 @@ FAR = 1e6  # pixels; boxes of an untrained network may be larger than numbers ar
 class Candidates:
     """Scored boxes of a batch, one row per (box, label), `xyxy` in pixels of the network's input.
 
-    `path` as in `Labelled`.
+    `path` as in `DecodedLabels`.
     """
 
     image_index: Tensor
@@ -34,7 +34,7 @@ class Candidates:
 
 
 def candidates(
-    head: Head, features: Tensor, codec: Codec, size_wh: tuple[int, int], labelling: Labelling, conf: float
+    head: Head, features: Tensor, codec: Codec, size_wh: tuple[int, int], class_decoder: ClassDecoder, conf: float
 ) -> Candidates:
     """Every (box, label) whose score is above `conf`; `size_wh` of the network's input.
 
@@ -43,7 +43,7 @@ def candidates(
     boxes = codec.decode(head.geometry(features))
     positions = (boxes.objectness > conf).nonzero()  # (M, 4): image, anchor, row, column
     image, anchor, row, column = positions.unbind(1)
-    found = labelling(head, features, positions, boxes.objectness[image, anchor, row, column], conf)
+    found = class_decoder(head, features, positions, boxes.objectness[image, anchor, row, column], conf)
     rows, columns = boxes.objectness.shape[2:]
     flat = (anchor * rows + row) * columns + column
     cell_wh = torch.tensor([size_wh[0] / columns, size_wh[1] / rows] * 2, device=features.device)
@@ -60,7 +60,7 @@ def suppress(
     count as one label. At most `max_detections` of an image are kept.
     """
     found = found[found.score.argsort(descending=True, stable=True)]
-    found = found[_rank_in_image(found.image_index) < MOST_CANDIDATES]
+    found = found[_rank_in_image(found.image_index) < MAX_CANDIDATES]
     if spans is not None and not agnostic:
         return found[_keep_lineages(found, iou, spans, max_detections)]
     groups = found.image_index

@@ -15,30 +15,30 @@ from yolo9k.metrics.classification import is_right
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_CONFUSED = 30  # labels in the matrix
-MISTAKES = 12  # pictures
+MAX_CONFUSED = 30  # labels in the matrix
+MISTAKES = 12  # images
 CELL_WH = (320, 240)
 
 
 def write_plots(folder: Path, scores: ClassifierScores) -> list[Path]:
-    """Write all plots into a folder, and return their paths. Raises `EnvironmentFault`, `DataError`."""
+    """Write all plots into a folder, and return their paths. Raises `MachineError`, `DataError`."""
     figures = {"confusion.png": confused_labels(scores)}
     if scores.tree is not None:
-        title = f"exact label {scores.tree.exact:.3f} of {scores.pictures}"
+        title = f"exact label {scores.tree.exact:.3f} of {scores.images}"
         figures["depth.png"] = depth_levels(scores.tree.levels, title)
     for name, figure in figures.items():
         save_figure(folder / name, figure)
     worst = worst_mistakes(scores)
-    pictures = {} if worst is None else {"worst_mistakes.jpg": worst}
-    for name, picture in pictures.items():
-        save_image(folder / name, picture)
-    return [folder / name for name in (*figures, *pictures)]
+    images = {} if worst is None else {"worst_mistakes.jpg": worst}
+    for name, image in images.items():
+        save_image(folder / name, image)
+    return [folder / name for name in (*figures, *images)]
 
 
 def confused_labels(scores: ClassifierScores) -> "Figure":
-    """What the labels with most mistakes are taken for, as shares of their pictures; the last column is all others.
+    """What the labels with most mistakes are taken for, as shares of their images; the last column is all others.
 
-    A label below that of a picture counts as its own.
+    A label below that of an image counts as its own.
     """
     labels = _most_confused(scores)
     place = np.full(len(scores.labels), len(labels))
@@ -55,19 +55,19 @@ def confused_labels(scores: ClassifierScores) -> "Figure":
 
 
 def _most_confused(scores: ClassifierScores) -> list[int]:
-    """Labels of the most frequent mistakes, both what pictures are and what they are called, then others that occur."""
+    """Labels of the most frequent mistakes, both what images are and what they are called, then others that occur."""
     wrong = (label for pair in scores.pairs for label in (pair.truth, pair.label))
     others = (row.label for row in scores.classes)
-    return sorted(list(dict.fromkeys([*wrong, *others]))[:MOST_CONFUSED])
+    return sorted(list(dict.fromkeys([*wrong, *others]))[:MAX_CONFUSED])
 
 
 def worst_mistakes(scores: ClassifierScores) -> np.ndarray | None:
-    """The wrong pictures whose wrong label got the highest probability; none where all are right."""
+    """The wrong images whose wrong label got the highest probability; none where all are right."""
     chosen = _surest_mistakes(scores)
     if not len(chosen):
         return None
-    pictures = [read_image(scores.sources[number]) for number in chosen]
-    return mosaic(pictures, columns=min(4, len(pictures)), cell_wh=CELL_WH, captions=_captions(scores, chosen))
+    images = [read_image(scores.sources[number]) for number in chosen]
+    return mosaic(images, columns=min(4, len(images)), cell_wh=CELL_WH, captions=_captions(scores, chosen))
 
 
 def _surest_mistakes(scores: ClassifierScores) -> np.ndarray:

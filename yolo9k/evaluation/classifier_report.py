@@ -7,18 +7,18 @@ from yolo9k.evaluation.classifier import ClassifierScores, TreeScores
 from yolo9k.metrics.classification import ClassAccuracy
 
 WORST = 20  # classes and pairs that are shown
-CLASS_COLUMNS = ("label", "pictures", "top-1", "top-5", "most often taken for")
-PAIR_COLUMNS = ("label", "taken for", "pictures")
-DEPTH_COLUMNS = ("depth", "pictures", "right", "too coarse", "wrong branch")
+CLASS_COLUMNS = ("label", "images", "top-1", "top-5", "most often taken for")
+PAIR_COLUMNS = ("label", "taken for", "images")
+DEPTH_COLUMNS = ("depth", "images", "right", "too coarse", "wrong branch")
 
 
 def protocol(scores: ClassifierScores) -> list[str]:
     """How the numbers were made: a line, and two more in a tree."""
-    lines = ["top-1, top-5: the label of a picture is the likeliest, among the five likeliest; loss: cross entropy"]
+    lines = ["top-1, top-5: the label of an image is the likeliest, among the five likeliest; loss: cross entropy"]
     if scores.tree is not None:
         lines += [
             "label tree: the ranking is one of labels without any below them, by the probability of the whole way from "
-            "a root; a label below that of the picture is right, too",
+            "a root; a label below that of the image is right, too",
             f"depth: a descent to the likeliest child while its probability is above {scores.tree.hier_thresh:g}; "
             "roots have depth 0",
         ]
@@ -30,11 +30,11 @@ def worst_rows(scores: ClassifierScores, most: int = WORST) -> list[Sequence[obj
     names = scores.labels.names
     taken = {pair.truth: f"{names[pair.label]} ({pair.count})" for pair in reversed(scores.pairs)}  # the first stays
     wrong = sorted((row for row in scores.classes if row.label in taken), key=_quality)
-    return [(names[row.label], row.pictures, row.top1, row.top5, taken[row.label]) for row in wrong[:most]]
+    return [(names[row.label], row.images, row.top1, row.top5, taken[row.label]) for row in wrong[:most]]
 
 
 def _quality(row: ClassAccuracy) -> tuple[float, float, int]:
-    return row.top1, row.top5, -row.pictures
+    return row.top1, row.top5, -row.images
 
 
 def pair_rows(scores: ClassifierScores, most: int = WORST) -> list[Sequence[object]]:
@@ -44,7 +44,7 @@ def pair_rows(scores: ClassifierScores, most: int = WORST) -> list[Sequence[obje
 
 
 def depth_rows(tree: TreeScores) -> list[Sequence[object]]:
-    """A row for each level of the tree; columns as in `DEPTH_COLUMNS`, the last three as shares of the pictures."""
+    """A row for each level of the tree; columns as in `DEPTH_COLUMNS`, the last three as shares of the images."""
     kinds = ("right", "too_coarse", "wrong_branch")
     return [(level.depth, level.truths, *(level.shares[kind] for kind in kinds)) for level in tree.levels]
 
@@ -53,7 +53,7 @@ def summary(scores: ClassifierScores) -> list[str]:
     """The headline numbers, and what a tree adds."""
     lines = [
         f"top-1 {scores.top1:.4f}   top-5 {scores.top5:.4f}   mean top-1 of {len(scores.classes)} classes "
-        f"{scores.class_top1:.4f}   loss {scores.loss:.4f}   ({scores.pictures:,} pictures)"
+        f"{scores.class_top1:.4f}   loss {scores.loss:.4f}   ({scores.images:,} images)"
     ]
     if scores.tree is not None:
         lines += _of_tree(scores.tree)

@@ -1,18 +1,18 @@
-"""A data set as COCO's evaluation sees it: numbers of pictures and categories, and the truth."""
+"""A data set as COCO's evaluation sees it: numbers of images and categories, and the truth."""
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from yolo9k.config import DatasetConfig
-from yolo9k.datasets.read import dataset_root
-from yolo9k.datasets.records import Annotations, Record
-from yolo9k.metrics import coco_truth
+from yolo9k.datasets.load import dataset_root
+from yolo9k.datasets.readers.records import Annotations, Record
+from yolo9k.metrics import coco_ground_truth
 from yolo9k.wordtree import WordTree
 
 
 def image_ids_of(records: Sequence[Record]) -> list[int]:
-    """COCO's own numbers of the pictures; 1, 2, ... where they have none or share some."""
+    """COCO's own numbers of the images; 1, 2, ... where they have none or share some."""
     ids = [record.id for record in records if isinstance(record.id, int)]
     return ids if len(set(ids)) == len(records) else list(range(1, len(records) + 1))
 
@@ -22,14 +22,14 @@ def category_ids_of(labels: WordTree, category_ids: Sequence[int] | None) -> Seq
     return range(1, len(labels) + 1) if category_ids is None else category_ids
 
 
-def truth_of(records: Sequence[Record], labels: WordTree, category_ids: Sequence[int]) -> dict[str, Any]:
+def ground_truth_of(records: Sequence[Record], labels: WordTree, category_ids: Sequence[int]) -> dict[str, Any]:
     """The records as the content of an annotation file; areas are those of the boxes."""
     truths, sizes = [record.boxes for record in records], [record.size_wh for record in records]
-    return coco_truth(truths, image_ids_of(records), sizes, labels.names, category_ids)
+    return coco_ground_truth(truths, image_ids_of(records), sizes, labels.names, category_ids)
 
 
-def official_truth(config: DatasetConfig, split: str, annotations: Annotations) -> dict[str, Any] | None:
-    """The annotation file of a split of kind coco, cut down to the pictures and categories that were read.
+def official_ground_truth(config: DatasetConfig, split: str, annotations: Annotations) -> dict[str, Any] | None:
+    """The annotation file of a split of kind coco, cut down to the images and categories that were read.
 
     Its areas are those of the outlines, which decide what COCO calls small, medium and large. None for other
     kinds, for labels over a tree, and for splits of several files, whose numbers may collide.

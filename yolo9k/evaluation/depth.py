@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from yolo9k.datasets.records import Record
+from yolo9k.datasets.readers.records import Record
 from yolo9k.metrics import Matches, match
 from yolo9k.metrics.depth import RIGHT, WRONG_BRANCH, Level, fates, levels, lineages
 from yolo9k.samples import Detections
@@ -50,7 +50,7 @@ class DepthReport:
 def depth_report(detections: Sequence[Detections], records: Sequence[Record], tree: WordTree) -> DepthReport:
     """Measure detections with one label a box; all labels are nodes of `tree`.
 
-    Raises `ValueError` where the numbers of pictures differ.
+    Raises `ValueError` where the numbers of images differ.
     """
     matches = _match_boxes(detections, records)
     truth = _join([record.boxes.label for record in records])
@@ -79,7 +79,7 @@ def depth_report(detections: Sequence[Detections], records: Sequence[Record], tr
 
 
 def _match_boxes(detections: Sequence[Detections], records: Sequence[Record]) -> Matches:
-    """Detections and truths of one picture, whatever their labels."""
+    """Detections and truths of one image, whatever their labels."""
     found = [replace(each, label=np.zeros_like(each.label)) for each in detections]
     truths = [replace(record.boxes, label=np.zeros_like(record.boxes.label)) for record in records]
     return match(found, truths, 1, [IOU])

@@ -4,18 +4,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from yolo9k.config.schema import EvalConfig
-from yolo9k.datasets.records import Annotations
+from yolo9k.datasets.readers.records import Annotations
 from yolo9k.errors import DataError
+from yolo9k.evaluation.class_selection import choose_classes
 from yolo9k.evaluation.evaluate import Evaluation
-from yolo9k.evaluation.labels import choose_classes
 from yolo9k.evaluation.tree import evaluate_tree
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Detections
 from yolo9k.wordtree.supervision import Supervision
 
 if TYPE_CHECKING:
-    from yolo9k.detection.labelling import Labelling
-    from yolo9k.evaluation.classes import Classes
+    from yolo9k.detection.class_decoder import ClassDecoder
+    from yolo9k.evaluation.scored_classes import ScoredClasses
     from yolo9k.inference.detector import Detector
 
 DEFAULTS = EvalConfig()
@@ -34,20 +34,20 @@ def evaluate_detector(
     by_ancestry: bool | None = None,
     supervision: Supervision | None = None,
     depth: bool = True,
-    descent: "Labelling | None" = None,
+    descent: "ClassDecoder | None" = None,
     coco: bool = False,
-    coco_truth: Mapping[str, Any] | None = None,
+    coco_ground_truth: Mapping[str, Any] | None = None,
     on_bad: Callable[[DataError], None] | None = None,
     track: Track = silent,
 ) -> tuple[Evaluation, list[Detections]]:
-    """Run a detector over the pictures and score what it finds; detections have the labels of the scores.
+    """Run a detector over the images and score what it finds; detections have the labels of the scores.
 
     `nodes`, `only` and `by_ancestry` choose the classes (see `choose_classes`); `supervision`, `coco` and
-    `coco_truth` as for `evaluate_tree`. Over a tree the pictures are gone through a second time for the `depth`
+    `coco_ground_truth` as for `evaluate_tree`. Over a tree the images are gone through a second time for the `depth`
     report, by `descent` or else as the detector usually names boxes.
-    `max_detections` are boxes of a picture, each of which may be several classes.
-    Raises `ConfigError` where the detector lacks labels of the data set, `DataError` for a bad picture unless `on_bad`
-    takes it: then nothing was found in that picture.
+    `max_detections` are boxes of an image, each of which may be several classes.
+    Raises `ConfigError` where the detector lacks labels of the data set, `DataError` for a bad image unless `on_bad`
+    takes it: then nothing was found in that image.
     """
     classes = choose_classes(detector.labels, annotations, nodes=nodes, only=only, by_ancestry=by_ancestry)
     paths = [record.path for record in annotations.records]
@@ -58,10 +58,10 @@ def evaluate_detector(
         stream = detector.stream(paths, conf=conf, iou=iou, max_detections=most, batch=batch, **taking, **options)
         return list(track(stream, title, total=len(paths)))
 
-    scored = find("Evaluating", max_detections * classes.most_of_a_box, **_labelling(detector, classes))
+    scored = find("Evaluating", max_detections * classes.max_classes_per_box, **_class_decoder(detector, classes))
     descended = None
     if depth and not detector.labels.is_flat:
-        descended = find("Descending the tree", max_detections, labelling=descent)
+        descended = find("Descending the tree", max_detections, class_decoder=descent)
     return evaluate_tree(
         scored,
         descended,
@@ -69,12 +69,12 @@ def evaluate_detector(
         classes,
         supervision=supervision or detector.supervision,
         coco=coco,
-        coco_truth=coco_truth,
+        coco_ground_truth=coco_ground_truth,
     )
 
 
-def _labelling(detector: "Detector", classes: "Classes") -> dict[str, Any]:
+def _class_decoder(detector: "Detector", classes: "ScoredClasses") -> dict[str, Any]:
     """Nothing where the classes are all labels of a flat set, which is how a detector names boxes anyway."""
     if detector.labels.is_flat and len(classes.asked) == len(detector.labels):
         return {}
-    return {"labelling": detector.labelling_by(classes.asked)}
+    return {"class_decoder": detector.multi_label_decoder(classes.asked)}

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from yolo9k.datasets.records import Record
-from yolo9k.evaluation.coco import category_ids_of, image_ids_of, truth_of
+from yolo9k.datasets.readers.records import Record
+from yolo9k.evaluation.coco import category_ids_of, ground_truth_of, image_ids_of
 from yolo9k.evaluation.depth import DepthReport
 from yolo9k.metrics import (
     Confusion,
@@ -28,16 +28,16 @@ from yolo9k.metrics import (
 )
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
-from yolo9k.wordtree.supervision import TAUGHT, Taught
+from yolo9k.wordtree.supervision import SUPERVISION_KINDS, SupervisionKind
 
 THRESHOLDS = tuple((50 + 5 * i) / 100 for i in range(10))
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """One row of the table: pictures with boxes that count, those boxes, P and R at the best mean F1, AP.
+    """One row of the table: images with boxes that count, those boxes, P and R at the best mean F1, AP.
 
-    `taught`: how the model learnt the label, where that is known.
+    `supervision`: how the model learnt the label, where that is known.
     """
 
     name: str
@@ -47,14 +47,14 @@ class ClassScores:
     recall: float
     ap50: float
     ap50_95: float
-    taught: Taught | None = None
+    supervision: SupervisionKind | None = None
 
 
 @dataclass(frozen=True)
 class GroupScores:
     """Means over the `classes` labels that were taught in one way."""
 
-    taught: Taught
+    supervision: SupervisionKind
     classes: int
     map50: float
     map50_95: float
@@ -91,7 +91,11 @@ class Evaluation:
     @property
     def groups(self) -> tuple[GroupScores, ...]:
         """Scores of the labels that were taught alike, where that is known."""
-        return tuple(_group(kind, rows) for kind in TAUGHT if (rows := [r for r in self.classes if r.taught == kind]))
+        return tuple(
+            _group(kind, rows)
+            for kind in SUPERVISION_KINDS
+            if (rows := [r for r in self.classes if r.supervision == kind])
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers, ready for JSON; of the confusion matrix the cells that are not 0, largest first."""
@@ -121,8 +125,8 @@ def _confused(confusion: Confusion, labels: WordTree) -> list[dict[str, Any]]:
     ]
 
 
-def _group(taught: Taught, rows: Sequence[ClassScores]) -> GroupScores:
-    return GroupScores(taught, len(rows), _mean_of(rows, "ap50"), _mean_of(rows, "ap50_95"))
+def _group(supervision: SupervisionKind, rows: Sequence[ClassScores]) -> GroupScores:
+    return GroupScores(supervision, len(rows), _mean_of(rows, "ap50"), _mean_of(rows, "ap50_95"))
 
 
 def _mean_of(rows: Sequence[ClassScores], column: str) -> float:
@@ -134,28 +138,28 @@ def evaluate(
     records: Sequence[Record],
     labels: WordTree,
     *,
-    taught: Sequence[Taught] = (),
+    supervision: Sequence[SupervisionKind] = (),
     by_ancestry: bool = False,
     coco: bool = False,
-    coco_truth: Mapping[str, Any] | None = None,
+    coco_ground_truth: Mapping[str, Any] | None = None,
     category_ids: Sequence[int] | None = None,
 ) -> Evaluation:
     """Score detections; `detections[i]` belongs to `records[i]`, labels are those of `labels`.
 
-    `taught`: how the model learnt each label. `by_ancestry`: boxes and detections were repeated for each label that
-    they count for, so that nobody can say which label is taken for which.
-    `coco` adds COCO's numbers (half a minute for 5,000 pictures), against `coco_truth`, the content of an
-    annotation file, or else against the records. Raises `ValueError` where the numbers of pictures differ.
+    `supervision`: how the model learnt each label. `by_ancestry`: boxes and detections are repeated for each label
+    that they count for, so there is no confusion matrix.
+    `coco` adds COCO's numbers (half a minute for 5,000 images), against `coco_ground_truth`, the content of an
+    annotation file, or else against the records. Raises `ValueError` where the numbers of images differ.
     """
     truths = [record.boxes for record in records]
     matches = match(detections, truths, len(labels), THRESHOLDS)
     voc = match(detections, truths, len(labels), THRESHOLDS[:1], voc_pixel=True)
     precisions, lines = average_precision(matches), curves(matches)
-    rows = _class_rows(records, labels, lines, precisions, taught)
+    rows = _class_rows(records, labels, lines, precisions, supervision)
     numbers = category_ids_of(labels, category_ids)
     statistics = None
     if coco:
-        truth = truth_of(records, labels, numbers) if coco_truth is None else coco_truth
+        truth = ground_truth_of(records, labels, numbers) if coco_ground_truth is None else coco_ground_truth
         statistics = coco_statistics(truth, coco_results(detections, image_ids_of(records), numbers))
     return Evaluation(
         map50=mean(precisions[0]),
@@ -176,7 +180,11 @@ def evaluate(
 
 
 def _class_rows(
-    records: Sequence[Record], labels: WordTree, lines: Curves, precisions: np.ndarray, taught: Sequence[Taught]
+    records: Sequence[Record],
+    labels: WordTree,
+    lines: Curves,
+    precisions: np.ndarray,
+    supervision: Sequence[SupervisionKind],
 ) -> tuple[ClassScores, ...]:
     counted = [record.boxes.label[~record.boxes.ignore] for record in records]
     boxes = _occurrences(counted, len(labels))
@@ -190,7 +198,7 @@ def _class_rows(
             recall=float(lines.recall[row, lines.best]),
             ap50=float(precisions[0, label]),
             ap50_95=float(precisions[:, label].mean()),
-            taught=taught[label] if taught else None,
+            supervision=supervision[label] if supervision else None,
         )
         for row, label in enumerate(lines.label)
     )
@@ -201,7 +209,7 @@ def _occurrences(labels: Sequence[np.ndarray], count: int) -> np.ndarray:
 
 
 def _total(records: Sequence[Record], rows: Sequence[ClassScores]) -> ClassScores:
-    """The row of all labels: every picture, every box that counts, means of the scores."""
+    """The row of all labels: every image, every box that counts, means of the scores."""
     return ClassScores(
         name="all",
         images=len(records),

@@ -1,4 +1,4 @@
-"""A detector as a classifier: what its best box calls a whole picture."""
+"""A detector as a classifier: what its best box calls a whole image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from yolo9k.datasets.read import ImageSet
+from yolo9k.datasets.load import ImageSet
 from yolo9k.errors import ConfigError
 from yolo9k.metrics.classification import TOP, is_right, top_accuracy
 from yolo9k.metrics.depth import levels_of
@@ -18,53 +18,53 @@ if TYPE_CHECKING:
     from yolo9k.inference.detector import Detector
 
 BATCH = 16
-CONF = 0.005  # of a box and label that may name a picture; with less, thousands of labels are asked of every box
+CONF = 0.005  # of a box and label that may name an image; with less, thousands of labels are asked of every box
 
 
 @dataclass(frozen=True)
 class ImageScores:
-    """Shares of the `pictures`: `top1` and `top5` of those whose label is that of the best, of one of the best 5 boxes.
+    """Shares of the `images`: `top1` and `top5` of those whose label is that of the best, of one of the best 5 boxes.
 
-    A label is right that is the picture's or lies below it. `levels`: by depth, how many pictures have labels as deep,
+    A label is right that is the image's or lies below it. `levels`: by depth, how many images have labels as deep,
     and the share whose best box has the same ancestor there.
     """
 
-    pictures: int
+    images: int
     top1: float
     top5: float
     levels: tuple[tuple[int, int, float], ...]
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers, ready for JSON."""
-        levels = [dict(zip(("depth", "pictures", "right"), level, strict=True)) for level in self.levels]
-        return {"pictures": self.pictures, "top1": self.top1, "top5": self.top5, "levels": levels}
+        levels = [dict(zip(("depth", "images", "right"), level, strict=True)) for level in self.levels]
+        return {"images": self.images, "top1": self.top1, "top5": self.top5, "levels": levels}
 
 
 def evaluate_images(
     detector: "Detector", images: ImageSet, *, batch: int = BATCH, track: Track = silent
 ) -> ImageScores:
-    """Score the labels of whole pictures: boxes are named by their likeliest leaf, or label where labels are flat.
+    """Score the labels of whole images: boxes are named by their likeliest leaf, or label where labels are flat.
 
-    A picture in which no score reaches .005 has no name.
+    An image in which no score reaches .005 has no name.
 
-    Raises `ConfigError` where the detector's labels are others than those of the pictures, `DataError` for a bad one.
+    Raises `ConfigError` where the detector's labels are others than those of the images, `DataError` for a bad one.
     """
     if detector.labels.ids != images.labels.ids:
         raise ConfigError(
             "image labels are scored where model and data set have the same labels; give the data set the model's tree "
             "(labels: {tree: FILE})"
         )
-    labelling = None if detector.labels.is_flat else detector.labelling(leaves_only=True)
+    class_decoder = None if detector.labels.is_flat else detector.class_decoder(leaves_only=True)
     records = images.records
     paths = [records[number].source for number in range(len(records))]
-    stream = detector.stream(paths, batch=batch, conf=CONF, iou=1.0, max_detections=TOP, labelling=labelling)
-    found = list(track(stream, "Naming pictures", len(paths)))
+    stream = detector.stream(paths, batch=batch, conf=CONF, iou=1.0, max_detections=TOP, class_decoder=class_decoder)
+    found = list(track(stream, "Naming images", len(paths)))
     truths = [records[number].image_label for number in range(len(records))]
     return score_images(found, truths, detector.labels)
 
 
 def score_images(found: Sequence[Detections], truths: Sequence[int], tree: WordTree) -> ImageScores:
-    """The scores of detections, best first, against the label of each picture."""
+    """The scores of detections, best first, against the label of each image."""
     truth = np.array(truths, np.int64)
     label = np.full((len(truth), TOP), -1)
     for row, each in zip(label, found, strict=True):
@@ -72,7 +72,7 @@ def score_images(found: Sequence[Detections], truths: Sequence[int], tree: WordT
         row[: len(best)] = best
     right = is_right(tree, label, truth)
     return ImageScores(
-        pictures=len(truth),
+        images=len(truth),
         top1=top_accuracy(right, 1),
         top5=top_accuracy(right, TOP),
         levels=tuple(

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from yolo9k.datasets.records import Record
+from yolo9k.datasets.readers.records import Record
 from yolo9k.drawing import Colour, colour, draw_boxes, fit, legend, mosaic, save_image
-from yolo9k.errors import EnvironmentFault
+from yolo9k.errors import MachineError
 from yolo9k.evaluation.depth import DepthReport
 from yolo9k.evaluation.evaluate import Evaluation
 from yolo9k.images import read_image
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 NAMED = 3  # how many of the best and of the worst labels have a name in a plot of many
 FEW = 8  # up to here every label has a colour and a name of its own
-MOST_CELLS = 100  # rows of a confusion matrix; a screen shows no more
+MAX_CELLS = 100  # rows of a confusion matrix; a screen shows no more
 CELLS_WITH_NUMBERS = 16
 CELL_WH = (480, 360)
-PREDICTIONS = 8  # pictures shown with their labels
+PREDICTIONS = 8  # images shown with their labels
 WORST = 9
 FATES: dict[str, Colour] = {
     "hit": (40, 200, 80),
@@ -46,9 +46,9 @@ LEVEL_COLOURS: dict[str, Colour] = {
 def write_plots(
     folder: Path, scores: Evaluation, detections: Sequence[Detections], records: Sequence[Record]
 ) -> list[Path]:
-    """Write all plots into a folder, and return their paths. Raises `EnvironmentFault`, `DataError`.
+    """Write all plots into a folder, and return their paths. Raises `MachineError`, `DataError`.
 
-    `detections` and `records` as they were scored (`Evaluation.records`). Over a tree the pictures show one label a
+    `detections` and `records` as they were scored (`Evaluation.records`). Over a tree the images show one label a
     box, as it was measured for the depth report.
     """
     figures = {"precision_recall.png": precision_recall(scores), "f1_confidence.png": f1_confidence(scores)}
@@ -60,24 +60,24 @@ def write_plots(
         title = f"exact label {depth.exact:.3f}, found {depth.found} of {depth.truths}"
         figures["depth.png"] = depth_levels(depth.levels, title)
         shown, detections, records = scores.depth, scores.depth.detections, scores.depth.records
-    pictures = {"predictions.jpg": predictions(detections, records, shown.labels)}
+    images = {"predictions.jpg": predictions(detections, records, shown.labels)}
     worst = worst_misses(shown, detections, records)
     if worst is not None:
-        pictures["worst_misses.jpg"] = worst
+        images["worst_misses.jpg"] = worst
     for name, figure in figures.items():
         save_figure(folder / name, figure)
-    for name, picture in pictures.items():
-        save_image(folder / name, picture)
-    return [folder / name for name in (*figures, *pictures)]
+    for name, image in images.items():
+        save_image(folder / name, image)
+    return [folder / name for name in (*figures, *images)]
 
 
 def save_figure(path: Path, figure: "Figure") -> None:
-    """Write a figure; folders are made. Raises `EnvironmentFault`."""
+    """Write a figure; folders are made. Raises `MachineError`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=120)
     except OSError as error:
-        raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise MachineError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def precision_recall(scores: Evaluation) -> "Figure":
@@ -156,7 +156,7 @@ def matrix(counts: np.ndarray, shares: np.ndarray, rows: Sequence[str], columns:
 def _most_confused(confusion: Confusion) -> np.ndarray:
     """Places of the rows to show, background last."""
     errors = confusion.counts.sum(axis=0) + confusion.counts.sum(axis=1) - 2 * confusion.counts.diagonal()
-    worst = np.sort(np.argsort(-errors[:-1], kind="stable")[:MOST_CELLS])
+    worst = np.sort(np.argsort(-errors[:-1], kind="stable")[:MAX_CELLS])
     return np.append(worst, len(errors) - 1)
 
 
@@ -181,7 +181,7 @@ def depth_levels(levels: Sequence[Level], title: str) -> "Figure":
 
 
 def predictions(detections: Sequence[Detections], records: Sequence[Record], labels: WordTree) -> np.ndarray:
-    """Pictures from all over the data set: labels left, predictions of confidence >= .25 right of them."""
+    """Images from all over the data set: labels left, predictions of confidence >= .25 right of them."""
     chosen = np.unique(np.linspace(0, len(records) - 1, min(PREDICTIONS, len(records))).round().astype(int))
     cells, captions = [], []
     for i in chosen:
@@ -211,7 +211,7 @@ def _drawn(
     colours: Sequence[Colour],
     ignore: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The picture at the size of a cell with its boxes, so that all labels have letters of one size."""
+    """The image at the size of a cell with its boxes, so that all labels have letters of one size."""
     small, boxes = fit(image, xyxy, CELL_WH)
     return draw_boxes(small, boxes, texts, colours, ignore=ignore)
 
@@ -219,7 +219,7 @@ def _drawn(
 def worst_misses(
     scores: Evaluation | DepthReport, detections: Sequence[Detections], records: Sequence[Record]
 ) -> np.ndarray | None:
-    """The pictures with most misses and false positives at confidence >= .25; none where all is well."""
+    """The images with most misses and false positives at confidence >= .25; none where all is well."""
     fates = _fates(scores.matches, records)
     errors = np.array([false.sum() + missed.sum() for _, false, missed in fates])
     worst = [i for i in np.argsort(-errors, kind="stable")[:WORST] if errors[i]]
@@ -235,7 +235,7 @@ Fate = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _fates(matches: Matches, records: Sequence[Record]) -> list[Fate]:
-    """For each picture: which detections are hits, which are false positives, which truths are missed."""
+    """For each image: which detections are hits, which are false positives, which truths are missed."""
     confident = matches.score >= CONFIDENCE
     hit = matches.hit[0] & confident
     false = ~matches.hit[0] & ~matches.ignored[0] & confident
@@ -248,7 +248,7 @@ def _fates(matches: Matches, records: Sequence[Record]) -> list[Fate]:
 
 
 def _marked(record: Record, found: Detections, fate: Fate, labels: WordTree) -> np.ndarray:
-    """One picture with its hits, false positives, missed truths and truths to ignore in their colours."""
+    """One image with its hits, false positives, missed truths and truths to ignore in their colours."""
     boxes, (hit, false, missed) = record.boxes, fate
     groups = {
         "missed": (boxes.xyxy[missed], boxes.label[missed]),

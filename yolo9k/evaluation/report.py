@@ -13,7 +13,7 @@ DEPTH_COLUMNS = ("depth", "boxes", "right", "too coarse", "wrong branch", "not f
 def protocol(scores: Evaluation, conf: float, iou: float, max_detections: int) -> list[str]:
     """How the numbers were made: two lines, and one more for each thing that a tree adds."""
     lines = [
-        f"confidence >= {conf:g}, NMS {iou:g}, at most {max_detections} detections a picture; a match has "
+        f"confidence >= {conf:g}, NMS {iou:g}, at most {max_detections} detections an image; a match has "
         "the same label and IoU >= the threshold; difficult and crowd boxes count neither way",
         "AP: area under the precision envelope, no additional pixel; P and R at confidence "
         f"{scores.curves.best_confidence:.3f}, the best mean F1; VOC: IoU >= .5, boxes one pixel wider (+1)",
@@ -30,13 +30,13 @@ def protocol(scores: Evaluation, conf: float, iou: float, max_detections: int) -
 
 def columns(scores: Evaluation) -> Sequence[str]:
     """The columns of `table_rows`: one more where it is known how the model learnt its labels."""
-    return (*COLUMNS, "taught") if scores.groups else COLUMNS
+    return (*COLUMNS, "supervision") if scores.groups else COLUMNS
 
 
 def table_rows(scores: Evaluation) -> list[Sequence[object]]:
     """The table, `all` first, of the labels that have boxes; columns as in `columns`."""
     rows = scores.total, *scores.classes
-    return [(*_cells(row), row.taught or "") if scores.groups else _cells(row) for row in rows]
+    return [(*_cells(row), row.supervision or "") if scores.groups else _cells(row) for row in rows]
 
 
 def _cells(row: ClassScores) -> Sequence[object]:
@@ -59,7 +59,7 @@ def summary(scores: Evaluation) -> list[str]:
         entries = [f"{name} {_number(value)}" for name, value in scores.coco.items()]
         lines += [f"COCO  {'  '.join(entries[:6])}", f"      {'  '.join(entries[6:])}"]
     lines += [
-        f"{group.taught}: {group.classes} labels  mAP50 {_number(group.map50)}  mAP50-95 {_number(group.map50_95)}"
+        f"{group.supervision}: {group.classes} labels  mAP50 {_number(group.map50)}  mAP50-95 {_number(group.map50_95)}"
         for group in scores.groups
     ]
     if scores.depth is not None:

@@ -1,4 +1,4 @@
-"""`ImageClassifier`: a trained network that takes pictures and says what each of them is."""
+"""`ImageClassifier`: a trained network that takes images and says what each of them is."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,21 +16,21 @@ from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.errors import DataError
 from yolo9k.hardware import autocast, choose_device, choose_memory_format, choose_precision
 from yolo9k.images import centre
-from yolo9k.inference.running import check_picture, explain_memory, to_network
-from yolo9k.inference.sources import Picture, read_ahead
+from yolo9k.inference.running import check_image, explain_memory, to_network
+from yolo9k.inference.sources import ImageInput, read_ahead
 from yolo9k.models.norms import fold_norms
 from yolo9k.pretrained import DarknetFiles, build_whole_classifier, open_weights
 from yolo9k.progress import Track, silent
 from yolo9k.wordtree import WordTree
-from yolo9k.wordtree.naming import Named, descent_threshold, name_pictures
-from yolo9k.wordtree.scores import LabelScores
+from yolo9k.wordtree.prediction import LabelPredictions, descent_threshold, predict_labels
+from yolo9k.wordtree.softmax import HierarchicalSoftmax
 
 TOP = 5
 
 
 @dataclass(frozen=True)
 class Classification:
-    """What one picture is called.
+    """What one image is called.
 
     `label` (T,): labels without any below them, the likeliest first, with their probabilities `score` (T,); `path`
     (T, D): the probability of each node on the way to the label, by depth, NaN beyond it. `reached`: where the descent
@@ -47,7 +47,7 @@ class Classification:
 
     @classmethod
     def empty(cls, names: tuple[str, ...] = ()) -> "Classification":
-        """Of a picture that nothing is known of."""
+        """Of an image that nothing is known of."""
         none = np.zeros(0, np.float32)
         return cls(np.zeros(0, np.int64), none, none[:, None], names=names)
 
@@ -61,8 +61,8 @@ class Classification:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Logits (M, K), float32 on the network's device, of the pictures of a batch that could be read (`is_read`)."""
+class LogitBatch:
+    """Logits (M, K), float32 on the network's device, of the images of a batch that could be read (`is_read`)."""
 
     is_read: list[bool]
     logits: Tensor
@@ -73,7 +73,7 @@ class ImageClassifier:
 
     The network is used as it is given (set to evaluation mode); `ImageClassifier.load` reads one from a file and folds
     its batch norms into the convolutions. `size_wh` of the network's input, if not the config's. Raises `ConfigError`
-    for a size that the network cannot take, `EnvironmentFault` for a device that is not here.
+    for a size that the network cannot take, `MachineError` for a device that is not here.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class ImageClassifier:
         self.precision = choose_precision(precision, self.device)
         self.memory_format = choose_memory_format(config.train.channels_last, self.device)
         self.network = network.to(self.device, memory_format=self.memory_format).eval()  # type: ignore[call-overload]
-        self.labels, self.scores = labels, LabelScores(labels).to(self.device)
+        self.labels, self.scores = labels, HierarchicalSoftmax(labels).to(self.device)
         self.config = with_overrides(config, [Override("data.size", size_wh, "data.size")]) if size_wh else config
         self.size_wh = self.config.data.size
         if isinstance(network, DarknetNetwork):
@@ -117,36 +117,36 @@ class ImageClassifier:
         folded = fold_norms(network.eval())
         return cls(folded, stored.labels, config, size_wh=size_wh, device=device, precision=precision)
 
-    def __call__(self, image: Picture, *, top: int = TOP, hier_thresh: float | None = None) -> Classification:
-        """Classify one picture: a path, or uint8 (H, W, 3) RGB. Options as those of `stream`; raises `DataError`."""
+    def __call__(self, image: ImageInput, *, top: int = TOP, hier_thresh: float | None = None) -> Classification:
+        """Classify one image: a path, or uint8 (H, W, 3) RGB. Options as those of `stream`; raises `DataError`."""
         return next(iter(self.stream([image], batch=1, top=top, hier_thresh=hier_thresh)))
 
     def stream(
         self,
-        pictures: Iterable[Picture],
+        images: Iterable[ImageInput],
         *,
         batch: int = 16,
         top: int = TOP,
         hier_thresh: float | None = None,
         on_bad: Callable[[DataError], None] | None = None,
     ) -> Iterator[Classification]:
-        """Classify many pictures, in their order, `batch` at a time; the next ones are read meanwhile.
+        """Classify many images, in their order, `batch` at a time; the next ones are read meanwhile.
 
         `top`: how many labels each gets; `hier_thresh`: in a tree, the descent goes on while the probability is above
-        it (.5). Raises `ConfigError` for it where labels are flat, and `DataError` for a bad picture unless `on_bad`
-        takes the error: then that picture gets no label, and the others follow.
+        it (.5). Raises `ConfigError` for it where labels are flat, and `DataError` for a bad image unless `on_bad`
+        takes the error: then that image gets no label, and the others follow.
         """
         threshold = descent_threshold(self.labels, hier_thresh)
-        for answers in self.answers(pictures, batch=batch, on_bad=on_bad):
-            found = self._each(name_pictures(self.scores, answers.logits, top, threshold))
+        for answers in self.answers(images, batch=batch, on_bad=on_bad):
+            found = self._each(predict_labels(self.scores, answers.logits, top, threshold))
             for is_read in answers.is_read:
                 yield next(found) if is_read else Classification.empty(self.labels.names)
 
     def answers(
-        self, pictures: Iterable[Picture], *, batch: int, on_bad: Callable[[DataError], None] | None = None
-    ) -> Iterator[Answers]:
-        """What the network says of many pictures, `batch` at a time. Raises as `stream` does."""
-        prepared = read_ahead(pictures, self._prepare, ahead=2 * batch)
+        self, images: Iterable[ImageInput], *, batch: int, on_bad: Callable[[DataError], None] | None = None
+    ) -> Iterator[LogitBatch]:
+        """What the network says of many images, `batch` at a time. Raises as `stream` does."""
+        prepared = read_ahead(images, self._prepare, ahead=2 * batch)
         while part := list(islice(prepared, batch)):
             for item in part:
                 if isinstance(item, DataError):
@@ -154,26 +154,26 @@ class ImageClassifier:
                         raise item
                     on_bad(item)
             good = [item for item in part if not isinstance(item, DataError)]
-            yield Answers([not isinstance(item, DataError) for item in part], self._logits(good))
+            yield LogitBatch([not isinstance(item, DataError) for item in part], self._logits(good))
 
     def _prepare(self, image: np.ndarray) -> Tensor:
-        """The middle of a picture at the network's size, (3, H, W) bytes or floats in [0, 1]."""
-        check_picture(image)
+        """The middle of an image at the network's size, (3, H, W) bytes or floats in [0, 1]."""
+        check_image(image)
         if self.config.data.resize == "darknet":
             return torch.from_numpy(center_crop(image, self.size_wh))
         return torch.from_numpy(centre(image, self.size_wh)).permute(2, 0, 1)
 
     @torch.inference_mode()
-    def _logits(self, pictures: list[Tensor]) -> Tensor:
-        if not pictures:
+    def _logits(self, inputs: list[Tensor]) -> Tensor:
+        if not inputs:
             return torch.zeros(0, len(self.labels), device=self.device)
-        images = torch.stack(pictures)
+        images = torch.stack(inputs)
         with explain_memory(self.device, images), autocast(self.device, self.precision):
             logits: Tensor = self.network(to_network(images, self.device, self.memory_format))
         return logits.float()
 
-    def _each(self, named: Named) -> Iterator[Classification]:
-        """The names of a batch, picture by picture."""
+    def _each(self, named: LabelPredictions) -> Iterator[Classification]:
+        """The names of a batch, image by image."""
         label, score, path, reached, way = (
             values.cpu().numpy() for values in (named.label, named.score, named.path, named.reached, named.reached_path)
         )

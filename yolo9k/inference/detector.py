@@ -1,4 +1,4 @@
-"""`Detector`: a trained network that takes pictures and gives detections in pixels of the picture."""
+"""`Detector`: a trained network that takes images and gives detections in pixels of the image."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -11,13 +11,13 @@ from yolo9k.boxes import area, clip, cxcywh_to_xyxy, xyxy_to_cxcywh
 from yolo9k.build import Network, build_codec, build_scores
 from yolo9k.config import Config, Override, with_overrides
 from yolo9k.darknet.images import correct_boxes, letterbox
-from yolo9k.detection.labelling import BestOf, Descent, EveryLabel, Labelling, Rule
+from yolo9k.detection.class_decoder import BestLabel, ClassDecoder, DescentRule, HierarchicalDescent, MultiLabel
 from yolo9k.detection.postprocess import Candidates, candidates, suppress
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.hardware import autocast, choose_device, choose_memory_format, choose_precision
 from yolo9k.images import letterbox_placement, place
-from yolo9k.inference.running import check_picture, explain_memory, to_network
-from yolo9k.inference.sources import Picture, read_ahead
+from yolo9k.inference.running import check_image, explain_memory, to_network
+from yolo9k.inference.sources import ImageInput, read_ahead
 from yolo9k.models.norms import fold_norms
 from yolo9k.pretrained import DarknetFiles, build_detector, open_weights
 from yolo9k.progress import Track, silent
@@ -36,7 +36,7 @@ class Detector:
     The network is used as it is given (set to evaluation mode); `Detector.load` reads one from a file and
     folds its batch norms into the convolutions. `size_wh` of the network's input, if not the config's; `supervision`:
     what its labels were taught with, where that is known.
-    Raises `ConfigError` for a size that the network cannot take, `EnvironmentFault` for a device that is not here.
+    Raises `ConfigError` for a size that the network cannot take, `MachineError` for a device that is not here.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Detector:
         self.codec = build_codec(config.model, self.network)
         self.scores = build_scores(config.model, labels).to(self.device)
         self.labels, self.supervision = labels, supervision
-        self.usual_labelling = self.labelling()
+        self.default_decoder = self.class_decoder()
         self.config = with_overrides(config, [Override("data.size", size_wh, "data.size")]) if size_wh else config
         self.size_wh = self.config.data.size
         self.network.check_size(self.size_wh)
@@ -86,20 +86,20 @@ class Detector:
             size_wh=size_wh, device=device, precision=precision, supervision=stored.supervision,
         )  # fmt: skip
 
-    def labelling(
+    def class_decoder(
         self,
         *,
         hier_thresh: float | None = None,
-        rule: Rule = "paper",
+        rule: DescentRule = "paper",
         leaves_only: bool = False,
         under: Sequence[str] = (),
-    ) -> Labelling:
+    ) -> ClassDecoder:
         """How boxes are named, for `stream`: with flat labels by each that is likely enough, in a tree by one.
 
-        In a tree a descent from the roots goes on while the probability is above `hier_thresh` (.5), by the `rule` of
-        the paper or of Darknet (see `Descent`); `leaves_only`: the likeliest leaf; `under`: only these nodes (ids,
-        names or aliases) and what is below them. Raises `ConfigError` for a node that the labels do not have, and where
-        flat labels, or `leaves_only`, leave nothing to descend.
+        In a tree a descent from the roots goes on while the probability is above `hier_thresh` (.5), by the `rule`
+        of the paper or of Darknet (see `HierarchicalDescent`). `leaves_only`: the most probable leaf instead. `under`:
+        only these nodes (ids, names or aliases) and their descendants. Raises `ConfigError` for a node that the labels
+        do not have, and where flat labels, or `leaves_only`, leave nothing to descend.
         """
         descends = hier_thresh is not None or rule != "paper"
         if self.labels.is_flat:
@@ -108,7 +108,7 @@ class Detector:
                     "hier-thresh, leaves-only, under and tree-mode are about label trees, and these labels are flat "
                     f"({describe(self.labels.names)}); choose labels with classes"
                 )
-            return EveryLabel(self.labels, self.scores.kind, self.device)
+            return MultiLabel(self.labels, self.scores.kind, self.device)
         starts = self._numbers(under, "under")
         if leaves_only:
             if descends:
@@ -116,37 +116,37 @@ class Detector:
                     "leaves-only takes the likeliest leaf without a descent: no hier-thresh, no tree-mode"
                 )
             inside = range(len(self.labels)) if not under else sorted({n for s in starts for n in self.labels.under(s)})
-            return BestOf(self.labels, self.device, [node for node in inside if self.labels.leaves[node]])
+            return BestLabel(self.labels, self.device, [node for node in inside if self.labels.leaves[node]])
         threshold = HIER_THRESH if hier_thresh is None else hier_thresh
-        return Descent(self.labels, self.scores, threshold, rule, starts)
+        return HierarchicalDescent(self.labels, self.scores, threshold, rule, starts)
 
-    def labelling_by(self, nodes: Sequence[int]) -> Labelling:
+    def multi_label_decoder(self, nodes: Sequence[int]) -> ClassDecoder:
         """Every one of these nodes that is likely enough, as evaluation wants it."""
-        return EveryLabel(self.labels, self.scores.kind, self.device, nodes)
+        return MultiLabel(self.labels, self.scores.kind, self.device, nodes)
 
     def __call__(
         self,
-        image: Picture,
+        image: ImageInput,
         *,
         conf: float = CONF,
         iou: float = IOU,
         max_detections: int = MOST,
         classes: Sequence[str] = (),
         agnostic: bool = False,
-        labelling: Labelling | None = None,
+        class_decoder: ClassDecoder | None = None,
     ) -> Detections:
-        """Detect in one picture: a path, or uint8 (H, W, 3) RGB.
+        """Detect in one image: a path, or uint8 (H, W, 3) RGB.
 
         `conf`: smallest score; `iou`: overlap above which the worse box goes; `classes`: only these labels (in a tree
-        also those below them); `agnostic`: boxes of different labels suppress each other, too; `labelling`: from
-        `Detector.labelling`. Raises `DataError` for a bad picture.
+        also those below them); `agnostic`: boxes of different labels suppress each other, too; `class_decoder`: from
+        `Detector.class_decoder`. Raises `DataError` for a bad image.
         """
-        options = {"conf": conf, "iou": iou, "max_detections": max_detections, "labelling": labelling}
+        options = {"conf": conf, "iou": iou, "max_detections": max_detections, "class_decoder": class_decoder}
         return next(iter(self.stream([image], batch=1, classes=classes, agnostic=agnostic, **options)))  # type: ignore[arg-type]
 
     def stream(
         self,
-        pictures: Iterable[Picture],
+        images: Iterable[ImageInput],
         *,
         batch: int = 8,
         conf: float = CONF,
@@ -154,26 +154,26 @@ class Detector:
         max_detections: int = MOST,
         classes: Sequence[str] = (),
         agnostic: bool = False,
-        labelling: Labelling | None = None,
+        class_decoder: ClassDecoder | None = None,
         on_bad: Callable[[DataError], None] | None = None,
     ) -> Iterator[Detections]:
-        """Detect in many pictures, in their order, `batch` at a time; the next ones are read meanwhile.
+        """Detect in many images, in their order, `batch` at a time; the next ones are read meanwhile.
 
-        Raises `ConfigError` for a class that the labels do not have, and `DataError` for a bad picture unless
-        `on_bad` takes the error: then nothing is found in that picture, and the others follow.
+        Raises `ConfigError` for a class that the labels do not have, and `DataError` for a bad image unless
+        `on_bad` takes the error: then nothing is found in that image, and the others follow.
         """
         chosen = [node for top in self._numbers(classes, "classes") for node in self.labels.under(top)]
-        named = labelling or self.usual_labelling
-        prepared = read_ahead(pictures, self._prepare, ahead=2 * batch)
+        decoder = class_decoder or self.default_decoder
+        prepared = read_ahead(images, self._prepare, ahead=2 * batch)
         while part := list(islice(prepared, batch)):
             good = [item for item in part if not isinstance(item, DataError)]
             results: Iterator[Detections] = iter(())
             if good:
-                found = self._detect(torch.stack([tensor for tensor, _ in good]), conf, named)
+                found = self._detect(torch.stack([tensor for tensor, _ in good]), conf, decoder)
                 if chosen:
                     found = found[torch.isin(found.label, torch.tensor(chosen, device=self.device))]
-                found = suppress(found, iou, agnostic=agnostic, max_detections=max_detections, spans=named.spans)
-                results = self._in_pictures(found, [size for _, size in good])
+                found = suppress(found, iou, agnostic=agnostic, max_detections=max_detections, spans=decoder.spans)
+                results = self._in_images(found, [size for _, size in good])
             for item in part:
                 if not isinstance(item, DataError):
                     yield next(results)
@@ -190,37 +190,37 @@ class Detector:
             raise ConfigError(f"{option}: {error}") from error
 
     def _prepare(self, image: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:
-        """A picture letterboxed to the network's size, (3, H, W) bytes or floats in [0, 1], and its own size."""
-        check_picture(image)
-        picture_wh = (image.shape[1], image.shape[0])
+        """An image letterboxed to the network's size, (3, H, W) bytes or floats in [0, 1], and its own size."""
+        check_image(image)
+        image_wh = (image.shape[1], image.shape[0])
         if self.config.data.resize == "darknet":
-            return torch.from_numpy(letterbox(image, self.size_wh)), picture_wh
-        canvas = place(image, letterbox_placement(picture_wh, self.size_wh), self.size_wh)
-        return torch.from_numpy(canvas).permute(2, 0, 1), picture_wh
+            return torch.from_numpy(letterbox(image, self.size_wh)), image_wh
+        canvas = place(image, letterbox_placement(image_wh, self.size_wh), self.size_wh)
+        return torch.from_numpy(canvas).permute(2, 0, 1), image_wh
 
     @torch.inference_mode()
-    def _detect(self, images: torch.Tensor, conf: float, labelling: Labelling) -> Candidates:
+    def _detect(self, images: torch.Tensor, conf: float, class_decoder: ClassDecoder) -> Candidates:
         with explain_memory(self.device, images):
             with autocast(self.device, self.precision):
                 features = self.network.features(to_network(images, self.device, self.memory_format))
             # The head runs in float32: small beside the rest, and scores do not jump in steps of bf16.
-            return candidates(self.network.head, features.float(), self.codec, self.size_wh, labelling, conf)
+            return candidates(self.network.head, features.float(), self.codec, self.size_wh, class_decoder, conf)
 
-    def _in_pictures(self, found: Candidates, sizes_wh: Sequence[tuple[int, int]]) -> Iterator[Detections]:
-        """Rows of a batch as detections of each picture, in its own pixels; what lies in the grey only is left out."""
+    def _in_images(self, found: Candidates, sizes_wh: Sequence[tuple[int, int]]) -> Iterator[Detections]:
+        """Rows of a batch as detections of each image, in its own pixels; what lies in the grey only is left out."""
         index = found.image_index.cpu().numpy()
         xyxy, score = (t.float().cpu().numpy() for t in (found.xyxy, found.score))
         label = found.label.cpu().numpy()
         path = None if found.path is None else found.path.cpu().numpy()
-        for number, picture_wh in enumerate(sizes_wh):
+        for number, image_wh in enumerate(sizes_wh):
             own = index == number
-            boxes = clip(self._undo_letterbox(xyxy[own], picture_wh), picture_wh)
+            boxes = clip(self._undo_letterbox(xyxy[own], image_wh), image_wh)
             ways = None if path is None else path[own]
             yield Detections(boxes, score[own], label[own], self.labels.names, ways)[area(boxes) > 0]
 
-    def _undo_letterbox(self, xyxy: np.ndarray, picture_wh: tuple[int, int]) -> np.ndarray:
-        """Boxes in pixels of the network's input as pixels of the picture; Darknet has a rule of its own for it."""
+    def _undo_letterbox(self, xyxy: np.ndarray, image_wh: tuple[int, int]) -> np.ndarray:
+        """Boxes in pixels of the network's input as pixels of the image; Darknet has a rule of its own for it."""
         if self.config.data.resize == "darknet":
             relative = xyxy_to_cxcywh(xyxy) / np.array(self.size_wh * 2, np.float32)
-            return cxcywh_to_xyxy(correct_boxes(relative, picture_wh, self.size_wh, relative=False))
-        return letterbox_placement(picture_wh, self.size_wh).to_picture(xyxy)
+            return cxcywh_to_xyxy(correct_boxes(relative, image_wh, self.size_wh, relative=False))
+        return letterbox_placement(image_wh, self.size_wh).to_image(xyxy)

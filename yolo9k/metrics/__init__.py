@@ -1,6 +1,6 @@
 """Scores of detections against truths: PASCAL VOC's and COCO's average precision, curves, confusion."""
 
-from yolo9k.metrics.coco import coco_results, coco_statistics, coco_truth
+from yolo9k.metrics.coco import coco_ground_truth, coco_results, coco_statistics
 from yolo9k.metrics.confusion import Confusion, confusion
 from yolo9k.metrics.curves import Curves, curves
 from yolo9k.metrics.matching import Matches, match
@@ -12,9 +12,9 @@ __all__ = [
     "Matches",
     "area",
     "average_precision",
+    "coco_ground_truth",
     "coco_results",
     "coco_statistics",
-    "coco_truth",
     "confusion",
     "curves",
     "eleven_point",

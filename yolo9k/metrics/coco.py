@@ -16,7 +16,7 @@ STATISTICS = (
 )
 
 
-def coco_truth(
+def coco_ground_truth(
     truths: Sequence[BoxLabels],
     image_ids: Sequence[int],
     sizes_wh: Sequence[tuple[int, int]],
@@ -53,7 +53,7 @@ def coco_results(
 def coco_statistics(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """The twelve numbers of pycocotools for boxes, by name; NaN (its -1) where no truth of that kind exists.
 
-    `truth` is the content of an annotation file, `results` that of a results file; only the pictures that
+    `truth` is the content of an annotation file, `results` that of a results file; only the images that
     `truth` lists are looked at.
     """
     from pycocotools.coco import COCO

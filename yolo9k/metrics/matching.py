@@ -20,8 +20,8 @@ VOC_PIXEL = np.array([0.0, 0.0, 1.0, 1.0])  # VOC's corners are inclusive: a wid
 class Matches:
     """The fate of every detection at each of T thresholds.
 
-    N rows, one per detection, by picture and then as listed: `image`, `label`, `score`; `truth` is the one it
-    overlaps most, numbered through all pictures, -1 for none. `hit` and `ignored` (T, N) bool; what is
+    N rows, one per detection, by image and then as listed: `image`, `label`, `score`; `truth` is the one it
+    overlaps most, numbered through all images, -1 for none. `hit` and `ignored` (T, N) bool; what is
     neither is a false positive. `total` (K,): how many truths of each label count.
     """
 
@@ -54,10 +54,10 @@ def match(
     *,
     voc_pixel: bool = False,
 ) -> Matches:
-    """Match the detections of each picture with its truths.
+    """Match the detections of each image with its truths.
 
-    `detections[i]` and `truths[i]` belong to one picture. `voc_pixel` measures boxes as VOC does, one pixel
-    wider and higher. Raises `ValueError` where the numbers of pictures differ.
+    `detections[i]` and `truths[i]` belong to one image. `voc_pixel` measures boxes as VOC does, one pixel
+    wider and higher. Raises `ValueError` where the numbers of images differ.
     """
     margin = VOC_PIXEL if voc_pixel else np.zeros(4)
     first = np.cumsum([0, *(len(boxes) for boxes in truths)])

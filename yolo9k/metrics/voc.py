@@ -14,7 +14,7 @@ from yolo9k.metrics.matching import Matches
 # hair above, so that a recall of exactly 3/10 does not reach its point.
 ELEVEN_POINTS = np.arange(11) * 0.1
 
-Rule = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
+ApRule = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 
 
 def envelope(hits: np.ndarray, false_positives: np.ndarray) -> np.ndarray:
@@ -38,7 +38,7 @@ def eleven_point(hits: np.ndarray, false_positives: np.ndarray, total: int) -> n
     return sum(np.where(recall >= point, best, 0).max(axis=-1, initial=0) for point in ELEVEN_POINTS) / 11
 
 
-def average_precision(matches: Matches, rule: Rule = area) -> np.ndarray:
+def average_precision(matches: Matches, rule: ApRule = area) -> np.ndarray:
     """(T, K) average precision at each threshold; NaN for labels without a truth that counts."""
     result = np.full((len(matches.hit), len(matches.total)), np.nan)
     for label, rows in matches.by_label():

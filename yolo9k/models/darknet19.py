@@ -42,7 +42,7 @@ class Darknet19(nn.Module):
         return fine, self.coarse(fine)
 
 
-class TinyTrunk(nn.Module):
+class TinyBackbone(nn.Module):
     """The seven convolutions of tiny YOLOv2 before its head, as a backbone."""
 
     def __init__(self, width: float = 1.0, norm: NormLayer | None = nn.BatchNorm2d) -> None:
@@ -59,11 +59,11 @@ class TinyTrunk(nn.Module):
         return fine, self.coarse(fine)
 
 
-Backbone = Darknet19 | TinyTrunk | TorchvisionBackbone
+Backbone = Darknet19 | TinyBackbone | TorchvisionBackbone
 
 
 class Classifier(nn.Module):
-    """A backbone with the classifier's last 1x1 convolution and the average over the picture."""
+    """A backbone with the classifier's last 1x1 convolution and the average over the image."""
 
     def __init__(self, backbone: Backbone, num_labels: int) -> None:
         super().__init__()

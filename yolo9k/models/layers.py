@@ -135,7 +135,7 @@ def count_parameters(module: nn.Module) -> int:
 
 
 def count_operations(module: nn.Module, size_wh: tuple[int, int]) -> int:
-    """Operations of one forward pass of a (1, 3, H, W) picture; a multiply-add counts as two, as in the papers."""
+    """Operations of one forward pass of a (1, 3, H, W) image; a multiply-add counts as two, as in the papers."""
     from torch.utils.flop_counter import FlopCounterMode
 
     training = module.training

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from yolo9k.config import updated
 from yolo9k.config.schema import NormConfig
 from yolo9k.errors import ConfigError
 
@@ -39,7 +40,7 @@ class FrozenBatchNorm(nn.BatchNorm2d):
 
 
 class SyncedBatchNorm(nn.SyncBatchNorm):
-    """Batch norm over the pictures of all processes; of a single process it is batch norm, on any device."""
+    """Batch norm over the images of all processes; of a single process it is batch norm, on any device."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape. Raises `ConfigError` for several processes on CPUs, which torch has not."""
@@ -99,7 +100,7 @@ def _norms(network: nn.Module) -> list[tuple[str, BatchNorm]]:
 
 
 def _converted(norm: BatchNorm, config: NormConfig) -> nn.Module:
-    make = norm_layer(config.model_copy(update={"eps": norm.eps}))
+    make = norm_layer(updated(config, {"eps": norm.eps}))
     assert make is not None
     made, state = make(norm.num_features), norm.state_dict()
     made.load_state_dict({name: state.get(name, value) for name, value in made.state_dict().items()})

@@ -1,4 +1,4 @@
-"""Classifiers of torchvision as backbones: their feature maps of stride 16 and 32, under pictures in [0, 1]."""
+"""Classifiers of torchvision as backbones: their feature maps of stride 16 and 32, under images in [0, 1]."""
 
 import difflib
 import re
@@ -33,7 +33,7 @@ CENTRED = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 CENTRED_NETWORKS = ("googlenet", "efficientnet_v2_l")
 
 FINE, COARSE = 16, 32  # strides
-PROBE_HW = 64, 96  # no other maps are as large as those of stride 16 and 32 of such a picture
+PROBE_HW = 64, 96  # no other maps are as large as those of stride 16 and 32 of such an image
 HASH = re.compile(r"-([0-9a-f]{8,})\.")  # in the name of a file: where its SHA-256 begins
 OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")  # of layers, in the files of DenseNets
 
@@ -42,7 +42,7 @@ class TorchvisionBackbone(nn.Module):
     """A classifier of torchvision up to its last feature map, with torchvision's own fresh weights.
 
     `channels`: of the features at stride 16 and at stride 32. Whole branches are never left out at random (stochastic
-    depth), so that a training step stays a function of its pictures. Raises `ConfigError` for a name that torchvision
+    depth), so that a training step stays a function of its images. Raises `ConfigError` for a name that torchvision
     does not have, and for a network without such maps.
     """
 
@@ -73,7 +73,7 @@ class TorchvisionBackbone(nn.Module):
         """Take torchvision's own ImageNet weights, from torchvision's cache; they are fetched where they are not there.
 
         Gives their file. Raises `WeightsError` that names it where it cannot be fetched or is not what it should be,
-        `EnvironmentFault` where it cannot be written.
+        `MachineError` where it cannot be written.
         """
         weights = torchvision.models.get_model_weights(self.name).DEFAULT
         file = _fetch_weights(weights.url, track)
@@ -96,7 +96,7 @@ def full_name(name: str) -> str:
 
 
 def normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of red, green and blue that a network of this (full) name expects its pictures to have."""
+    """Mean and deviation of red, green and blue that a network of this (full) name expects its images to have."""
     return CENTRED if name in CENTRED_NETWORKS else IMAGENET
 
 
@@ -111,35 +111,35 @@ def _find_maps(classifier: nn.Module, name: str) -> tuple[_Map, _Map]:
     """The last maps of stride 16 and 32 that all that comes behind them passes through.
 
     In mobile networks that is the expansion of the block which halves the map, as in SSDLite (MobileNetV2, section
-    6.2). Raises `ConfigError` where the network has none, or takes only pictures of one size.
+    6.2). Raises `ConfigError` where the network has none, or takes only images of one size.
     """
-    picture = torch.zeros(1, 3, *PROBE_HW, device=next(classifier.parameters()).device)
+    image = torch.zeros(1, 3, *PROBE_HW, device=next(classifier.parameters()).device)
     classifier.eval()
-    found = _maps_by_stride(classifier, picture) if _takes(classifier, picture) else {}
+    found = _maps_by_stride(classifier, image) if _takes(classifier, image) else {}
     if len(found) < 2:
         raise ConfigError(
-            f"model.backbone: {name} has no feature maps of stride {FINE} and {COARSE} for pictures of any size; "
+            f"model.backbone: {name} has no feature maps of stride {FINE} and {COARSE} for images of any size; "
             f"resnet50 and convnext_tiny, for example, have them"
         )
     return found[FINE], found[COARSE]
 
 
 @torch.no_grad()
-def _takes(classifier: nn.Module, picture: Tensor) -> bool:
+def _takes(classifier: nn.Module, image: Tensor) -> bool:
     try:
-        classifier(picture)
+        classifier(image)
     except (RuntimeError, AssertionError):  # what networks say to a size that is not theirs
         return False
     return True
 
 
 @torch.no_grad()
-def _maps_by_stride(classifier: nn.Module, picture: Tensor) -> dict[int, _Map]:
+def _maps_by_stride(classifier: nn.Module, image: Tensor) -> dict[int, _Map]:
     names = get_graph_node_names(classifier, suppress_diff_warning=True)[1]
     every = create_feature_extractor(classifier, names, suppress_diff_warning=True)
     bottlenecks = _bottlenecks(every.graph)
     found: dict[int, _Map] = {}
-    for node, value in every(picture).items():
+    for node, value in every(image).items():
         if node in bottlenecks and isinstance(value, Tensor) and value.dim() == 4:
             found |= {stride: _Map(node, value.shape[1]) for stride in (FINE, COARSE) if _has_stride(value, stride)}
     return found

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from yolo9k.errors import ConfigError
-from yolo9k.models.darknet19 import Backbone, Darknet19, TinyTrunk
+from yolo9k.models.darknet19 import Backbone, Darknet19, TinyBackbone
 from yolo9k.models.head import AnchorHead
 from yolo9k.models.layers import ConvBlock, Reorg, scaled
 from yolo9k.models.norms import NormLayer
@@ -94,7 +94,7 @@ class DetectionNetwork(nn.Module):
         self.head.initialise()
 
     def check_size(self, size_wh: tuple[int, int]) -> None:
-        """Raises `ConfigError` for a size of pictures that the network cannot take."""
+        """Raises `ConfigError` for a size of images that the network cannot take."""
         if any(side < self.stride or side % self.stride for side in size_wh):
             raise ConfigError(f"size {size_wh[0]}x{size_wh[1]}: must be multiples of {self.stride}")
 
@@ -145,5 +145,5 @@ def yolov2_tiny(
     backbone: Backbone | None = None,
 ) -> DetectionNetwork:
     """Tiny YOLOv2; its last 3x3 convolution has 512 channels (`yolov2-tiny.cfg`) or 1024 (`-voc`)."""
-    backbone = backbone or TinyTrunk(width, norm)
+    backbone = backbone or TinyBackbone(width, norm)
     return DetectionNetwork(backbone, TinyNeck(backbone.channels, scaled(last, width), norm), anchors, num_labels)

@@ -7,33 +7,32 @@ import torch
 from torch import Tensor
 
 from yolo9k.build import ClassifierNetwork, build_classifier
-from yolo9k.config import ClassifierConfig, DatasetConfig, load_dataset_config
-from yolo9k.config.datasets import TreeLabels
-from yolo9k.config.section import SizeWH
-from yolo9k.datasets.classifier_recipes import ClassifierRecipe
-from yolo9k.datasets.pictures import TrainingPictures
-from yolo9k.datasets.read import ImageSet, read_images, settled, split_names
-from yolo9k.datasets.sampler import Stream
+from yolo9k.config import ClassifierConfig, DatasetConfig, load_dataset_config, updated
+from yolo9k.datasets.load import ImageSet, read_images, split_names
+from yolo9k.datasets.loader.dataset import TrainingDataset
+from yolo9k.datasets.loader.sampler import SampleOrder
+from yolo9k.datasets.transforms.classification import ClassificationTransform
 from yolo9k.errors import ConfigError
 from yolo9k.evaluation.classifier import evaluate_classifier
 from yolo9k.hardware import Precision
 from yolo9k.inference.classifier import ImageClassifier
 from yolo9k.progress import Track, silent
+from yolo9k.resolve import at_size, resolve_classification
 from yolo9k.samples import Batch
 from yolo9k.training.stages import Stage
 from yolo9k.training.step import TrainingStep
-from yolo9k.training.task import Candidate, OnBad, Scores, Summary, Task
-from yolo9k.wordtree.scores import LabelScores
+from yolo9k.training.task import EvalModel, OnBad, Scores, Summary, Task
+from yolo9k.wordtree.softmax import HierarchicalSoftmax
 from yolo9k.wordtree.supervision import Supervision
 
-MIXUP = 1000  # keeps its random stream apart from those of `yolo9k.datasets.sampler`
+MIXUP = 1000  # keeps its random stream apart from those of `yolo9k.datasets.loader.sampler`
 
 
 class ClassificationStep(TrainingStep):
-    """The step of a classifier: cross entropy of each picture's label over the label set.
+    """The step of a classifier: cross entropy of each image's label over the label set.
 
     `smoothing`: the share of a label that its siblings get. `mixup`: the parameter of the Beta distribution from which
-    the share is drawn that every picture keeps of itself, the rest being another of the batch; 0 is off. The draw
+    the share is drawn that every image keeps of itself, the rest being another of the batch; 0 is off. The draw
     depends on `seed` and the place in the run alone.
     """
 
@@ -42,7 +41,7 @@ class ClassificationStep(TrainingStep):
     def __init__(
         self,
         network: ClassifierNetwork,
-        scores: LabelScores,
+        scores: HierarchicalSoftmax,
         *,
         smoothing: float,
         mixup: float,
@@ -53,15 +52,15 @@ class ClassificationStep(TrainingStep):
         self.scores, self.smoothing, self.mixup, self.seed = scores, smoothing, mixup, seed
         self.compute = network.forward
 
-    def losses(self, batch: Batch, pictures: Tensor, seen: int) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, images: Tensor, seen: int) -> dict[str, Tensor]:
         """The sum over the batch, `classification`."""
         label = batch.image_label
         if not self.mixup:
-            return {"classification": self._loss(self.computed(pictures), label).sum()}
+            return {"classification": self._loss(self.computed(images), label).sum()}
         rng = np.random.default_rng([self.seed, MIXUP, seen])
         own = float(rng.beta(self.mixup, self.mixup))
         other = torch.from_numpy(rng.permutation(len(label))).to(label.device, non_blocking=True)
-        logits = self.computed(own * pictures + (1 - own) * pictures[other])
+        logits = self.computed(own * images + (1 - own) * images[other])
         mixed = own * self._loss(logits, label) + (1 - own) * self._loss(logits, label[other])
         return {"classification": mixed.sum()}
 
@@ -70,7 +69,7 @@ class ClassificationStep(TrainingStep):
 
 
 class ClassificationTask(Task):
-    """A classifier that learns labels of whole pictures, flat or in a tree."""
+    """A classifier that learns labels of whole images, flat or in a tree."""
 
     config: ClassifierConfig
     network: ClassifierNetwork
@@ -83,59 +82,59 @@ class ClassificationTask(Task):
             )
         self.train = read_images(dataset, "train", track)
         self.val = _read_val(dataset, config.eval.split, config.train.patience, track)
-        data = config.data.model_copy(update={"dataset": _settled(dataset)})
-        self.config = _with_own_sizes(config.model_copy(update={"data": data}))
+        self.config = resolve_classification(config, dataset)
+        data = self.config.data
         self.labels = self.train.labels
         self.supervision = _supervision(self.train)
         torch.manual_seed(config.train.seed)
         self.network = build_classifier(config.model, self.labels)
-        recipe = ClassifierRecipe(data.augment)
-        self.pictures = TrainingPictures([self.train.records], recipe, config.train.seed, data.on_error)
+        transform = ClassificationTransform(data.augment)
+        self.images = TrainingDataset([self.train.records], transform, config.train.seed, data.on_error)
         self.epoch = float(len(self.train.records))
         self.has_val = self.val is not None
-        self.notes = [f"warning: {defect.place}: {defect.message}" for defect in self.train.defects]
+        self.notes = [f"warning: {issue.place}: {issue.message}" for issue in self.train.errors]
         if self.val is None:
             self.notes.append(f"no split {config.eval.split!r}: nothing is scored; `holdout: 0.1` makes val of train")
 
-    def stream(self, seed: int) -> Stream:
-        """The order in which pictures are drawn."""
-        return Stream([len(self.train.records)], seed)
+    def stream(self, seed: int) -> SampleOrder:
+        """The order in which images are drawn."""
+        return SampleOrder([len(self.train.records)], seed)
 
     def step(self, device: torch.device, precision: Precision) -> ClassificationStep:
         """Network and cross entropy as one module."""
         return ClassificationStep(
-            self.network, LabelScores(self.labels).to(device),
+            self.network, HierarchicalSoftmax(self.labels).to(device),
             smoothing=self.config.loss.label_smoothing, mixup=self.config.data.augment.mixup,
             seed=self.config.train.seed, device=device, precision=precision, images=self.config.train.batch,
         )  # fmt: skip
 
-    def pictures_in(self, stage: Stage) -> TrainingPictures:
-        """The pictures with the crops of the stage."""
+    def images_in(self, stage: Stage) -> TrainingDataset:
+        """The images with the crops of the stage."""
         if not self.config.stages:
-            return self.pictures
+            return self.images
         own = self.config.stages[stage.number].model_dump(include={"min_crop", "max_crop"}, exclude_none=True)
-        recipe = ClassifierRecipe(self.config.data.augment.model_copy(update=own))
-        return TrainingPictures([self.train.records], recipe, self.config.train.seed, self.config.data.on_error)
+        transform = ClassificationTransform(updated(self.config.data.augment, own))
+        return TrainingDataset([self.train.records], transform, self.config.train.seed, self.config.data.on_error)
 
     def config_in(self, stage: Stage) -> ClassifierConfig:
         """The config with the stage's size, which is that of evaluation, too."""
-        return _sized(self.config, stage.sizes[0])
+        return at_size(self.config, stage.sizes[0])
 
-    def score(self, candidate: Candidate, on_bad: OnBad | None, track: Track) -> Scores:
+    def score(self, eval_model: EvalModel, on_bad: OnBad | None, track: Track) -> Scores:
         """Score these weights on the validation split."""
         assert self.val is not None
-        assert isinstance(candidate.config, ClassifierConfig)
+        assert isinstance(eval_model.config, ClassifierConfig)
         classifier = ImageClassifier(
-            candidate.network, self.labels, candidate.config, device=candidate.device, precision=candidate.precision
+            eval_model.network, self.labels, eval_model.config, device=eval_model.device, precision=eval_model.precision
         )
         found = evaluate_classifier(classifier, self.val, batch=self.config.eval.batch, track=track, on_bad=on_bad)
         row = {"top1": round(found.top1, 5), "top5": round(found.top5, 5)}
         return Scores(row, found.top1, f"top-1 {found.top1:.4f} top-5 {found.top5:.4f}")
 
     def summary(self) -> Summary:
-        """Pictures and classes."""
+        """Images and classes."""
         classes = sum(each.node is not None for each in self.train.classes)
-        return Summary(f"{len(self.train.records):,} pictures of {classes:,} classes", ())
+        return Summary(f"{len(self.train.records):,} images of {classes:,} classes", ())
 
 
 def _read_val(dataset: DatasetConfig, split: str, patience: int, track: Track) -> ImageSet | None:
@@ -147,25 +146,6 @@ def _read_val(dataset: DatasetConfig, split: str, patience: int, track: Track) -
     return None
 
 
-def _settled(dataset: DatasetConfig) -> DatasetConfig:
-    """The data set with the files of its labels as they are found from any folder."""
-    labels = dataset.labels
-    if not isinstance(labels, TreeLabels):
-        return dataset
-    paths = {"tree": settled(labels.tree), "map": settled(labels.map)}
-    return dataset.model_copy(update={"labels": labels.model_copy(update=paths)})
-
-
-def _with_own_sizes(config: ClassifierConfig) -> ClassifierConfig:
-    """The config whose stages all say their size: `data.size` becomes that of the stage a checkpoint is from."""
-    stages = tuple(stage.model_copy(update={"size": stage.size or config.data.size}) for stage in config.stages)
-    return config.model_copy(update={"stages": stages})
-
-
-def _sized(config: ClassifierConfig, size_wh: SizeWH) -> ClassifierConfig:
-    return config.model_copy(update={"data": config.data.model_copy(update={"size": size_wh})})
-
-
 def _supervision(train: ImageSet) -> Supervision:
-    """The labels that pictures have."""
+    """The labels that images have."""
     return Supervision((), tuple(int(node) for node in np.flatnonzero(train.records.counts(len(train.labels)))))

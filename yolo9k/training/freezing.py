@@ -24,7 +24,7 @@ class Freezing:
     """
 
     def __init__(self, network: nn.Module, config: TrainConfig, steps_per_epoch: float = math.inf) -> None:
-        self.network, self.still = network, config.freeze_as == "still"
+        self.network, self.still = network, config.freeze_mode == "frozen"
         names = layer_names(network.state_dict(keep_vars=True))
         self.layers = tuple(dict.fromkeys(names.values()))
         self.frozen = _frozen(self.layers, config.freeze)
@@ -92,7 +92,7 @@ def _frozen(layers: Sequence[str], freeze: int | Sequence[str]) -> tuple[str, ..
     return tuple(layer for layer in layers if layer in meant)
 
 
-def rate_factors(network: nn.Module, factors: Mapping[str, float]) -> dict[str, float]:
+def lr_factors_by_tensor(network: nn.Module, factors: Mapping[str, float]) -> dict[str, float]:
     """Of each tensor of a network's state the factor of its learning rate: of the first name that fits, else 1.
 
     Raises `ConfigError` for a name that no layer has.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from yolo9k.config.schema import TrainConfig
-from yolo9k.training.freezing import rate_factors
+from yolo9k.training.freezing import lr_factors_by_tensor
 
 FACTOR = "lr_factor"  # of a parameter group, where it is not 1
 
@@ -32,7 +32,7 @@ def build_optimizer(network: nn.Module, config: TrainConfig) -> Optimizer:
 
 def _groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
     """For each factor of the learning rate what decays and what does not."""
-    factors = rate_factors(network, config.lr_factors)
+    factors = lr_factors_by_tensor(network, config.lr_factors)
     learning = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     groups = []
     for factor in dict.fromkeys(factors[name] for name in learning):

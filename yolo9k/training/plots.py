@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from yolo9k.errors import EnvironmentFault
+from yolo9k.errors import MachineError
 
 FEW = 20  # points of a curve that are shown each
 
@@ -12,7 +12,7 @@ FEW = 20  # points of a curve that are shown each
 def plot_run(folder: Path) -> Path | None:
     """Draw `metrics.jsonl` of a run into `plots/curves.png`; nothing where there is nothing to draw.
 
-    Raises `EnvironmentFault` where it cannot be written.
+    Raises `MachineError` where it cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -25,7 +25,7 @@ def plot_run(folder: Path) -> Path | None:
     figure = Figure(figsize=(4 * panels, 4), layout="constrained")
     axes = figure.subplots(1, panels)
     total, *parts = _named(entries, "loss") or ("loss",)
-    _draw(axes[0], entries, (total, *parts) if len(parts) > 1 else (total,), "loss per picture")
+    _draw(axes[0], entries, (total, *parts) if len(parts) > 1 else (total,), "loss per image")
     axes[0].set_yscale("log")
     _draw(axes[1], entries, ("lr",), "learning rate")
     if scores:
@@ -36,7 +36,7 @@ def plot_run(folder: Path) -> Path | None:
         target.parent.mkdir(exist_ok=True)
         figure.savefig(target, dpi=120)
     except OSError as error:
-        raise EnvironmentFault(f"{target}: cannot be written: {error.strerror or error}") from error
+        raise MachineError(f"{target}: cannot be written: {error.strerror or error}") from error
     return target
 
 

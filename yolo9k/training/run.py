@@ -11,31 +11,30 @@ from yolo9k import checkpoint
 from yolo9k.build import load_pretrained
 from yolo9k.checkpoint import LAST, Checkpoint
 from yolo9k.config import ClassifierConfig, RunConfig
-from yolo9k.datasets.pictures import batches
-from yolo9k.datasets.sampler import StepSampler
+from yolo9k.datasets.loader.dataset import batches
+from yolo9k.datasets.loader.sampler import StepSampler
 from yolo9k.errors import WeightsError
 from yolo9k.hardware import choose_device, choose_memory_format, choose_precision, choose_workers
 from yolo9k.models.layers import count_parameters
 from yolo9k.progress import Track, silent
+from yolo9k.resolve import resolve_precision
 from yolo9k.samples import Batch
+from yolo9k.training.callbacks import Plan
 from yolo9k.training.classification import ClassificationTask
 from yolo9k.training.detection import DetectionTask
 from yolo9k.training.ema import Ema
 from yolo9k.training.run_folder import RunFolder
 from yolo9k.training.stages import Stage, stages_of
 from yolo9k.training.step import Stepper
-from yolo9k.training.task import Candidate, Task
+from yolo9k.training.task import EvalModel, Task
 from yolo9k.training.transfer import transfer, with_norm
-from yolo9k.training.watch import Plan
 
 
 def open_run(config: RunConfig, folder: Path, track: Track = silent) -> "Run":
     """The run of a config, for whatever it is: data read, network built. Raises the errors of data and configs."""
-    precision = choose_precision(config.train.precision, choose_device(config.train.device))
-    update = {"train": config.train.model_copy(update={"precision": precision})}
     if isinstance(config, ClassifierConfig):
-        return Run(ClassificationTask(config.model_copy(update=update), track), folder)
-    return Run(DetectionTask(config.model_copy(update=update), track), folder)
+        return Run(ClassificationTask(resolve_precision(config), track), folder)
+    return Run(DetectionTask(resolve_precision(config), track), folder)
 
 
 class Run:
@@ -67,10 +66,10 @@ class Run:
 
     def _compiles(self) -> bool:
         """`auto`: on CUDA at one size; with many sizes each would be compiled anew, and a CPU gains a tenth."""
-        wish = self.config.train.compile
-        if wish == "auto":
+        requested = self.config.train.compile
+        if requested == "auto":
             return self.device.type == "cuda" and len({size for stage in self.stages for size in stage.sizes}) == 1
-        return wish
+        return requested
 
     # --- where it starts
 
@@ -150,24 +149,24 @@ class Run:
         return StepSampler(stream, train.batch, stage.train.accumulate, stage.sizes, stage.size_period, first, last)
 
     def batches(self) -> Iterator[tuple[int, list[Batch]]]:
-        """The steps that are left, each with the parts of its batch. Raises `DataError` for a bad picture."""
+        """The steps that are left, each with the parts of its batch. Raises `DataError` for a bad image."""
         workers = choose_workers(self.config.data.workers)
         for stage in self.stages:
             steps = range(max(self.next_step, stage.first), stage.last)
             if not steps:
                 continue
             sampler = self.sampler(steps.start, steps.stop)
-            parts = batches(self.task.pictures_in(stage), sampler, workers, pin_memory=self.device.type == "cuda")
+            parts = batches(self.task.images_in(stage), sampler, workers, pin_memory=self.device.type == "cuda")
             for step in steps:
                 yield step, list(islice(parts, stage.train.accumulate))
 
-    def rate(self, step: int) -> float:
+    def learning_rate(self, step: int) -> float:
         """The learning rate of a step."""
-        return self.stage(step).rate(step, self.steps_per_epoch)
+        return self.stage(step).learning_rate(step, self.steps_per_epoch)
 
-    def candidate(self) -> Candidate:
+    def eval_model(self) -> EvalModel:
         """What would be scored or saved now."""
-        return Candidate(self.weights_to_use(), self._config_now(), self.device, self.precision)
+        return EvalModel(self.weights_to_use(), self._config_now(), self.device, self.precision)
 
     def weights_to_use(self) -> nn.Module:
         """The averaged network where the run keeps one, else the network itself."""

@@ -16,7 +16,7 @@ import torch
 
 from yolo9k import __version__
 from yolo9k.config import RunConfig, dump
-from yolo9k.errors import EnvironmentFault
+from yolo9k.errors import MachineError
 from yolo9k.training.events import EventFile
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "albumentations", "pycocotools")
@@ -26,7 +26,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "albument
 def new_run_folder(base: Path, name: str) -> Iterator[Path]:
     """A new folder `base/name`; taken names get -2, -3, … One without a checkpoint at the end is taken away again.
 
-    Raises `EnvironmentFault` where it cannot be created.
+    Raises `MachineError` where it cannot be created.
     """
     folder = _create(base, name)
     try:
@@ -46,12 +46,12 @@ def _create(base: Path, name: str) -> Path:
             number += 1
             continue
         except OSError as error:
-            raise EnvironmentFault(f"{folder}: cannot be created: {error.strerror or error}") from error
+            raise MachineError(f"{folder}: cannot be created: {error.strerror or error}") from error
         return folder
 
 
 class RunFolder:
-    """Writes the files of a run. All methods raise `EnvironmentFault` where the disk refuses."""
+    """Writes the files of a run. All methods raise `MachineError` where the disk refuses."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -120,7 +120,7 @@ def _writing(path: Path) -> Iterator[Path]:
     try:
         yield path
     except OSError as error:
-        raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise MachineError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _environment() -> dict[str, Any]:

@@ -7,8 +7,8 @@ from yolo9k.config.schema import ScheduleConfig, TrainConfig
 
 def learning_rate(update: int, total: int, steps_per_epoch: float, config: TrainConfig) -> float:
     """The rate of update 1, 2, …, `total`: burn-in first, then the schedule as if it had run from the start."""
-    if update < config.burn_in:
-        return config.lr * (update / config.burn_in) ** config.burn_in_power
+    if update < config.warmup:
+        return config.lr * (update / config.warmup) ** config.warmup_power
     return config.lr * _factor(update, total, steps_per_epoch, config.schedule)
 
 

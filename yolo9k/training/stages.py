@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from yolo9k.config import ClassifierConfig, RunConfig
+from yolo9k.config import ClassifierConfig, RunConfig, updated
 from yolo9k.config.classifier import StageConfig
 from yolo9k.config.schema import TrainConfig
 from yolo9k.config.section import SizeWH
@@ -23,7 +23,7 @@ class Stage:
     size_period: int = 1
     number: int = 0
 
-    def rate(self, step: int, steps_per_epoch: float) -> float:
+    def learning_rate(self, step: int, steps_per_epoch: float) -> float:
         """The learning rate of a step, which counts from the beginning of the stage."""
         return learning_rate(step + 1 - self.first, self.last - self.first, steps_per_epoch, self.train)
 
@@ -39,10 +39,10 @@ def stages_of(config: RunConfig, steps_per_epoch: float) -> tuple[Stage, ...]:
 def _in_turn(config: ClassifierConfig, parts: Sequence[StageConfig], steps_per_epoch: float) -> tuple[Stage, ...]:
     stages: list[Stage] = []
     for part in parts:
-        own = part.model_dump(include={"epochs", "steps", "lr", "burn_in", "accumulate"}, exclude_none=True)
+        own = part.model_dump(include={"epochs", "steps", "lr", "warmup", "accumulate"}, exclude_none=True)
         if part.epochs is not None or part.steps is not None:
             own = {"epochs": None, "steps": None, **own}
-        train = config.train.model_copy(update=own)
+        train = updated(config.train, own)
         first = stages[-1].last if stages else 0
         last = first + _steps(train, steps_per_epoch)
         stages.append(Stage(first, last, train, (part.size or config.data.size,), number=len(stages)))

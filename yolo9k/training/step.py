@@ -18,13 +18,13 @@ from yolo9k.training.freezing import Freezing
 from yolo9k.training.optimizer import FiniteGuard, build_optimizer, clip_gradients, set_learning_rate
 
 SINGLE_VALUE = "more than 1 value per channel"  # torch's words
-DROPOUT = 1001  # keeps its random stream apart from those of pictures
+DROPOUT = 1001  # keeps its random stream apart from those of images
 
 
 class TrainingStep(nn.Module, ABC):
     """Network and loss as one module: a batch to its losses, each divided by `images`, those of the whole update.
 
-    `compute`: what the network makes of pictures under autocast; may be replaced by its compiled form.
+    `compute`: what the network makes of images under autocast; may be replaced by its compiled form.
     """
 
     compute: Callable[[Tensor], Tensor]
@@ -34,22 +34,22 @@ class TrainingStep(nn.Module, ABC):
         self.network, self.images = network, images
         self.device, self.precision = device, precision
 
-    def forward(self, batch: Batch, pictures: Tensor, seen: int) -> dict[str, Tensor]:
-        """The losses of a batch on the device, `pictures` its normalised images.
+    def forward(self, batch: Batch, images: Tensor, seen: int) -> dict[str, Tensor]:
+        """The losses of a batch on the device, `images` its normalised images.
 
         `seen` counts the images of the run, this update's included.
         """
-        losses = self.losses(batch, pictures, seen)
+        losses = self.losses(batch, images, seen)
         return {name: value / self.images for name, value in losses.items()}
 
     @abstractmethod
-    def losses(self, batch: Batch, pictures: Tensor, seen: int) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, images: Tensor, seen: int) -> dict[str, Tensor]:
         """Sums over the batch, by part."""
 
-    def computed(self, pictures: Tensor) -> Tensor:
+    def computed(self, images: Tensor) -> Tensor:
         """`compute` in this run's precision, as float32."""
         with autocast(self.device, self.precision):
-            return self.compute(pictures).float()
+            return self.compute(images).float()
 
 
 class Stepper:
@@ -118,9 +118,9 @@ class Stepper:
 
     def _backward(self, part: Batch, seen: int) -> dict[str, Tensor]:
         batch = part.to(self.step.device)
-        pictures = batch.normalised().contiguous(memory_format=self.memory_format)
+        images = batch.normalised().contiguous(memory_format=self.memory_format)
         with _explain_single_values():
-            losses = self.step(batch, pictures, seen)
+            losses = self.step(batch, images, seen)
         self.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
         return {name: value.detach() for name, value in losses.items()}
 
@@ -134,8 +134,8 @@ def _explain_single_values() -> Iterator[None]:
         if SINGLE_VALUE not in str(error):
             raise
         raise ConfigError(
-            "train.batch: of one such small picture at a time a batch norm sees one value of each channel; take "
-            "larger pictures or parts (train.batch, train.accumulate), or another model.norm"
+            "train.batch: of one such small image at a time a batch norm sees one value of each channel; take "
+            "larger images or parts (train.batch, train.accumulate), or another model.norm"
         ) from error
 
 

@@ -9,8 +9,8 @@ import torch
 
 from yolo9k.build import ClassifierNetwork, Network
 from yolo9k.config import RunConfig
-from yolo9k.datasets.pictures import TrainingPictures
-from yolo9k.datasets.sampler import Stream
+from yolo9k.datasets.loader.dataset import TrainingDataset
+from yolo9k.datasets.loader.sampler import SampleOrder
 from yolo9k.errors import DataError
 from yolo9k.hardware import Precision
 from yolo9k.progress import Track
@@ -32,7 +32,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class EvalModel:
     """The weights of now, averaged ones where the run keeps them, and what a checkpoint says of them."""
 
     network: Any
@@ -53,39 +53,39 @@ class Task(ABC):
     """The data, the network, the losses and the scores of one run.
 
     `config` has everything written out (labels, anchors, aspect); `network` has fresh weights and is on the CPU;
-    `epoch`: pictures that are drawn until each has come once. `notes`: what a person should know of the data.
+    `epoch`: images that are drawn until each has come once. `notes`: what a person should know of the data.
     """
 
     config: RunConfig
     labels: WordTree
     supervision: Supervision | None
     network: Network | ClassifierNetwork
-    pictures: TrainingPictures
+    images: TrainingDataset
     epoch: float
     has_val: bool
     notes: Sequence[str]
 
     @abstractmethod
-    def stream(self, seed: int) -> Stream:
-        """The order in which pictures are drawn."""
+    def stream(self, seed: int) -> SampleOrder:
+        """The order in which images are drawn."""
 
     @abstractmethod
     def step(self, device: torch.device, precision: Precision) -> TrainingStep:
         """Network and loss as one module; the network is on the device already."""
 
-    def pictures_in(self, stage: Stage) -> TrainingPictures:
-        """The pictures as this stage has them changed."""
-        return self.pictures
+    def images_in(self, stage: Stage) -> TrainingDataset:
+        """The images as this stage has them changed."""
+        return self.images
 
     def config_in(self, stage: Stage) -> RunConfig:
         """What a checkpoint from this stage says of itself."""
         return self.config
 
     @abstractmethod
-    def score(self, candidate: Candidate, on_bad: OnBad | None, track: Track) -> Scores:
+    def score(self, eval_model: EvalModel, on_bad: OnBad | None, track: Track) -> Scores:
         """Score these weights on the validation split, which must be there (`has_val`).
 
-        A picture that cannot be read is told to `on_bad`, or raises `DataError` where there is none.
+        An image that cannot be read is told to `on_bad`, or raises `DataError` where there is none.
         """
 
     @abstractmethod

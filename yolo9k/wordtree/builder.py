@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from yolo9k.errors import DataError
 from yolo9k.wordtree.tree import WordTree, in_blocks
 
-MOST_PATHS = 100_000  # of one label; WordNet's nouns have at most a few dozen
+MAX_PATHS = 100_000  # of one label; WordNet's nouns have at most a few dozen
 
 TOP = ""  # stands for the root, which is no node
 Parents = dict[str, str]  # the tree while it is built: every node to its parent
@@ -92,8 +92,8 @@ def _paths(label: str, hypernyms: Mapping[str, Sequence[str]], root: str) -> Ite
         for parent in hypernyms.get(path[-1], ()):
             if parent == root:
                 found += 1
-                if found > MOST_PATHS:
-                    raise DataError(f"{label}: more than {MOST_PATHS:,} ways lead up to {root}")
+                if found > MAX_PATHS:
+                    raise DataError(f"{label}: more than {MAX_PATHS:,} ways lead up to {root}")
                 yield path
             elif parent not in path:
                 stack.append((*path, parent))

@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from yolo9k.errors import DataError, EnvironmentFault
+from yolo9k.errors import DataError, MachineError
 from yolo9k.wordtree.tree import WordTree
 
-MOST_NODES = 10_000_000
+MAX_NODES = 10_000_000
 SUFFIXES = (".tree", ".labels", ".names")
 
 
@@ -62,7 +62,7 @@ def read_map(path: str | Path, nodes: int) -> tuple[int, ...]:
 def write_tree(tree: WordTree, base: str | Path) -> list[Path]:
     """Write `base.tree`, `base.labels` (ids) and `base.names`; gives the paths.
 
-    Raises `DataError` for ids with blanks, which Darknet cannot read back, `EnvironmentFault` where a file cannot be
+    Raises `DataError` for ids with blanks, which Darknet cannot read back, `MachineError` where a file cannot be
     written.
     """
     written = []
@@ -72,7 +72,7 @@ def write_tree(tree: WordTree, base: str | Path) -> list[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from error
+            raise MachineError(f"{path}: cannot be written: {error.strerror or error}") from error
         written.append(path)
     return written
 
@@ -108,8 +108,8 @@ def read_lines(path: str | Path) -> list[str]:
         lines.pop()
     if not lines:
         raise DataError(f"{path}: is empty")
-    if len(lines) > MOST_NODES:
-        raise DataError(f"{path}: {len(lines):,} lines are more than {MOST_NODES:,}")
+    if len(lines) > MAX_NODES:
+        raise DataError(f"{path}: {len(lines):,} lines are more than {MAX_NODES:,}")
     if "" in lines:
         raise DataError(f"{path}:{lines.index('') + 1}: an empty line; every line stands for one label")
     return lines

@@ -1,4 +1,4 @@
-"""What a detector was taught about each label: with boxes, with image labels only, or not at all."""
+"""What a detector was taught about each label: with boxes, with image-level, or not at all."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Any, Literal
 from yolo9k.errors import DataError
 from yolo9k.wordtree.tree import WordTree
 
-Taught = Literal["boxed", "image labels only", "unseen"]
-TAUGHT: tuple[Taught, ...] = ("boxed", "image labels only", "unseen")
+SupervisionKind = Literal["box", "image-level", "none"]
+SUPERVISION_KINDS: tuple[SupervisionKind, ...] = ("box", "image-level", "none")
 
 
 @dataclass(frozen=True)
@@ -18,15 +18,15 @@ class Supervision:
     boxes: tuple[int, ...] = ()
     images: tuple[int, ...] = ()
 
-    def taught(self, tree: WordTree) -> tuple[Taught, ...]:
+    def kinds(self, tree: WordTree) -> tuple[SupervisionKind, ...]:
         """(K) how each node was taught; a label teaches its ancestors too, and a box says more than an image label.
 
         Raises `DataError` for a node that the tree does not have.
         """
         boxed, named = _with_ancestors(self.boxes, tree), _with_ancestors(self.images, tree)
 
-        def kind(node: int) -> Taught:
-            return "boxed" if node in boxed else "image labels only" if node in named else "unseen"
+        def kind(node: int) -> SupervisionKind:
+            return "box" if node in boxed else "image-level" if node in named else "none"
 
         return tuple(kind(node) for node in range(len(tree)))
 

@@ -2,12 +2,10 @@
 
 import typer
 
-from yolo9k.cli.bench import ablation, backbones, labels, norms, speed
+from yolo9k.cli.bench import backbone_cost, label_cost, training_speed
 
 app = typer.Typer(no_args_is_help=True, help="Measure training and detection on this machine.")
 
-app.command("ablation")(ablation.ablation)
-app.command("norms")(norms.norms)
-app.command("train")(speed.train_speed)
-app.command("labels")(labels.label_cost)
-app.command("backbones")(backbones.backbone_cost)
+app.command("train")(training_speed.train_speed)
+app.command("labels")(label_cost.label_cost)
+app.command("backbones")(backbone_cost.backbone_cost)

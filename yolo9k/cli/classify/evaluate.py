@@ -8,7 +8,6 @@ from rich.console import Console
 
 from yolo9k.cli.console import err, speaker, table, track, write_json
 from yolo9k.cli.files import CfgOption, DataOption, NamesOption, StrictOption, TreeOption
-from yolo9k.cli.labelling import HierThreshOption, MapOption, nodes_of
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.cli.running import (
     DeviceOption,
@@ -18,6 +17,7 @@ from yolo9k.cli.running import (
     SplitOption,
     WeightsOption,
 )
+from yolo9k.cli.tree_options import HierThreshOption, MapOption, nodes_of
 from yolo9k.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def evaluate(
     dataset: ScoredDatasetOption = "",
     split: SplitOption = "",
     size: SizeOption = "",
-    batch: Annotated[int | None, typer.Option(min=1, help="Pictures at a time.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images at a time.")] = None,
     device: DeviceOption = "auto",
     json: ScoresJsonOption = "",
     plots: Annotated[Path | None, typer.Option(help="Folder for plots and the worst mistakes.")] = None,
@@ -46,13 +46,13 @@ def evaluate(
 ) -> None:
     """Score a classifier: top-1 and top-5, the worst classes, the most frequent mistakes, and depth in a tree.
 
-    A data set is one of labelled pictures: folders called after their class (or its id, n02084071), or tar shards.
+    A data set is one of labelled images: folders called after their class (or its id, n02084071), or tar shards.
 
     Example: yolo9k classify eval --weights runs/imagenet --split val --json scores.json --plots plots
     Example: yolo9k classify eval --weights runs/birds --dataset photos/ --split train
     """
     from yolo9k.config import parse_size
-    from yolo9k.datasets.read import read_images
+    from yolo9k.datasets.load import read_images
     from yolo9k.evaluation.classifier import evaluate_classifier
     from yolo9k.evaluation.classifier_plots import write_plots
     from yolo9k.inference.classifier import ImageClassifier
@@ -72,7 +72,7 @@ def evaluate(
         options["on_bad"] = bad.append
     scores = evaluate_classifier(classifier, images, **options, track=track)
     if bad:
-        err.print(f"warning: {len(bad)} pictures could not be read and are left out; the first: {bad[0]}", markup=False)
+        err.print(f"warning: {len(bad)} images could not be read and are left out; the first: {bad[0]}", markup=False)
 
     say = speaker(json)
     _print(say, f"{source.name or source.root}, {read_split}", scores, worst)
@@ -86,9 +86,9 @@ def evaluate(
 def _to_score(name: str, classifier: "ImageClassifier", split: str) -> "tuple[DatasetConfig, str]":
     """The data set that is named, else the one trained on, and its split: of a folder with one split just that."""
     from yolo9k.config import load_dataset_config
+    from yolo9k.datasets.autodetect import open_images
     from yolo9k.datasets.joint import single
-    from yolo9k.datasets.make import open_images
-    from yolo9k.datasets.read import split_names
+    from yolo9k.datasets.load import split_names
 
     dataset = open_images(name) if name else single(load_dataset_config(classifier.config.data.dataset))
     there = split_names(dataset)

@@ -1,4 +1,4 @@
-"""`yolo9k classify predict`: say what pictures show."""
+"""`yolo9k classify predict`: say what images show."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,67 +8,67 @@ from rich.console import Console
 
 from yolo9k.cli.console import speaker, table, track, write_json
 from yolo9k.cli.files import CfgOption, DataOption, NamesOption, StrictOption, TreeOption
-from yolo9k.cli.labelling import HierThreshOption
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.cli.rows import Way, plain_way, short_way, way_to
-from yolo9k.cli.running import DeviceOption, PicturesArgument, SizeOption, WeightsOption
+from yolo9k.cli.running import DeviceOption, ImagesArgument, SizeOption, WeightsOption
+from yolo9k.cli.tree_options import HierThreshOption
 from yolo9k.errors import DataError
 
 if TYPE_CHECKING:
     from yolo9k.inference.classifier import Classification
     from yolo9k.wordtree import WordTree
 
-MOST_SHOWN = 20  # pictures on the screen
+MAX_SHOWN = 20  # images on the screen
 BAR = 20  # letters
 
 
 def predict(
-    sources: PicturesArgument,
+    sources: ImagesArgument,
     weights: WeightsOption,
     cfg: CfgOption = None,
     names: NamesOption = None,
     tree: TreeOption = None,
     data: DataOption = None,
     strict: StrictOption = False,
-    top: Annotated[int, typer.Option(min=1, help="How many labels of a picture to show.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="How many labels of an image to show.")] = 5,
     hier_thresh: HierThreshOption = None,
     size: SizeOption = "",
-    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 16,
+    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 16,
     device: DeviceOption = "auto",
     json: Annotated[str, typer.Option(help="Write all labels to this file; - is standard output.")] = "",
 ) -> None:
-    """Say what pictures show: their likeliest labels, and in a tree how special a label is still likely.
+    """Say what images show: their likeliest labels, and in a tree how special a label is still likely.
 
-    The middle of a picture is looked at, as in evaluation.
+    The middle of an image is looked at, as in evaluation.
 
     Example: yolo9k classify predict photos/ --weights runs/imagenet --json labels.json
     Example: yolo9k classify predict image.jpg --weights my.weights --cfg my.cfg --names my.names
     """
     from yolo9k.config import parse_size
     from yolo9k.inference.classifier import ImageClassifier
-    from yolo9k.inference.sources import find_pictures
+    from yolo9k.inference.sources import find_images
     from yolo9k.pretrained import DarknetFiles
 
     check_outputs(files={"--json": json})
-    pictures = find_pictures(sources)
+    images = find_images(sources)
     files = DarknetFiles(cfg, names, tree, data, strict)
     size_wh = parse_size(size) if size else None
     classifier = ImageClassifier.load(weights, device=device, size_wh=size_wh, files=files, track=track)
     bad: list[DataError] = []
-    stream = classifier.stream(pictures, batch=batch, top=top, hier_thresh=hier_thresh, on_bad=bad.append)
-    pairs = zip(pictures, track(stream, "Classifying", len(pictures)), strict=True)
+    stream = classifier.stream(images, batch=batch, top=top, hier_thresh=hier_thresh, on_bad=bad.append)
+    pairs = zip(images, track(stream, "Classifying", len(images)), strict=True)
     found = {path: classification for path, classification in pairs if len(classification)}
     _show(speaker(json), found, classifier.labels)
     if json:
-        images = [{"file": str(path), **_plain(each, classifier.labels)} for path, each in found.items()]
-        write_json(json, {"weights": weights, "size_wh": list(classifier.size_wh), "images": images})
+        rows = [{"file": str(path), **_plain(each, classifier.labels)} for path, each in found.items()]
+        write_json(json, {"weights": weights, "size_wh": list(classifier.size_wh), "images": rows})
     if bad:
-        raise DataError(f"{len(bad)} of {len(pictures)} pictures left out; the first: {bad[0]}")
+        raise DataError(f"{len(bad)} of {len(images)} images left out; the first: {bad[0]}")
 
 
 def _show(console: Console, found: "dict[Path, Classification]", labels: "WordTree") -> None:
-    """A table for each of the first pictures."""
-    for path, each in list(found.items())[:MOST_SHOWN]:
+    """A table for each of the first images."""
+    for path, each in list(found.items())[:MAX_SHOWN]:
         columns = ["label", "probability", "", *([] if labels.is_flat else ["probabilities on the way"])]
         rows = [
             (name, score, _bar(score), *([] if labels.is_flat else [short_way(way_to(labels, int(label), way))]))
@@ -78,8 +78,8 @@ def _show(console: Console, found: "dict[Path, Classification]", labels: "WordTr
         if not labels.is_flat:
             console.print(f"descent: {_said(_descent(each, labels))}", markup=False)
         console.print()
-    if len(found) > MOST_SHOWN:
-        console.print(f"… and {len(found) - MOST_SHOWN} more pictures (--json writes all)")
+    if len(found) > MAX_SHOWN:
+        console.print(f"… and {len(found) - MAX_SHOWN} more images (--json writes all)")
 
 
 def _bar(share: float) -> str:
@@ -99,7 +99,7 @@ def _descent(each: "Classification", labels: "WordTree") -> Way:
 
 
 def _plain(each: "Classification", labels: "WordTree") -> dict[str, Any]:
-    """The labels of a picture, ready for JSON."""
+    """The labels of an image, ready for JSON."""
     rows: list[dict[str, Any]] = []
     for (name, score), label, way in zip(each, each.label, each.path, strict=True):
         row = {"label": name, "id": labels.ids[label], "probability": round(score, 6)}

@@ -75,7 +75,7 @@ def train(
     overrides: OverridesOption = None,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Train a classifier of whole pictures, in the stages of its config.
+    """Train a classifier of whole images, in the stages of its config.
 
     Writes the folder runs/NAME: the whole config, metrics, plots, checkpoints/best.pt, last.pt, and stage1.pt, the
     weights at the end of the first of several stages. A detector starts from it with yolo9k train --weights runs/NAME.
@@ -99,7 +99,7 @@ def train(
         given = bool(config or dataset or labels or weights or cfg or tree or strict or name or runs != RUNS or dry_run)
         training.go_on(resume, ClassifierConfig, changes, given or bool(size))
         return
-    from yolo9k.datasets.make import open_images
+    from yolo9k.datasets.autodetect import open_images
     from yolo9k.pretrained import DarknetFiles
 
     training.check_place(name, runs)
@@ -126,9 +126,9 @@ def _refuse_idle(config: "ClassifierConfig", given: Mapping[str, Any]) -> None:
 
 def _with_labels(config: Any, tree: str) -> Any:
     """The config whose data set has the nodes of a tree as labels; what else it says of its labels stays."""
+    from yolo9k.config import updated
     from yolo9k.config.datasets import TreeLabels
 
     own = config.data.dataset.labels
-    labels = own.model_copy(update={"tree": tree}) if isinstance(own, TreeLabels) else TreeLabels(tree=tree)
-    dataset = config.data.dataset.model_copy(update={"labels": labels})
-    return config.model_copy(update={"data": config.data.model_copy(update={"dataset": dataset})})
+    labels = updated(own, {"tree": tree}) if isinstance(own, TreeLabels) else TreeLabels(tree=tree)
+    return updated(config, {"data.dataset.labels": labels})

@@ -19,8 +19,8 @@ def list_datasets(json: JsonOption = "") -> None:
     Example: yolo9k data list
     """
     from yolo9k.config import dataset_names, load_dataset_config
-    from yolo9k.datasets.download import ARCHIVES
-    from yolo9k.datasets.read import data_folder
+    from yolo9k.datasets.load import data_folder
+    from yolo9k.datasets.tools.download import ARCHIVES
 
     rows = [_row(name, load_dataset_config(name)) for name in dataset_names()]
     if json:
@@ -42,9 +42,9 @@ def download(
 
     Example: yolo9k data download voc
     """
-    from yolo9k.datasets.download import ARCHIVES
-    from yolo9k.datasets.download import download as fetch_dataset
-    from yolo9k.datasets.read import data_folder
+    from yolo9k.datasets.load import data_folder
+    from yolo9k.datasets.tools.download import ARCHIVES
+    from yolo9k.datasets.tools.download import download as fetch_dataset
 
     if name not in ARCHIVES:
         raise ConfigError(f"{name}: cannot be downloaded; allowed are {', '.join(ARCHIVES)}")
@@ -58,7 +58,7 @@ def download(
 def _row(name: str, config: "AnyDataset") -> dict[str, Any]:
     """A data set in the list; a joint one is here when all its sources are."""
     from yolo9k.config import DatasetConfig
-    from yolo9k.datasets.read import data_folder
+    from yolo9k.datasets.load import data_folder
 
     parts = [config] if isinstance(config, DatasetConfig) else [source.dataset for source in config.sources]
     roots = [data_folder() / part.root for part in parts if isinstance(part, DatasetConfig)]

@@ -12,8 +12,8 @@ from yolo9k.errors import DataError
 
 if TYPE_CHECKING:
     from yolo9k.config import AnyDataset
-    from yolo9k.datasets.check import Report, Spread
-    from yolo9k.datasets.records import Defect
+    from yolo9k.datasets.readers.records import Issue
+    from yolo9k.datasets.tools.check import Report, Spread
 
 SHOWN_DEFECTS = 20  # of each sort; --json has them all
 
@@ -29,17 +29,17 @@ def check(
     split: Annotated[list[str] | None, typer.Option(help="Only this split, e.g. train; may be repeated.")] = None,
     json: JsonOption = "",
     plots: Annotated[
-        Path | None, typer.Option(help="Folder for a class histogram, box sizes and pictures with boxes.")
+        Path | None, typer.Option(help="Folder for a class histogram, box sizes and images with boxes.")
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when there are defects.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when there are errors.")] = False,
     augmented: Annotated[
-        int, typer.Option(min=0, help="Instead: draw so many training pictures as the network will see them.")
+        int, typer.Option(min=0, help="Instead: draw so many training images as the network will see them.")
     ] = 0,
     config: Annotated[str, typer.Option(help="With --augmented: the training config, a path or a name.")] = "",
 ) -> None:
-    """Read every annotation, open every picture, and report counts, sizes and defects.
+    """Read every annotation, open every image, and report counts, sizes and errors.
 
-    Defects cost a box or a picture; remarks may be right. --augmented writes augmented.png into plots/, or --plots.
+    Defects cost a box or an image; warnings may be right. --augmented writes augmented.png into plots/, or --plots.
 
     Example: yolo9k data check bccd.yaml --plots plots
     Example: yolo9k data check --augmented 16 --config voc.yaml
@@ -47,8 +47,8 @@ def check(
     check_outputs(files={"--json": json}, folders={"--plots": plots or ("plots" if augmented else None)})
     if augmented:
         return _draw_augmented(dataset, config, augmented, plots or Path("plots"))
-    from yolo9k.datasets.check import check_dataset
     from yolo9k.datasets.joint import single
+    from yolo9k.datasets.tools.check import check_dataset
 
     console = speaker(json)
     report = check_dataset(single(_open(dataset)), split or (), track)
@@ -56,35 +56,35 @@ def check(
     if json:
         write_json(json, report.to_dict())
     if plots:
-        from yolo9k.datasets.check_plots import plot_dataset
+        from yolo9k.datasets.tools.check_plots import plot_dataset
 
         for path in plot_dataset(report, plots):
             print_plain(console, f"wrote {path}")
-    if strict and report.defects:
-        first = report.defects[0]
-        raise DataError(f"{dataset}: {len(report.defects)} defects, first {first.place}: {first.message}")
+    if strict and report.errors:
+        first = report.errors[0]
+        raise DataError(f"{dataset}: {len(report.errors)} errors, first {first.place}: {first.message}")
 
 
 def _open(dataset: str, otherwise: "str | AnyDataset" = "") -> "AnyDataset":
     """The data set that is named; `otherwise` where none is."""
     from yolo9k.config import load_dataset_config
-    from yolo9k.datasets.make import open_dataset
+    from yolo9k.datasets.autodetect import open_dataset
 
     return open_dataset(dataset, track) if dataset else load_dataset_config(otherwise)
 
 
 def _draw_augmented(dataset: str, config_name: str, number: int, folder: Path) -> None:
-    """Write `augmented.png`: the first pictures that training with this config sees."""
-    from yolo9k.build import with_aspect
+    """Write `augmented.png`: the first images that training with this config sees."""
     from yolo9k.config import load_config
-    from yolo9k.datasets.augmented import augmented_mosaic
     from yolo9k.datasets.joint import read_training
+    from yolo9k.datasets.tools.preview import augmented_mosaic
     from yolo9k.drawing import save_image
+    from yolo9k.resolve import with_aspect
 
     config = load_config(config_name or None)
     training = read_training(_open(dataset, config.data.dataset), config.data.on_error, track)
     target = folder / "augmented.png"
-    save_image(target, augmented_mosaic(training, with_aspect(config, training.boxed), number))
+    save_image(target, augmented_mosaic(training, with_aspect(config, training.box_records), number))
     print_plain(out, f"wrote {target}")
 
 
@@ -96,14 +96,12 @@ def _show_report(report: "Report", console: Console) -> None:
         for s in report.splits
     ]
     console.print(table("Splits", columns, rows))
-    sizes = [
-        (s.name, *map(_spread, (s.picture_width, s.picture_height, s.box_width, s.box_height))) for s in report.splits
-    ]
-    columns = ["split", "picture width", "picture height", "box width", "box height"]
+    sizes = [(s.name, *map(_spread, (s.image_width, s.image_height, s.box_width, s.box_height))) for s in report.splits]
+    columns = ["split", "image width", "image height", "box width", "box height"]
     console.print(table("Sizes in pixels: smallest / median / largest", columns, sizes))
     _show_classes(report, console)
-    _show_defects("defects", report.defects, console)
-    _show_defects("remarks (may be right)", report.remarks, console)
+    _show_defects("errors", report.errors, console)
+    _show_defects("warnings (may be right)", report.warnings, console)
 
 
 def _spread(spread: "Spread | None") -> str:
@@ -121,12 +119,12 @@ def _show_classes(report: "Report", console: Console) -> None:
     console.print(table("Classes", columns, shown))
 
 
-def _show_defects(title: str, defects: "tuple[Defect, ...]", console: Console) -> None:
-    from yolo9k.datasets.check import counts
+def _show_defects(title: str, errors: "tuple[Issue, ...]", console: Console) -> None:
+    from yolo9k.datasets.tools.check import counts
 
-    kinds = ", ".join(f"{number} {kind}" for kind, number in counts(defects).items())
-    print_plain(console, f"{len(defects)} {title}" + (f": {kinds}" if kinds else ""))
-    for defect in defects[:SHOWN_DEFECTS]:
-        print_plain(console, f"  {defect.kind}: {defect.place}: {defect.message}")
-    if len(defects) > SHOWN_DEFECTS:
-        print_plain(console, f"  … and {len(defects) - SHOWN_DEFECTS} more (--json FILE has all)")
+    kinds = ", ".join(f"{number} {kind}" for kind, number in counts(errors).items())
+    print_plain(console, f"{len(errors)} {title}" + (f": {kinds}" if kinds else ""))
+    for issue in errors[:SHOWN_DEFECTS]:
+        print_plain(console, f"  {issue.kind}: {issue.place}: {issue.message}")
+    if len(errors) > SHOWN_DEFECTS:
+        print_plain(console, f"  … and {len(errors) - SHOWN_DEFECTS} more (--json FILE has all)")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def make_config(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder with pictures and their boxes.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder with images and their boxes.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file to write; NAME.yaml here if left out.")
     ] = None,
@@ -27,11 +27,11 @@ def make_config(
 ) -> None:
     """Look at a folder, recognise its kind and splits, and write a data set config.
 
-    Where there is no val split, some of the training pictures become one, at least one of them.
+    Where there is no val split, some of the training images become one, at least one of them.
 
-    Example: yolo9k data make config ~/pictures/cells -o cells.yaml
+    Example: yolo9k data make config ~/images/cells -o cells.yaml
     """
-    from yolo9k.datasets.make import FINDERS, recognise, to_yaml
+    from yolo9k.datasets.autodetect import FINDERS, recognise, to_yaml
 
     target = output or Path(f"{folder.resolve().name}.yaml")
     check_outputs(files={"-o": target})
@@ -40,32 +40,32 @@ def make_config(
     if kind not in (None, *FINDERS):
         raise ConfigError(f"--kind {kind}: allowed are {', '.join(FINDERS)}")
     config = recognise(folder, kind, holdout, track)
-    counts, defects = _count_splits(config)
+    counts, errors = _count_splits(config)
     _write_text(target, to_yaml(config, counts))
-    _show_config(config, counts, defects, target)
+    _show_config(config, counts, errors, target)
 
 
 def _write_text(path: Path, text: str) -> None:
-    from yolo9k.errors import EnvironmentFault
+    from yolo9k.errors import MachineError
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise EnvironmentFault(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise MachineError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _count_splits(config: "DatasetConfig") -> tuple[dict[str, str], int]:
-    """What each split holds, in words, and how many defects the annotations have."""
-    from yolo9k.datasets.read import read_annotations, split_names
+    """What each split holds, in words, and how many errors the annotations have."""
+    from yolo9k.datasets.load import read_annotations, split_names
 
-    counts, defects = {}, 0
+    counts, errors = {}, 0
     for split in split_names(config):
         read = read_annotations(config, split, "skip", track)
         boxes = sum(len(record.boxes) for record in read.records)
-        counts[split] = f"{_number(len(read.records), 'picture')}, {_number(boxes, 'box')}"
-        defects += len(read.defects)
-    return counts, defects
+        counts[split] = f"{_number(len(read.records), 'image')}, {_number(boxes, 'box')}"
+        errors += len(read.errors)
+    return counts, errors
 
 
 def _number(count: int, noun: str) -> str:
@@ -73,8 +73,8 @@ def _number(count: int, noun: str) -> str:
     return f"{count} {noun if count == 1 else plural}"
 
 
-def _show_config(config: "DatasetConfig", counts: dict[str, str], defects: int, target: Path) -> None:
-    from yolo9k.datasets.make import KIND_WORDS
+def _show_config(config: "DatasetConfig", counts: dict[str, str], errors: int, target: Path) -> None:
+    from yolo9k.datasets.autodetect import KIND_WORDS
 
     print_plain(out, f"{config.root}: {KIND_WORDS[config.kind]}")
     for split, text in counts.items():
@@ -85,8 +85,8 @@ def _show_config(config: "DatasetConfig", counts: dict[str, str], defects: int, 
             out, "  no val split: training keeps its newest weights; name one in the file, and it keeps the best"
         )
     print_plain(out, f"  {_number(len(config.classes), 'label')}: {', '.join(config.classes)}")
-    if defects:
-        print_plain(out, f"  {_number(defects, 'defect')}: see `yolo9k data check`")
+    if errors:
+        print_plain(out, f"  {_number(errors, 'issue')}: see `yolo9k data check`")
     print_plain(out, f"wrote {target}")
     print_plain(out, f"Next: yolo9k data check {target}")
     print_plain(out, f"      yolo9k train --config small.yaml --dataset {target}")

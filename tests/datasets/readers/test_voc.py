@@ -1,0 +1,179 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from yolo9k.config import DatasetConfig
+from yolo9k.datasets.load import read_annotations
+from yolo9k.errors import DataError
+
+SIZE = "<size><width>100</width><height>50</height><depth>3</depth></size>"
+
+
+def item(name="cat", corners=(11, 11, 21, 31), extra=""):
+    sides = "".join(
+        f"<{side}>{value}</{side}>" for side, value in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
+    )
+    return f"<object><name>{name}</name>{extra}<bndbox>{sides}</bndbox></object>"
+
+
+def add(root: Path, stem: str, content: str = "", size: str = SIZE, images: str = "JPEGImages") -> Path:
+    for folder in ("Annotations", images, "ImageSets/Main"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    path = root / "Annotations" / f"{stem}.xml"
+    path.write_text(f"<annotation>{size}{content}</annotation>")
+    Image.new("RGB", (100, 50)).save(root / images / f"{stem}.jpg")
+    return path
+
+
+def split(root: Path, name: str, text: str) -> None:
+    (root / "ImageSets" / "Main" / f"{name}.txt").write_text(text)
+
+
+def config(root: Path, *entries: str, labels=("cat", "dog")) -> DatasetConfig:
+    return DatasetConfig(kind="voc", root=str(root), splits={"train": entries or ("all",)}, labels=labels)
+
+
+def read(root: Path, *entries: str, on_error="stop", labels=("cat", "dog")):
+    return read_annotations(config(root, *entries, labels=labels), "train", on_error)
+
+
+def test_all_four_corners_lose_one(tmp_path):
+    add(tmp_path, "a", item(corners=(1, 11, 100, 50)) + item("dog"))
+    (record,) = read(tmp_path).records
+    np.testing.assert_array_equal(record.boxes.xyxy, [[0, 10, 99, 49], [10, 10, 20, 30]])
+    assert record.boxes.label.tolist() == [0, 1]
+    assert record.size_wh == (100, 50)
+    assert record.id == "a"
+    assert record.path == tmp_path / "JPEGImages" / "a.jpg"
+
+
+def test_difficult_is_ignored(tmp_path):
+    add(tmp_path, "a", item() + item(extra="<difficult>1</difficult>"))
+    assert read(tmp_path).records[0].boxes.ignore.tolist() == [False, True]
+
+
+def test_parts_of_an_object_are_no_objects(tmp_path):
+    part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
+    add(tmp_path, "a", item(extra=part))
+    assert read(tmp_path).records[0].boxes.xyxy.tolist() == [[10, 10, 20, 30]]
+
+
+@pytest.mark.parametrize("size", ["", "<size><width>0</width><height>0</height></size>"])
+def test_missing_size_comes_from_the_image(tmp_path, size):
+    add(tmp_path, "a", item(), size=size)
+    assert read(tmp_path).records[0].size_wh == (100, 50)
+
+
+def test_images_are_not_opened_where_the_size_is_annotated(tmp_path):
+    add(tmp_path, "a", item())
+    (tmp_path / "JPEGImages" / "a.jpg").write_text("no image")
+    assert len(read(tmp_path).records) == 1
+
+
+def test_several_folders_are_joined_in_order(tmp_path):
+    for year, stem in (("VOC2012", "b"), ("VOC2007", "a")):
+        add(tmp_path / year, stem, item())
+        split(tmp_path / year, "trainval", f"{stem}\n")
+    read_ids = [record.id for record in read(tmp_path, "VOC2012/trainval", "VOC2007/trainval").records]
+    assert read_ids == ["b", "a"]
+
+
+def test_lists_of_one_class_leave_out_what_is_not_in_the_image(tmp_path):
+    for stem in ("a", "b", "c d"):
+        add(tmp_path, stem, item())
+    split(tmp_path, "cat_train", "a  1\nb -1\nc d\n\n")
+    assert [record.id for record in read(tmp_path, "cat_train").records] == ["a", "c d"]
+
+
+def test_labels_that_are_not_named_are_sorted_over_all_splits(tmp_path):
+    add(tmp_path, "a", item("zebra"))
+    add(tmp_path, "b", item("ant"))
+    split(tmp_path, "train", "a\n")
+    split(tmp_path, "test", "b\n")
+    both = DatasetConfig(kind="voc", root=str(tmp_path), splits={"train": ("train",), "test": ("test",)})
+    annotations = read_annotations(both, "train")
+    assert annotations.labels.names == ("ant", "zebra")
+    assert annotations.records[0].boxes.label.tolist() == [1]
+
+
+def test_images_beside_the_annotations(tmp_path):
+    add(tmp_path, "a", item(), images="Annotations")
+    (tmp_path / "Annotations").rename(tmp_path / "flat")
+    assert read(tmp_path, "flat/all").records[0].path == tmp_path / "flat" / "a.jpg"
+
+
+def test_bad_boxes_are_noted_with_their_place(tmp_path):
+    path = add(tmp_path, "a", item() + item(corners=(5, 5, 5, 5)) + item("cow"))
+    annotations = read(tmp_path)
+    assert len(annotations.records[0].boxes) == 1
+    assert [(d.kind, d.place) for d in annotations.errors] == [
+        ("zero area", f"{path}: object 2"),
+        ("unknown class", f"{path}: object 3"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (item(corners=(1, 2, "abc", 4)), r"a.xml: object 1: xmax is 'abc', a number is needed"),
+        ("<object><name>cat</name></object>", r"a.xml: object 1: has no bndbox"),
+        ("<object><bndbox/></object>", r"a.xml: object 1: has no name"),
+        (item(extra="<difficult>x</difficult>"), r"a.xml: object 1: difficult is 'x', 0 or 1 is needed"),
+        ("<object>", r"a.xml:1: not XML"),
+    ],
+)
+def test_a_bad_file_stops_or_is_skipped(tmp_path, content, message):
+    add(tmp_path, "a", content)
+    add(tmp_path, "b", item())
+    with pytest.raises(DataError, match=message):
+        read(tmp_path)
+    annotations = read(tmp_path, on_error="skip")
+    assert [record.id for record in annotations.records] == ["b"]
+    assert [issue.kind for issue in annotations.errors] == ["unreadable annotation"]
+
+
+def test_entities_are_refused(tmp_path):
+    path = add(tmp_path, "a")
+    path.write_text('<!DOCTYPE a [<!ENTITY x "y">]><annotation>&x;</annotation>')
+    with pytest.raises(DataError, match=r"a.xml: declares entities"):
+        read(tmp_path)
+
+
+def test_missing_image_and_missing_annotation(tmp_path):
+    add(tmp_path, "a", item())
+    add(tmp_path, "b", item())
+    (tmp_path / "JPEGImages" / "a.jpg").unlink()
+    split(tmp_path, "train", "a\nb\nc\n")
+    with pytest.raises(DataError, match=r"a.xml: no image 'a'"):
+        read(tmp_path, "train")
+    errors = read(tmp_path, "train", on_error="skip").errors
+    assert [issue.kind for issue in errors] == ["missing image", "missing annotation"]
+
+
+def test_a_missing_image_is_named_as_it_was_looked_for(tmp_path):
+    path = add(tmp_path, "a", item(), size=f"<filename>cat.jpg</filename>{SIZE}")
+    (tmp_path / "JPEGImages" / "a.jpg").unlink()
+    expected = f"{path}: no image 'cat.jpg' (its filename) or 'a' in JPEGImages, images, Images of {tmp_path}, in that"
+    with pytest.raises(DataError) as raised:
+        read(tmp_path)
+    assert str(raised.value).startswith(expected)
+
+
+def test_missing_list_names_the_ones_there_are(tmp_path):
+    add(tmp_path, "a", item())
+    split(tmp_path, "train", "a\n")
+    with pytest.raises(DataError, match=r"tset.txt: no such split; there are train, all"):
+        read(tmp_path, "tset")
+
+
+def test_blood_cells(shared):
+    root = shared("data", "bccd")
+    splits = {"train": ("train",), "val": ("val",), "test": ("test",)}
+    cells = DatasetConfig(kind="voc", root=str(root), splits=splits)
+    found = {split: read_annotations(cells, split) for split in splits}
+    assert {split: len(a.records) for split, a in found.items()} == {"train": 205, "val": 87, "test": 72}
+    boxes = {split: sum(len(r.boxes) for r in a.records) for split, a in found.items()}
+    assert boxes == {"train": 2804, "val": 1137, "test": 945}
+    assert [d.kind for a in found.values() for d in a.errors] == ["zero area", "zero area"]

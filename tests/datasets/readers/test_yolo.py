@@ -1,0 +1,119 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from yolo9k.config import DatasetConfig
+from yolo9k.datasets.load import read_annotations
+from yolo9k.datasets.readers.yolo import DataYaml, label_file
+from yolo9k.errors import DataError
+
+
+def add(root: Path, name: str, text: str | None = None, folder="train/images", labels="train/labels") -> Path:
+    for place in (folder, labels):
+        (root / place).mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (100, 50)).save(root / folder / f"{name}.jpg")
+    if text is not None:
+        (root / labels / f"{name}.txt").write_text(text)
+    return root / folder / f"{name}.jpg"
+
+
+def read(root: Path, entry="train/images", labels=("cat", "dog"), on_error="stop"):
+    config = DatasetConfig(kind="yolo", root=str(root), splits={"train": (entry,)}, labels=labels)
+    return read_annotations(config, "train", on_error)
+
+
+def test_relative_centres_become_corners(tmp_path):
+    add(tmp_path, "a", "1 0.5 0.5 0.2 0.4\n\n0 0.1 0.1 0.2 0.2\n")
+    (record,) = read(tmp_path).records
+    np.testing.assert_allclose(record.boxes.xyxy, [[40, 15, 60, 35], [0, 0, 20, 10]], atol=1e-5)
+    assert record.boxes.label.tolist() == [1, 0]
+    assert (record.size_wh, record.id) == ((100, 50), "a")
+
+
+def test_outlines_become_their_bounding_box(tmp_path):
+    add(tmp_path, "a", "0 0.1 0.2 0.5 0.4 0.3 0.8\n")
+    np.testing.assert_allclose(read(tmp_path).records[0].boxes.xyxy, [[10, 10, 50, 40]], atol=1e-5)
+
+
+def test_an_image_without_a_label_file_has_no_box(tmp_path):
+    add(tmp_path, "a")
+    assert len(read(tmp_path).records[0].boxes) == 0
+
+
+def test_label_file_stands_in_labels_or_beside_the_image(tmp_path):
+    image = add(tmp_path / "images" / "set", "a", "0 .5 .5 1 1\n")
+    assert label_file(image) == tmp_path / "images/set/train/labels/a.txt"  # the last `images` only
+    beside = add(tmp_path, "b", "0 .5 .5 1 1\n", folder="flat", labels="flat")
+    assert label_file(beside) == tmp_path / "flat" / "b.txt"
+
+
+def test_a_list_of_images(tmp_path):
+    add(tmp_path, "a", "0 .5 .5 1 1\n")
+    absolute = add(tmp_path, "b")
+    (tmp_path / "train.txt").write_text(f"./train/images/a.jpg\n{absolute}\n\n")
+    assert [record.id for record in read(tmp_path, "train.txt").records] == ["a", "b"]
+
+
+def test_a_listed_image_that_is_missing(tmp_path):
+    add(tmp_path, "a")
+    (tmp_path / "train.txt").write_text("train/images/a.jpg\ntrain/images/gone.jpg\n")
+    with pytest.raises(DataError, match=r"gone.jpg: no such image"):
+        read(tmp_path, "train.txt")
+    annotations = read(tmp_path, "train.txt", on_error="skip")
+    assert [issue.kind for issue in annotations.errors] == ["missing image"]
+
+
+@pytest.mark.parametrize("line", ["2 .5 .5 .1 .1", "-1 .5 .5 .1 .1"])
+def test_class_out_of_range_is_a_defect(tmp_path, line):
+    add(tmp_path, "a", f"{line}\n")
+    (issue,) = read(tmp_path).errors
+    assert issue.kind == "unknown class"
+    assert issue.place.endswith("a.txt:1")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("0 .5 .5 .1", "a.txt:1: 4 numbers, but `class cx cy w h` is needed"),
+        ("0 .5 .5 .1 .1 .9", "a.txt:1: 6 numbers"),
+        ("0 .5 x .1 .1", "a.txt:1: value 3 is 'x', a number is needed"),
+        ("cat .5 .5 .1 .1", "a.txt:1: value 1 is 'cat', a number is needed"),
+        ("0.5 .5 .5 .1 .1", "a.txt:1: the class is 0.5, a whole number is needed"),
+        ("nan .5 .5 .1 .1", "a.txt:1: the class is nan, a whole number is needed"),
+    ],
+)
+def test_bad_lines(tmp_path, line, message):
+    add(tmp_path, "a", f"{line}\n")
+    with pytest.raises(DataError, match=message):
+        read(tmp_path)
+
+
+def test_an_image_that_is_text(tmp_path):
+    add(tmp_path, "a").write_text("text")
+    with pytest.raises(DataError, match=r"a.jpg: not an image"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("names", ["[cat, dog]", "{0: cat, 1: dog}"])
+def test_names_from_data_yaml(tmp_path, names):
+    add(tmp_path, "a", "1 .5 .5 .1 .1\n")
+    (tmp_path / "data.yaml").write_text(f"train: ../train/images\nval: valid/images\nnames: {names}\n")
+    assert read(tmp_path, labels=()).labels.names == ("cat", "dog")
+    found = DataYaml.open(tmp_path / "data.yaml")
+    assert found.splits == {"train": (tmp_path / "train/images",)}  # Roboflow's ../ leads nowhere; no valid here
+
+
+def test_names_from_classes_txt_or_none(tmp_path):
+    add(tmp_path, "a", "1 .5 .5 .1 .1\n")
+    with pytest.raises(DataError, match=r"no labels: name them in the config, or in data.yaml"):
+        read(tmp_path, labels=())
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    assert read(tmp_path, labels=()).labels.names == ("cat", "dog")
+
+
+def test_names_of_a_wrong_type(tmp_path):
+    (tmp_path / "data.yaml").write_text("names: cat\n")
+    with pytest.raises(DataError, match="names must be a list, or a mapping"):
+        DataYaml.open(tmp_path / "data.yaml")

@@ -1,0 +1,324 @@
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from yolo9k.config import DatasetConfig, load_dataset_config
+from yolo9k.config.datasets import SplitSource
+from yolo9k.datasets.autodetect import open_dataset, open_images, recognise, to_yaml
+from yolo9k.datasets.load import read_annotations
+from yolo9k.errors import ConfigError, DataError
+
+
+def image(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (40, 20)).save(path)
+
+
+def voc(root: Path, stem: str, name="cat", images="JPEGImages", annotations="Annotations") -> None:
+    image(root / images / f"{stem}.jpg")
+    box = "<bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    (root / annotations).mkdir(parents=True, exist_ok=True)
+    (root / annotations / f"{stem}.xml").write_text(
+        f"<annotation><object><name>{name}</name>{box}</object></annotation>"
+    )
+
+
+def lists(root: Path, **stems: str) -> None:
+    (root / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
+    for name, text in stems.items():
+        (root / "ImageSets" / "Main" / f"{name}.txt").write_text(text)
+
+
+def coco(path: Path, file_name="a.jpg", names=((1, "cat"), (4, "dog")), category=1) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = {"id": 1, "file_name": file_name, "width": 40, "height": 20}
+    box = {"id": 1, "image_id": 1, "category_id": category, "bbox": [1, 1, 5, 5], "iscrowd": 0}
+    categories = [{"id": number, "name": name} for number, name in names]
+    path.write_text(json.dumps({"images": [image], "annotations": [box], "categories": categories}))
+
+
+def yolo(root: Path, stem: str, images="images", labels="labels") -> None:
+    image(root / images / f"{stem}.jpg")
+    (root / labels).mkdir(parents=True, exist_ok=True)
+    (root / labels / f"{stem}.txt").write_text("1 .5 .5 .2 .2\n")
+
+
+def boxes(config: DatasetConfig, split: str) -> int:
+    return sum(len(record.boxes) for record in read_annotations(config, split).records)
+
+
+# --- VOC
+
+
+def test_voc_with_lists(tmp_path):
+    for stem in ("a", "b"):
+        voc(tmp_path, stem)
+    lists(tmp_path, train="a\n", val="b\n", trainval="a\nb\n", test="", other="a\n")
+    config = recognise(tmp_path)
+    assert (config.kind, config.splits) == ("voc", {"train": ("train",), "val": ("val",)})
+    assert (config.holdout, config.labels, config.name) == (0, ("cat",), tmp_path.name)
+    assert boxes(config, "val") == 1
+
+
+def test_voc_with_trainval_only(tmp_path):
+    voc(tmp_path, "a")
+    lists(tmp_path, trainval="a\n", val="a\n", test="a\n")
+    config = recognise(tmp_path)
+    assert config.splits == {"train": ("trainval",), "test": ("test",)}
+    assert config.holdout == 0  # one image cannot be divided
+
+
+def test_voc_years_are_joined(tmp_path):
+    for year in ("VOC2007", "VOC2012"):
+        voc(tmp_path / "VOCdevkit" / year, f"a{year}")
+        lists(tmp_path / "VOCdevkit" / year, trainval=f"a{year}\n")
+    config = recognise(tmp_path)  # the folder above is looked through
+    assert config.splits == {"train": ("VOCdevkit/VOC2007/trainval", "VOCdevkit/VOC2012/trainval")}
+
+
+@pytest.mark.parametrize(
+    ("images", "annotations"),
+    [("JPEGImages", "Annotations"), ("images", "annotations"), (".", "."), ("images", "labels")],
+)
+def test_voc_without_lists(tmp_path, images, annotations):
+    voc(tmp_path, "a", images=images, annotations=annotations)
+    config = recognise(tmp_path, holdout=0)
+    assert (config.kind, config.splits) == ("voc", {"train": ("all",)})
+    assert boxes(config, "train") == 1
+
+
+def test_voc_split_by_folders(tmp_path):
+    for folder in ("train", "valid", "test"):
+        voc(tmp_path, folder, images=folder, annotations=folder)
+    config = recognise(tmp_path)
+    assert config.splits == {"train": ("train/all",), "val": ("valid/all",), "test": ("test/all",)}
+    assert boxes(config, "val") == 1
+
+
+def test_voc_labels_in_the_order_of_a_names_file(tmp_path):
+    voc(tmp_path, "a", "cat")
+    voc(tmp_path, "b", "ant")
+    assert recognise(tmp_path).labels == ("ant", "cat")
+    (tmp_path / "my.names").write_text("cat\nant\n")
+    assert recognise(tmp_path).labels == ("cat", "ant")
+
+
+# --- COCO
+
+
+def test_coco_as_published(tmp_path):
+    for split in ("train2017", "val2017"):
+        coco(tmp_path / "annotations" / f"instances_{split}.json")
+        coco(tmp_path / "annotations" / f"person_keypoints_{split}.json")
+        image(tmp_path / split / "a.jpg")
+    config = recognise(tmp_path)
+    assert config.kind == "coco"
+    assert config.splits == {
+        "train": ("annotations/instances_train2017.json",),
+        "val": ("annotations/instances_val2017.json",),
+    }
+    assert config.labels == ("cat", "dog")
+
+
+def test_coco_as_roboflow_exports_it(tmp_path):
+    for folder in ("train", "valid", "test"):
+        names = ((0, "animals"), (1, "cat"), (2, "dog"))
+        coco(tmp_path / folder / "_annotations.coco.json", names=names)
+        image(tmp_path / folder / "a.jpg")
+    config = recognise(tmp_path)
+    assert config.splits["val"] == ("valid/_annotations.coco.json",)
+    assert config.labels == ("cat", "dog")  # number 0 is the group's name
+    assert boxes(config, "test") == 1
+
+
+def test_coco_with_one_file_and_images_elsewhere(tmp_path):
+    coco(tmp_path / "labels.json", "sub/a.jpg")
+    image(tmp_path / "photos" / "all" / "sub" / "a.jpg")
+    config = recognise(tmp_path, holdout=0)
+    assert config.splits == {"train": (SplitSource(annotations="labels.json", images="photos/all"),)}
+    assert boxes(config, "train") == 1
+
+
+# --- YOLO
+
+
+def test_yolo_as_roboflow_exports_it(tmp_path):
+    for folder in ("train", "valid"):
+        yolo(tmp_path / folder, folder)
+    (tmp_path / "data.yaml").write_text(
+        "train: ../train/images\nval: ../valid/images\ntest: ../test/images\nnc: 2\nnames: ['cat', 'dog']\n"
+    )
+    config = recognise(tmp_path)
+    assert (config.kind, config.holdout, config.labels) == ("yolo", 0, ("cat", "dog"))
+    assert config.splits == {"train": ("train/images",), "val": ("valid/images",)}
+    assert boxes(config, "val") == 1
+
+
+def test_yolo_as_ultralytics_writes_it(tmp_path):
+    for name in "abcdefghijkl":
+        yolo(tmp_path, name, "images/train", "labels/train")
+    (tmp_path / "my.yaml").write_text("path: ../datasets/my\ntrain: images/train\nnames: {0: cat, 1: dog}\n")
+    config = recognise(tmp_path)
+    assert config.splits == {"train": ("images/train",)}
+    assert boxes(config, "train") + boxes(config, "val") == 12
+
+
+@pytest.mark.parametrize(("images", "holdout", "held"), [(2, 0.01, 1), (2, 0.9, 1), (6, 0.2, 1), (13, 0.2, 3)])
+def test_few_images_are_divided_as_the_share_says(tmp_path, images, holdout, held):
+    for number in range(images):
+        yolo(tmp_path, f"image{number}")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    config = recognise(tmp_path, holdout=holdout)
+    assert len(read_annotations(config, "val").records) == held
+    assert len(read_annotations(config, "train").records) == images - held
+
+
+def test_many_images_keep_the_share(tmp_path):
+    for number in range(60):
+        yolo(tmp_path, f"image{number}")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    assert recognise(tmp_path).holdout == 0.2
+
+
+@pytest.mark.parametrize(("images", "labels", "entry"), [("images", "labels", "images"), (".", ".", ".")])
+def test_yolo_without_yaml(tmp_path, images, labels, entry):
+    yolo(tmp_path, "a", images, labels)
+    with pytest.raises(DataError, match=r"no labels: .*classes.txt"):
+        recognise(tmp_path)
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    config = recognise(tmp_path, holdout=0)
+    assert (config.splits, config.labels) == ({"train": (entry,)}, ("cat", "dog"))
+    assert boxes(config, "train") == 1
+
+
+def test_yolo_folders_by_split(tmp_path):
+    for split in ("train", "val"):
+        yolo(tmp_path, split, f"images/{split}", f"labels/{split}")
+    (tmp_path / "obj.names").write_text("cat\ndog\n")
+    assert recognise(tmp_path).splits == {"train": ("images/train",), "val": ("images/val",)}
+
+
+def test_yolo_lists(tmp_path):
+    yolo(tmp_path, "a")
+    (tmp_path / "train.txt").write_text("images/a.jpg\n")
+    (tmp_path / "obj.names").write_text("cat\ndog\n")
+    assert recognise(tmp_path).splits == {"train": ("train.txt",)}
+
+
+# --- all
+
+
+def test_nothing_that_is_known(tmp_path):
+    image(tmp_path / "a.jpg")
+    with pytest.raises(DataError, match="holds no labelled images of a kind that is known"):
+        recognise(tmp_path)
+    with pytest.raises(DataError, match="no such folder"):
+        recognise(tmp_path / "gone")
+
+
+def test_kind_can_be_named(tmp_path):
+    voc(tmp_path, "a", images="images")
+    yolo(tmp_path, "a")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    assert recognise(tmp_path).kind == "voc"
+    assert recognise(tmp_path, "yolo").kind == "yolo"
+
+
+def test_written_config_reads_back(tmp_path):
+    voc(tmp_path / "cells", "a", "no")  # a word that YAML takes for a truth value
+    config = recognise(tmp_path / "cells")
+    text = to_yaml(config, {"train": "1 image"})
+    assert "# train: 1 image" in text
+    (tmp_path / "cells.yaml").write_text(text)
+    assert load_dataset_config(tmp_path / "cells.yaml") == config
+
+
+def test_written_config_keeps_image_folders(tmp_path):
+    coco(tmp_path / "labels.json")
+    image(tmp_path / "photos" / "a.jpg")
+    config = recognise(tmp_path)
+    assert DatasetConfig(**yaml.safe_load(to_yaml(config, {}))).splits == config.splits
+
+
+def test_root_is_relative_below_the_data_folder(tmp_path, monkeypatch):
+    voc(tmp_path / "cells", "a")
+    assert recognise(tmp_path / "cells").root == str(tmp_path / "cells")
+    monkeypatch.setenv("YOLO9K_DATA", str(tmp_path))
+    assert recognise(tmp_path / "cells").root == "cells"
+
+
+def test_open_dataset_takes_folders_files_and_names(tmp_path):
+    voc(tmp_path / "cells", "a")
+    config = open_dataset(str(tmp_path / "cells"))
+    (tmp_path / "other.yaml").write_text(to_yaml(config, {}))
+    assert open_dataset(str(tmp_path / "other.yaml")).name == "other"
+    assert open_dataset("voc").name == "voc"
+    with pytest.raises(ConfigError, match="no such data set"):
+        open_dataset("vok")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "labels"), [("bccd", "voc", 3), ("cards", "voc", 6), ("coco-mini", "coco", 80)]
+)
+def test_reference_data(shared, name, kind, labels):
+    config = recognise(shared("data", name))
+    assert (config.kind, len(config.labels), config.holdout) == (kind, labels, 0)
+
+
+# --- images with labels
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("names", "kind", "splits"),
+    [
+        (["a/1.jpg", "b/1.jpg"], "folder", {"train": (".",)}),
+        (["train/a/1.jpg", "val/a/1.jpg"], "folder", {"train": ("train",), "val": ("val",)}),
+        (["a/1.jpg", "val/1.jpg"], "folder", {"train": (".",)}),  # a class that is called val
+        (["x-1.tar", "x-0.tar"], "shards", {"train": ("x-0.tar", "x-1.tar")}),
+        (["train-0.tar", "valid-0.tar"], "shards", {"train": ("train-0.tar",), "val": ("valid-0.tar",)}),
+        (["train/0.tar", "test/0.tar"], "shards", {"train": ("train",), "test": ("test",)}),
+        (["ILSVRC2012_img_train.tar", "train/a/1.jpg"], "folder", {"train": ("train",)}),  # unpacked already
+    ],
+)
+def test_a_folder_of_images_with_labels(tmp_path, names, kind, splits):
+    touch(tmp_path / "set", *names)
+    config = open_images(str(tmp_path / "set"))
+    assert (config.kind, config.splits, config.name) == (kind, splits, "set")
+
+
+def test_images_with_labels_by_name_and_by_path(zoo):
+    assert open_images("example-shards").kind == "shards"
+    assert open_images(str(zoo / "boxes.yaml")).has_boxes  # who reads it says what is wrong
+    with pytest.raises(ConfigError, match=r"joint\.yaml: a joint data set; name one of its sources"):
+        open_images(str(zoo / "joint.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("folders", "place"),
+    [
+        (("Annotations", "JPEGImages"), ""),
+        (("annotations", "train2017"), ""),
+        (("images/train", "labels/train"), ""),
+        (("train/images", "train/labels"), "/train"),
+    ],
+)
+def test_images_with_boxes_are_no_class_folders(tmp_path, folders, place):
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(ConfigError, match=f"{tmp_path}{place}: images with boxes, not class folders"):
+        open_images(str(tmp_path))
+
+
+def test_annotations_beside_the_splits_do_no_harm(tmp_path):
+    for folder in ("annotations", "train/labels", "train/stamps"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert open_images(str(tmp_path)).splits == {"train": ("train",)}

@@ -1,0 +1,192 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from yolo9k.config import DatasetConfig
+from yolo9k.datasets.readers.records import Record
+from yolo9k.datasets.tools.check import Spread, check_dataset, counts, find_duplicate_boxes
+from yolo9k.samples import BoxLabels
+
+
+def image(path: Path, seed: int, size_wh=(40, 20)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (size_wh[1], size_wh[0], 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def labels(path: Path, *lines: str) -> None:
+    path.with_suffix(".txt").write_text("\n".join(lines))
+
+
+@pytest.fixture
+def data(tmp_path) -> DatasetConfig:
+    for i, name in enumerate(("train/a", "train/b", "val/c")):
+        image(tmp_path / f"{name}.png", i)
+        labels(tmp_path / f"{name}.png", "0 .5 .5 .5 .5")
+    splits = {"train": ("train",), "val": ("val",)}
+    return DatasetConfig(kind="yolo", root=str(tmp_path), splits=splits, labels=("cat", "dog"))
+
+
+def kinds(config: DatasetConfig) -> dict[str, int]:
+    return counts(check_dataset(config).errors)
+
+
+def test_boxes_of_a_class_that_is_left_out_are_no_label(data, tmp_path):
+    labels(tmp_path / "train/a.png", "0 .5 .5 .5 .5", "1 .5 .5 .2 .2")
+    (tmp_path / "tree.txt").write_text("animal\n  dog\n  cat\nvehicle\n")
+    over_tree = {"tree": str(tmp_path / "tree.txt"), "classes": ["cat", "sign"], "names": {"sign": ""}}
+    train, _ = check_dataset(DatasetConfig.model_validate(data.model_dump() | {"labels": over_tree})).splits
+    assert [(c.name, c.boxes) for c in train.classes if c.boxes] == [("cat", 2)]
+    assert (train.boxes, train.ignored) == (3, 1)
+
+
+def test_a_sound_data_set(data):
+    report = check_dataset(data)
+    assert report.errors == report.warnings == ()
+    train, val = report.splits
+    assert (train.images, train.boxes, val.images) == (2, 2, 1)
+    assert [(c.name, c.images, c.boxes) for c in train.classes] == [("cat", 2, 2), ("dog", 0, 0)]
+    assert train.image_width == Spread(40, 40, 40)
+    assert train.box_height == Spread(10, 10, 10)
+    assert (train.small, train.medium, train.large) == (2, 0, 0)
+
+
+def test_only_one_split(data):
+    assert [split.name for split in check_dataset(data, ["val"]).splits] == ["val"]
+
+
+def test_a_split_without_boxes(data, tmp_path):
+    labels(tmp_path / "val" / "c.png")
+    val = check_dataset(data).splits[1]
+    assert (val.boxes, val.images_without_boxes, val.box_width) == (0, 1, None)
+
+
+def test_duplicate_images(data, tmp_path):
+    shutil.copy(tmp_path / "train" / "a.png", tmp_path / "train" / "a2.png")
+    shutil.copy(tmp_path / "train" / "b.png", tmp_path / "val" / "b.png")
+    assert kinds(data) == {"duplicate image": 1, "image in two splits": 1}
+
+
+def test_a_split_of_two_names_is_no_duplicate(data):
+    both = data.model_copy(update={"splits": data.splits | {"test": data.splits["val"]}})
+    assert kinds(both) == {}
+
+
+def test_an_image_that_is_cut_off(data, tmp_path):
+    path = tmp_path / "train" / "a.png"
+    path.write_bytes(path.read_bytes()[:-200])
+    assert kinds(data) == {"unreadable image": 1}
+
+
+def test_a_size_that_differs_from_the_annotation(tmp_path):
+    image(tmp_path / "a.png", 0, (20, 40))
+    (tmp_path / "a.xml").write_text("<annotation><size><width>40</width><height>20</height></size></annotation>")
+    config = DatasetConfig(kind="voc", root=str(tmp_path), splits={"train": ("all",)}, labels=("cat",))
+    (issue,) = check_dataset(config).errors
+    assert issue.kind == "wrong size"
+    assert issue.message == "is 20x40, turned as its EXIF data say, but annotated as 40x20"
+
+
+def test_bad_boxes_files_and_twins(data, tmp_path):
+    labels(tmp_path / "train" / "a.png", "0 .5 .5 .5 .5", "0 .5 .5 .5 .5", "3 .5 .5 .1 .1", "0 .5 .5 0 .1")
+    labels(tmp_path / "train" / "b.png", "0 .5 .5 x .5")
+    assert kinds(data) == {
+        "unknown class": 1,
+        "zero area": 1,
+        "unreadable annotation": 1,
+        "duplicate box": 1,
+    }
+
+
+def test_boxes_that_are_nearly_equal_are_remarks():
+    boxes = BoxLabels.of([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 10], [0, 0, 10, 10]], [0, 0, 1, 0], [0, 0, 0, 1])
+    (found,) = find_duplicate_boxes(Record(Path("a.jpg"), (20, 20), boxes, "a"), ("cat", "dog"))
+    assert found.kind == "near-duplicate box"
+    assert found.message == "cat [0.0, 0.0, 10.0, 10.0] and [0.0, 0.0, 10.0, 9.0], IoU 0.90"
+
+
+def warnings(config: DatasetConfig) -> dict[str, str]:
+    return {remark.kind: remark.message for remark in check_dataset(config).warnings}
+
+
+def test_images_without_a_label_file_are_a_remark(data, tmp_path):
+    for i, name in enumerate("defghij"):
+        image(tmp_path / "train" / f"{name}.png", 10 + i)
+    labels(tmp_path / "train" / "e.png")  # an empty one: somebody looked
+    message = "6 images (d.png, f.png, g.png, h.png, i.png, …) without a label file count as images without any"
+    (found,) = warnings(data).items()
+    assert found[0] == "no label file"
+    assert found[1].startswith(message)
+    assert kinds(data) == {}
+
+
+def voc(root: Path, *stems: str) -> None:
+    for i, stem in enumerate(stems):
+        image(root / "JPEGImages" / f"{stem}.png", i)
+        (root / "Annotations").mkdir(exist_ok=True)
+        size = "<size><width>40</width><height>20</height></size>"
+        (root / "Annotations" / f"{stem}.xml").write_text(f"<annotation>{size}</annotation>")
+
+
+def test_images_without_an_annotation_are_a_remark_where_no_list_chooses(tmp_path):
+    voc(tmp_path, "a", "b")
+    image(tmp_path / "JPEGImages" / "left.png", 5)
+    everything = DatasetConfig(kind="voc", root=str(tmp_path), splits={"train": ("all",)}, labels=("cat",))
+    assert warnings(everything) == {"not annotated": "1 images (left.png) without an annotation are left out"}
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("a\nb\n")
+    assert warnings(everything.model_copy(update={"splits": {"train": ("train",)}})) == {}
+
+
+def test_an_image_whose_annotation_is_bad_or_named_otherwise_is_no_remark(tmp_path):
+    voc(tmp_path, "a", "b")
+    (tmp_path / "Annotations" / "a.xml").write_text("broken")
+    (tmp_path / "JPEGImages" / "b.png").rename(tmp_path / "JPEGImages" / "other.png")
+    xml = tmp_path / "Annotations" / "b.xml"
+    xml.write_text(xml.read_text().replace("<annotation>", "<annotation><filename>other.png</filename>"))
+    everything = DatasetConfig(kind="voc", root=str(tmp_path), splits={"train": ("all",)}, labels=("cat",))
+    assert warnings(everything) == {"single image": warnings(everything)["single image"]}
+    assert kinds(everything) == {"unreadable annotation": 1}
+
+
+def test_images_that_are_no_images_are_not_called_duplicates(tmp_path):
+    voc(tmp_path, "a", "b")
+    for name in ("a", "b"):
+        (tmp_path / "JPEGImages" / f"{name}.png").write_text("this is text")
+    everything = DatasetConfig(kind="voc", root=str(tmp_path), splits={"train": ("all",)}, labels=("cat",))
+    assert kinds(everything) == {"unreadable image": 2}
+
+
+def test_val_that_is_train_is_a_remark(data):
+    same = data.model_copy(update={"splits": {"train": ("train",), "val": ("train",), "test": ("train",)}})
+    found = [remark for remark in check_dataset(same).warnings if remark.kind == "same images"]
+    assert sorted(remark.message.split()[0] for remark in found) == ["test", "val"]
+    assert "has the same images as train" in found[0].message
+    assert warnings(data.model_copy(update={"splits": {**data.splits, "test": ("val",)}})) == {}
+
+
+def test_one_image_is_a_remark(data):
+    one = data.model_copy(update={"splits": {"val": ("val",)}})
+    assert warnings(one) == {"single image": "there is one image: a detector will know that one, and no other"}
+
+
+def test_report_as_plain_values(data):
+    plain = check_dataset(data).to_dict()
+    assert plain["labels"] == ("cat", "dog")
+    assert plain["splits"][0]["classes"][0] == {"name": "cat", "images": 2, "boxes": 2, "ignored": 0}
+    assert plain["defect_counts"] == {}
+    assert "annotations" not in plain
+
+
+def test_known_defects_of_the_reference_data(shared):
+    splits = {name: (name,) for name in ("train", "val", "test")}
+    cells, cards = (
+        check_dataset(DatasetConfig(kind="voc", root=str(shared("data", name)), splits=splits))
+        for name in ("bccd", "cards")
+    )
+    assert counts(cells.errors) == {"zero area": 2}
+    assert counts(cells.warnings) == {"near-duplicate box": 8}
+    assert cards.errors == cards.warnings == ()

@@ -1,0 +1,102 @@
+import cv2
+import numpy as np
+import pytest
+from toy_data import write_toy
+
+from yolo9k import cli
+from yolo9k.datasets.load import read_images
+from yolo9k.datasets.readers.records import Annotations, Record
+from yolo9k.datasets.tools.crops import CropRules, write_crops
+from yolo9k.errors import DataError
+from yolo9k.images import read_image
+from yolo9k.samples import BoxLabels
+from yolo9k.wordtree import WordTree
+
+LABELS = WordTree.flat(["cat", "dog"])
+
+
+@pytest.fixture
+def annotations(tmp_path):
+    """Two images of 80x60; the second box of the first is half under the third."""
+    image = np.zeros((60, 80, 3), np.uint8)
+    image[10:30, 20:50] = (255, 0, 0)
+    records = []
+    for number in range(2):
+        path = tmp_path / f"folder{number}" / "image.png"
+        path.parent.mkdir()
+        cv2.imwrite(str(path), image[..., ::-1])
+        boxes = [[20, 10, 50, 30], [0, 40, 20, 60], [10, 40, 30, 60], [70, 0, 74, 4]]
+        records.append(Record(path, (80, 60), BoxLabels.of(boxes, [0, 1, 1, 0]), number))
+    return Annotations(tuple(records), LABELS)
+
+
+def test_crops_with_their_margin(annotations, tmp_path):
+    config, counts = write_crops(annotations, tmp_path / "crops", CropRules(margin=0.1, max_covered=1))
+    assert counts == {"cat": 2, "dog": 4}
+    crop = read_image(tmp_path / "crops" / "cat" / "image-0-0.jpg")
+    assert crop.shape == (24, 36, 3)  # [17, 8, 53, 32]
+    assert crop[12, 18, 0] > 200
+    assert crop[0].max() < 60
+    assert len(read_images(config, "train").records) == 6
+
+
+def test_a_name_of_several_labels_is_no_folder(annotations, tmp_path):
+    labels = WordTree(("n1", "n2", "n3"), ("cup", "cup", "a/b"), (-1, -1, -1))
+    for labelled, folder in ((labels, {"n1", "n2"}), (WordTree.flat(["a/b", "dog"]), {"a_b", "dog"})):
+        same = Annotations(annotations.records, labelled)
+        _, counts = write_crops(same, tmp_path / min(folder), CropRules(max_covered=1))
+        assert set(counts) == folder == {path.name for path in (tmp_path / min(folder)).iterdir()}
+
+
+def test_boxes_that_are_covered_small_or_ignored_stay(annotations, tmp_path):
+    _, counts = write_crops(annotations, tmp_path / "a", CropRules())
+    assert counts == {"cat": 2}  # dogs cover each other, the last cat is too small
+    _, counts = write_crops(annotations, tmp_path / "b", CropRules(min_side=1))
+    assert counts == {"cat": 4}
+    ignored = [
+        Record(r.path, r.size_wh, BoxLabels.of(r.boxes.xyxy, r.boxes.label, [1] * 4), 0) for r in annotations.records
+    ]
+    with pytest.raises(DataError, match="no box of 2 images may be cut out"):
+        write_crops(Annotations(tuple(ignored), LABELS), tmp_path / "c", CropRules())
+
+
+def test_in_place_the_rest_has_the_median_colour(annotations, tmp_path):
+    write_crops(annotations, tmp_path / "crops", CropRules(margin=0, in_place=True))
+    image = read_image(tmp_path / "crops" / "cat" / "image-1-0.jpg")
+    assert image.shape == (60, 80, 3)
+    assert image[20, 35, 0] > 200
+    assert image[50, 70].max() < 10  # most of the image is black
+    assert image[50, 10].max() < 10
+
+
+def test_so_many_of_each_label_the_same_for_a_seed(annotations, tmp_path):
+    names = []
+    for folder, seed in (("a", 0), ("b", 0), ("c", 1), ("d", 2), ("e", 3)):
+        rules = CropRules(per_class=1, max_covered=1, seed=seed)
+        assert write_crops(annotations, tmp_path / folder, rules)[1] == {"cat": 1, "dog": 1}
+        names.append(sorted(path.name for path in (tmp_path / folder).rglob("*.jpg")))
+    assert names[0] == names[1]
+    assert len({tuple(each) for each in names}) > 1
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    write_toy(tmp_path / "toy", {"train": 4}, side_px=96)
+    words = [
+        "yolo9k",
+        "data",
+        "make",
+        "crops",
+        str(tmp_path / "toy"),
+        "-o",
+        str(tmp_path / "crops"),
+        "--per-class",
+        "1",
+    ]
+    codes = []
+    monkeypatch.setattr("sys.argv", words)
+    monkeypatch.setattr(cli.sys, "exit", codes.append)
+    cli.main()
+    assert "images" in capsys.readouterr().out
+    cli.main()
+    assert codes == [None, 2]
+    assert "is there already" in capsys.readouterr().err

@@ -1,0 +1,262 @@
+"""Packing into shards: what is in them, and that reading them gives the same data set."""
+
+import itertools
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from yolo9k.config import DatasetConfig, load_dataset_config
+from yolo9k.config.datasets import TreeLabels
+from yolo9k.datasets.autodetect import image_folder, open_images
+from yolo9k.datasets.load import read_images
+from yolo9k.datasets.tools import shards as pack
+from yolo9k.datasets.tools.shards import PackRules, write_shards
+from yolo9k.errors import ConfigError, DataError, MachineError
+from yolo9k.images import read_image
+
+SMALL = PackRules(size_mb=0.02)  # some four images
+
+
+@pytest.fixture
+def folder(tmp_path) -> DatasetConfig:
+    rng = np.random.default_rng(0)
+    for kind, count in (("b", 7), ("a c", 5), ("7", 3)):
+        for number in range(count):
+            path = tmp_path / "kinds" / "train" / kind / ("deep" if number % 2 else ".") / f"{kind}.{number}.PNG"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (30 + number, 50, 3), np.uint8)).save(path)
+    (tmp_path / "kinds" / "val" / "b").mkdir(parents=True)
+    Image.new("RGB", (40, 30)).save(tmp_path / "kinds" / "val" / "b" / "1.jpg")
+    return image_folder(tmp_path / "kinds")
+
+
+def same_images(one: DatasetConfig, other: DatasetConfig, split: str = "train") -> int:
+    """How many images both have, in the same order with the same content and class."""
+    first, second = read_images(one, split), read_images(other, split)
+    assert first.labels.names == second.labels.names
+    assert len(first.records) == len(second.records)
+    for i in range(len(first.records)):
+        a, b = first.records[i], second.records[i]
+        assert (a.image_label, a.source.read_bytes()) == (b.image_label, b.source.read_bytes()), (a, b)
+    return len(first.records)
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_shards_are_the_folder_image_by_image(folder, tmp_path):
+    out = tmp_path / "out"
+    packed = write_shards(folder, "train", out, SMALL)
+    assert (packed.images, packed.classes, packed.unreadable) == (15, 3, 0)
+    assert len(packed.shards) > 2
+    assert names_in(out) == ["classes.txt", "shards.yaml", *(path.name for path in packed.shards)]
+    assert (out / "classes.txt").read_text() == "7\na c\nb\n"
+    config = load_dataset_config(str(packed.config))
+    assert config.splits == {"train": (f"train-{{000000..{len(packed.shards) - 1:06d}}}.tar",)}
+    assert same_images(folder, config) == 15
+
+
+def test_splits_come_one_after_the_other(folder, tmp_path):
+    out = tmp_path / "out"
+    for split in ("val", "train"):
+        packed = write_shards(folder, split, out, PackRules())
+    config = load_dataset_config(str(packed.config))
+    assert config.splits == {"val": ("val-000000.tar",), "train": ("train-000000.tar",)}
+    assert (same_images(folder, config), same_images(folder, config, "val")) == (15, 1)
+    packed.config.unlink()
+    assert image_folder(out).splits == config.splits  # by the names of the tar files alone
+
+
+def test_a_folder_of_shards_may_be_moved(zoo):
+    labels = TreeLabels(tree=str(zoo / "zoo.txt"))
+    config = DatasetConfig(kind="folder", root=str(zoo), splits={"train": ("kinds",)}, labels=labels)
+    write_shards(config, "train", zoo / "out", PackRules())
+    (zoo / "out").rename(zoo / "moved")
+    moved = open_images(str(zoo / "moved"))
+    assert (moved.name, moved.root, moved.labels) == ("out", str(zoo / "moved"), labels)
+    assert same_images(config, moved) == 6
+
+
+def test_a_sample_in_a_shard(folder, tmp_path):
+    packed = write_shards(folder, "train", tmp_path / "out", PackRules())
+    with tarfile.open(packed.shards[0]) as tar:
+        entries = tar.getmembers()
+        contents = [tar.extractfile(entry).read() for entry in entries]
+    files = list(zip(entries, contents, strict=True))
+    numbers = []
+    for (image, _), (label, text) in zip(files[::2], files[1::2], strict=True):
+        assert image.name.partition(".")[0] == label.name.partition(".")[0]
+        assert (image.name.endswith(".png"), label.name.endswith(".cls")) == (True, True)
+        assert (image.mtime, image.uid, image.mode) == (0, 0, 0o644)
+        kind = ["7", "a c", "b"][int(text)]
+        assert image.name[8:].startswith(f"-{kind}_")
+        numbers.append(int(image.name[:8]))
+    assert sorted(numbers) == list(range(15))
+    assert numbers != sorted(numbers)
+
+
+def test_the_same_call_makes_the_same_files(folder, tmp_path):
+    one, same, other = (
+        write_shards(folder, "train", tmp_path / name, PackRules(size_mb=0.02, seed=seed)).shards
+        for name, seed in (("one", 0), ("same", 0), ("other", 1))
+    )
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in same]
+    assert [path.read_bytes() for path in one] != [path.read_bytes() for path in other]
+
+
+@pytest.mark.parametrize("size_mb", [0.000001, 0.01, 0.03, 1])
+def test_no_shard_is_larger_than_asked(folder, tmp_path, size_mb):
+    packed = write_shards(folder, "train", tmp_path / "out", PackRules(size_mb=size_mb))
+    for path in packed.shards:
+        with tarfile.open(path) as tar:
+            single = len(tar.getnames()) == 2
+        assert single or path.stat().st_size <= size_mb * 1e6 + tarfile.RECORDSIZE  # what tar fills up to
+    assert same_images(folder, load_dataset_config(str(packed.config))) == 15
+
+
+def test_some_images_at_random(folder, tmp_path):
+    packed = write_shards(folder, "train", tmp_path / "out", PackRules(max_images=6))
+    read = read_images(load_dataset_config(str(packed.config)), "train")
+    assert packed.images == len(read.records) == 6
+    assert read.labels.names == ("7", "a c", "b")
+    everything = read_images(folder, "train").records
+    contents = [everything[i].source.read_bytes() for i in range(15)]
+    found = [contents.index(read.records[i].source.read_bytes()) for i in range(6)]
+    assert found == sorted(found)
+
+
+def test_larger_images_are_made_smaller(folder, tmp_path):
+    broken = tmp_path / "kinds" / "train" / "b" / "b.0.PNG"
+    broken.write_text("text")
+    packed = write_shards(folder, "train", tmp_path / "out", PackRules(resize=33))
+    assert packed.unreadable == 1
+    before, after = (read_images(c, "train").records for c in (folder, load_dataset_config(str(packed.config))))
+    for i in range(15):
+        if before[i].source == broken.resolve():
+            assert after[i].source.read_bytes() == b"text"  # whoever reads it is told
+            continue
+        image, smaller = read_image(before[i].source), read_image(after[i].source)
+        if image.shape[0] <= 33:
+            assert np.array_equal(image, smaller)
+        else:
+            assert smaller.shape[:2] == (33, round(50 * 33 / image.shape[0]))
+            assert after[i].source.name.endswith(".jpg")
+
+
+def test_what_broke_off_goes_on(folder, tmp_path, monkeypatch):
+    whole = write_shards(folder, "train", tmp_path / "whole", SMALL)
+    write, calls = pack._write_shard, itertools.count()
+
+    def break_off(*args):
+        if next(calls) == 2:
+            args[0].with_name(f"{args[0].name}.part").write_bytes(b"half a shard")
+            raise KeyboardInterrupt
+        return write(*args)
+
+    out = tmp_path / "out"
+    monkeypatch.setattr(pack, "_write_shard", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        write_shards(folder, "train", out, SMALL)
+    assert len(list(out.glob("*.tar"))) == 2
+    begun = (out / "train-000000.tar").stat().st_mtime_ns
+    for changed, message in (
+        (PackRules(size_mb=0.5), "size_mb 0.02, not 0.5"),
+        (PackRules(size_mb=0.02, resize=9), "resize 0, not 9"),
+        (PackRules(size_mb=0.02, seed=1), "seed 0, not 1"),
+    ):
+        with pytest.raises(
+            ConfigError, match=rf"train.unfinished.json: packing was begun with {message}; give the same"
+        ):
+            write_shards(folder, "train", out, changed)
+    again = write_shards(folder, "train", out, SMALL)
+    assert (out / "train-000000.tar").stat().st_mtime_ns == begun
+    assert [path.read_bytes() for path in again.shards] == [path.read_bytes() for path in whole.shards]
+    assert names_in(out) == ["classes.txt", "shards.yaml", *(path.name for path in again.shards)]
+
+
+def test_other_images_do_not_go_on(folder, tmp_path, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pack, "_write_shard", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_shards(folder, "train", tmp_path / "out", SMALL)
+    (tmp_path / "kinds" / "train" / "b" / "b.0.PNG").unlink()
+    with pytest.raises(ConfigError, match="packing was begun with other images"):
+        write_shards(folder, "train", tmp_path / "out", SMALL)
+    (tmp_path / "out" / "train.unfinished.json").write_text("[")
+    with pytest.raises(DataError, match="not the plan of a packing; remove it"):
+        write_shards(folder, "train", tmp_path / "out", SMALL)
+
+
+def test_nothing_is_written_over(folder, tmp_path):
+    out = tmp_path / "out"
+    write_shards(folder, "train", out, SMALL)
+    content = (out / "train-000000.tar").read_bytes()
+    with pytest.raises(ConfigError, match=r"out: holds shards of the split 'train' already; name another folder$"):
+        write_shards(folder, "train", out, SMALL)
+    assert (out / "train-000000.tar").read_bytes() == content
+    other = DatasetConfig(kind="folder", root=str(tmp_path / "kinds"), splits={"val": ("val",)})
+    with pytest.raises(ConfigError, match=r"classes.txt: other classes than those to be packed; name another folder$"):
+        write_shards(other, "val", out, SMALL)
+
+
+def test_labels_in_a_tree_stay_in_the_tree(zoo):
+    labels = TreeLabels(tree=str(zoo / "zoo.txt"), names={"car": "bus"})
+    config = DatasetConfig(kind="folder", root=str(zoo), splits={"train": ("kinds",)}, labels=labels)
+    packed = write_shards(config, "train", zoo / "out", PackRules())
+    again = load_dataset_config(str(packed.config))
+    assert isinstance(again.labels, TreeLabels)
+    assert again.labels.names == {"car": "bus"}
+    assert same_images(config, again) == 6
+
+
+def test_shards_can_be_packed_anew(folder, tmp_path):
+    first = load_dataset_config(str(write_shards(folder, "train", tmp_path / "one", SMALL).config))
+    second = load_dataset_config(str(write_shards(first, "train", tmp_path / "two", PackRules()).config))
+    assert same_images(folder, second) == 15
+
+
+def test_classes_that_fit_in_no_list(folder, tmp_path):
+    try:
+        (tmp_path / "kinds" / "train" / "a\nb").mkdir()
+    except OSError:
+        pytest.skip("this file system has no such names")
+    with pytest.raises(DataError, match="a class whose name cannot stand in a list of names"):
+        write_shards(folder, "train", tmp_path / "out", SMALL)
+
+
+def test_an_image_that_is_gone(folder, tmp_path, monkeypatch):
+    images = read_images(folder, "train")
+    monkeypatch.setattr(pack, "read_images", lambda *args: images)
+    path = images.records[3].source
+    path.unlink()
+    with pytest.raises(DataError, match=rf"^{path}: cannot be read: No such file"):
+        write_shards(folder, "train", tmp_path / "out", SMALL)
+
+
+def test_a_disk_that_is_full(folder, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device", "train-000000.tar.part")
+
+    monkeypatch.setattr(pack, "_write_shard", full)
+    with pytest.raises(MachineError, match=r"^train-000000\.tar\.part: cannot be written: No space left on device"):
+        write_shards(folder, "train", tmp_path / "out", SMALL)
+
+
+def test_names_of_any_length_and_letters(tmp_path):
+    odd = os.fsdecode(b"\xff.") + "ä" * 90 + ".x.jpg"
+    path = tmp_path / "kinds" / "a" / odd
+    path.parent.mkdir(parents=True)
+    try:
+        Image.new("RGB", (9, 9)).save(path)
+    except OSError:
+        pytest.skip("this file system has names of Unicode only")
+    folder = image_folder(tmp_path / "kinds")
+    packed = write_shards(folder, "train", tmp_path / "out", PackRules())
+    assert same_images(folder, load_dataset_config(str(packed.config))) == 1

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+from toy_data import write_toy
+
+from yolo9k.datasets.load import read_annotations
+from yolo9k.demo.toy import COLOURS, DIAMETERS, FILLS, SHAPES, draw_scene
+
+SPLITS = {"train": 6, "test": 3}
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy")
+    return folder, write_toy(folder, SPLITS, side_px=128, seed=3)
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_reads_back_without_defects(toy):
+    _, config = toy
+    for split, count in SPLITS.items():
+        read = read_annotations(config, split)
+        assert len(read.records) == count
+        assert read.errors == ()
+        assert read.labels.names == tuple(SHAPES)
+
+
+def test_boxes_are_those_of_the_scene(toy):
+    _, config = toy
+    record = sorted(read_annotations(config, "train").records, key=lambda r: str(r.path))[2]
+    scene = draw_scene(np.random.default_rng([3, 0, 2]), 128)
+    assert np.allclose(record.boxes.xyxy, [thing.xyxy for thing in scene.objects], atol=1e-3)
+    assert [tuple(SHAPES)[label] for label in record.boxes.label] == [thing.shape for thing in scene.objects]
+
+
+def test_same_seed_same_files_other_seed_others(toy, tmp_path):
+    folder, _ = toy
+    write_toy(tmp_path / "again", SPLITS, side_px=128, seed=3)
+    write_toy(tmp_path / "other", SPLITS, side_px=128, seed=4)
+    assert contents(tmp_path / "again") == contents(folder)
+    assert contents(tmp_path / "other") != contents(folder)
+
+
+def test_scenes_are_varied_and_in_range():
+    scenes = [draw_scene(np.random.default_rng([1, i]), 128) for i in range(60)]
+    things = [thing for scene in scenes for thing in scene.objects]
+    assert {thing.shape for thing in things} == set(SHAPES)
+    assert {thing.fill for thing in things} == set(FILLS)
+    assert {thing.colour for thing in things} == set(COLOURS)
+    assert all(scene.objects for scene in scenes)
+    boxes = np.array([thing.xyxy for thing in things])
+    assert boxes.min() >= 0
+    assert boxes.max() <= 128
+    sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) / 128
+    assert sides.min() > DIAMETERS[0] / 2  # a triangle is smaller than its circle, a quarter may be hidden
+    assert sides.max() < DIAMETERS[1] * 1.25
+
+
+def test_a_box_is_tight_around_what_is_drawn(monkeypatch):
+    monkeypatch.setattr("yolo9k.demo.toy._background", lambda rng, side, colour: np.zeros((side, side, 3)))
+    monkeypatch.setattr("yolo9k.demo.toy._with_clutter", lambda rng, image: image.astype(np.float32))
+    monkeypatch.setattr("yolo9k.demo.toy.FILLS", {"white": lambda rng, side, colour: np.full((side, side, 3), 255)})
+    monkeypatch.setattr("yolo9k.demo.toy.MAX_OBJECTS", 1)
+    scene = draw_scene(np.random.default_rng(0), 128)
+    rows, columns = np.nonzero(scene.image.min(axis=2) > 127)
+    drawn = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+    assert np.allclose(scene.objects[0].xyxy, drawn, atol=1)

@@ -1,0 +1,124 @@
+"""What counts for which class, by hand and on random trees."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scenes import trees
+
+from yolo9k.datasets.readers.records import Annotations, Record
+from yolo9k.evaluation.class_selection import choose_classes
+from yolo9k.evaluation.scored_classes import ScoredClasses
+from yolo9k.samples import BoxLabels, Detections
+from yolo9k.wordtree import WordTree
+
+IDS = ("animal", "device", "dog", "cat", "clock", "terrier", "poodle", "meter")
+TREE = WordTree(IDS, IDS, (-1, -1, 0, 0, 1, 2, 2, 4))
+ANIMAL, DEVICE, DOG, CAT, CLOCK, TERRIER, POODLE, METER = range(8)
+BOX = [0, 0, 10, 10]
+
+
+def record(labels, ignore=None) -> Record:
+    return Record(Path("a.png"), (80, 60), BoxLabels.of([BOX] * len(labels), labels, ignore), "a")
+
+
+def classes_of(nodes, by_ancestry=True) -> ScoredClasses:
+    read = Annotations((), TREE)
+    return choose_classes(TREE, read, only=nodes, by_ancestry=by_ancestry)
+
+
+def found(labels) -> Detections:
+    scores = np.linspace(0.9, 0.1, len(labels)).astype(np.float32)
+    return Detections(np.tile(np.float32(BOX), (len(labels), 1)), scores, np.array(labels, np.int64), IDS)
+
+
+def counted(classes, labels, ignore=None):
+    """(name of the class, whether to ignore) of each box after expansion."""
+    boxes = classes.truths([record(labels, ignore)])[0].boxes
+    return {(classes.labels.names[label], bool(flag)) for label, flag in zip(boxes.label, boxes.ignore, strict=True)}
+
+
+def test_a_box_counts_for_the_classes_above_it():
+    classes = classes_of([ANIMAL, DOG, CAT, TERRIER])
+    assert counted(classes, [TERRIER]) == {("animal", False), ("dog", False), ("terrier", False)}
+    assert counted(classes, [POODLE]) == {("animal", False), ("dog", False)}
+
+
+def test_a_box_is_ignored_for_what_it_may_be():
+    classes = classes_of([ANIMAL, DOG, CAT, TERRIER])
+    assert counted(classes, [DOG]) == {("animal", False), ("dog", False), ("terrier", True)}
+    assert counted(classes, [ANIMAL]) == {("animal", False), ("dog", True), ("cat", True), ("terrier", True)}
+    assert counted(classes, [METER]) == set()
+
+
+def test_a_box_to_ignore_stays_so_for_every_class_that_it_could_be():
+    classes = classes_of([ANIMAL, DOG, CAT, TERRIER])
+    assert counted(classes, [DOG], [True]) == {("animal", True), ("dog", True), ("terrier", True)}
+
+
+def test_without_ancestry_a_box_is_one_class():
+    classes = classes_of([CLOCK, METER], by_ancestry=False)
+    assert counted(classes, [METER]) == {("meter", False)}
+    assert counted(classes, [CLOCK]) == {("clock", False)}
+    assert counted(classes, [DEVICE]) == set()
+    assert classes.max_classes_per_box == 1
+
+
+def test_scored_nodes_are_the_classes_themselves():
+    classes = classes_of([METER, CLOCK])
+    (result,) = classes.scored([found([CLOCK, METER, DOG])])
+    assert [name for _, _, name in result] == ["clock", "meter"]
+    assert result.score.tolist() == found([CLOCK, METER, DOG]).score[:2].tolist()
+
+
+def test_a_descended_box_counts_for_its_whole_path():
+    classes = classes_of([METER, DEVICE, CLOCK])
+    (result,) = classes.descended([found([METER, DOG, DEVICE])])
+    assert [name for _, _, name in result] == ["device", "clock", "meter", "device"]
+    assert result.score.tolist() == pytest.approx([0.9, 0.9, 0.9, 0.1])
+
+
+def test_without_ancestry_a_descended_box_is_the_nearest_class():
+    classes = classes_of([DOG, ANIMAL, CLOCK], by_ancestry=False)
+    (result,) = classes.descended([found([POODLE, CAT, DEVICE, CLOCK])])
+    assert [name for _, _, name in result] == ["dog", "animal", "clock"]
+
+
+def test_the_longest_chain_of_classes_bounds_the_labels_of_a_box():
+    assert classes_of([DOG, CAT, CLOCK]).max_classes_per_box == 1
+    assert classes_of([ANIMAL, TERRIER, CLOCK]).max_classes_per_box == 2
+    assert classes_of([ANIMAL, DOG, TERRIER]).max_classes_per_box == 3
+
+
+def test_two_classes_of_a_data_set_may_be_one_node():
+    read = Annotations((record([0, 1, 2]),), WordTree.flat(["hound", "puss", "puppy"]))
+    classes = choose_classes(TREE, read, nodes=[DOG, CAT, DOG])
+    assert classes.asked == [DOG, CAT]
+    (result,) = classes.scored([found([CAT, DOG])])
+    assert [name for _, _, name in result] == ["puss", "hound", "puppy"]
+    assert classes.truths(read.records)[0].boxes.label.tolist() == [0, 1, 2]
+    assert classes.in_nodes(read.records)[0].boxes.label.tolist() == [DOG, CAT, DOG]
+
+
+def test_nothing_stays_nothing():
+    classes = classes_of([DOG])
+    assert len(classes.truths([record([])])[0].boxes) == 0
+    assert len(classes.scored([Detections.empty()])[0]) == 0
+    assert len(classes.descended([Detections.empty()])[0]) == 0
+    assert classes.counted([record([DOG, TERRIER, CAT, DOG], [False, False, False, True])]) == 2
+
+
+@given(st.data())
+def test_a_box_is_sure_above_and_unsure_below(data):
+    tree = data.draw(trees())
+    chosen = data.draw(st.lists(st.integers(0, len(tree) - 1), min_size=1, unique=True))
+    classes = choose_classes(tree, Annotations((), tree), only=chosen, by_ancestry=True)
+    for node in range(len(tree)):
+        boxes = classes.truths([record([node])])[0].boxes
+        sure = {chosen[n] for n in boxes.label[~boxes.ignore]}
+        unsure = {chosen[n] for n in boxes.label[boxes.ignore]}
+        assert len(boxes) == len(sure) + len(unsure)
+        assert sure == set(tree.path(node)) & set(chosen)
+        assert unsure == set(tree.under(node)[1:]) & set(chosen)

@@ -1,0 +1,1 @@
+"""The training loader: which images make up a step, read and augmented by workers, as batches."""

@@ -1,0 +1,1 @@
+"""Readers: one module per data set format, from files to checked records."""

@@ -1,0 +1,124 @@
+"""Images of a data set: how often each class occurs, how large boxes are, and some labelled images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from yolo9k.datasets.readers.records import Record
+from yolo9k.datasets.tools.check import Report
+from yolo9k.drawing import colour, draw_boxes, fit, mosaic, save_image
+from yolo9k.errors import DataError, MachineError
+from yolo9k.images import read_image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_CLASSES = 100  # bars that can still be told apart
+MOSAIC_IMAGES = 12
+CELL_WH = (420, 320)
+
+
+def plot_dataset(report: Report, folder: Path) -> list[Path]:
+    """Write `classes.png`, `box-sizes.png` and `images.jpg` into `folder`.
+
+    Raises `MachineError` where they cannot be written.
+    """
+    paths = [folder / name for name in ("classes.png", "box-sizes.png", "images.jpg")]
+    different = {record.path: record for part in report.annotations.values() for record in part.records}
+    records = list(different.values())
+    _save(class_histogram(report), paths[0])
+    _save(box_size_histogram(records), paths[1])
+    save_image(paths[2], image_mosaic(spaced(records, MOSAIC_IMAGES), report.labels))
+    return paths
+
+
+def class_histogram(report: Report) -> "Figure":
+    """Boxes of each class, a bar for each split; the most frequent classes where there are many."""
+    from matplotlib.figure import Figure
+
+    counts = np.array([[count.boxes for count in split.classes] for split in report.splits])
+    order = np.argsort(-counts.sum(0), kind="stable")[:MAX_CLASSES]
+    figure = Figure(figsize=(8, max(2.5, 1.3 + 0.2 * len(order))), layout="constrained")
+    axes = figure.subplots()
+    left = np.zeros(len(order))
+    for split, row in zip(report.splits, counts, strict=True):
+        axes.barh(np.arange(len(order)), row[order], left=left, height=0.75, label=split.name)
+        left += row[order]
+    _annotate_bars(axes, left)
+    axes.set_yticks(np.arange(len(order)), [report.labels[i] for i in order])
+    axes.invert_yaxis()
+    shown = "" if len(order) == len(report.labels) else f", the {len(order)} most frequent classes"
+    axes.set(xlabel="boxes", title=f"{Path(report.dataset).name}: boxes by class{shown}")
+    axes.margins(x=0.1, y=0.01)
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(loc="lower right")
+    return figure
+
+
+def _annotate_bars(axes: Any, totals: np.ndarray) -> None:
+    for row, total in enumerate(totals):
+        axes.annotate(f"{total:,.0f}", (total, row), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8)
+
+
+def box_size_histogram(records: Sequence[Record]) -> "Figure":
+    """How many boxes have which width and height, relative to their image; ignored boxes are left out."""
+    from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure
+
+    sizes = _relative_sizes(records)
+    figure = Figure(figsize=(6.4, 5.4), layout="constrained")
+    axes = figure.subplots()
+    if len(sizes):
+        *_, image = axes.hist2d(sizes[:, 0], sizes[:, 1], bins=50, range=((0, 1), (0, 1)), norm=LogNorm(), cmin=1)
+        figure.colorbar(image, label="boxes")
+    axes.set(xlabel="box width / image width", ylabel="box height / image height", aspect="equal")
+    axes.set_title(f"Sizes of {len(sizes):,} boxes")
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def _relative_sizes(records: Sequence[Record]) -> np.ndarray:
+    """(N, 2) widths and heights as shares of the image's."""
+    sizes = [np.zeros((0, 2))]
+    for record in records:
+        xyxy = record.boxes.xyxy[~record.boxes.ignore]
+        sizes.append((xyxy[:, 2:] - xyxy[:, :2]) / np.array(record.size_wh))
+    return np.concatenate(sizes)
+
+
+def image_mosaic(records: Sequence[Record], names: Sequence[str]) -> np.ndarray:
+    """Labelled images side by side, (H, W, 3) uint8; those that cannot be read are left out.
+
+    Raises `DataError` where that leaves none.
+    """
+    cells = [(cell, record.path.name) for record in records if (cell := _labelled(record, names)) is not None]
+    if not cells:
+        raise DataError(f"{records[0].path.parent}: none of the images can be read")
+    return mosaic([cell for cell, _ in cells], cell_wh=CELL_WH, captions=[name for _, name in cells])
+
+
+def _labelled(record: Record, names: Sequence[str]) -> np.ndarray | None:
+    try:
+        image = read_image(record.path)
+    except DataError:
+        return None  # the report names it
+    boxes = record.boxes
+    image, xyxy = fit(image, boxes.xyxy, CELL_WH)
+    texts = [names[label] for label in boxes.label]
+    return draw_boxes(image, xyxy, texts, [colour(int(n)) for n in boxes.label], ignore=boxes.ignore)
+
+
+def spaced(records: Sequence[Record], most: int) -> list[Record]:
+    """At most `most` records, evenly spaced over all."""
+    chosen = np.linspace(0, len(records) - 1, min(most, len(records))).round().astype(int)
+    return [records[i] for i in chosen]
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=120)
+    except OSError as error:
+        raise MachineError(f"{path}: cannot be written: {error.strerror or error}") from error
