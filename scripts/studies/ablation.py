@@ -80,10 +80,9 @@ class Settings:
 
     def config(self, row: Row, seed: int = 0) -> Config:
         """The config of a row. Raises `ConfigError`."""
-        loaded = _scaled(load_config(f"ablation/{row.name}", self.overrides), self.size / SIZE)
-        return updated(
-            loaded, {"data.dataset": self.dataset, "train.seed": seed}, f"row {row.name} at size {self.size}"
-        )
+        loaded = load_config(f"ablation/{row.name}", self.overrides)
+        changes = {**_scaled(loaded, self.size / SIZE), "data.dataset": self.dataset, "train.seed": seed}
+        return updated(loaded, changes, f"row {row.name} at size {self.size}")
 
     def weights(self, row: Row) -> str | None:
         """What a row's network starts from; none means random weights."""
@@ -133,14 +132,14 @@ def split_to_score(dataset: AnyDataset, requested: str = "") -> str:
     return split
 
 
-def _scaled(config: Config, factor: float) -> Config:
-    """The config with all lengths multiplied: sizes to multiples of the stride, and anchors that are numbers."""
+def _scaled(config: Config, factor: float) -> dict[str, Any]:
+    """Return sizes (multiples of the stride) and anchors (unless `auto`) times `factor`, by config key."""
     data, model = config.data, config.model
     sizes = tuple(dict.fromkeys(_scaled_size(size, factor) for size in data.sizes))
     changes: dict[str, Any] = {"data.size": _scaled_size(data.size, factor), "data.sizes": sizes}
     if model.anchors != "auto":
         changes["model.anchors"] = tuple((round(w * factor, 3), round(h * factor, 3)) for w, h in model.anchors)
-    return updated(config, changes)
+    return changes
 
 
 def _scaled_size(size_wh: tuple[int, int], factor: float) -> tuple[int, int]:

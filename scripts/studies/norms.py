@@ -73,11 +73,7 @@ class Settings:
             )
         return updated(
             loaded,
-            {
-                "train": for_batch(loaded.train, cell.batch, self.images),
-                "train.seed": cell.seed,
-                "data.dataset": self.dataset,
-            },
+            {**for_batch(loaded.train, cell.batch, self.images), "train.seed": cell.seed, "data.dataset": self.dataset},
             f"{self.config}, {cell.kind} norm, batches of {cell.batch}",
         )
 
@@ -86,8 +82,8 @@ class Settings:
         return (self.group_weights if cell.kind == "group" else "") or self.weights or None
 
 
-def for_batch(config: TrainConfig, batch: int, images: int) -> TrainConfig:
-    """The same training with another size of batch, over so many images, scored once at its end.
+def for_batch(config: TrainConfig, batch: int, images: int) -> dict[str, Any]:
+    """Return the changes, by config key, that train with another batch size on `images` images, scored once at the end.
 
     The rate follows the batch, for AdamW its square root (Goyal et al., arXiv 1706.02677; Malladi et al., 2205.10287);
     burn-in and average go by images. One part for each update: a norm shall see the whole batch.
@@ -99,7 +95,7 @@ def for_batch(config: TrainConfig, batch: int, images: int) -> TrainConfig:
         "warmup": round(config.warmup / factor), "ema": config.ema**factor if config.ema else 0.0,
         "eval_every": 0, "patience": 0,
     }  # fmt: skip
-    return updated(config, changes)
+    return {f"train.{key}": value for key, value in changes.items()}
 
 
 class NormGrid:

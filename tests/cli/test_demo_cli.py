@@ -7,9 +7,9 @@ from yolo9k.demo import ALL_BOXES, Story
 @pytest.mark.parametrize(
     ("all_boxes", "usual", "there", "not_there"),
     [
-        (False, True, ("never boxed", "with all boxes", "50%"), ("What boxes for all kinds give",)),
-        (False, False, ("never boxed",), ("with all boxes",)),
-        (True, False, ("What boxes for all kinds give", "round and angular"), ("never", "with all boxes")),
+        (False, True, ("weakly supervised", "with all boxes", "50%"), ("What boxes for all kinds give",)),
+        (False, False, ("weakly supervised",), ("with all boxes",)),
+        (True, False, ("What boxes for all kinds give", "round and angular"), ("weakly", "with all boxes")),
     ],
 )
 def test_the_story_says_what_had_boxes(capsys, all_boxes, usual, there, not_there):

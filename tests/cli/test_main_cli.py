@@ -69,7 +69,7 @@ def test_wrong_usage_says_where_to_look(yolo9k):
     ],
 )  # fmt: skip
 def test_each_error_has_its_code_and_one_line(yolo9k, monkeypatch, error, code):
-    def fail(**_):
+    def fail(*_, **__):
         raise error
 
     monkeypatch.setattr(cli, "app", fail)
@@ -77,7 +77,7 @@ def test_each_error_has_its_code_and_one_line(yolo9k, monkeypatch, error, code):
 
 
 def test_an_error_is_one_line_whatever_it_quotes(yolo9k, monkeypatch):
-    def fail(**_):
+    def fail(*_, **__):
         raise DataError("a name\nwith a newline")
 
     monkeypatch.setattr(cli, "app", fail)
@@ -96,7 +96,7 @@ def test_ctrl_c(yolo9k, monkeypatch):
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):
-    def fail(**_):
+    def fail(*_, **__):
         raise ZeroDivisionError
 
     monkeypatch.setattr(cli, "app", fail)

@@ -115,7 +115,7 @@ def test_check_says_what_data_sets_teach(tree, zoo):
     }  # fmt: skip
     assert (images["labels"], images["count"], images["unmapped"]) == ("images", 6, {"wolf": "no node"})
     for line in (
-        "boxed: 4 of 8 labels: animal, vehicle, dog, car",
+        "box: 4 of 8 labels: animal, vehicle, dog, car",
         "image-level: 2 of 8 labels: poodle, terrier",
         "none: 2 of 8 labels: cat, bus",
         "kinds: wolf: no node",

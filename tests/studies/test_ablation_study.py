@@ -204,7 +204,7 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path, toy):
         path.run(ROWS[5], 0, Impatient())
     assert path.score(ROWS[5], 0) is None
     steps = []
-    whole = type("Whole", (Callback,), {"stepped": lambda self, step, size_wh: steps.append(step)})
+    whole = type("Whole", (Callback,), {"on_step": lambda self, step, size_wh: steps.append(step)})
     path.run(ROWS[5], 0, whole())
     assert steps == [0, 1]  # nothing had been saved of it
     (run / "scores.json").unlink()

@@ -15,7 +15,7 @@ from studies.__main__ import app
 from studies.norms import Cell, NormGrid, Score, Settings, for_batch, to_dict
 from studies.norms_report import figure, markdown, table_rows
 from yolo9k import checkpoint, cli
-from yolo9k.config import dump
+from yolo9k.config import Config, dump, updated
 from yolo9k.config.schema import TrainConfig
 from yolo9k.errors import ConfigError, DataError, DivergedError, Stopped, WeightsError
 from yolo9k.training.callbacks import Callback
@@ -36,17 +36,19 @@ def settings(toy, *overrides, **changes):
 
 
 def test_batches_of_every_size_see_the_same_images():
-    config = TrainConfig(batch=8, accumulate=2, lr=0.1, warmup=10, ema=0.99, steps=7, eval_every=3, patience=1)
+    def for_batch_of(batch, **given):
+        config = Config(train=TrainConfig(batch=8, lr=0.1, **given))
+        return updated(config, for_batch(config.train, batch, 96)).train
+
+    given = {"accumulate": 2, "warmup": 10, "ema": 0.99, "steps": 7, "eval_every": 3, "patience": 1}
     for batch, steps in ((1, 96), (4, 24), (16, 6), (100, 1)):
-        found = for_batch(config, batch, 96)
+        found = for_batch_of(batch, **given)
         assert (found.batch, found.steps, found.accumulate, found.eval_every) == (batch, steps, 1, 0)
         assert found.lr == pytest.approx(0.1 * batch / 8)
         assert found.warmup == round(10 * 8 / batch)
         assert found.ema == pytest.approx(0.99 ** (batch / 8))
-        TrainConfig.model_validate(found.model_dump())
-    adamw = TrainConfig(batch=8, lr=0.1, optimizer="adamw")
-    assert for_batch(adamw, 2, 96).lr == pytest.approx(0.05)
-    assert for_batch(adamw, 2, 96).ema == 0
+    assert for_batch_of(2, optimizer="adamw").lr == pytest.approx(0.05)
+    assert for_batch_of(2, optimizer="adamw").ema == 0
 
 
 def test_a_grid_is_trained_once(toy, tmp_path, monkeypatch):

@@ -108,7 +108,7 @@ def _print_story(story: "Story", *, all_boxes: bool, usual: bool) -> None:
     from yolo9k.demo import ALL_BOXES
     from yolo9k.demo.toy_joint import COARSE
 
-    kinds = {" and ".join(COARSE): "box", "shapes and colours": "weakly_supervised"}
+    kinds = {" and ".join(COARSE): "box_supervised", "shapes and colours": "weakly_supervised"}
     rows = []
     for names, name in kinds.items():
         title = names if all_boxes else f"{names}: {name.replace('_', ' ')}"

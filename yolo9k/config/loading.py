@@ -84,23 +84,22 @@ def updated(section: Part, changes: Mapping[str, Any], source: str = "config") -
     names `source`.
     """
     try:
-        return _updated(section, changes)
+        return type(section).model_validate(_with_values(section, changes))
     except ValidationError as error:
         raise ConfigError(f"{source}: {_explain(type(section), error)}") from error
 
 
-def _updated(section: Part, changes: Mapping[str, Any]) -> Part:
+def _with_values(section: BaseModel, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a section after the changes; sections without a change stay as they are."""
     values: dict[str, Any] = dict(section)
-    below: dict[str, dict[str, Any]] = {}
+    nested: dict[str, dict[str, Any]] = {}
     for key, value in changes.items():
         name, _, rest = key.partition(".")
         if rest:
-            below.setdefault(name, {})[rest] = value
+            nested.setdefault(name, {})[rest] = value
         else:
             values[name] = value
-    for name, inner in below.items():
-        values[name] = _updated(values[name], inner)
-    return type(section).model_validate(values)
+    return values | {name: _with_values(values[name], inner) for name, inner in nested.items()}
 
 
 def _overridden(kind: type[Run], values: dict[str, Any], overrides: Iterable[str | Override], source: str) -> Run:
