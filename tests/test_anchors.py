@@ -78,11 +78,11 @@ def test_units():
 @pytest.mark.parametrize(
     ("sizes", "k", "says"),
     [
-        (np.zeros((0, 2)), 1, "0 boxes of 0 different sizes do not make 1 anchors"),
+        (np.zeros((0, 2)), 1, "0 boxes of 0 different sizes cannot give 1 anchors"),
         (np.ones((9, 2)), 2, "9 boxes of 1 different sizes"),
-        (np.array([[1.0, 0.0]]), 1, "box size 1 x 0: sizes to cluster must be positive"),
+        (np.array([[1.0, 0.0]]), 1, "box size 1 x 0: sizes must be positive"),
         (np.array([[np.nan, 1.0]]), 1, "must be positive"),
-        (np.ones((1, 2)), 0, "at least one"),
+        (np.ones((1, 2)), 0, "must be at least 1"),
     ],
 )
 def test_refuses(sizes, k, says):

@@ -90,7 +90,7 @@ def test_sizes_of_the_images_aspect():
 
 def test_logistic_labels_have_no_tree():
     tree = WordTree(("a", "b", "c"), ("a", "b", "c"), (-1, -1, 0))
-    with pytest.raises(ConfigError, match=r"model\.classes: logistic is for flat labels"):
+    with pytest.raises(ConfigError, match=r"model\.classes: logistic needs flat labels"):
         build_scores(ModelConfig(classes="logistic"), tree)
     assert build_scores(ModelConfig(classes="logistic"), WordTree.flat(["a"])).kind == "logistic"
 
@@ -111,11 +111,11 @@ REGION = "[region]\nanchors=1,1\nclasses=2\ncoords=4\nnum=1\n"
 )  # fmt: skip
 def test_a_cfg_has_the_classes_that_it_has(build, config, other):
     assert len(build(config, WordTree.flat(["cat", "dog"])).labels) == 2
-    with pytest.raises(ConfigError, match=rf"it has 2 classes, but there are 3 labels; .* model\.name={other}"):
+    with pytest.raises(ConfigError, match=rf"it has 2 classes, but the data set has 3 labels; .* model\.name={other}"):
         build(config, WordTree.flat(["cat", "dog", "cow"]))
 
 
 def test_the_cfg_of_a_classifier_is_no_detector():
     config = ModelConfig(name="darknet", cfg=CFG.format(2) + "[avgpool]\n[softmax]\n")
-    with pytest.raises(ConfigError, match=r"model\.cfg: has no \[region\], so it is no detector's"):
+    with pytest.raises(ConfigError, match=r"model\.cfg: has no \[region\], so it is not a detector"):
         build_network(config, WordTree.flat(["cat", "dog", "cow"]))

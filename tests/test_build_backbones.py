@@ -151,7 +151,7 @@ def test_the_backbone_of_one_model_starts_another():
 def test_inspection_has_a_row_for_each_convolution(tmp_path):
     checkpoint.save(stored("model.name=yolo9000"), tmp_path / "a.pt")
     facts, rows = inspect_checkpoint(tmp_path / "a.pt")
-    assert facts["backbone"] == "resnet18 of torchvision"
+    assert facts["backbone"] == "resnet18 (torchvision)"
     assert len(rows) == 21
     assert rows[0].shape == "64x3x7x7"
 

@@ -114,7 +114,7 @@ def test_save_image(tmp_path, name):
 
 
 def test_save_image_says_what_is_wrong(tmp_path):
-    with pytest.raises(ConfigError, match=r"a\.xyz: images are written as \.png"):
+    with pytest.raises(ConfigError, match=r"a\.xyz: the suffix of an image must be one of \.png"):
         save_image(tmp_path / "a.xyz", grey())
     (tmp_path / "file").write_text("")
     with pytest.raises(MachineError, match="cannot be written"):

@@ -57,7 +57,7 @@ def test_what_is_there_is_not_fetched_again(server, tmp_path):
     get(server, tmp_path, "ranges")
     get(server, tmp_path, "ranges", sizes=(len(CONTENT),))
     assert len(server.requests) == 1
-    with pytest.raises(WeightsError, match=f"{len(CONTENT)} bytes, but 7 or 11 are right; remove it"):
+    with pytest.raises(WeightsError, match=f"{len(CONTENT)} bytes; must be 7 or 11; remove it"):
         get(server, tmp_path, "ranges", sizes=(7, 11))
 
 
@@ -91,19 +91,19 @@ def test_a_broken_connection_is_taken_up_again(server, tmp_path):
 
 @pytest.mark.parametrize("path", ["html", "disguised"])
 def test_a_web_page_is_refused(server, tmp_path, path):
-    with pytest.raises(WeightsError, match=f"{path} \\(a web page came instead of the file\\)"):
+    with pytest.raises(WeightsError, match=f"{path} \\(an HTML page instead of the file\\)"):
         get(server, tmp_path, path)
     assert not list((tmp_path / "new").iterdir())
 
 
 def test_a_file_that_is_too_short_is_not_asked_for_again(server, tmp_path):
-    with pytest.raises(WeightsError, match=f"{len(CONTENT) // 2} bytes, but {len(CONTENT)} are right"):
+    with pytest.raises(WeightsError, match=f"{len(CONTENT) // 2} bytes; must be {len(CONTENT)}"):
         get(server, tmp_path, "half", sizes=(len(CONTENT),))
     assert len(server.requests) == 1
     assert not list((tmp_path / "new").iterdir())
 
 
-@pytest.mark.parametrize(("path", "says"), [("plain", "are offered"), ("endless", "more than 1000000 bytes came")])
+@pytest.mark.parametrize(("path", "says"), [("plain", "the server offers"), ("endless", "more than 1000000 bytes")])
 def test_a_file_that_is_too_long_is_not_fetched_to_its_end(server, tmp_path, path, says):
     with pytest.raises(WeightsError, match=says):
         get(server, tmp_path, path, sizes=(1_000_000,))
@@ -127,7 +127,7 @@ def test_a_part_longer_than_the_file_is_thrown_away_unasked(server, tmp_path):
 
 
 def test_a_wrong_hash_is_refused_and_leaves_nothing(server, tmp_path):
-    with pytest.raises(WeightsError, match=f"its md5 is {MD5}, 00 is right.*put it at .*file.bin") as caught:
+    with pytest.raises(WeightsError, match=f"its md5 is {MD5}; must be 00.*by hand to .*file.bin") as caught:
         get(server, tmp_path, "ranges", hashes={"md5": "00"})
     assert caught.value.exit_code == 4
     assert not list((tmp_path / "new").iterdir())
@@ -160,7 +160,7 @@ def test_who_cannot_be_reached_is_not_asked_again(tmp_path, monkeypatch, url, sa
     if "invalid" in url:  # so that no name server is asked
         monkeypatch.setattr(socket, "getaddrinfo", unknown)
     monkeypatch.setattr(time, "sleep", lambda _seconds: pytest.fail("waited"))
-    with pytest.raises(WeightsError, match=rf"file.bin could not be fetched from {url} \(.*{says}"):
+    with pytest.raises(WeightsError, match=rf"file.bin could not be downloaded from {url} \(.*{says}"):
         fetch(Remote((url,)), tmp_path / "file.bin")
 
 
@@ -191,14 +191,14 @@ def test_a_connection_that_breaks_often_but_brings_something_each_time(server, t
 
 
 def test_a_connection_that_breaks_at_the_same_place_is_given_up(server, tmp_path):
-    with pytest.raises(WeightsError, match=f"broke off after {len(CONTENT) // 2} of {len(CONTENT)} bytes"):
+    with pytest.raises(WeightsError, match=f"connection lost after {len(CONTENT) // 2} of {len(CONTENT)} bytes"):
         get(server, tmp_path, "broken")
     assert len(server.requests) == 1 + ATTEMPTS
 
 
 def test_a_place_that_cannot_be_written(server, tmp_path):
     (tmp_path / "new").write_text("a file where the folder should be")
-    with pytest.raises(MachineError, match="new: cannot be made"):
+    with pytest.raises(MachineError, match="new: cannot be created"):
         get(server, tmp_path, "plain")
 
 
@@ -225,11 +225,11 @@ def test_progress_counts_mib(server, tmp_path):
         return items
 
     fetch(Remote((server.url("plain"),)), tmp_path / "file.bin", track)
-    assert seen == [("Fetching file.bin [MiB]", 3)]
+    assert seen == [("Downloading file.bin [MiB]", 3)]
 
 
 def test_a_hash_may_be_known_by_its_beginning(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"abc")
     assert flaw(path, Remote((), hashes={"sha256": "ba7816bf"})) is None  # FIPS 180: ba7816bf 8f01cfea ...
-    assert "a7816bf8 is right" in flaw(path, Remote((), hashes={"sha256": "a7816bf8"}))
+    assert "must be a7816bf8" in flaw(path, Remote((), hashes={"sha256": "a7816bf8"}))

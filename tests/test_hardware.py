@@ -9,7 +9,7 @@ CPU, MPS = torch.device("cpu"), torch.device("mps")
 
 @pytest.mark.parametrize("requested", ["cuda:99", "99", "gpu", "", "-1"])
 def test_a_device_that_is_not_here(requested):
-    with pytest.raises(MachineError, match="is not here; there are cpu"):
+    with pytest.raises(MachineError, match="is not available; available: cpu"):
         hardware.choose_device(requested)
 
 

@@ -7,14 +7,14 @@ from yolo9k.images import (
     GREY,
     FilePart,
     Placement,
-    centre,
-    centre_placement,
+    apply_placement,
+    center_crop_placement,
     crop_placement,
     is_image_file,
     letterbox_placement,
-    place,
     read_image,
     read_size_wh,
+    resize_center_crop,
 )
 
 RED, BLUE = (250, 10, 10), (10, 10, 250)
@@ -113,7 +113,7 @@ def test_files_that_are_no_images(tmp_path):
     for content in ("hello", ""):
         path.write_text(content)
         for read in (read_image, read_size_wh):
-            with pytest.raises(DataError, match=r"a\.jpg: not an image that can be read$"):
+            with pytest.raises(DataError, match=r"a\.jpg: not a readable image$"):
                 read(path)
     with pytest.raises(DataError, match="cannot be read"):
         read_image(tmp_path)
@@ -142,8 +142,8 @@ def test_what_is_wrong_with_a_part_is_said_as_of_a_file(tmp_path, half_red, read
     part = part_of(tmp_path, b"text")
     assert str(part) == f"{tmp_path / 'many.bin'}: a/b.png"
     for content, size, message in (
-        (b"text", 4, "not an image that can be read$"),
-        (b"", 0, "not an image that can be read$"),
+        (b"text", 4, "not a readable image$"),
+        (b"", 0, "not a readable image$"),
         (b"text", 99, "cannot be read as an image: the file ends 89 bytes before the image does$"),
     ):
         with pytest.raises(DataError, match=rf"many\.bin: a/b\.png: {message}"):
@@ -193,7 +193,7 @@ def test_to_canvas_and_back():
 
 
 def test_letterboxed_image_lies_on_grey():
-    canvas = place(np.full((10, 20, 3), 255, np.uint8), letterbox_placement((20, 10), (64, 64)), (64, 64))
+    canvas = apply_placement(np.full((10, 20, 3), 255, np.uint8), letterbox_placement((20, 10), (64, 64)), (64, 64))
     assert (canvas[16:48] == 255).all()
     assert (canvas[:16] == GREY).all()
     assert (canvas[48:] == GREY).all()
@@ -205,7 +205,7 @@ def test_what_is_placed_lies_where_boxes_go(scale, offset):
     image = np.zeros((60, 80, 3), np.uint8)
     image[1:40, 2:50] = 255
     placement = Placement((scale, scale * 1.1), offset)
-    canvas = place(image, placement, (96, 64))
+    canvas = apply_placement(image, placement, (96, 64))
     rows, columns = np.nonzero(canvas[..., 0] > GREY)
     found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
     expected = placement.to_canvas(np.array([[2, 1, 50, 40]]))[0].clip(0, [96, 64, 96, 64])
@@ -215,13 +215,13 @@ def test_what_is_placed_lies_where_boxes_go(scale, offset):
 def test_enlarged_pixels_are_cut_at_the_border():
     image = np.zeros((2, 2, 3), np.uint8)
     image[:, 1] = 255
-    canvas = place(image, Placement((40, 40), (-10, -10)), (64, 64))  # the pixels meet at 30
+    canvas = apply_placement(image, Placement((40, 40), (-10, -10)), (64, 64))  # the pixels meet at 30
     assert canvas[0, 29, 0] < 128 <= canvas[0, 30, 0]
 
 
 @pytest.mark.parametrize("offset", [(-500, 0), (0, 500)])
 def test_an_image_beside_the_canvas_does_not_show(offset):
-    assert (place(np.zeros((10, 10, 3), np.uint8), Placement((1, 1), offset), (32, 32)) == GREY).all()
+    assert (apply_placement(np.zeros((10, 10, 3), np.uint8), Placement((1, 1), offset), (32, 32)) == GREY).all()
 
 
 # --- parts of an image
@@ -233,7 +233,7 @@ def test_a_crop_is_exactly_the_part(canvas_wh):
     for size in range(1, 60):
         image = np.full((80, 90, 3), 255, np.uint8)
         image[13 : 13 + size, 7 : 7 + size] = 9
-        assert (place(image, crop_placement((7, 13, size, size), canvas_wh), canvas_wh) == 9).all(), size
+        assert (apply_placement(image, crop_placement((7, 13, size, size), canvas_wh), canvas_wh) == 9).all(), size
 
 
 @pytest.mark.parametrize(
@@ -249,10 +249,10 @@ def test_a_crop_is_exactly_the_part(canvas_wh):
     ],
 )
 def test_the_middle_has_the_aspect_of_the_canvas(image_wh, canvas_wh, part):
-    assert centre_placement(image_wh, canvas_wh) == crop_placement(part, canvas_wh)
+    assert center_crop_placement(image_wh, canvas_wh) == crop_placement(part, canvas_wh)
     image = np.full((image_wh[1], image_wh[0], 3), 200, np.uint8)
     x, y, w, h = part
     image[y : y + h, x : x + w] = 30
-    shown = centre(image, canvas_wh)
+    shown = resize_center_crop(image, canvas_wh)
     assert shown.shape == (canvas_wh[1], canvas_wh[0], 3)
     assert (shown == 30).all()

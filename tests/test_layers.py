@@ -13,8 +13,8 @@ PACKAGE = Path(yolo9k.__file__).parent
 
 LAYERS = {
     "errors": 0,
+    "io": 0,
     "renamed": 0,
-    "io": 1,
     "progress": 0,
     "boxes": 1,
     "samples": 1,
@@ -46,6 +46,7 @@ LAYERS = {
     "__main__": 9,
 }
 NEIGHBOURS = {  # imports inside one layer that are wanted
+    "io": {"errors"},
     "anchors": {"boxes"},
     "samples": {"boxes"},
     "anchor_plots": {"anchors"},

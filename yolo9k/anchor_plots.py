@@ -1,4 +1,4 @@
-"""Images of anchors: over the box sizes they stand for, as boxes, and the curve of the paper's figure 2."""
+"""Plot anchors: among the box sizes, as boxes, and the curve of the paper's figure 2."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 from yolo9k.anchors import Anchors, nearest
 from yolo9k.errors import MachineError
 
-MAX_POINTS = 20_000  # more only make the file larger
+MAX_POINTS = 20_000  # more points only enlarge the file
 
 
 def save_plot(
@@ -19,10 +19,9 @@ def save_plot(
     grid_wh: tuple[float, float],
     curve: Sequence[Anchors] = (),
 ) -> None:
-    """Write an image (PNG, PDF, SVG by suffix) of `anchors` among boxes of `sizes_wh` (N, 2), all in cells.
+    """Plot `anchors` among boxes of `sizes_wh` (N, 2), all in cells, to a PNG, PDF or SVG file.
 
-    `curve`: clusterings of several k, drawn as average IoU over k. Raises `MachineError` where the file
-    cannot be written.
+    `curve`: clusterings for several k, drawn as average IoU over k. Raises `MachineError` if it cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -48,13 +47,13 @@ def _colours(count: int) -> list[Any]:
 
 
 def _draw_sizes(axes: Any, sizes_wh: np.ndarray, anchors: Anchors, colours: list[Any]) -> None:
-    """Box sizes in the colour of their best anchor, on logarithmic axes: a ratio looks alike at any size."""
+    """Draw box sizes in the colour of their best anchor, on logarithmic axes."""
     shown = sizes_wh[:: len(sizes_wh) // MAX_POINTS + 1]
     owner, _ = nearest(shown, anchors.wh)
     axes.scatter(*shown.T, s=5, c=np.array(colours)[owner], alpha=0.4, linewidths=0, rasterized=True)
-    for number, (w, h) in enumerate(anchors.wh, start=1):
+    for rank, (w, h) in enumerate(anchors.wh, start=1):
         axes.plot(w, h, "s", markersize=15, color="white", markeredgecolor="black")
-        axes.annotate(str(number), (w, h), ha="center", va="center", fontsize=9)
+        axes.annotate(str(rank), (w, h), ha="center", va="center", fontsize=9)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
     axes.set(xlabel="width [cells]", ylabel="height [cells]")
@@ -65,15 +64,15 @@ def _draw_sizes(axes: Any, sizes_wh: np.ndarray, anchors: Anchors, colours: list
 
 
 def _draw_boxes(axes: Any, anchors: Anchors, grid_wh: tuple[float, float], colours: list[Any]) -> None:
-    """The anchors as boxes around the centre of the image, over its grid of cells."""
+    """Draw the anchors as boxes around the image centre, over its grid of cells."""
     from matplotlib.patches import Rectangle
 
     width, height = grid_wh
-    for number, (w, h) in reversed(list(enumerate(anchors.wh))):
+    for index, (w, h) in reversed(list(enumerate(anchors.wh))):
         corner = (width - w) / 2, (height - h) / 2
-        axes.add_patch(Rectangle(corner, w, h, fill=False, linewidth=2.5, edgecolor=colours[number]))
-        label = f"{number + 1}: {w:.2f} x {h:.2f}"
-        axes.plot([], [], color=colours[number], linewidth=2.5, label=label)
+        axes.add_patch(Rectangle(corner, w, h, fill=False, linewidth=2.5, edgecolor=colours[index]))
+        label = f"{index + 1}: {w:.2f} x {h:.2f}"
+        axes.plot([], [], color=colours[index], linewidth=2.5, label=label)
     axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal", xlabel="cells", ylabel="cells")
     axes.set_xticks(np.arange(int(width) + 1), minor=True)
     axes.set_yticks(np.arange(int(height) + 1), minor=True)
@@ -83,10 +82,10 @@ def _draw_boxes(axes: Any, anchors: Anchors, grid_wh: tuple[float, float], colou
 
 
 def _draw_curve(axes: Any, curve: Sequence[Anchors], chosen: Anchors) -> None:
-    """Average IoU over the number of anchors."""
+    """Draw the average IoU over the number of anchors."""
     ks = [len(anchors) for anchors in curve]
     axes.plot(ks, [anchors.average_iou for anchors in curve], "o-", label="average IoU")
-    axes.plot(ks, [anchors.above_half for anchors in curve], ".:", label="share of boxes above IoU .5")
+    axes.plot(ks, [anchors.above_half for anchors in curve], ".:", label="fraction of boxes above IoU .5")
     point = len(chosen), chosen.average_iou
     axes.plot(*point, "o", markersize=12, fillstyle="none", color="black")
     axes.annotate(f"k = {point[0]}: {point[1]:.3f}", point, xytext=(8, -16), textcoords="offset points")

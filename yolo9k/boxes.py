@@ -1,8 +1,8 @@
-"""Box formats and overlaps.
+"""Convert box formats and compute overlaps.
 
-Names say the format: `xyxy` is (left, top, right, bottom), `xywh` (left, top, width, height), `cxcywh`
-(centre, size). All functions take torch tensors or numpy arrays of shape (..., 4), work in the unit they are
-given, and return new arrays.
+Names state the format: `xyxy` is (left, top, right, bottom), `xywh` (left, top, width, height), `cxcywh` (centre x,
+centre y, width, height). All functions take torch tensors or numpy arrays of shape (..., 4), keep their unit, and
+return new arrays.
 """
 
 from typing import TypeVar
@@ -14,52 +14,52 @@ Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
 
 def _stack(like: Array, *columns: Array) -> Array:
-    """Join columns of shape (...) to (..., len(columns)), in the library that `like` belongs to."""
+    """Stack columns of shape (...) to (..., len(columns)), with the library that `like` belongs to."""
     if isinstance(like, torch.Tensor):
         return torch.stack(columns, dim=-1)
     return np.stack(columns, axis=-1)
 
 
 def xywh_to_xyxy(xywh: Array) -> Array:
-    """(left, top, width, height) to corners."""
+    """Convert (left, top, width, height) to corners."""
     x, y, w, h = (xywh[..., i] for i in range(4))
     return _stack(xywh, x, y, x + w, y + h)
 
 
 def xyxy_to_xywh(xyxy: Array) -> Array:
-    """Corners to (left, top, width, height)."""
+    """Convert corners to (left, top, width, height)."""
     x1, y1, x2, y2 = (xyxy[..., i] for i in range(4))
     return _stack(xyxy, x1, y1, x2 - x1, y2 - y1)
 
 
 def cxcywh_to_xyxy(cxcywh: Array) -> Array:
-    """(centre x, centre y, width, height) to corners."""
+    """Convert (centre x, centre y, width, height) to corners."""
     cx, cy, w, h = (cxcywh[..., i] for i in range(4))
     return _stack(cxcywh, cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
 
 
 def xyxy_to_cxcywh(xyxy: Array) -> Array:
-    """Corners to (centre x, centre y, width, height)."""
+    """Convert corners to (centre x, centre y, width, height)."""
     x1, y1, x2, y2 = (xyxy[..., i] for i in range(4))
     return _stack(xyxy, (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
 
 
 def area(xyxy: Array) -> Array:
-    """Areas of shape (...); a box whose corners are crossed has area 0."""
+    """Return areas of shape (...); a box with crossed corners has area 0."""
     size = xyxy[..., 2:] - xyxy[..., :2]
     positive = size * (size > 0)
     return positive[..., 0] * positive[..., 1]
 
 
 def clip(xyxy: Array, size_wh: tuple[float, float]) -> Array:
-    """Boxes cut to an image of `size_wh`."""
+    """Clip boxes to an image of `size_wh`."""
     w, h = size_wh
     x1, y1, x2, y2 = (xyxy[..., i] for i in range(4))
     return _stack(xyxy, x1.clip(0, w), y1.clip(0, h), x2.clip(0, w), y2.clip(0, h))
 
 
 def intersection(a_xyxy: Array, b_xyxy: Array) -> Array:
-    """Shared area of boxes that broadcast against each other: (..., 4) and (..., 4) to (...)."""
+    """Return intersection areas of boxes that broadcast: (..., 4) and (..., 4) to (...)."""
     maximum, minimum = (torch.maximum, torch.minimum) if isinstance(a_xyxy, torch.Tensor) else (np.maximum, np.minimum)
     corners = _stack(
         a_xyxy,
@@ -72,18 +72,18 @@ def intersection(a_xyxy: Array, b_xyxy: Array) -> Array:
 
 
 def iou(a_xyxy: Array, b_xyxy: Array) -> Array:
-    """Intersection over union of boxes that broadcast against each other; 0 where both are empty.
+    """Return the intersection over union of boxes that broadcast; 0 if both boxes are empty.
 
-    For all pairs write `iou(a[:, None], b[None])`: (N, 1, 4) and (1, M, 4) to (N, M).
+    For all pairs, write `iou(a[:, None], b[None])`: (N, 1, 4) and (1, M, 4) to (N, M).
     """
     shared = intersection(a_xyxy, b_xyxy)
     union = area(a_xyxy) + area(b_xyxy) - shared
-    tiny = 1e-12  # keeps 0/0 at 0 without moving any other quotient
+    tiny = 1e-12  # makes 0/0 zero and leaves every other quotient unchanged
     return shared / (union + tiny * (union <= 0))
 
 
 def shape_iou(a_wh: Array, b_wh: Array) -> Array:
-    """IoU of boxes that share their centre, from sizes alone: (..., 2) and (..., 2) to (...)."""
+    """Return the IoU of boxes with the same centre, from sizes alone: (..., 2) and (..., 2) to (...)."""
     minimum = torch.minimum if isinstance(a_wh, torch.Tensor) else np.minimum
     shared = minimum(a_wh[..., 0], b_wh[..., 0]) * minimum(a_wh[..., 1], b_wh[..., 1])
     return shared / (a_wh[..., 0] * a_wh[..., 1] + b_wh[..., 0] * b_wh[..., 1] - shared)

@@ -1,4 +1,4 @@
-"""The only place that turns a `Config` into objects."""
+"""Build objects from a config: networks, codec, softmax and loss; the only place that does."""
 
 from typing import Any
 
@@ -24,9 +24,9 @@ ClassifierNetwork = Classifier | DarknetNetwork
 
 
 def build_network(config: ModelConfig, labels: WordTree) -> Network:
-    """The network with fresh weights; its anchors must be numbers by now.
+    """Build a detection network with new weights; the config must be resolved (anchors given as numbers).
 
-    Raises `WeightsError` for a wrong cfg, `ConfigError` where the labels are not as many as the cfg's classes.
+    Raises `WeightsError` for a wrong cfg, `ConfigError` if the numbers of labels and of the cfg's classes differ.
     """
     if config.name == "darknet":
         return _from_cfg(config.cfg, labels, detects=True)
@@ -40,7 +40,7 @@ def build_network(config: ModelConfig, labels: WordTree) -> Network:
 
 
 def build_backbone(config: BackboneConfig) -> Backbone:
-    """What turns images into features, with fresh weights. Raises `ConfigError` for a name that cannot be one."""
+    """Build a backbone with new weights. Raises `ConfigError` for an unknown torchvision model."""
     if config.backbone:
         return convert_norm(TorchvisionBackbone(config.backbone), config.norm)
     kind = TinyBackbone if "tiny" in config.name else Darknet19
@@ -48,9 +48,9 @@ def build_backbone(config: BackboneConfig) -> Backbone:
 
 
 def load_pretrained(network: Network | ClassifierNetwork, config: BackboneConfig, track: Track = silent) -> str:
-    """Fill the backbone of a network that `config` describes with torchvision's ImageNet weights; says what was taken.
+    """Load torchvision's ImageNet weights into the backbone of a network; return a note that says so.
 
-    Raises `WeightsError` that names the file where it is not in torchvision's cache and cannot be fetched.
+    Raises `WeightsError` naming the file if it is not in torchvision's cache and cannot be downloaded.
     """
     donor = TorchvisionBackbone(config.backbone)
     file = donor.load_pretrained(track)
@@ -61,21 +61,21 @@ def load_pretrained(network: Network | ClassifierNetwork, config: BackboneConfig
 def _from_cfg(text: str, labels: WordTree, *, detects: bool) -> DarknetNetwork:
     network = DarknetNetwork(parse_cfg(text))
     if detects and network.region is None:
-        raise ConfigError("model.cfg: has no [region], so it is no detector's; yolo9k classify train takes it")
+        raise ConfigError("model.cfg: has no [region], so it is not a detector; train it with yolo9k classify train")
     if network.classes != len(labels):
         model = "yolov2" if detects else "darknet19"
         raise ConfigError(
-            f"model.cfg: it has {network.classes:,} classes, but there are {len(labels):,} labels; "
-            f"to learn other labels name a model (--set model.name={model}) and start from these weights"
+            f"model.cfg: it has {network.classes:,} classes, but the data set has {len(labels):,} labels; "
+            f"to train other labels, use another model (--set model.name={model}) and start from these weights"
         )
     network.labels = labels
     return network.initialise()
 
 
 def build_classifier(config: ClassifierModelConfig, labels: WordTree) -> ClassifierNetwork:
-    """The network of a classifier with fresh weights.
+    """Build a classification network with new weights.
 
-    Raises `WeightsError` for a wrong cfg, `ConfigError` where the labels are not as many as the cfg's classes.
+    Raises `WeightsError` for a wrong cfg, `ConfigError` if the numbers of labels and of the cfg's classes differ.
     """
     if config.name == "darknet":
         return _from_cfg(config.cfg, labels, detects=False)
@@ -83,17 +83,17 @@ def build_classifier(config: ClassifierModelConfig, labels: WordTree) -> Classif
 
 
 def build_scores(config: ModelConfig, labels: WordTree) -> HierarchicalSoftmax:
-    """How class logits become probabilities and losses. Raises `ConfigError` for logistic labels in a tree."""
+    """Build the softmax over the labels. Raises `ConfigError` for `model.classes: logistic` with a label tree."""
     if config.classes == "logistic" and not labels.is_flat:
-        raise ConfigError("model.classes: logistic is for flat labels; those of a tree need softmax")
+        raise ConfigError("model.classes: logistic needs flat labels; a label tree needs softmax")
     return HierarchicalSoftmax(labels, config.classes)
 
 
 def build_codec(config: ModelConfig, network: Network) -> Codec:
-    """How boxes are written into the raw map, over the network's anchors and on its device."""
+    """Build the box codec with the network's anchors, on its device."""
     return Codec(network.anchors, config.location)
 
 
 def build_loss(config: Config, network: Network, labels: WordTree) -> RegionLoss:
-    """The region loss over the network's anchors."""
+    """Build the region loss with the network's anchors."""
     return RegionLoss(build_codec(config.model, network), build_scores(config.model, labels), config.loss)

@@ -1,10 +1,9 @@
-"""Checkpoints: what a file holds, how it is written so that nothing is lost, how it is read safely.
+"""Save and load checkpoints: written atomically, read without running code.
 
-A checkpoint needs no other file: it has the resolved config, the label tree and the anchors (grid cells)
-beside the weights. Only tensors and plain values are read (`weights_only=True`): files run no code.
+A checkpoint needs no other file: beside the weights it holds the resolved config, the label tree and the anchors (grid
+cells). Only tensors and plain values are read (`weights_only=True`).
 """
 
-import os
 import pickle
 import shutil
 import struct
@@ -12,7 +11,6 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +20,15 @@ from torch import Tensor
 
 from yolo9k.config import ClassifierConfig, Config, RunConfig
 from yolo9k.errors import DataError, MachineError, WeightsError
+from yolo9k.io import replacing
 from yolo9k.renamed import with_new_names
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.supervision import Supervision
 
 FORMAT, VERSION = "yolo9k", 1
-LITTLE = 1 << 26  # bytes; with less left, a failed write of a checkpoint is laid to the disk
+LITTLE = 1 << 26  # bytes; with less free space, a failed write means a full disk
 BEST, LAST = "best.pt", "last.pt"
-UNREADABLE = (  # what torch raises for bytes that are no checkpoint: its pickle reader lets much through
+UNREADABLE = (  # what torch may raise for bytes that are not a checkpoint
     OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, struct.error,
     ValueError, TypeError, LookupError, AttributeError,
 )  # fmt: skip
@@ -37,12 +36,12 @@ UNREADABLE = (  # what torch raises for bytes that are no checkpoint: its pickle
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A detector or a classifier, as `config` says: `weights` are those to use (averaged where the run kept them).
+    """A detector or a classifier (by `config`) with its `weights`: the averaged ones if the run keeps an average.
 
-    `training` is what going on with the run needs (optimiser, step, raw weights); none in a finished file.
-    `darknet`: of weights that came from a Darknet file its `major`, `minor`, `revision` and `seen`, and how many of
-    the network's convolutions (`blocks`) it held; then the file can be written again byte for byte. `supervision`:
-    what the labels were taught with, where that is known.
+    `training`: what resuming needs (optimiser, step, raw weights); `None` in a finished file. `darknet`: for weights
+    from a Darknet file, its `major`, `minor`, `revision` and `seen`, and the number of the network's convolutions that
+    it held (`blocks`), so that the file can be written again byte for byte. `supervision`: how the labels were learnt,
+    if known.
     """
 
     config: RunConfig
@@ -54,9 +53,9 @@ class Checkpoint:
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint beside its place, sync it, then rename it: the old file stays until the new one is whole.
+    """Write a checkpoint atomically: the old file stays until the new one is complete.
 
-    Raises `MachineError` where it cannot be written.
+    Raises `MachineError` if it cannot be written.
     """
     stored = {
         "format": FORMAT,
@@ -68,77 +67,62 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "darknet": checkpoint.darknet,
         "supervision": None if checkpoint.supervision is None else checkpoint.supervision.to_dict(),
     }
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with replacing(path, "checkpoint") as draft, draft.open("wb") as file:
             torch.save(stored, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        reason = getattr(error, "strerror", None) or _why(error, path.parent)
+    except RuntimeError as error:  # torch reports a full disk as RuntimeError, which only mentions file positions
+        full = shutil.disk_usage(path.parent).free < LITTLE
+        reason = "no space left on the disk" if full else str(error).partition("\n")[0]
         raise MachineError(f"{path}: checkpoint cannot be written: {reason}") from error
-    finally:
-        with suppress(OSError):  # there only after a failure
-            temporary.unlink()
-
-
-def _why(error: Exception, folder: Path) -> str:
-    """What torch's error means: on a full disk it speaks of positions in a file."""
-    with suppress(OSError):
-        if shutil.disk_usage(folder).free < LITTLE:
-            return "no space left on the disk"
-    return str(error).partition("\n")[0]
 
 
 def load(path: Path) -> Checkpoint:
-    """Read a checkpoint on the CPU. Raises `WeightsError` naming the file and what is wrong with it."""
+    """Load a checkpoint on the CPU. Raises `WeightsError` naming the file and the problem."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # what torch thinks of foreign files: the error below says it
-            mapped = sys.platform != "win32" and _is_archive(path)  # Windows lets no mapped file be replaced
+            warnings.simplefilter("ignore", UserWarning)  # about foreign files: the error below says it
+            mapped = sys.platform != "win32" and _is_archive(path)  # Windows cannot replace a mapped file
             stored = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError as error:
         raise WeightsError(f"{path}: no such checkpoint") from error
     except UNREADABLE as error:
-        raise WeightsError(f"{path}: not a checkpoint that can be read") from error
+        raise WeightsError(f"{path}: not a readable checkpoint") from error
     if not isinstance(stored, dict) or stored.get("format") != FORMAT:
-        raise WeightsError(f"{path}: a PyTorch file, but no checkpoint of {FORMAT}")
+        raise WeightsError(f"{path}: a PyTorch file, but not a checkpoint of {FORMAT}")
     if stored.get("version") != VERSION:
-        raise WeightsError(f"{path}: checkpoint version {stored.get('version')}, this program reads {VERSION}")
+        raise WeightsError(f"{path}: checkpoint version {stored.get('version')}; this program reads version {VERSION}")
     try:
         config = _config(stored["config"])
         labels = WordTree.from_dict(stored["labels"])
-        taught = stored.get("supervision")
+        supervision = stored.get("supervision")
         return Checkpoint(
             config, labels, dict(stored["weights"]), stored["training"], stored.get("darknet"),
-            None if taught is None else Supervision.from_dict(taught),
+            None if supervision is None else Supervision.from_dict(supervision),
         )  # fmt: skip
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, DataError) as error:
         raise WeightsError(f"{path}: checkpoint is incomplete: {' '.join(str(error).split())}") from error
 
 
 def _config(values: dict[str, Any]) -> RunConfig:
-    """Of a detector where it does not say what it is of: those of the first version did not."""
+    """Return the config; without a `task` it is a detector's (first version)."""
     kind = ClassifierConfig if values.get("task") == "classify" else Config
     return kind.model_validate(with_new_names(values))
 
 
 def _is_archive(path: Path) -> bool:
-    """Whether the file is a whole zip archive, as torch writes them: others cannot be mapped instead of read."""
+    """Return whether the file is a complete zip archive, as torch writes; only those can be memory-mapped."""
     return path.is_file() and zipfile.is_zipfile(path)
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a file is a checkpoint, by its suffix or its first bytes, rather than Darknet's weights."""
+    """Return whether a file is a checkpoint rather than Darknet weights, by its suffix or its first bytes."""
     return path.suffix in (".pt", ".pth") or _is_archive(path)
 
 
 def find(weights: str | Path) -> Path:
-    """The file that `--weights` means: a file itself, or of a run folder its best, else its last checkpoint.
+    """Return the file that `--weights` means: the file itself, or the best, else the last checkpoint of a run folder.
 
-    Raises `WeightsError` where there is none.
+    Raises `WeightsError` if there is none.
     """
     path = Path(weights).expanduser()
     if not path.is_dir():

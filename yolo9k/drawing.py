@@ -1,7 +1,7 @@
-"""Drawing boxes on images, joining images to a mosaic, writing them to files.
+"""Draw boxes on images, tile images to a mosaic, save images.
 
-An image is uint8 (H, W, 3) RGB; no function here changes its arguments. Line width and letters follow the
-shorter side of the image, so that labels read alike on a thumbnail and on a photograph.
+An image is uint8 (H, W, 3) RGB; no function changes its arguments. Line width and font size follow the shorter side of
+the image, so that labels are as readable on a thumbnail as on a photograph.
 """
 
 import colorsys
@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from yolo9k.errors import ConfigError, MachineError
+from yolo9k.errors import ConfigError
+from yolo9k.io import writing
 
 Colour = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]
@@ -20,16 +21,16 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 BLACK: Colour = (0, 0, 0)
 WHITE: Colour = (255, 255, 255)
-GOLDEN_RATIO = (math.sqrt(5) - 1) / 2  # steps of it around the colour circle never come close to each other
-SMALLEST_LETTERS = 11  # pixels; smaller ones cannot be read
-LETTERS_PER_SIDE = 36  # height of a label as a share of the image's shorter side
+GOLDEN_RATIO = (math.sqrt(5) - 1) / 2  # hues at multiples of it stay far apart
+MIN_FONT_PX = 11  # smaller text is unreadable
+LABELS_PER_SIDE = 36  # shorter side of the image over the height of a label
 LINES_PER_SIDE = 180
-CAPTION_LETTERS = 13
+CAPTION_PX = 13
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 def colour(label: int) -> Colour:
-    """An RGB colour for a label; labels that are neighbours get colours that differ."""
+    """Return an RGB colour for a label; neighbouring labels get clearly different colours."""
     hue = (0.02 + label * GOLDEN_RATIO) % 1
     saturation, value = ((0.85, 1.0), (0.6, 0.95), (0.95, 0.75))[label // 8 % 3]
     red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
@@ -37,7 +38,7 @@ def colour(label: int) -> Colour:
 
 
 def text_colour(background: Colour) -> Colour:
-    """Black or white, whichever reads better on `background` (luma of ITU-R BT.601)."""
+    """Return black or white, whichever is more readable on `background` (luma of ITU-R BT.601)."""
     red, green, blue = background
     return BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else WHITE
 
@@ -50,11 +51,11 @@ def draw_boxes(
     *,
     ignore: np.ndarray | None = None,
 ) -> np.ndarray:
-    """A copy of `image` (H, W, 3) with boxes (N, 4) in its pixels, each with its text; "" draws no label.
+    """Draw boxes (N, 4) in pixels, each with its text, on a copy of `image` (H, W, 3); "" draws no label.
 
-    `colours`: one per box (see `colour`), else all alike. Boxes marked in `ignore` (N,) are dashed and called
-    "ignored": those of a class that is left out have no label of their own. The first box lies on top. Raises
-    `ValueError` where the numbers of boxes, texts and colours differ.
+    `colours`: one per box (see `colour`); default: the same for all. Boxes marked in `ignore` (N,) are dashed and
+    labelled "ignored", since boxes of an excluded class have no label. The first box is on top. Raises `ValueError` if
+    the numbers of boxes, texts and colours differ.
     """
     colours = [colour(0)] * len(xyxy) if colours is None else colours
     dashed = np.zeros(len(xyxy), bool) if ignore is None else ignore
@@ -71,7 +72,7 @@ def draw_boxes(
 
 
 def _inside(box: np.ndarray, size_wh: tuple[int, int]) -> Rectangle:
-    """The visible part of a box; corners in order, so that Pillow takes it."""
+    """Clip a box to the image and order its corners, as Pillow requires."""
     right, bottom = size_wh[0] - 1, size_wh[1] - 1
     x1, x2 = np.sort(np.clip(box[[0, 2]], 0, right))
     y1, y2 = np.sort(np.clip(box[[1, 3]], 0, bottom))
@@ -92,33 +93,35 @@ def _outline(draw: ImageDraw.ImageDraw, box: Rectangle, paint: Colour, line: int
 
 
 def _draw_labels(draw: ImageDraw.ImageDraw, items: Sequence[tuple[Rectangle, str, Colour]], line: int) -> None:
-    """Labels at their boxes; each takes the place at its box that hides least of earlier labels."""
+    """Draw each label at the position of its box that covers the least of earlier labels."""
     taken: list[Rectangle] = []
     for box, text, paint in items:
         font = _font(draw, text)
-        place = min(_places(box, _label_wh(draw, text, font), draw.im.size, line), key=lambda p: _hidden(p, taken))
-        taken.append(place)
-        draw.rectangle(place, fill=paint)
-        middle = (place[0] + place[2]) / 2, (place[1] + place[3]) / 2
+        position = min(
+            _positions(box, _label_wh(draw, text, font), draw.im.size, line), key=lambda p: _covered(p, taken)
+        )
+        taken.append(position)
+        draw.rectangle(position, fill=paint)
+        middle = (position[0] + position[2]) / 2, (position[1] + position[3]) / 2
         draw.text(middle, text, fill=text_colour(paint), font=font, anchor="mm")
 
 
 def _font(draw: ImageDraw.ImageDraw, text: str) -> Font:
-    """Letters for the image's size, smaller where the text would be wider than the image."""
+    """Return a font for the image size, smaller if the text would be wider than the image."""
     width, height = draw.im.size
-    size = max(SMALLEST_LETTERS, min(width, height) / LETTERS_PER_SIDE)
+    size = max(MIN_FONT_PX, min(width, height) / LABELS_PER_SIDE)
     font = ImageFont.load_default(size)
     needed = _label_wh(draw, text, font)[0]
     return font if needed <= width else ImageFont.load_default(max(5.0, size * width / needed))
 
 
 def _label_wh(draw: ImageDraw.ImageDraw, text: str, font: Font) -> tuple[float, float]:
-    size = getattr(font, "size", SMALLEST_LETTERS)
+    size = getattr(font, "size", MIN_FONT_PX)
     return draw.textlength(text, font=font) + 0.5 * size, 1.25 * size
 
 
-def _places(box: Rectangle, label_wh: tuple[float, float], size_wh: tuple[int, int], line: int) -> list[Rectangle]:
-    """Where a label may stand, best first: above the box, inside its top, below it, inside its bottom."""
+def _positions(box: Rectangle, label_wh: tuple[float, float], size_wh: tuple[int, int], line: int) -> list[Rectangle]:
+    """Return possible label positions, best first: above the box, inside its top, below it, inside its bottom."""
     (x1, y1, x2, y2), (w, h) = box, label_wh
     corners = [(x1, y1 - h), (x2 - w + line, y1 - h), (x1, y1), (x1, y2), (x1, y2 - h)]
     free = [corner for corner in corners if 0 <= corner[1] <= size_wh[1] - h] or [(x1, 0)]
@@ -126,20 +129,20 @@ def _places(box: Rectangle, label_wh: tuple[float, float], size_wh: tuple[int, i
     return [(x, y, x + w, y + h) for x, y in lefts]
 
 
-def _hidden(place: Rectangle, taken: Sequence[Rectangle]) -> float:
-    """Area of earlier labels under `place`."""
+def _covered(position: Rectangle, taken: Sequence[Rectangle]) -> float:
+    """Return the area of earlier labels under `position`."""
     if not taken:
         return 0.0
     others = np.array(taken)
-    widths = np.minimum(others[:, 2], place[2]) - np.maximum(others[:, 0], place[0])
-    heights = np.minimum(others[:, 3], place[3]) - np.maximum(others[:, 1], place[1])
+    widths = np.minimum(others[:, 2], position[2]) - np.maximum(others[:, 0], position[0])
+    heights = np.minimum(others[:, 3], position[3]) - np.maximum(others[:, 1], position[1])
     return float((widths.clip(0) * heights.clip(0)).sum())
 
 
 def fit(image: np.ndarray, xyxy: np.ndarray, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The image and its boxes (N, 4) at the largest size inside `size_wh`.
+    """Resize an image and its boxes (N, 4) to the largest size inside `size_wh`.
 
-    What is drawn after it keeps its size in a mosaic; what is drawn before shrinks with the image.
+    Fit before drawing: lines and text then keep their size in a mosaic.
     """
     fitted = np.array(ImageOps.contain(Image.fromarray(image), size_wh))
     scale = np.array([fitted.shape[1] / image.shape[1], fitted.shape[0] / image.shape[0]] * 2)
@@ -152,30 +155,30 @@ def mosaic(
     cell_wh: tuple[int, int] = (320, 240),
     captions: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Images side by side on white, row by row, each as large as its cell allows, a caption below each.
+    """Tile images on white, row by row, each as large as its cell allows, with an optional caption below.
 
-    `columns`: as many as make the whole about square. Raises `ValueError` for no images.
+    `columns`: default: about square. Raises `ValueError` for no images.
     """
     if not images:
         raise ValueError("a mosaic needs at least one image")
     columns = columns or math.ceil(math.sqrt(len(images)))
-    below = 0 if captions is None else round(1.5 * CAPTION_LETTERS)
+    below = 0 if captions is None else round(1.5 * CAPTION_PX)
     (cell_w, cell_h), gap = cell_wh, 4
     step_x, step_y = cell_w + gap, cell_h + below + gap
     rows = math.ceil(len(images) / columns)
     canvas = Image.new("RGB", (columns * step_x + gap, rows * step_y + gap), WHITE)
-    for number, image in enumerate(images):
-        left, top = gap + number % columns * step_x, gap + number // columns * step_y
+    for index, image in enumerate(images):
+        left, top = gap + index % columns * step_x, gap + index // columns * step_y
         shown = ImageOps.contain(Image.fromarray(image), cell_wh)
         canvas.paste(shown, (left + (cell_w - shown.width) // 2, top + (cell_h - shown.height) // 2))
         if captions is not None:
-            _caption(canvas, captions[number], (left, top + cell_h), cell_w)
+            _caption(canvas, captions[index], (left, top + cell_h), cell_w)
     return np.array(canvas)
 
 
 def _caption(canvas: Image.Image, text: str, corner: tuple[int, int], width: int) -> None:
-    """Text centred below a cell, its end cut off where it is too long."""
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(CAPTION_LETTERS)
+    """Draw text centred below a cell, shortened if it is too long."""
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(CAPTION_PX)
     shown = text
     while shown and draw.textlength(shown, font=font) > width:
         shown = shown.rstrip("…")[:-1] + "…" if len(shown) > 1 else ""
@@ -183,8 +186,8 @@ def _caption(canvas: Image.Image, text: str, corner: tuple[int, int], width: int
 
 
 def legend(texts: Sequence[str], colours: Sequence[Colour], width: int) -> np.ndarray:
-    """A strip of `width` pixels that says what colours mean: uint8 (height, width, 3)."""
-    font, height = ImageFont.load_default(CAPTION_LETTERS), 2 * CAPTION_LETTERS
+    """Return a legend strip of `width` pixels: uint8 (height, width, 3)."""
+    font, height = ImageFont.load_default(CAPTION_PX), 2 * CAPTION_PX
     canvas = Image.new("RGB", (width, height), WHITE)
     draw, left = ImageDraw.Draw(canvas), 6.0
     for text, paint in zip(texts, colours, strict=True):
@@ -195,15 +198,15 @@ def legend(texts: Sequence[str], colours: Sequence[Colour], width: int) -> np.nd
 
 
 def save_image(path: str | Path, image: np.ndarray) -> None:
-    """Write an image, PNG or JPEG by its suffix; folders are made.
+    """Write an image in the format of its suffix; missing folders are created.
 
-    Raises `ConfigError` for another suffix and `MachineError` where the file cannot be written.
+    Raises `ConfigError` for an unknown suffix and `MachineError` if the file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"{path}: images are written as {', '.join(SUFFIXES)}, not {path.suffix or 'no suffix'!r}")
-    try:
+        raise ConfigError(
+            f"{path}: the suffix of an image must be one of {', '.join(SUFFIXES)}, not {path.suffix or 'none'!r}"
+        )
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path, quality=92)  # of JPEG; lossless formats do not look at it
-    except OSError as error:
-        raise MachineError(f"{path}: cannot be written: {error.strerror or error}") from error
+        Image.fromarray(image).save(path, quality=92)  # for JPEG; lossless formats ignore it

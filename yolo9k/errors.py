@@ -1,18 +1,18 @@
-"""One exception class per exit code of the command; each message is one line for a person.
+"""Exceptions for users: one class per exit code of the command, each message one line.
 
-A message names the place (file, line, key), the value found and what is allowed. Anything that is not a
-`Yolo9kError` is a bug and keeps its traceback (exit code 1).
+A message names the place (file, line, key), the value and what is allowed. Anything that is not a `Yolo9kError` is a
+bug and keeps its traceback (exit code 1).
 """
 
 
 class Yolo9kError(Exception):
-    """Base of all errors that a user can mend."""
+    """Base class of all errors that a user can fix."""
 
     exit_code = 1
 
 
 class ConfigError(Yolo9kError):
-    """Wrong usage or a wrong config: unknown keys, wrong types, options that contradict each other."""
+    """Wrong usage or config: unknown keys, wrong types, contradicting options."""
 
     exit_code = 2
 
@@ -30,19 +30,19 @@ class WeightsError(Yolo9kError):
 
 
 class DivergedError(Yolo9kError):
-    """Training met a loss or gradient that is not finite."""
+    """Training diverged: a loss or gradient is not finite."""
 
     exit_code = 5
 
 
 class MachineError(Yolo9kError):
-    """The machine cannot do it: disk full, read-only folder, out of memory, missing device."""
+    """The machine failed: disk full, read-only folder, out of memory, missing device."""
 
     exit_code = 6
 
 
 class Stopped(Yolo9kError):
-    """A signal asked the program to stop; what had to be saved has been saved."""
+    """A signal stopped the program; everything that had to be saved is saved."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
-"""Images: reading any file into RGB, and placing an image on a canvas with its boxes.
+"""Read image files as RGB, and letterbox, crop or place images on a canvas with their boxes.
 
-An image is uint8 (H, W, 3) RGB. `Placement` is the one rule that maps pixels of an image to pixels of a
-canvas and back; letterboxing, Darknet's crops and its placing are all placements.
+An image is uint8 (H, W, 3) RGB. `Placement` is the one mapping from pixels of an image to pixels of a canvas and back:
+letterboxing and Darknet's crop and place augmentations are all placements.
 """
 
 import io
@@ -18,27 +18,27 @@ from yolo9k.errors import DataError
 
 GREY = 128  # Darknet fills its canvas with .5
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes
-EXACT = 1e-6  # pixels: what floats make of a whole number
+EXACT = 1e-6  # pixels: tolerance for a whole number in floating point
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
-cv2.setNumThreads(0)  # workers are the parallelism; OpenCV's own threads would fight them for the cores
+cv2.setNumThreads(0)  # workers run in parallel; OpenCV's own threads would compete with them for the cores
 
 
 def is_image_file(path: Path) -> bool:
-    """Whether a file's name says that it is an image."""
+    """Return whether a path has the suffix of an image."""
     return is_image_name(path.name)
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a name, without its folder, is that of an image; for millions of files a `Path` is slow."""
+    """Return whether a file name has the suffix of an image; for millions of files a `Path` is slow."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 @dataclass(frozen=True)
 class FilePart:
-    """An image that lies in a larger file, such as a tar file: `size` bytes from byte `offset` on.
+    """An image inside a larger file such as a tar file: `size` bytes from byte `offset`.
 
-    The file is opened for each reading: nothing is shared between threads or processes.
+    Each read opens the file anew, so nothing is shared between threads or processes.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class FilePart:
         return f"{self.path}: {self.name}"
 
     def read_bytes(self) -> bytes:
-        """Its bytes. Raises `OSError` where the file cannot be read or has become shorter."""
+        """Return its bytes. Raises `OSError` if the file cannot be read or has become shorter."""
         with self.path.open("rb") as file:
             file.seek(self.offset)
             content = file.read(self.size)
@@ -63,34 +63,34 @@ ImageSource = Path | FilePart
 
 
 def read_image(source: str | ImageSource) -> np.ndarray:
-    """An image file, or the part of one that is an image, as uint8 (H, W, 3) RGB, turned as its EXIF data say.
+    """Read an image as uint8 (H, W, 3) RGB, with its EXIF orientation applied.
 
-    Grey, palette, CMYK and 16-bit images are converted; transparency is laid on grey. Raises `DataError`
-    naming the file where it is missing, not an image, or cut off.
+    Grey, palette, CMYK and 16-bit images are converted; transparency is blended with grey. Raises `DataError` naming
+    the file if it is missing, not an image, or truncated.
     """
     with _opened(source) as image:
         return to_rgb(image)
 
 
 def read_size_wh(source: str | ImageSource) -> tuple[int, int]:
-    """Width and height of an image as `read_image` gives it, from its header alone.
+    """Return width and height of an image as `read_image` would return it, from its header alone.
 
     Raises `DataError` as `read_image` does.
     """
     with _opened(source) as image:
         width, height = image.size
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    return (height, width) if turned else (width, height)
+        is_rotated = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    return (height, width) if is_rotated else (width, height)
 
 
 @contextmanager
 def _opened(source: str | ImageSource) -> Iterator[Image.Image]:
-    """The image as Pillow opens it; what goes wrong, also later, is a `DataError` naming it."""
+    """Open an image with Pillow; any error in the block becomes a `DataError` naming it."""
     try:
         with Image.open(io.BytesIO(source.read_bytes()) if isinstance(source, FilePart) else source) as image:
             yield image
     except UnidentifiedImageError as error:
-        raise DataError(f"{source}: not an image that can be read") from error
+        raise DataError(f"{source}: not a readable image") from error
     except FileNotFoundError as error:
         raise DataError(f"{source}: no such image") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -98,7 +98,7 @@ def _opened(source: str | ImageSource) -> Iterator[Image.Image]:
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
-    """A Pillow image of any mode as uint8 (H, W, 3) RGB, EXIF orientation applied."""
+    """Convert a Pillow image of any mode to uint8 (H, W, 3) RGB, with its EXIF orientation applied."""
     turned = ImageOps.exif_transpose(image)
     if turned.mode in (*SIXTEEN_BITS, "I", "F"):
         return np.repeat(_eight_bits(turned)[..., None], 3, axis=2)
@@ -110,7 +110,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
 
 
 def _eight_bits(image: Image.Image) -> np.ndarray:
-    """Deep grey values to uint8: 16-bit ones by their upper byte, others (whose range is not told) by their largest."""
+    """Convert deep grey values to uint8: 16-bit by their upper byte, others (of unknown range) by their maximum."""
     grey = np.asarray(image)
     if image.mode in SIXTEEN_BITS:
         return (grey >> 8).astype(np.uint8)
@@ -121,22 +121,22 @@ def _eight_bits(image: Image.Image) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where an image lands on a canvas: x' = x * `scale_xy`[0] + `offset_xy`[0], y likewise, in pixels."""
+    """The position of an image on a canvas: x' = x * `scale_xy`[0] + `offset_xy`[0], y likewise, in pixels."""
 
     scale_xy: tuple[float, float]
     offset_xy: tuple[float, float]
 
     def to_canvas(self, xyxy: np.ndarray) -> np.ndarray:
-        """Boxes of the image, (N, 4), in pixels of the canvas."""
+        """Map boxes (N, 4) from the image to the canvas."""
         return (xyxy * np.array(self.scale_xy * 2) + np.array(self.offset_xy * 2)).astype(np.float32)
 
     def to_image(self, xyxy: np.ndarray) -> np.ndarray:
-        """Boxes on the canvas, (N, 4), in pixels of the image: the inverse of `to_canvas`."""
+        """Map boxes (N, 4) from the canvas to the image: the inverse of `to_canvas`."""
         return ((xyxy - np.array(self.offset_xy * 2)) / np.array(self.scale_xy * 2)).astype(np.float32)
 
 
 def letterbox_placement(image_wh: tuple[int, int], canvas_wh: tuple[int, int]) -> Placement:
-    """The largest placement without distortion, centred (Darknet `letterbox_image`, integers truncated)."""
+    """Return the largest centred placement that keeps the aspect ratio (Darknet `letterbox_image`, truncated)."""
     (w, h), (canvas_w, canvas_h) = image_wh, canvas_wh
     if canvas_w * h < canvas_h * w:
         new_w, new_h = canvas_w, max(1, h * canvas_w // w)
@@ -146,29 +146,29 @@ def letterbox_placement(image_wh: tuple[int, int], canvas_wh: tuple[int, int]) -
 
 
 def crop_placement(xywh: tuple[int, int, int, int], canvas_wh: tuple[int, int]) -> Placement:
-    """That which stretches a part of the image (left, top, width, height) over the canvas."""
+    """Return the placement that stretches a crop of the image (left, top, width, height) over the canvas."""
     x, y, w, h = xywh
     scale_x, scale_y = canvas_wh[0] / w, canvas_wh[1] / h
     return Placement((scale_x, scale_y), (-x * scale_x, -y * scale_y))
 
 
-def centre_placement(image_wh: tuple[int, int], canvas_wh: tuple[int, int]) -> Placement:
-    """That of the largest part in the middle that has the canvas's aspect (Darknet `center_crop_image`)."""
+def center_crop_placement(image_wh: tuple[int, int], canvas_wh: tuple[int, int]) -> Placement:
+    """Return the placement of the largest centre crop with the canvas's aspect ratio (Darknet `center_crop_image`)."""
     (w, h), (canvas_w, canvas_h) = image_wh, canvas_wh
     part_w = max(1, min(w, round(h * canvas_w / canvas_h)))
     part_h = max(1, min(h, round(w * canvas_h / canvas_w)))
     return crop_placement(((w - part_w) // 2, (h - part_h) // 2, part_w, part_h), canvas_wh)
 
 
-def centre(image: np.ndarray, canvas_wh: tuple[int, int]) -> np.ndarray:
-    """What a classifier looks at: the middle, the shorter side scaled to the canvas's; (canvas_h, canvas_w, 3)."""
-    return place(image, centre_placement((image.shape[1], image.shape[0]), canvas_wh), canvas_wh)
+def resize_center_crop(image: np.ndarray, canvas_wh: tuple[int, int]) -> np.ndarray:
+    """Scale the shorter side to the canvas and crop the centre, as classifiers do; (canvas_h, canvas_w, 3)."""
+    return apply_placement(image, center_crop_placement((image.shape[1], image.shape[0]), canvas_wh), canvas_wh)
 
 
-def place(image: np.ndarray, placement: Placement, canvas_wh: tuple[int, int]) -> np.ndarray:
-    """The image on a grey canvas (canvas_h, canvas_w, 3); what lies outside the canvas is cut off.
+def apply_placement(image: np.ndarray, placement: Placement, canvas_wh: tuple[int, int]) -> np.ndarray:
+    """Draw the image on a grey canvas (canvas_h, canvas_w, 3); parts outside the canvas are cut off.
 
-    Shrinking averages over areas, enlarging interpolates; target edges are rounded to whole pixels.
+    Shrinking averages areas, enlarging interpolates linearly; edges are rounded to whole pixels.
     """
     h, w = image.shape[:2]
     across = _visible(w, placement.scale_xy[0], placement.offset_xy[0], canvas_wh[0])
@@ -184,7 +184,7 @@ def place(image: np.ndarray, placement: Placement, canvas_wh: tuple[int, int]) -
 
 
 def resize(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
-    """The image at another size: areas averaged when it shrinks, linear when it grows."""
+    """Resize an image: area averaging if it shrinks, linear interpolation if it grows."""
     h, w = image.shape[:2]
     if (w, h) == size_wh:
         return image
@@ -194,9 +194,9 @@ def resize(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Span:
-    """The pixels of one axis that show: `source` of the image cover `length` pixels of the canvas from `start` on.
+    """The visible pixels of one axis: `source` of the image covers `length` pixels of the canvas from `start`.
 
-    Pixels are whole: an enlarged one may reach over the border of the canvas.
+    Pixels are whole, so an enlarged pixel may extend beyond the canvas.
     """
 
     source: slice
@@ -204,7 +204,7 @@ class _Span:
     length: int
 
     def cut(self, canvas: int) -> slice:
-        """The part of the `length` pixels that lies on the canvas."""
+        """Return the part of the `length` pixels that is on the canvas."""
         return slice(max(-self.start, 0), max(canvas - self.start, 0))
 
 

@@ -1,4 +1,4 @@
-"""What a weights file or a checkpoint holds, as facts and one row for each layer."""
+"""Inspect a Darknet weights file or a checkpoint: facts, and one row per layer."""
 
 from collections import Counter
 from pathlib import Path
@@ -17,29 +17,30 @@ Facts = dict[str, Any]
 
 
 class LayerRow(NamedTuple):
-    """One convolution with its norm."""
+    """One convolution with its norm; `status`: "whole", "missing", or how much of it the file holds."""
 
     layer: str
     shape: str
-    numbers: int
-    holds: str
+    values: int
+    status: str
 
 
 def inspect_weights(path: Path, cfg: Path | None = None, *, strict: bool = False) -> tuple[Facts, list[LayerRow]]:
-    """A Darknet file; its layers where the cfg is given (`strict`: warnings about that are errors).
+    """Inspect a Darknet weights file, and its layers if the cfg is given (`strict`: cfg warnings are errors).
 
-    Raises `WeightsError` for what is no such file or cfg.
+    Raises `WeightsError` if a file is not what it should be.
     """
     header, floats = read_header(path)
     size = header.size + BYTES * floats
+    official = [name for name, entry in ENTRIES.items() if size in entry.weights.remote.sizes]
     facts: Facts = {
         "file": str(path),
         "bytes": size,
         "version": f"{header.major}.{header.minor}.{header.revision}",
         "seen": header.seen,
         "header bytes": header.size,
-        "numbers": floats,
-        "size of": ", ".join(name for name, e in ENTRIES.items() if size in e.weights.remote.sizes) or "no known file",
+        "values": floats,
+        "size matches": ", ".join(official) or "no official file",
     }
     if cfg is None:
         return facts, []
@@ -47,30 +48,30 @@ def inspect_weights(path: Path, cfg: Path | None = None, *, strict: bool = False
     read.log_warnings()
     network = blocks(DarknetNetwork(read))
     rows = [
-        LayerRow(block.name, "x".join(map(str, block.tensors[-1].shape)), block.size // BYTES, holds)
-        for block, holds in describe(network, floats)
+        LayerRow(block.name, "x".join(map(str, block.tensors[-1].shape)), block.size // BYTES, status)
+        for block, status in describe(network, floats)
     ]
     leftover = max(BYTES * floats - sum(block.size for block in network), 0)
-    facts["layers"] = f"{sum(row.holds == 'whole' for row in rows)} of {len(rows)} whole"
+    facts["layers"] = f"{sum(row.status == 'whole' for row in rows)} of {len(rows)} whole"
     facts["leftover bytes"] = leftover
     facts["fits the cfg"] = _verdict(rows, leftover)
     return facts, rows
 
 
 def _verdict(rows: list[LayerRow], leftover: int) -> str:
-    """Whether a file can be read with its cfg."""
-    broken = next((row for row in rows if row.holds not in ("whole", "missing")), None)
+    """Return whether the file fits its cfg, in words."""
+    broken = next((row for row in rows if row.status not in ("whole", "missing")), None)
     if broken is not None:
         return f"no, it ends inside {broken.layer}"
     if leftover:
         return "no, it is longer than the network"
-    if rows[0].holds == "missing":
-        return "no, it has no layer"
-    return "yes" if rows[-1].holds == "whole" else "yes, as a partial file"
+    if rows[0].status == "missing":
+        return "no, it holds no layer"
+    return "yes" if rows[-1].status == "whole" else "yes, as a partial file"
 
 
 def inspect_checkpoint(path: Path) -> tuple[Facts, list[LayerRow]]:
-    """A checkpoint. Raises `WeightsError` for what is none."""
+    """Inspect a checkpoint. Raises `WeightsError` if the file is not one."""
     stored = checkpoint.load(path)
     model, data = stored.config.model, stored.config.data
     facts: Facts = {
@@ -79,20 +80,20 @@ def inspect_checkpoint(path: Path) -> tuple[Facts, list[LayerRow]]:
         "model": model.name,
         "labels": f"{len(stored.labels)}: {describe_labels(stored.labels.names)}",
         "size": f"{data.size[0]}x{data.size[1]}",
-        "steps trained": (stored.training or {}).get("next_step", "a finished one"),
+        "steps trained": (stored.training or {}).get("next_step", "not stored (a finished model)"),
     }
     if model.backbone:
-        facts["backbone"] = f"{model.backbone} of torchvision"
+        facts["backbone"] = f"{model.backbone} (torchvision)"
     if isinstance(model, ModelConfig) and model.anchors != "auto":
         facts["anchors in cells"] = "; ".join(f"{w:g},{h:g}" for w, h in model.anchors)
     if stored.darknet is not None:
         facts["from Darknet"] = ", ".join(f"{name} {value}" for name, value in stored.darknet.items())
-    numbers: Counter[str] = Counter()
+    values: Counter[str] = Counter()
     shapes: dict[str, str] = {}
     for name, layer in layer_names(stored.weights).items():
         value, part = stored.weights[name], name.rpartition(".")[2]
-        numbers[layer] += value.numel() if part != "num_batches_tracked" else 0
+        values[layer] += value.numel() if part != "num_batches_tracked" else 0
         if part == "weight" and value.dim() > 1:
             shapes[layer] = "x".join(map(str, value.shape))
-    facts["numbers"] = sum(numbers.values())
-    return facts, [LayerRow(layer, shapes.get(layer, ""), numbers[layer], "whole") for layer in numbers]
+    facts["values"] = sum(values.values())
+    return facts, [LayerRow(layer, shapes.get(layer, ""), values[layer], "whole") for layer in values]

@@ -1,4 +1,4 @@
-"""Weights of any origin as a `Checkpoint`: a run, a checkpoint, Darknet's files, a model of the catalogue; and back."""
+"""Open weights of any origin (run, checkpoint, Darknet file, catalogue) as a `Checkpoint`; write Darknet files."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,21 +16,22 @@ from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.darknet.recipe import config_of
 from yolo9k.darknet.weights import Header, blocks, read_header, write_weights
 from yolo9k.darknet.writer import cfg_text, classifier_cfg_text
-from yolo9k.errors import ConfigError, MachineError, WeightsError
+from yolo9k.errors import ConfigError, WeightsError
+from yolo9k.io import write_text
 from yolo9k.models.darknet19 import Classifier
 from yolo9k.models.yolov2 import DetectionNetwork
 from yolo9k.progress import Track, silent
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.files import label_texts
 
-BESIDE = (".cfg", ".names", ".tree")
+COMPANIONS = (".cfg", ".names", ".tree")
 
 
 @dataclass(frozen=True)
 class DarknetFiles:
-    """The files that say what a weights file is: its cfg, the names of its labels, its tree; or Darknet's `.data`.
+    """The files that describe a Darknet weights file: cfg, class names, tree, or Darknet's `.data`.
 
-    `strict`: warnings about the cfg are errors.
+    `strict`: cfg warnings are errors.
     """
 
     cfg: str | Path | None = None
@@ -40,49 +41,47 @@ class DarknetFiles:
     strict: bool = False
 
     def refuse(self, source: str | Path, kind: str) -> None:
-        """Raises `ConfigError` where a file is named for something that is no weights file of Darknet."""
+        """Raise `ConfigError` if a file is given for a source that is not a Darknet weights file."""
         for option in ("cfg", "names", "tree", "data"):
             if getattr(self, option) is not None:
-                raise ConfigError(f"--{option}: belongs to a weights file of Darknet; {source} is {kind}")
+                raise ConfigError(f"--{option}: is only for Darknet weights files; {source} is {kind}")
 
 
 def open_weights(source: str | Path, files: DarknetFiles | None = None, track: Track = silent) -> Checkpoint:
-    """What `--weights` means: a run folder, a checkpoint, a Darknet file (with its `files`), or a catalogue name.
+    """Open what `--weights` names: a run folder, a checkpoint, a Darknet file (with its `files`), or a catalogue name.
 
-    A model of the catalogue is fetched when it is not here, and so are the texts of a file that has the name and size
-    of one. Raises `WeightsError` for what is not found or wrong, `ConfigError` for `files` that nobody asks for.
+    A catalogue model is downloaded if it is missing, and so are the cfg and names of a local file with the name and
+    size of one. Raises `WeightsError` if the source is missing or wrong, `ConfigError` for unused `files`.
     """
     files = files or DarknetFiles()
     path = Path(source).expanduser()
-    if _is(path.is_dir):
+    if _holds(path.is_dir):
         files.refuse(source, "a run")
         return checkpoint.load(checkpoint.find(path))
-    if _is(path.is_file):
+    if _holds(path.is_file):
         if not checkpoint.is_checkpoint(path):
             return _from_darknet(path, files, track)
         files.refuse(source, "a checkpoint")
         return checkpoint.load(path)
     entry = catalogue.find(str(source))
     if entry is None:
-        raise WeightsError(
-            f"{source}: no such file or run, and no model of the catalogue; {catalogue.near(str(source))}"
-        )
-    files.refuse(source, "a model of the catalogue, which has its own")
+        raise WeightsError(f"{source}: no such file or run, and not in the catalogue; {catalogue.near(str(source))}")
+    files.refuse(source, "a catalogue model, which has its own")
     fetched = catalogue.download(entry, track)
     return _from_darknet(fetched.weights, DarknetFiles(fetched.cfg, fetched.names, fetched.tree))
 
 
-def _is(question: Callable[[], bool]) -> bool:
-    """The answer about a path; no, where no path can be called so."""
+def _holds(check: Callable[[], bool]) -> bool:
+    """Return the result of a path check; false if the text cannot be a path."""
     try:
-        return question()
+        return check()
     except OSError:
         return False
 
 
 def _from_darknet(path: Path, files: DarknetFiles, track: Track = silent) -> Checkpoint:
-    """A weights file with its cfg; `path.cfg` and `path.names` beside it are taken where none are named."""
-    read_header(path)  # first of all: is it such a file?
+    """Read a weights file with its cfg; `.cfg` and `.names` files beside it are the defaults."""
+    read_header(path)  # fail first if it is not a weights file
     cfg_path, names, tree = _texts(path, files, track)
     cfg = read_cfg(cfg_path, strict=files.strict)
     cfg.log_warnings()
@@ -94,46 +93,46 @@ def _from_darknet(path: Path, files: DarknetFiles, track: Track = silent) -> Che
         "major": header.major, "minor": header.minor, "revision": header.revision, "seen": header.seen,
         "blocks": loaded.blocks,
     }  # fmt: skip
-    labels = labels or _numbered(network.classes)
+    labels = labels or _unnamed_labels(network.classes)
     return Checkpoint(config_of(cfg), labels, network.state_dict(), darknet=origin)
 
 
 def _texts(path: Path, files: DarknetFiles, track: Track) -> tuple[str | Path, str | Path | None, str | Path | None]:
-    """The cfg of a weights file, and its names and tree where they are known."""
+    """Return the cfg of a weights file, and its names and tree if known."""
     named = {} if files.data is None else read_data_file(files.data)
-    cfg = files.cfg or _beside(path, ".cfg")
-    names = files.names or named.get("names") or _beside(path, ".names")
+    cfg = files.cfg or _companion(path, ".cfg")
+    names = files.names or named.get("names") or _companion(path, ".names")
     tree = files.tree or named.get("tree")
     if cfg is None:
         official = catalogue.find(path.name)
         if official is None or path.stat().st_size not in official.weights.remote.sizes:
-            raise WeightsError(f"{path}: a Darknet file needs its cfg; name it with --cfg")
+            raise WeightsError(f"{path}: a Darknet file needs its cfg (--cfg)")
         try:
             texts = catalogue.download_texts(official, track)
         except WeightsError as error:
-            raise WeightsError(f"{path}: a Darknet file needs its cfg; name it with --cfg, for {error}") from error
+            raise WeightsError(f"{path}: a Darknet file needs its cfg (--cfg); {error}") from error
         cfg, names, tree = texts.cfg, names or texts.names, tree or texts.tree
     return cfg, names, tree
 
 
-def _beside(path: Path, suffix: str) -> Path | None:
-    """The file of the same name with another suffix, where it is there."""
+def _companion(path: Path, suffix: str) -> Path | None:
+    """Return the file with the same name and another suffix, if it exists."""
     other = path.with_suffix(suffix)
     return other if other != path and other.is_file() else None
 
 
-def _numbered(classes: int) -> WordTree:
-    """What labels are called as long as nobody names them."""
-    return WordTree.flat([str(number) for number in range(classes)])
+def _unnamed_labels(classes: int) -> WordTree:
+    """Return a label set with the indices as names, for a model without class names."""
+    return WordTree.flat([str(index) for index in range(classes)])
 
 
 def build_stored(stored: Checkpoint, source: str | Path) -> Network | ClassifierNetwork:
-    """The network of a checkpoint with its weights. Raises `WeightsError` where they do not fit."""
+    """Build the network of a checkpoint and load its weights. Raises `WeightsError` if they do not fit."""
     network = _build(stored.config, stored.labels)
     try:
         network.load_state_dict(dict(stored.weights))
     except RuntimeError as error:
-        raise WeightsError(f"{source}: the weights do not fit the model that the file describes") from error
+        raise WeightsError(f"{source}: the weights do not fit the model in the file's config") from error
     return network
 
 
@@ -144,14 +143,14 @@ def _build(config: RunConfig, labels: WordTree) -> Network | ClassifierNetwork:
 
 
 def build_detector(stored: Checkpoint, source: str | Path) -> tuple[Network, Config]:
-    """The network of a detector with its weights, and its config.
+    """Build a detector with its weights; return it with its config.
 
-    Raises `WeightsError` for a classifier, for a file that holds only some layers, and where its tree is missing.
+    Raises `WeightsError` for a classifier, for a partial file, and if its label tree is missing.
     """
     network, config = build_stored(stored, source), stored.config
     if isinstance(config, ClassifierConfig) or isinstance(network, Classifier):
         raise WeightsError(
-            f"{source}: a classifier, no detector; yolo9k classify runs it, and a training may start from it "
+            f"{source}: a classifier, not a detector; run it with yolo9k classify, or start a training from it "
             f"(yolo9k train --weights)"
         )
     _check_whole(stored, network, source)
@@ -159,10 +158,10 @@ def build_detector(stored: Checkpoint, source: str | Path) -> tuple[Network, Con
 
 
 def build_whole_classifier(stored: Checkpoint, source: str | Path) -> tuple[ClassifierNetwork, ClassifierConfig]:
-    """The network of a classifier with its weights, and its config. Raises `WeightsError` as `build_detector` does."""
+    """Build a classifier with its weights; return it with its config. Raises as `build_detector`."""
     network, config = build_stored(stored, source), stored.config
     if isinstance(config, Config) or isinstance(network, DetectionNetwork):
-        raise WeightsError(f"{source}: a detector, no classifier; yolo9k detect runs it")
+        raise WeightsError(f"{source}: a detector, not a classifier; run it with yolo9k detect")
     _check_whole(stored, network, source)
     return network, config
 
@@ -171,44 +170,44 @@ def _check_whole(stored: Checkpoint, network: Network | ClassifierNetwork, sourc
     if stored.darknet is not None and stored.darknet["blocks"] < (total := len(blocks(network))):
         raise WeightsError(
             f"{source}: a partial file with {stored.darknet['blocks']} of {total} layers; "
-            f"it is where a training may start (yolo9k train --weights)"
+            f"use it to start a training (yolo9k train --weights)"
         )
     check_tree(stored, source)
 
 
 def check_tree(stored: Checkpoint, source: str | Path) -> None:
-    """Raises `WeightsError` where the tree that a cfg names was not found: its labels would be any numbers."""
-    if stored.config.model.name != "darknet" or stored.labels != _numbered(len(stored.labels)):
+    """Raise `WeightsError` if the label tree that the cfg names is missing: labels would be meaningless indices."""
+    if stored.config.model.name != "darknet" or stored.labels != _unnamed_labels(len(stored.labels)):
         return
     section = parse_cfg(stored.config.model.cfg).classes
     if section is not None and "tree" in section.values:
         raise WeightsError(
-            f"{source}: the label tree of its cfg, {section.values['tree']}, is not here; name it (--tree)"
+            f"{source}: the label tree of its cfg, {section.values['tree']}, is missing; give it with --tree"
         )
 
 
-class Written(NamedTuple):
-    """A file that was written; `remark` says what is no longer as it was."""
+class WrittenFile(NamedTuple):
+    """A file that was written; `note`: what differs from the original."""
 
     path: Path
-    remark: str = ""
+    note: str = ""
 
 
-def write_darknet(stored: Checkpoint, source: str | Path, target: Path) -> list[Written]:
-    """Write a checkpoint as Darknet's weights, with cfg and labels beside them; labels without names get no file.
+def write_darknet(stored: Checkpoint, source: str | Path, target: Path) -> list[WrittenFile]:
+    """Write a checkpoint as Darknet weights with cfg, names and tree beside them; unnamed labels get no file.
 
-    What came from Darknet is written as it was: weights byte for byte, the cfg but for the place of its tree. Raises
-    `WeightsError` for what a cfg cannot say, `DataError` for what a tree's file cannot, `MachineError` where a
-    file cannot be written.
+    Files that came from Darknet are written unchanged: weights byte for byte, the cfg except for the path of its tree.
+    Raises `WeightsError` if a cfg cannot express the model, `DataError` if a `.tree` file cannot express the labels,
+    `MachineError` if a file cannot be written.
     """
-    if target.suffix in BESIDE:
-        raise WeightsError(f"{target}: is the name of a file beside the weights; name them e.g. {target.stem}.weights")
+    if target.suffix in COMPANIONS:
+        raise WeightsError(f"{target}: the suffix of a file beside the weights; use for example {target.stem}.weights")
     check_tree(stored, source)
     network = build_stored(stored, source)
     tree = target.with_suffix(".tree").name if _needs_tree(stored, network) else ""
     if len(tree.split()) > 1:
-        raise WeightsError(f"{target}: a cfg cannot name a tree with blanks in its name; leave them out")
-    cfg, remark = _cfg_of(network, stored.config, tree)
+        raise WeightsError(f"{target}: a cfg cannot name a tree whose file name has spaces; use a name without")
+    cfg, note = _cfg_of(network, stored.config, tree)
     chosen = blocks(network)
     header = Header(seen=int((stored.training or {}).get("seen", 0)))
     if stored.darknet is not None:
@@ -218,8 +217,8 @@ def write_darknet(stored: Checkpoint, source: str | Path, target: Path) -> list[
     texts = {".cfg": cfg, **_label_texts(stored.labels, tree)}
     write_weights(target, chosen, header)
     for suffix, text in texts.items():
-        _write(target.with_suffix(suffix), text)
-    return [Written(target), *(Written(target.with_suffix(s), remark if s == ".cfg" else "") for s in texts)]
+        write_text(target.with_suffix(suffix), text)
+    return [WrittenFile(target), *(WrittenFile(target.with_suffix(s), note if s == ".cfg" else "") for s in texts)]
 
 
 def _needs_tree(stored: Checkpoint, network: Network | ClassifierNetwork) -> bool:
@@ -228,7 +227,7 @@ def _needs_tree(stored: Checkpoint, network: Network | ClassifierNetwork) -> boo
 
 
 def _cfg_of(network: Network | ClassifierNetwork, config: RunConfig, tree: str) -> tuple[str, str]:
-    """The text of a cfg that names its tree as it is called now, and what was changed for that."""
+    """Return the cfg text with the new name of its tree, and a note on what changed."""
     if isinstance(network, Classifier):
         assert isinstance(config, ClassifierConfig)
         return classifier_cfg_text(network, config, tree), ""
@@ -238,19 +237,12 @@ def _cfg_of(network: Network | ClassifierNetwork, config: RunConfig, tree: str) 
     section = network.cfg.classes
     if section is None or not tree or section.values["tree"] == tree:
         return network.cfg.text, ""
-    warnings = [f"tree={tree}, where it was tree={section.values['tree']}"]
+    notes = [f"tree={tree} (was tree={section.values['tree']})"]
     if "map" in section.values:
-        warnings.append(f"map={section.values['map']} is as it was; that file is no part of a checkpoint")
-    return network.cfg.text_with(section, "tree", tree), "; ".join(warnings)
+        notes.append(f"map={section.values['map']} is unchanged; that file is not part of a checkpoint")
+    return network.cfg.text_with(section, "tree", tree), "; ".join(notes)
 
 
 def _label_texts(labels: WordTree, tree: str) -> dict[str, str]:
-    named = (".names",) if labels != _numbered(len(labels)) else ()
+    named = (".names",) if labels != _unnamed_labels(len(labels)) else ()
     return label_texts(labels, (*named, ".tree") if tree else named)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise MachineError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -1,7 +1,7 @@
-"""The types that cross the borders between parts: labels, samples, batches and detections.
+"""Types shared by all parts: box labels, samples, batches and detections.
 
-Boxes are float `xyxy` in pixels of the image they come with. Ragged data are flat arrays with an
-`image_index`; there is no padding and no limit on the number of boxes.
+Boxes are float `xyxy` in pixels of their image. Ragged data are flat arrays with an `image_index`: no padding, and no
+limit on the number of boxes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BoxLabels:
-    """The labelled boxes of one image.
+    """Box labels of one image.
 
-    `xyxy` (N, 4) float32 pixels; `label` (N,) int64, nodes of the label tree; `ignore` (N,) bool, true for
-    VOC's *difficult* and COCO's *crowd*: never matched, never clustered, never counted as missed.
+    `xyxy` (N, 4) float32 pixels; `label` (N,) int64, nodes of the label tree; `ignore` (N,) bool, true for VOC's
+    *difficult* and COCO's *crowd* boxes: never matched, never clustered, never a false negative.
     """
 
     xyxy: np.ndarray
@@ -37,7 +37,7 @@ class BoxLabels:
 
     @classmethod
     def of(cls, xyxy: Any, label: Any, ignore: Any = None) -> "BoxLabels":
-        """Box labels from anything array-like; an empty list is no boxes."""
+        """Make box labels from anything array-like; an empty list means no boxes."""
         label = np.asarray(label, dtype=np.int64).reshape(-1)
         ignored = np.zeros(len(label), bool) if ignore is None else np.asarray(ignore, bool).reshape(-1)
         return cls(np.asarray(xyxy, dtype=np.float32).reshape(-1, 4), label, ignored)
@@ -46,15 +46,15 @@ class BoxLabels:
         return len(self.label)
 
     def __getitem__(self, chosen: np.ndarray) -> "BoxLabels":
-        """The boxes that a mask or an index array chooses."""
+        """Select boxes with a mask or an index array."""
         return BoxLabels(self.xyxy[chosen], self.label[chosen], self.ignore[chosen])
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with its labels: `image` uint8 (H, W, 3) RGB; box labels or one image label, not both.
+    """One image with its labels: `image` uint8 (H, W, 3) RGB; box labels or one image-level label, not both.
 
-    `unreadable`: the names of images that could not be read, in whose place it stands.
+    `unreadable`: names of the unreadable images that this sample replaces.
     """
 
     image: np.ndarray
@@ -65,17 +65,17 @@ class Sample:
 
     @property
     def size_wh(self) -> tuple[int, int]:
-        """Width and height of the image."""
+        """Return width and height of the image."""
         return self.image.shape[1], self.image.shape[0]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of one size with their labels, flat.
+    """Images of one size with their labels in flat tensors.
 
-    `images` (B, 3, H, W), uint8 on the way and float in [0, 1] in the network (`normalised`);
-    box labels: `image_index` (N,), `xyxy` (N, 4) pixels, `label` (N,), `ignore` (N,);
-    image labels: `labelled_image` (M,) which image, `image_label` (M,) its node. `unreadable`: see `Sample`.
+    `images` (B, 3, H, W): uint8 until they reach the device, then float in [0, 1] (`normalised`).
+    Box labels: `image_index` (N,), `xyxy` (N, 4) pixels, `label` (N,), `ignore` (N,).
+    Image-level labels: `labelled_image` (M,) index of the image, `image_label` (M,) node. `unreadable`: see `Sample`.
     """
 
     images: torch.Tensor
@@ -90,7 +90,7 @@ class Batch:
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> "Batch":
-        """Join samples whose images have one size."""
+        """Collate samples whose images have the same size."""
         images = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2)
         counts = [len(s.boxes) for s in samples]
         labelled = [(i, s.image_label) for i, s in enumerate(samples) if s.image_label is not None]
@@ -111,7 +111,7 @@ class Batch:
 
     @property
     def size_wh(self) -> tuple[int, int]:
-        """Width and height of the images."""
+        """Return width and height of the images."""
         return self.images.shape[-1], self.images.shape[-2]
 
     def _map(self, change: Any) -> "Batch":
@@ -119,25 +119,25 @@ class Batch:
         return replace(self, **tensors)
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The batch on another device; does not wait where the memory is pinned."""
+        """Copy the batch to a device; asynchronous if the memory is pinned."""
         return self._map(lambda t: t.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
-        """The batch in page-locked memory (called by the data loader)."""
+        """Copy the batch to page-locked memory (called by the data loader)."""
         return self._map(lambda t: t.pin_memory())
 
     def normalised(self) -> torch.Tensor:
-        """The images as the network takes them: float32 in [0, 1], no mean subtracted."""
+        """Return the images as network input: float32 in [0, 1], no mean subtraction."""
         return self.images.float().div_(255) if self.images.dtype == torch.uint8 else self.images
 
 
 @dataclass(frozen=True)
 class Detections:
-    """What was found in one image, one row per (box, label), best score first.
+    """Detections of one image, one row per (box, label), highest score first.
 
-    `xyxy` (N, 4) float32 pixels of the image; `score` (N,) in [0, 1]; `label` (N,) nodes; `names` are the
-    names of all nodes of the label set, so that `names[label[i]]` reads as text. `path` (N, D), where labels form a
-    tree and each box has one: the probability of each node on the way to the label, by depth, NaN beyond it.
+    `xyxy` (N, 4) float32 pixels of the image; `score` (N,) in [0, 1]; `label` (N,) nodes; `names`: the names of all
+    nodes, so that `names[label[i]]` is a class name. `path` (N, D), only for a label tree with one label per box: the
+    path probability of each node from the root to the label, by depth, then NaN.
     """
 
     xyxy: np.ndarray
@@ -154,28 +154,28 @@ class Detections:
 
     @classmethod
     def empty(cls, names: tuple[str, ...] = ()) -> "Detections":
-        """No detections."""
+        """Return zero detections."""
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), names)
 
     def __len__(self) -> int:
         return len(self.score)
 
     def __getitem__(self, chosen: Any) -> "Detections":
-        """The rows that a mask, slice or index array chooses."""
+        """Select rows with a mask, a slice or an index array."""
         path = None if self.path is None else self.path[chosen]
         return replace(self, xyxy=self.xyxy[chosen], score=self.score[chosen], label=self.label[chosen], path=path)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, float, str]]:
-        """Rows as (box, score, name)."""
+        """Iterate over rows as (box, score, class name)."""
         for box, score, label in zip(self.xyxy, self.score, self.label, strict=True):
             yield box, float(score), self.name(int(label))
 
     def name(self, label: int) -> str:
-        """The name of a label; its number where no names are known."""
+        """Return the class name of a label, or its index if no names are known."""
         return self.names[label] if self.names else str(label)
 
     def to_coco(self, image_id: int | str, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """COCO result entries; `category_ids[label]` is the data set's own category number."""
+        """Convert to COCO result entries; `category_ids[label]` is the category id in the data set."""
         xywh = xyxy_to_xywh(self.xyxy.astype(np.float64))
         return [
             {
@@ -188,7 +188,7 @@ class Detections:
         ]
 
     def to_supervision(self) -> "supervision.Detections":
-        """As `supervision.Detections` (needs the extra `supervision`)."""
+        """Convert to `supervision.Detections` (needs the extra `supervision`)."""
         import supervision
 
         names = np.array([self.name(int(label)) for label in self.label], dtype=object)
