@@ -15,12 +15,13 @@ from yolo9k.config.datasets import AnyDataset
 from yolo9k.config.section import STRIDE
 from yolo9k.datasets.joint import read_training, to_score
 from yolo9k.datasets.load import check_split, read_annotations, split_names
+from yolo9k.detection.thresholds import Thresholds
 from yolo9k.errors import ConfigError
 from yolo9k.evaluation import Evaluation, evaluate_detector
 from yolo9k.inference.detector import Detector
 from yolo9k.progress import Track, silent
 from yolo9k.resolve import with_aspect
-from yolo9k.training.callbacks import Callback
+from yolo9k.training.output.callbacks import Callback
 
 SIZE = 416  # what the configs are written for
 
@@ -201,8 +202,8 @@ class Ablation:
         dataset, split = to_score(self.settings.dataset, self.settings.split, track)
         truth = read_annotations(dataset, split, config.data.on_error, track)
         detector = Detector.load(network, device=config.train.device, size_wh=config.data.size)
-        options = config.eval.model_dump(include={"conf", "iou", "max_detections", "batch"})
-        return Score.of(evaluate_detector(detector, truth, **options, depth=False, track=track)[0])
+        thresholds, batch = Thresholds.of(config.eval), config.eval.batch
+        return Score.of(evaluate_detector(detector, truth, thresholds, batch=batch, depth=False, track=track)[0])
 
     def _fitted(self, config: Config, track: Track) -> Config:
         """The config with the sizes that training made of it."""

@@ -19,7 +19,7 @@ from yolo9k.datasets.joint import to_score
 from yolo9k.datasets.load import check_split
 from yolo9k.errors import ConfigError
 from yolo9k.progress import Track, silent
-from yolo9k.training.callbacks import Callback
+from yolo9k.training.output.callbacks import Callback
 
 KINDS = ("batch", "group", "frozen")
 BATCHES = (1, 2, 4, 16)

@@ -16,7 +16,7 @@ from yolo9k.errors import ConfigError, DataError, DivergedError, MachineError
 from yolo9k.pretrained import open_weights
 from yolo9k.progress import Track, silent
 from yolo9k.training import resume, train
-from yolo9k.training.callbacks import Callback
+from yolo9k.training.output.callbacks import Callback
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

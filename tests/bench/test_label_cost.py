@@ -26,7 +26,7 @@ def test_sparse_and_dense_learn_the_same(random_tree):
 
     from yolo9k.bench.label_cost import DenseStep, _noise
     from yolo9k.build import build_loss, build_network
-    from yolo9k.training.detection import DetectionStep
+    from yolo9k.training.tasks.detection import DetectionStep
 
     tree, config = random_tree(2), load_config(None, SETTINGS)
     torch.manual_seed(0)

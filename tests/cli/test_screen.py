@@ -7,8 +7,8 @@ from rich.console import Console
 from yolo9k.cli import console, screen
 from yolo9k.cli.screen import Screen
 from yolo9k.config import Config
-from yolo9k.training.callbacks import Plan
-from yolo9k.training.task import Scores
+from yolo9k.training.output.callbacks import Plan
+from yolo9k.training.tasks.task import Scores
 
 ENTRY = {
     "step": 20, "epoch": 1.5, "loss": 3.5, "loss/box": 1.5, "loss/objectness": 2.0, "gradient_norm": 1.0,

@@ -13,10 +13,10 @@ from yolo9k.config.schema import TrainConfig
 from yolo9k.darknet.recipe import config_of, train_values
 from yolo9k.darknet.weights import blocks
 from yolo9k.samples import Batch
-from yolo9k.training.classification import ClassificationStep
-from yolo9k.training.detection import DetectionStep
 from yolo9k.training.schedule import learning_rate
 from yolo9k.training.step import Stepper
+from yolo9k.training.tasks.classification import ClassificationStep
+from yolo9k.training.tasks.detection import DetectionStep
 from yolo9k.wordtree.prediction import predict_labels
 
 LOOSE = 2e-4  # after five updates

@@ -16,7 +16,7 @@ from studies.ablation_report import markdown, summaries, to_dict, write_report
 from yolo9k import checkpoint, cli
 from yolo9k.config import DatasetConfig, config_names, dump, load_config
 from yolo9k.errors import ConfigError, DataError, DivergedError, Stopped, WeightsError
-from yolo9k.training.callbacks import Callback
+from yolo9k.training.output.callbacks import Callback
 
 SMALL = (
     "model.width=0.1", "model.num_anchors=2", "data.workers=0", "train.epochs=null", "train.steps=1", "train.batch=2",

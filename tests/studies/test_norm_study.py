@@ -18,7 +18,7 @@ from yolo9k import checkpoint, cli
 from yolo9k.config import Config, dump, updated
 from yolo9k.config.schema import TrainConfig
 from yolo9k.errors import ConfigError, DataError, DivergedError, Stopped, WeightsError
-from yolo9k.training.callbacks import Callback
+from yolo9k.training.output.callbacks import Callback
 
 SMALL = (
     "model.width=0.1", "model.anchors=[[1,1]]", "data.size=64", "data.fit_aspect=false", "data.workers=0",

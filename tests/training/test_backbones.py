@@ -13,9 +13,9 @@ from yolo9k.models.torchvision_backbone import LISTED, TorchvisionBackbone
 from yolo9k.pretrained import build_stored
 from yolo9k.samples import Batch
 from yolo9k.training import resume, train
-from yolo9k.training.detection import DetectionStep
 from yolo9k.training.loop import prepare
 from yolo9k.training.step import Stepper
+from yolo9k.training.tasks.detection import DetectionStep
 from yolo9k.wordtree import WordTree
 
 LABELS = WordTree.flat(["a", "b"])

@@ -55,7 +55,7 @@ def changed(before, module):
 
 
 def test_yes_is_no_number_of_layers():
-    with pytest.raises(ValueError, match="must be a number of layers or names of them, not true"):
+    with pytest.raises(ValueError, match="must be a number of layers or layer names, not true"):
         TrainConfig(freeze=True)
 
 

@@ -11,9 +11,10 @@ from yolo9k import checkpoint
 from yolo9k.checkpoint import BEST, LAST
 from yolo9k.detection.loss import RegionLoss
 from yolo9k.errors import ConfigError, DataError, DivergedError, MachineError, Stopped, WeightsError
-from yolo9k.training import detection, resume, train
-from yolo9k.training.callbacks import Callback
+from yolo9k.training import resume, train
+from yolo9k.training.output.callbacks import Callback
 from yolo9k.training.step import Stepper
+from yolo9k.training.tasks import detection
 
 
 class Recorder(Callback):
@@ -301,7 +302,7 @@ def test_an_image_that_cannot_be_read_loses_no_step(tiny, toy, tmp_path, run_fol
     images = sorted((tmp_path / "toy" / "images" / "train").iterdir())
     config = tiny(f"data.dataset.root={tmp_path / 'toy'}", "train.steps=100", f"data.workers={workers}")
     callback = Damage()
-    message = r"train-000\d.jpg: not an image that can be read; yolo9k data check finds all that cannot be used"
+    message = r"train-000\d.jpg: not a readable image; yolo9k data check finds all that cannot be used"
     with pytest.raises(DataError, match=message):
         train(config, run_folder, callback=callback)
     assert 2 <= len(callback.steps) < 100

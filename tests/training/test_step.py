@@ -6,8 +6,8 @@ from yolo9k.detection.codec import Codec
 from yolo9k.detection.loss import RegionLoss
 from yolo9k.models.yolov2 import yolov2_tiny
 from yolo9k.samples import Batch
-from yolo9k.training.detection import DetectionStep
 from yolo9k.training.step import Stepper
+from yolo9k.training.tasks.detection import DetectionStep
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.softmax import HierarchicalSoftmax
 

@@ -19,13 +19,14 @@ from yolo9k.config import Config
 from yolo9k.detection.class_decoder import ClassDecoder, HierarchicalDescent, MultiLabel
 from yolo9k.detection.loss import Head
 from yolo9k.detection.postprocess import candidates, suppress
+from yolo9k.detection.thresholds import Thresholds
 from yolo9k.hardware import autocast, choose_device, choose_memory_format, choose_precision, peak_memory
 from yolo9k.models.head import RawMap
 from yolo9k.models.layers import count_parameters
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Batch
-from yolo9k.training.detection import DetectionStep
 from yolo9k.training.step import Stepper
+from yolo9k.training.tasks.detection import DetectionStep
 from yolo9k.wordtree import WordTree
 
 FLAT = 20
@@ -200,7 +201,7 @@ def _detection(
         given = network.head.dense(features) if dense else features
         naming, threshold = (one, usual) if conf is None else (everything, conf)
         found = candidates(head, given, codec, config.data.size, naming, threshold)
-        return suppress(found, 0.45, agnostic=False, max_detections=300, spans=naming.spans)
+        return suppress(found, Thresholds(), spans=naming.spans)
 
     with torch.no_grad(), autocast(device, precision):
         features = network.features((image.float() / 255).contiguous(memory_format=memory_format)).float()

@@ -10,17 +10,16 @@ from pathlib import Path
 import torch
 
 from yolo9k.config import Config, updated
-from yolo9k.datasets.loader.dataset import batches, make_batch
+from yolo9k.datasets.loader.batches import PREFETCH_FACTOR, load_batches, make_batch
 from yolo9k.hardware import autocast, choose_workers
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Batch
-from yolo9k.training.detection import DetectionStep, DetectionTask
 from yolo9k.training.optimizer import set_learning_rate
 from yolo9k.training.run import Run
+from yolo9k.training.tasks.detection import DetectionStep, DetectionTask
 
 BARE_RATE = 1e-6  # of the measured updates, that shall change next to nothing
 WARM_UP = 2  # steps that are not timed: workers start, kernels are chosen
-READ_AHEAD = 4  # batches of each worker, the loader's `prefetch_factor`
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def measure(config: Config, *, steps: int, rounds: int, track: Track = silent) -
     with tempfile.TemporaryDirectory() as folder:
         task = DetectionTask(config, track)
         run = Run(task, Path(folder))
-        batch = make_batch(run.task.images, run.sampler(0, 1).step(0)).to(run.device)
+        batch = make_batch(run.task.images, run.sampler(0, 1).requests(0)).to(run.device)
         _bare_step(run, batch)
         features = _features(run, batch)
         bare, real, shares = [], [], []
@@ -80,8 +79,8 @@ def _time_training(run: Run, first: int, steps: int) -> float:
     beginning they must read ahead again by its end.
     """
     workers = choose_workers(run.config.data.workers)
-    ahead = READ_AHEAD * max(workers, 1)
-    source = batches(run.task.images, run.sampler(first, first + WARM_UP + steps + ahead), workers)
+    ahead = PREFETCH_FACTOR * max(workers, 1)
+    source = load_batches(run.task.images, run.sampler(first, first + WARM_UP + steps + ahead), workers)
     for _ in range(WARM_UP):
         run.stepper(first, [next(source)], BARE_RATE)
     return _time(run, lambda: run.stepper(first, [next(source)], BARE_RATE), steps)

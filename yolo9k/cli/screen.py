@@ -8,8 +8,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from yolo9k.cli.console import err, out
 from yolo9k.config import DatasetConfig
 from yolo9k.datasets.load import split_names
-from yolo9k.training.callbacks import Callback, Plan
-from yolo9k.training.task import Scores
+from yolo9k.training.output.callbacks import Callback, Plan
+from yolo9k.training.tasks.task import Scores
 
 NEXT = {  # what to do with a finished run
     "detect": "yolo9k eval --weights {folder}{split}; yolo9k detect IMAGE --weights {folder}",

@@ -125,7 +125,7 @@ def start(
     """Train in a new folder, `place`: the folder of all runs and a name; or try it out."""
     from yolo9k.cli.screen import Screen
     from yolo9k.training import loop
-    from yolo9k.training.run_folder import new_run_folder
+    from yolo9k.training.output.run_folder import new_run_folder
 
     if dry_run:
         from yolo9k.training.dry_run import dry_run_report

@@ -9,7 +9,7 @@ import torch
 
 from yolo9k.config import RunConfig
 from yolo9k.config.section import SizeWH
-from yolo9k.datasets.loader.dataset import at_size, make_batch
+from yolo9k.datasets.loader.batches import make_batch, resize_requests
 from yolo9k.hardware import explain_out_of_memory, peak_memory
 from yolo9k.models.layers import count_operations, count_parameters
 from yolo9k.pretrained import DarknetFiles
@@ -56,7 +56,7 @@ def dry_run_report(
     """
     run = prepare(config, Path("dry-run"), weights=weights, files=files, track=track)
     stage, size = _largest(run.stages)
-    requests = at_size(run.sampler(0, 1).step(0), size)
+    requests = resize_requests(run.sampler(0, 1).requests(0), size)
     part = run.config.train.batch // stage.train.accumulate
     batches = [make_batch(run.task.images_in(stage), requests[i : i + part]) for i in range(0, len(requests), part)]
     with explain_out_of_memory(run.device, "raise train.accumulate, or lower train.batch or the size of images"):

@@ -11,15 +11,15 @@ from yolo9k import checkpoint
 from yolo9k.checkpoint import BEST, LAST
 from yolo9k.config import Override, RunConfig, with_overrides
 from yolo9k.config.loading import refuse_other
-from yolo9k.datasets.loader.dataset import make_batch
+from yolo9k.datasets.loader.batches import make_batch
 from yolo9k.errors import ConfigError, DataError, DivergedError, MachineError, Stopped, WeightsError
 from yolo9k.hardware import explain_out_of_memory
 from yolo9k.pretrained import DarknetFiles, open_weights
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Batch
-from yolo9k.training.callbacks import Callback
-from yolo9k.training.log import StepLog
-from yolo9k.training.plots import plot_run
+from yolo9k.training.output.callbacks import Callback
+from yolo9k.training.output.plots import plot_run
+from yolo9k.training.output.step_log import StepLog
 from yolo9k.training.run import Run, open_run
 from yolo9k.training.stop import StopSignal
 
@@ -175,7 +175,7 @@ class Loop:
         if not bool(guard.failed):
             return
         step = run.next_step = int(guard.first_bad_step)  # nothing from it on reached the weights
-        batch = make_batch(run.task.images_in(run.stage(step)), run.sampler(step, step + 1).step(step))
+        batch = make_batch(run.task.images_in(run.stage(step)), run.sampler(step, step + 1).requests(step))
         dumped = self._dump(step, batch)
         run.save(LAST)
         raise DivergedError(

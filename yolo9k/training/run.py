@@ -11,7 +11,7 @@ from yolo9k import checkpoint
 from yolo9k.build import load_pretrained
 from yolo9k.checkpoint import LAST, Checkpoint
 from yolo9k.config import ClassifierConfig, RunConfig
-from yolo9k.datasets.loader.dataset import batches
+from yolo9k.datasets.loader.batches import load_batches
 from yolo9k.datasets.loader.sampler import StepSampler
 from yolo9k.errors import WeightsError
 from yolo9k.hardware import choose_device, choose_memory_format, choose_precision, choose_workers
@@ -19,14 +19,14 @@ from yolo9k.models.layers import count_parameters
 from yolo9k.progress import Track, silent
 from yolo9k.resolve import resolve_precision
 from yolo9k.samples import Batch
-from yolo9k.training.callbacks import Plan
-from yolo9k.training.classification import ClassificationTask
-from yolo9k.training.detection import DetectionTask
 from yolo9k.training.ema import Ema
-from yolo9k.training.run_folder import RunFolder
+from yolo9k.training.output.callbacks import Plan
+from yolo9k.training.output.run_folder import RunFolder
 from yolo9k.training.stages import Stage, stages_of
 from yolo9k.training.step import Stepper
-from yolo9k.training.task import EvalModel, Task
+from yolo9k.training.tasks.classification import ClassificationTask
+from yolo9k.training.tasks.detection import DetectionTask
+from yolo9k.training.tasks.task import EvalModel, Task
 from yolo9k.training.transfer import transfer, with_norm
 
 
@@ -156,7 +156,7 @@ class Run:
             if not steps:
                 continue
             sampler = self.sampler(steps.start, steps.stop)
-            parts = batches(self.task.images_in(stage), sampler, workers, pin_memory=self.device.type == "cuda")
+            parts = load_batches(self.task.images_in(stage), sampler, workers, pin_memory=self.device.type == "cuda")
             for step in steps:
                 yield step, list(islice(parts, stage.train.accumulate))
 

@@ -17,6 +17,7 @@ from yolo9k.datasets.loader.sampler import SampleOrder
 from yolo9k.datasets.readers.records import Annotations
 from yolo9k.datasets.transforms.detection import DetectionTransform
 from yolo9k.detection.loss import RegionLoss
+from yolo9k.detection.thresholds import Thresholds
 from yolo9k.errors import ConfigError
 from yolo9k.evaluation import Evaluation, evaluate_detector
 from yolo9k.hardware import Precision
@@ -25,7 +26,7 @@ from yolo9k.progress import Track, silent
 from yolo9k.resolve import resolve_detection
 from yolo9k.samples import Batch
 from yolo9k.training.step import TrainingStep
-from yolo9k.training.task import EvalModel, OnBad, Scores, Summary, Task
+from yolo9k.training.tasks.task import EvalModel, OnBad, Scores, Summary, Task
 
 METRICS = {"map50": "mAP50", "voc07": "mAP_voc07", "coco": "mAP50-95"}
 
@@ -91,8 +92,7 @@ class DetectionTask(Task):
             device=eval_model.device, precision=eval_model.precision, supervision=self.supervision,
         )  # fmt: skip
         found, _ = evaluate_detector(
-            detector, self.sets.val, conf=settings.conf, iou=settings.iou,
-            max_detections=settings.max_detections, batch=settings.batch,
+            detector, self.sets.val, Thresholds.of(settings), batch=settings.batch,
             coco=settings.metric == "coco", depth=False, track=track, on_bad=on_bad,
         )  # fmt: skip
         row, chosen = _row(found), METRICS[settings.metric]

@@ -9,8 +9,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from yolo9k import __version__
 from yolo9k.config import Config, load_config
 from yolo9k.errors import MachineError
-from yolo9k.training import run_folder
-from yolo9k.training.run_folder import RunFolder, new_run_folder
+from yolo9k.training.output import run_folder
+from yolo9k.training.output.run_folder import RunFolder, new_run_folder
 
 
 def scalars(folder, name):

@@ -17,7 +17,7 @@ import torch
 from yolo9k import __version__
 from yolo9k.config import RunConfig, dump
 from yolo9k.errors import MachineError
-from yolo9k.training.events import EventFile
+from yolo9k.training.output.tensorboard import EventFile
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "albumentations", "pycocotools")
 

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from yolo9k.errors import MachineError
-from yolo9k.training.plots import plot_run
+from yolo9k.training.output.plots import plot_run
 
 
 def write(folder, entries):

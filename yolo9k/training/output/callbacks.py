@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from yolo9k.config import RunConfig
-    from yolo9k.training.task import Scores
+    from yolo9k.training.tasks.task import Scores
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from yolo9k.resolve import at_size, resolve_classification
 from yolo9k.samples import Batch
 from yolo9k.training.stages import Stage
 from yolo9k.training.step import TrainingStep
-from yolo9k.training.task import EvalModel, OnBad, Scores, Summary, Task
+from yolo9k.training.tasks.task import EvalModel, OnBad, Scores, Summary, Task
 from yolo9k.wordtree.softmax import HierarchicalSoftmax
 from yolo9k.wordtree.supervision import Supervision
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from yolo9k.training.log import StepLog
+from yolo9k.training.output.step_log import StepLog
 
 
 def losses(box, norm=1.0, **more):
@@ -34,7 +34,7 @@ def test_a_loss_that_ends_is_averaged_over_its_own_steps():
 
 def test_the_speed_counts_images_and_leaves_out_what_is_no_training(monkeypatch):
     clock = iter([0.0, 100.0, 102.0, 102.0])
-    monkeypatch.setattr("yolo9k.training.log.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("yolo9k.training.output.step_log.time.monotonic", lambda: next(clock))
     log = StepLog(batch=4)
     log.add(losses(1.0))
     log.restart_clock()  # after an evaluation of 100 s

@@ -171,9 +171,9 @@ def test_boxes_are_no_labels_of_images(tiny_classifier, tiny, run_folder):
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
-        ("{steps: 1, epochs: 2}", "stages.1.epochs and steps: give one of them"),
+        ("{steps: 1, epochs: 2}", "stages.1.epochs and steps: give only one"),
         ("{accumulate: 4}", "stages.1.accumulate: batch 6 is not a multiple of 4"),
-        ("{min_crop: 600}", "stages.1.max_crop: must be at least min_crop, 600, not 448"),
+        ("{min_crop: 600}", "stages.1.max_crop: must be at least min_crop 600, not 448"),
     ],
 )
 def test_stages_that_cannot_be(tiny_classifier, stage, message):
@@ -184,7 +184,7 @@ def test_stages_that_cannot_be(tiny_classifier, stage, message):
 def test_one_image_at_a_time(tiny_classifier, run_folder):
     with pytest.raises(ConfigError, match=r"train\.batch: of one such small image at a time a batch norm sees one"):
         train(tiny_classifier("train.batch=1"), run_folder)
-    with pytest.raises(ConfigError, match=r"augment\.mixup=0\.2: mixes the images of one part of a batch"):
+    with pytest.raises(ConfigError, match=r"augment\.mixup=0\.2: mixes the images of a micro-batch"):
         tiny_classifier("train.accumulate=6", "data.augment.mixup=0.2", "data.size=64")
     for change in ("data.size=64x32", "model.norm.kind=group", "train.freeze=backbone"):
         train(tiny_classifier("train.batch=1", "train.steps=1", change), run_folder.with_name(change))
