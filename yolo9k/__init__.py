@@ -12,9 +12,10 @@ and classifiers of whole images:
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Classification", "Detections", "Detector", "ImageClassifier", "__version__"]
+__all__ = ["Classification", "Detections", "Detector", "ImageClassifier", "Thresholds", "__version__"]
 
 if TYPE_CHECKING:
+    from yolo9k.detection.thresholds import Thresholds
     from yolo9k.inference.classifier import Classification, ImageClassifier
     from yolo9k.inference.detector import Detector
     from yolo9k.samples import Detections
@@ -24,6 +25,7 @@ _HOMES = {
     "Detections": "yolo9k.samples",
     "Detector": "yolo9k.inference.detector",
     "ImageClassifier": "yolo9k.inference.classifier",
+    "Thresholds": "yolo9k.detection.thresholds",
 }
 
 

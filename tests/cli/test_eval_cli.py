@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from yolo9k.cli.evaluate import evaluate
 from yolo9k.config import load_config
+from yolo9k.detection.thresholds import Thresholds
 from yolo9k.errors import ConfigError, DataError, MachineError
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
@@ -85,7 +86,7 @@ def test_options_reach_the_detector(run, dataset):
     )
     assert result.exit_code == 0, result.output
     assert OneBox.loaded == ("x.pt", "cpu", (320, 256))
-    assert OneBox.settings == {"conf": 0.1, "iou": 0.3, "max_detections": 9, "batch": 2}
+    assert OneBox.settings == {"thresholds": Thresholds(0.1, 0.3, 9), "batch": 2}
     assert "COCO" not in result.output
 
 

@@ -5,6 +5,7 @@ from yolo9k.detection import postprocess
 from yolo9k.detection.class_decoder import MultiLabel
 from yolo9k.detection.codec import Codec
 from yolo9k.detection.postprocess import Candidates, candidates, suppress
+from yolo9k.detection.thresholds import Thresholds
 from yolo9k.wordtree import WordTree
 
 ANCHORS = torch.tensor([[1.0, 1.0], [2.0, 2.0]])
@@ -35,7 +36,7 @@ def found(rows):
 
 
 def kept(rows, iou=0.45, agnostic=False, most=100):
-    result = suppress(found(rows), iou, agnostic=agnostic, max_detections=most)
+    result = suppress(found(rows), Thresholds(iou=iou, agnostic=agnostic, max_detections=most))
     scores = [round(score, 4) for score in result.score.tolist()]
     return list(zip(result.image_index.tolist(), scores, result.label.tolist(), strict=True))
 
@@ -142,7 +143,7 @@ PLACE = (0, 0, 0, 10, 10)
 def test_in_a_tree_a_label_and_its_ancestors_suppress_each_other(labels, survive):
     rows = [(*PLACE, 0.9 - 0.1 * place, label) for place, label in enumerate(labels)]
     spans = torch.from_numpy(TREE.spans)
-    result = suppress(found(rows), 0.45, agnostic=False, max_detections=10, spans=spans)
+    result = suppress(found(rows), Thresholds(), spans=spans)
     assert result.label.tolist() == survive
 
 
@@ -152,8 +153,8 @@ def test_suppression_in_a_tree_keeps_images_apart_and_counts_them():
     ]
     rows += [(0, 1, 0, 6, 5, 0.5, 0)]  # overlaps the first, but a third of it only
     spans = torch.from_numpy(TREE.spans)
-    result = suppress(found(rows), 0.45, agnostic=False, max_detections=2, spans=spans)
+    result = suppress(found(rows), Thresholds(max_detections=2), spans=spans)
     assert result.image_index.tolist() == [0, 1, 0, 1]
     assert result.xyxy[:, 0].tolist() == [0, 0, 20, 20]
-    everything = suppress(found(rows), 0.7, agnostic=False, max_detections=9, spans=spans)
+    everything = suppress(found(rows), Thresholds(iou=0.7), spans=spans)
     assert len(everything.label) == 7

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from yolo9k.detection.thresholds import Thresholds
 from yolo9k.evaluation import evaluate, evaluate_detector
 from yolo9k.samples import BoxLabels, Detections
 from yolo9k.wordtree import WordTree
@@ -36,11 +37,11 @@ def test_the_table_counts_boxes_that_count(detector, annotations):
 
 
 def test_settings_reach_the_detector(detector, annotations):
-    evaluate_detector(detector, annotations, conf=0.1, iou=0.3, max_detections=7, batch=2)
+    evaluate_detector(detector, annotations, Thresholds(conf=0.1, iou=0.3, max_detections=7), batch=2)
     evaluate_detector(detector, annotations)
     assert detector.calls == [
-        {"conf": 0.1, "iou": 0.3, "max_detections": 7, "batch": 2},
-        {"conf": 0.005, "iou": 0.45, "max_detections": 100, "batch": 16},
+        {"thresholds": Thresholds(0.1, 0.3, 7), "batch": 2},
+        {"thresholds": Thresholds(0.005, 0.45, 100), "batch": 16},
     ]
 
 
@@ -89,7 +90,7 @@ def test_labels_in_another_order_are_matched_by_name(detector, annotations):
 
 
 def test_over_a_tree_scores_and_depths_come_from_two_ways_of_naming(tree_detector, tree_annotations):
-    scores, detections = evaluate_detector(tree_detector, tree_annotations, max_detections=10)
+    scores, detections = evaluate_detector(tree_detector, tree_annotations, Thresholds(max_detections=10))
     assert [(row.name, row.boxes, row.ap50, row.supervision) for row in scores.classes] == [
         ("dog", 2, pytest.approx(1), "box"),
         ("cat", 1, 0, "image-level"),
@@ -100,7 +101,7 @@ def test_over_a_tree_scores_and_depths_come_from_two_ways_of_naming(tree_detecto
     levels = [(level.right, level.too_coarse, level.wrong_branch, level.not_found) for level in scores.depth.levels]
     assert levels == [(2, 0, 1, 0), (2, 0, 1, 0), (0, 1, 0, 0)]
     # one box may be a dog and a terrier: two rows of scores for each box that is looked for
-    assert [(call["max_detections"], call["class_decoder"]) for call in tree_detector.calls] == [
+    assert [(call["thresholds"].max_detections, call["class_decoder"]) for call in tree_detector.calls] == [
         (20, (2, 3, 4)),
         (10, None),
     ]

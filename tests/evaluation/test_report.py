@@ -1,3 +1,4 @@
+from yolo9k.detection.thresholds import Thresholds
 from yolo9k.evaluation import evaluate, evaluate_detector
 from yolo9k.evaluation.report import COLUMNS, DEPTH_COLUMNS, columns, depth_rows, protocol, summary, table_rows
 from yolo9k.samples import Detections
@@ -5,8 +6,8 @@ from yolo9k.samples import Detections
 
 def test_protocol_says_how_it_was_measured(detector, annotations):
     scores, _ = evaluate_detector(detector, annotations)
-    text = " ".join(protocol(scores, 0.005, 0.45, 100))
-    for part in ("confidence >= 0.005", "NMS 0.45", "100 detections", "difficult", "+1", "area"):
+    text = " ".join(protocol(scores, Thresholds(0.005, 0.45, 100)))
+    for part in ("confidence >= 0.005", "NMS IoU 0.45", "100 detections", "difficult", "+1", "area"):
         assert part in text
 
 
@@ -47,7 +48,7 @@ def test_over_a_tree_the_summary_has_groups_and_depths(tree_detector, tree_annot
         "image-level: 2 labels  mAP50 0.5000  mAP50-95 0.5000",
         "depth 1.3333 of the labels, 1.0000 reached; found 3 of 3 boxes, with the exact label 0.0000",
     ]
-    text = " ".join(protocol(scores, 0.005, 0.45, 100))
+    text = " ".join(protocol(scores, Thresholds(0.005, 0.45, 100)))
     assert "every label above it" in text
     assert "roots have depth 0" in text
 

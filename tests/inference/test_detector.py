@@ -8,6 +8,7 @@ from yolo9k import checkpoint
 from yolo9k.build import build_network
 from yolo9k.checkpoint import Checkpoint
 from yolo9k.config import load_config
+from yolo9k.detection.thresholds import Thresholds
 from yolo9k.errors import ConfigError, DataError, MachineError, WeightsError
 from yolo9k.inference.detector import Detector, fold_norms
 from yolo9k.models.layers import ConvBlock
@@ -114,6 +115,18 @@ def test_thresholds_classes_and_agnostic(one_box):
     assert len(one_box(image, conf=0.61)) == 0
     with pytest.raises(ConfigError, match=r"classes: 'bird' is no label of this set \(cat, dog\)"):
         one_box(image, classes=["cat", "bird"])
+
+
+def test_thresholds_as_one_object_with_keywords_on_top(one_box):
+    image = np.zeros((64, 96, 3), np.uint8)
+    thresholds = Thresholds(conf=0.1, agnostic=True)
+    assert one_box(image, thresholds).label.tolist() == [0]
+    assert one_box(image, thresholds, agnostic=False).label.tolist() == [0, 1]
+    assert [len(found) for found in one_box.stream([image], thresholds, conf=0.61)] == [0]
+    with pytest.raises(ValueError, match=r"conf: 3 is not between 0 and 1"):
+        one_box(image, conf=3)
+    with pytest.raises(TypeError, match="confidence"):
+        one_box(image, confidence=0.3)
 
 
 def test_folded_norms_change_nothing():

@@ -167,9 +167,11 @@ def test_detectors_and_classifiers_are_told_apart(network, labels, tmp_path):
     config = load_config(None, ["model={name: yolov2-tiny, width: 0.1, anchors: [[1, 1]]}", "data.size=64"])
     detector = build_network(config.model, labels)
     checkpoint.save(Checkpoint(config, labels, detector.state_dict()), tmp_path / "detector.pt")
-    with pytest.raises(WeightsError, match=r"detector\.pt: a detector, no classifier; yolo9k detect runs it"):
+    with pytest.raises(WeightsError, match=r"detector\.pt: a detector, not a classifier; run it with yolo9k detect"):
         ImageClassifier.load(tmp_path / "detector.pt")
-    with pytest.raises(WeightsError, match=r"classifier\.pt: a classifier, no detector; yolo9k classify runs it"):
+    with pytest.raises(
+        WeightsError, match=r"classifier\.pt: a classifier, not a detector; run it with yolo9k classify"
+    ):
         Detector.load(tmp_path / "classifier.pt")
 
 

@@ -76,6 +76,7 @@ def detect(
     """
     from yolo9k.cli.rows import Rows, unique_names
     from yolo9k.config import parse_size
+    from yolo9k.detection.thresholds import Thresholds
     from yolo9k.inference.sources import find_images
     from yolo9k.pretrained import DarknetFiles
 
@@ -88,12 +89,9 @@ def detect(
     size_wh = parse_size(size) if size else None
     detector, chosen = _load(weights, device=device, size_wh=size_wh, files=files, track=track)
     options: dict[str, Any] = {
+        "thresholds": Thresholds(conf, iou, max_detections, agnostic),
         "classes": listed(classes),
         "class_decoder": choose_class_decoder(detector, hier_thresh, leaves_only, under, tree_mode),
-        "conf": conf,
-        "iou": iou,
-        "max_detections": max_detections,
-        "agnostic": agnostic,
     }
     bad: list[DataError] = []
     stream = detector.stream(images, batch=batch, on_bad=bad.append, **options)

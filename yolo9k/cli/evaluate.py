@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from yolo9k.config import DatasetConfig
     from yolo9k.config.schema import EvalConfig
     from yolo9k.datasets.readers.records import Annotations
+    from yolo9k.detection.thresholds import Thresholds
     from yolo9k.evaluation import Evaluation
     from yolo9k.inference.detector import Detector
     from yolo9k.samples import Detections
@@ -96,6 +97,7 @@ def evaluate(
     """
     from yolo9k.config import parse_size, updated
     from yolo9k.datasets.load import read_annotations
+    from yolo9k.detection.thresholds import Thresholds
     from yolo9k.evaluation import evaluate_detector
     from yolo9k.evaluation.coco import official_ground_truth
     from yolo9k.evaluation.plots import write_plots
@@ -109,6 +111,7 @@ def evaluate(
     settings = _settings(detector, split, conf, iou, max_detections, batch)
     source, read_split = _to_score(dataset, detector, settings.split)
     settings = updated(settings, {"split": read_split})
+    thresholds = Thresholds.of(settings)
     descent = choose_class_decoder(detector, hier_thresh, leaves_only, None, tree_mode)
     if not source.has_boxes:
         about_boxes = {
@@ -124,7 +127,6 @@ def evaluate(
         number = len(annotations.errors)
         err.print(f"warning: {number} errors in the labels, see yolo9k data check", style="yellow")
     truth = official_ground_truth(source, settings.split, annotations) if coco or results else None
-    thresholds = settings.model_dump(include={"conf", "iou", "max_detections", "batch"})
     in_tree = _in_tree(detector, annotations, map_file, exact, inner, boxed)
     if not detector.labels.is_flat:
         in_tree["descent"] = descent
@@ -132,14 +134,15 @@ def evaluate(
     if detector.config.data.on_error == "skip":
         in_tree["on_bad"] = bad.append
     scores, found = evaluate_detector(
-        detector, annotations, **thresholds, **in_tree, coco=coco, coco_ground_truth=truth, track=track
-    )
+        detector, annotations, thresholds,
+        batch=settings.batch, coco=coco, coco_ground_truth=truth, track=track, **in_tree,
+    )  # fmt: skip
     if bad:
         err.print(f"warning: {len(bad)} images could not be read, nothing was found in them; the first: {bad[0]}")
 
     say = err if "-" in (json, results) else out
     title = f"{source.name or source.root}, {settings.split}"
-    _print(say, title, scores, settings)
+    _print(say, title, scores, thresholds)
     if json:
         origin = {"weights": weights, "dataset": source.name or source.root, "size_wh": list(detector.size_wh)}
         write_json(json, {**origin, "protocol": settings.model_dump(), **scores.to_dict()})
@@ -151,10 +154,10 @@ def evaluate(
         say.print(f"wrote {path}")
 
 
-def _print(say: Console, title: str, scores: "Evaluation", settings: "EvalConfig") -> None:
+def _print(say: Console, title: str, scores: "Evaluation", thresholds: "Thresholds") -> None:
     from yolo9k.evaluation import report
 
-    for line in report.protocol(scores, settings.conf, settings.iou, settings.max_detections):
+    for line in report.protocol(scores, thresholds):
         say.print(line, style="dim")
     say.print(table(title, report.columns(scores), report.table_rows(scores)))
     if scores.depth is not None:

@@ -10,6 +10,7 @@ from yolo9k.boxes import iou as box_iou
 from yolo9k.detection.class_decoder import ClassDecoder
 from yolo9k.detection.codec import Codec
 from yolo9k.detection.loss import Head
+from yolo9k.detection.thresholds import Thresholds
 
 MAX_CANDIDATES = 10_000  # (box, label) pairs of an image that enter suppression, the best ones
 FAR = 1e6  # pixels; boxes of an untrained network may be larger than numbers are
@@ -51,23 +52,21 @@ def candidates(
     return Candidates(image[found.box], xyxy[found.box], found.score, found.label, found.path)
 
 
-def suppress(
-    found: Candidates, iou: float, *, agnostic: bool, max_detections: int, spans: Tensor | None = None
-) -> Candidates:
-    """Non-maximum suppression inside each image and label (`agnostic`: inside each image), best score first.
+def suppress(found: Candidates, thresholds: Thresholds, *, spans: Tensor | None = None) -> Candidates:
+    """Apply non-maximum suppression per image and label (if `agnostic`: per image), best score first.
 
-    A box goes when its IoU with a better one is above `iou`. With the `spans` of a tree a label and its ancestors
-    count as one label. At most `max_detections` of an image are kept.
+    A box is removed if its IoU with a better one is above `thresholds.iou`. With the `spans` of a tree, a label and
+    its ancestors count as one label. At most `max_detections` per image are kept.
     """
     found = found[found.score.argsort(descending=True, stable=True)]
     found = found[_rank_in_image(found.image_index) < MAX_CANDIDATES]
-    if spans is not None and not agnostic:
-        return found[_keep_lineages(found, iou, spans, max_detections)]
+    if spans is not None and not thresholds.agnostic:
+        return found[_keep_lineages(found, thresholds.iou, spans, thresholds.max_detections)]
     groups = found.image_index
-    if not agnostic and len(found.label):
+    if not thresholds.agnostic and len(found.label):
         groups = groups * (found.label.max() + 1) + found.label
-    kept = found[keep(found.xyxy, found.score, groups, iou)]
-    return kept[_rank_in_image(kept.image_index) < max_detections]
+    kept = found[keep(found.xyxy, found.score, groups, thresholds.iou)]
+    return kept[_rank_in_image(kept.image_index) < thresholds.max_detections]
 
 
 def _keep_lineages(found: Candidates, iou: float, spans: Tensor, max_detections: int) -> Tensor:

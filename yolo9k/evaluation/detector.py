@@ -1,10 +1,12 @@
 """A detector over a data set: its scores, and what it found."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from yolo9k.config.schema import EvalConfig
 from yolo9k.datasets.readers.records import Annotations
+from yolo9k.detection.thresholds import Thresholds
 from yolo9k.errors import DataError
 from yolo9k.evaluation.class_selection import choose_classes
 from yolo9k.evaluation.evaluate import Evaluation
@@ -19,15 +21,14 @@ if TYPE_CHECKING:
     from yolo9k.inference.detector import Detector
 
 DEFAULTS = EvalConfig()
+DEFAULT_THRESHOLDS = Thresholds.of(DEFAULTS)
 
 
 def evaluate_detector(
     detector: "Detector",
     annotations: Annotations,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
     *,
-    conf: float = DEFAULTS.conf,
-    iou: float = DEFAULTS.iou,
-    max_detections: int = DEFAULTS.max_detections,
     batch: int = DEFAULTS.batch,
     nodes: Sequence[int] | None = None,
     only: Sequence[int] | None = None,
@@ -45,7 +46,7 @@ def evaluate_detector(
     `nodes`, `only` and `by_ancestry` choose the classes (see `choose_classes`); `supervision`, `coco` and
     `coco_ground_truth` as for `evaluate_tree`. Over a tree the images are gone through a second time for the `depth`
     report, by `descent` or else as the detector usually names boxes.
-    `max_detections` are boxes of an image, each of which may be several classes.
+    `thresholds.max_detections` limits the boxes of an image, each of which may have several classes.
     Raises `ConfigError` where the detector lacks labels of the data set, `DataError` for a bad image unless `on_bad`
     takes it: then nothing was found in that image.
     """
@@ -54,14 +55,16 @@ def evaluate_detector(
 
     taking: dict[str, Any] = {} if on_bad is None else {"on_bad": on_bad}
 
-    def find(title: str, most: int, **options: Any) -> list[Detections]:
-        stream = detector.stream(paths, conf=conf, iou=iou, max_detections=most, batch=batch, **taking, **options)
+    def find(title: str, max_detections: int, **options: Any) -> list[Detections]:
+        limits = replace(thresholds, max_detections=max_detections)
+        stream = detector.stream(paths, thresholds=limits, batch=batch, **taking, **options)
         return list(track(stream, title, total=len(paths)))
 
-    scored = find("Evaluating", max_detections * classes.max_classes_per_box, **_class_decoder(detector, classes))
+    max_rows = thresholds.max_detections * classes.max_classes_per_box
+    scored = find("Evaluating", max_rows, **_class_decoder(detector, classes))
     descended = None
     if depth and not detector.labels.is_flat:
-        descended = find("Descending the tree", max_detections, class_decoder=descent)
+        descended = find("Descending the tree", thresholds.max_detections, class_decoder=descent)
     return evaluate_tree(
         scored,
         descended,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from yolo9k.datasets.load import ImageSet
+from yolo9k.detection.thresholds import Thresholds
 from yolo9k.errors import ConfigError
 from yolo9k.metrics.classification import TOP, is_right, top_accuracy
 from yolo9k.metrics.depth import levels_of
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from yolo9k.inference.detector import Detector
 
 BATCH = 16
-CONF = 0.005  # of a box and label that may name an image; with less, thousands of labels are asked of every box
+# without NMS; a lower confidence would compute thousands of labels for every box
+THRESHOLDS = Thresholds(conf=0.005, iou=1.0, max_detections=TOP)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def evaluate_images(
     class_decoder = None if detector.labels.is_flat else detector.class_decoder(leaves_only=True)
     records = images.records
     paths = [records[number].source for number in range(len(records))]
-    stream = detector.stream(paths, batch=batch, conf=CONF, iou=1.0, max_detections=TOP, class_decoder=class_decoder)
+    stream = detector.stream(paths, thresholds=THRESHOLDS, batch=batch, class_decoder=class_decoder)
     found = list(track(stream, "Naming images", len(paths)))
     truths = [records[number].image_label for number in range(len(records))]
     return score_images(found, truths, detector.labels)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from yolo9k.detection.thresholds import Thresholds
 from yolo9k.evaluation.depth import DepthReport
 from yolo9k.evaluation.evaluate import ClassScores, Evaluation
 
@@ -10,11 +11,12 @@ COLUMNS = ("label", "images", "boxes", "P", "R", "AP50", "AP50-95")
 DEPTH_COLUMNS = ("depth", "boxes", "right", "too coarse", "wrong branch", "not found")
 
 
-def protocol(scores: Evaluation, conf: float, iou: float, max_detections: int) -> list[str]:
+def protocol(scores: Evaluation, thresholds: Thresholds) -> list[str]:
     """How the numbers were made: two lines, and one more for each thing that a tree adds."""
     lines = [
-        f"confidence >= {conf:g}, NMS {iou:g}, at most {max_detections} detections an image; a match has "
-        "the same label and IoU >= the threshold; difficult and crowd boxes count neither way",
+        f"confidence >= {thresholds.conf:g}, NMS IoU {thresholds.iou:g}, at most {thresholds.max_detections} "
+        "detections per image; a true positive has the same label and IoU >= the threshold; difficult and crowd boxes "
+        "are ignored",
         "AP: area under the precision envelope, no additional pixel; P and R at confidence "
         f"{scores.curves.best_confidence:.3f}, the best mean F1; VOC: IoU >= .5, boxes one pixel wider (+1)",
     ]

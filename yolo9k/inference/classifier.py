@@ -15,7 +15,7 @@ from yolo9k.darknet.images import center_crop
 from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.errors import DataError
 from yolo9k.hardware import autocast, choose_device, choose_memory_format, choose_precision
-from yolo9k.images import centre
+from yolo9k.images import resize_center_crop
 from yolo9k.inference.running import check_image, explain_memory, to_network
 from yolo9k.inference.sources import ImageInput, read_ahead
 from yolo9k.models.norms import fold_norms
@@ -161,7 +161,7 @@ class ImageClassifier:
         check_image(image)
         if self.config.data.resize == "darknet":
             return torch.from_numpy(center_crop(image, self.size_wh))
-        return torch.from_numpy(centre(image, self.size_wh)).permute(2, 0, 1)
+        return torch.from_numpy(resize_center_crop(image, self.size_wh)).permute(2, 0, 1)
 
     @torch.inference_mode()
     def _logits(self, inputs: list[Tensor]) -> Tensor:

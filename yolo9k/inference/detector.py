@@ -1,8 +1,10 @@
 """`Detector`: a trained network that takes images and gives detections in pixels of the image."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,9 +15,10 @@ from yolo9k.config import Config, Override, with_overrides
 from yolo9k.darknet.images import correct_boxes, letterbox
 from yolo9k.detection.class_decoder import BestLabel, ClassDecoder, DescentRule, HierarchicalDescent, MultiLabel
 from yolo9k.detection.postprocess import Candidates, candidates, suppress
+from yolo9k.detection.thresholds import ThresholdOptions, Thresholds
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.hardware import autocast, choose_device, choose_memory_format, choose_precision
-from yolo9k.images import letterbox_placement, place
+from yolo9k.images import apply_placement, letterbox_placement
 from yolo9k.inference.running import check_image, explain_memory, to_network
 from yolo9k.inference.sources import ImageInput, read_ahead
 from yolo9k.models.norms import fold_norms
@@ -26,7 +29,10 @@ from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.supervision import Supervision
 from yolo9k.wordtree.tree import describe
 
-CONF, IOU, MOST = 0.25, 0.45, 300  # what a person wants to see; evaluation has thresholds of its own
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+DEFAULT_THRESHOLDS = Thresholds()
 HIER_THRESH = 0.5  # Darknet's
 
 
@@ -127,41 +133,39 @@ class Detector:
     def __call__(
         self,
         image: ImageInput,
+        thresholds: Thresholds = DEFAULT_THRESHOLDS,
         *,
-        conf: float = CONF,
-        iou: float = IOU,
-        max_detections: int = MOST,
         classes: Sequence[str] = (),
-        agnostic: bool = False,
         class_decoder: ClassDecoder | None = None,
+        **overrides: "Unpack[ThresholdOptions]",
     ) -> Detections:
-        """Detect in one image: a path, or uint8 (H, W, 3) RGB.
+        """Detect objects in one image: a path, or uint8 (H, W, 3) RGB.
 
-        `conf`: smallest score; `iou`: overlap above which the worse box goes; `classes`: only these labels (in a tree
-        also those below them); `agnostic`: boxes of different labels suppress each other, too; `class_decoder`: from
-        `Detector.class_decoder`. Raises `DataError` for a bad image.
+        `thresholds` can also be given as keywords: `detector(image, conf=0.3, iou=0.5)`; see `Thresholds`.
+        `classes`: return only these labels (in a tree also their descendants); `class_decoder`: from
+        `Detector.class_decoder`. Raises `DataError` for an unreadable image, `ConfigError` for an unknown class and
+        `ValueError` for a threshold out of range.
         """
-        options = {"conf": conf, "iou": iou, "max_detections": max_detections, "class_decoder": class_decoder}
-        return next(iter(self.stream([image], batch=1, classes=classes, agnostic=agnostic, **options)))  # type: ignore[arg-type]
+        stream = self.stream([image], thresholds, batch=1, classes=classes, class_decoder=class_decoder, **overrides)
+        return next(stream)
 
     def stream(
         self,
         images: Iterable[ImageInput],
+        thresholds: Thresholds = DEFAULT_THRESHOLDS,
         *,
         batch: int = 8,
-        conf: float = CONF,
-        iou: float = IOU,
-        max_detections: int = MOST,
         classes: Sequence[str] = (),
-        agnostic: bool = False,
         class_decoder: ClassDecoder | None = None,
         on_bad: Callable[[DataError], None] | None = None,
+        **overrides: "Unpack[ThresholdOptions]",
     ) -> Iterator[Detections]:
-        """Detect in many images, in their order, `batch` at a time; the next ones are read meanwhile.
+        """Detect objects in many images: yield their detections in order, and read the next images meanwhile.
 
-        Raises `ConfigError` for a class that the labels do not have, and `DataError` for a bad image unless
-        `on_bad` takes the error: then nothing is found in that image, and the others follow.
+        `batch`: batch size; other options as for `Detector.__call__`. Raises as that, except for unreadable images
+        if `on_bad` is given: it receives the `DataError`, the image gets zero detections, and the stream goes on.
         """
+        thresholds = replace(thresholds, **overrides)
         chosen = [node for top in self._numbers(classes, "classes") for node in self.labels.under(top)]
         decoder = class_decoder or self.default_decoder
         prepared = read_ahead(images, self._prepare, ahead=2 * batch)
@@ -169,10 +173,10 @@ class Detector:
             good = [item for item in part if not isinstance(item, DataError)]
             results: Iterator[Detections] = iter(())
             if good:
-                found = self._detect(torch.stack([tensor for tensor, _ in good]), conf, decoder)
+                found = self._detect(torch.stack([tensor for tensor, _ in good]), thresholds.conf, decoder)
                 if chosen:
                     found = found[torch.isin(found.label, torch.tensor(chosen, device=self.device))]
-                found = suppress(found, iou, agnostic=agnostic, max_detections=max_detections, spans=decoder.spans)
+                found = suppress(found, thresholds, spans=decoder.spans)
                 results = self._in_images(found, [size for _, size in good])
             for item in part:
                 if not isinstance(item, DataError):
@@ -195,7 +199,7 @@ class Detector:
         image_wh = (image.shape[1], image.shape[0])
         if self.config.data.resize == "darknet":
             return torch.from_numpy(letterbox(image, self.size_wh)), image_wh
-        canvas = place(image, letterbox_placement(image_wh, self.size_wh), self.size_wh)
+        canvas = apply_placement(image, letterbox_placement(image_wh, self.size_wh), self.size_wh)
         return torch.from_numpy(canvas).permute(2, 0, 1), image_wh
 
     @torch.inference_mode()
