@@ -33,15 +33,15 @@ def test_measures_training_against_the_bare_network(toy):
 def test_every_timed_step_has_its_own_batch_and_reading_goes_on(toy, monkeypatch):
     """A measurement must not live on what was read before it began."""
     lengths = []
-    original = training.batches
+    original = training.load_batches
 
     def counted(images, sampler, workers):
         lengths.append(len(sampler))
         return original(images, sampler, workers)
 
-    monkeypatch.setattr(training, "batches", counted)
+    monkeypatch.setattr(training, "load_batches", counted)
     training.measure(load_config(None, [*SETTINGS, f"data.dataset={toy}"]), steps=3, rounds=1)
-    assert lengths == [training.WARM_UP + 3 + training.READ_AHEAD]
+    assert lengths == [training.WARM_UP + 3 + training.PREFETCH_FACTOR]
 
 
 def test_the_command(toy, monkeypatch, capsys):

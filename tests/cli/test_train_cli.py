@@ -154,35 +154,35 @@ def test_going_on_by_command(train):
 
 def test_resume_takes_a_folder(train):
     code, _, err = train("--resume", "tiny.yaml", config="")
-    assert (code, err) == (2, "error: --resume tiny.yaml: takes a run folder; --weights starts a new run from a file\n")
+    assert (code, err) == (2, "error: --resume tiny.yaml: must be a run folder; --weights starts a new run from a file\n")
 
 
 BAD = [
     (["--set", "train.lrr=1"], 2, "--set train.lrr=1: unknown key; did you mean train.lr?"),
-    (["--set", "oops"], 2, "--set oops: write KEY=VALUE"),
-    (["--set", "=3"], 2, "--set =3: write KEY=VALUE"),
-    (["--set", "train.lr=[1"], 2, "--set train.lr=[1: the value is not YAML"),
-    (["--set", "train.lr=2001-99-99"], 2, "the value is not YAML"),
-    (["--set", "train=5"], 2, "--set train=5: is a section with keys of its own (batch, "),
-    (["--set", "train.epochs=3"], 2, "--set train.epochs=3: train.epochs and steps: give one of them"),
-    (["--name", "../x"], 2, "--name ../x: is the name of a folder inside --runs"),
+    (["--set", "oops"], 2, "--set oops: must be KEY=VALUE"),
+    (["--set", "=3"], 2, "--set =3: must be KEY=VALUE"),
+    (["--set", "train.lr=[1"], 2, "--set train.lr=[1: the value must be YAML"),
+    (["--set", "train.lr=2001-99-99"], 2, "the value must be YAML"),
+    (["--set", "train=5"], 2, "--set train=5: must be a section with keys (batch, "),
+    (["--set", "train.epochs=3"], 2, "--set train.epochs=3: train.epochs and steps: give only one"),
+    (["--name", "../x"], 2, "--name ../x: must be the name of a folder inside --runs, not a path"),
     (["--size", "100000"], 2, "--size 100000: width and height must be at most 8192, not 100000x100000"),
     (["--size", "50"], 2, "--size 50: width and height must be multiples of 32, not 50x50"),
     (["--batch", "0"], 2, "--batch 0: must be at least 1, not 0"),
     (["--lr", "1e30"], 2, "--lr 1e+30: must be at most 1000000, not 1e+30"),
     (["--workers", "-1"], 2, "--workers -1: must be 'auto' or at least 0, not -1"),
     (["--patience", "3"], 2, "--patience 3: needs evaluations while training, eval_every is 0"),
-    (["--dataset", "nope"], 2, "nope: no such data set file, and none of that name in the catalogue"),
-    (["--set", "data.augment.transforms=[{Nope: {}}]"], 2, "'Nope' is no transform of albumentations"),
+    (["--dataset", "nope"], 2, "nope: no such data set file, and not in the catalogue"),
+    (["--set", "data.augment.transforms=[{Nope: {}}]"], 2, "'Nope' is not an albumentations transform"),
     (["--set", "data.dataset={kind: voc, root: gone, splits: {train: [all]}}"], 3, "gone: no such folder"),
-    (["--weights", "nope.pt"], 4, "nope.pt: no such file or run, and no model of the catalogue"),
+    (["--weights", "nope.pt"], 4, "nope.pt: no such file or run, and not in the catalogue"),
     (
         ["--weights", "tiny.yaml"],
         4,
         "tiny.yaml: neither a checkpoint nor a weights file of Darknet",
     ),
-    (["--device", "nope"], 6, "device 'nope' is not here; there are cpu"),
-    (["--device", "99"], 6, "device 'cuda:99' is not here; there are cpu"),
+    (["--device", "nope"], 6, "device 'nope' is not available; available: cpu"),
+    (["--device", "99"], 6, "device 'cuda:99' is not available; available: cpu"),
     (["--precision", "fp16"], 6, "train.precision: fp16 needs a GPU"),
     (["--runs", "tiny.yaml"], 6, "--runs tiny.yaml: cannot be written: it is a file, a folder is needed"),
 ]
@@ -202,10 +202,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(train, here, arguments, code, 
     ("arguments", "code", "message"),
     [
         ([], 2, "data.dataset: is missing"),
-        (["--config", "nope"], 2, "nope: no such config file, and none of that name in the catalogue"),
+        (["--config", "nope"], 2, "nope: no such config file, and not in the catalogue"),
         (["--resume", "nope"], 4, "nope/checkpoints/last.pt: no such checkpoint"),
-        (["--resume", "nope", "--dataset", "toy"], 2, "--resume goes on with a run as it was"),
-        (["--resume", "nope", "--runs", "elsewhere"], 2, "--resume goes on with a run as it was"),
+        (["--resume", "nope", "--dataset", "toy"], 2, "--resume continues a run with its own settings: remove --dataset"),
+        (["--resume", "nope", "--runs", "elsewhere"], 2, "--resume continues a run with its own settings: remove --runs"),
     ],
 )
 def test_bad_input_without_the_config(train, arguments, code, message):
@@ -234,7 +234,7 @@ def test_an_image_that_is_text(train, here, workers):
     code, _, err = train("--set", voc(Path("cats")), "--workers", workers)
     assert code == 3
     (line,) = [line for line in err.splitlines() if line.startswith("error:")]
-    assert "not an image that can be read" in line
+    assert "not a readable image" in line
     assert ".jpg" in line
     assert line.endswith("; yolo9k data check finds all that cannot be used")
     assert "Traceback" not in err

@@ -4,97 +4,97 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from yolo9k.datasets.loader.sampler import SampleOrder, StepSampler, augmentation_generator, interleaved, size_of_step
+from yolo9k.datasets.loader.sampler import SampleOrder, StepSampler, augmentation_generator, draw_size, interleave
 
 SIZES = tuple((side, side) for side in range(320, 640, 32))
 
 
-def sampler(first=0, last=10, **changes):
-    stream = SampleOrder([changes.pop("num_images", 7)], changes.pop("seed", 5))
-    given = {"stream": stream, "batch": 4, "accumulate": 1, "sizes": SIZES, "size_period": 3}
-    return StepSampler(**given | changes, first=first, last=last)
+def sampler(start=0, stop=10, **changes):
+    order = SampleOrder([changes.pop("num_images", 7)], changes.pop("seed", 5))
+    options = {"order": order, "batch": 4, "accumulate": 1, "sizes": SIZES, "size_period": 3}
+    return StepSampler(**options | changes, start=start, stop=stop)
 
 
-def requests(found):
-    return list(chain.from_iterable(found))
+def flattened(batches):
+    return list(chain.from_iterable(batches))
 
 
 @pytest.mark.parametrize("batch", [1, 4, 7, 20])
 def test_each_image_comes_once_an_epoch(batch):
-    order = [r.index for r in requests(sampler(last=70 // batch + 1, batch=batch))]
+    order = [r.index for r in flattened(sampler(stop=70 // batch + 1, batch=batch))]
     epochs = [order[start : start + 7] for start in range(0, 70, 7)]
     assert all(Counter(epoch) == Counter(range(7)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 5
 
 
-def test_a_resumed_run_goes_on_with_the_same():
+def test_a_resumed_run_sees_the_same_images():
     assert list(sampler(0, 10)) == list(sampler(0, 4)) + list(sampler(4, 10))
-    late = sampler()
-    late.step(9)
-    assert late.step(2) == sampler().step(2)  # whatever was asked before
-    assert sampler(0, 10, seed=6).step(3) != sampler().step(3)
+    used = sampler()
+    used.requests(9)
+    assert used.requests(2) == sampler().requests(2)  # whatever was requested before
+    assert sampler(0, 10, seed=6).requests(3) != sampler().requests(3)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2, 4])
-def test_any_split_into_parts_gives_the_same_requests(accumulate):
+def test_accumulation_does_not_change_the_requests(accumulate):
     split = sampler(accumulate=accumulate)
-    assert requests(split) == requests(sampler())
-    assert {len(part) for part in split} == {4 // accumulate}
+    assert flattened(split) == flattened(sampler())
+    assert {len(micro_batch) for micro_batch in split} == {4 // accumulate}
     assert len(split) == len(list(split)) == 10 * accumulate
 
 
 def test_positions_and_steps():
-    assert [(r.step, r.position) for r in sampler().step(6)] == [(6, 0), (6, 1), (6, 2), (6, 3)]
+    assert [(r.step, r.position) for r in sampler().requests(6)] == [(6, 0), (6, 1), (6, 2), (6, 3)]
 
 
 def test_a_new_size_every_period():
-    sizes = [{r.size_wh for r in sampler().step(step)} for step in range(90)]
-    assert all(len(found) == 1 for found in sizes)
+    sizes = [{r.size_wh for r in sampler().requests(step)} for step in range(90)]
+    assert all(len(drawn) == 1 for drawn in sizes)
     by_period = [set.union(*sizes[start : start + 3]) for start in range(0, 90, 3)]
-    assert all(len(found) == 1 for found in by_period)
+    assert all(len(drawn) == 1 for drawn in by_period)
     assert len(set.union(*by_period)) > 6
     assert set.union(*by_period) <= set(SIZES)
 
 
-def test_one_size_is_no_choice():
-    assert {size_of_step(step, [(416, 320)], 1, 0) for step in range(9)} == {(416, 320)}
+def test_a_single_size_is_used_always():
+    assert {draw_size(step, [(416, 320)], 1, 0) for step in range(9)} == {(416, 320)}
 
 
-def test_images_have_random_numbers_of_their_own():
+def test_each_image_has_its_own_generator():
     first = {augmentation_generator(*key).random() for key in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, 0)]}
     assert len(first) == 4
 
 
 def test_a_batch_larger_than_the_data_set():
-    assert Counter(r.index for r in sampler(num_images=1, batch=3).step(0)) == {0: 3}
+    assert Counter(r.index for r in sampler(num_images=1, batch=3).requests(0)) == {0: 3}
 
 
 # --- several sources
 
 
-def places(stream, count):
-    return [stream[place] for place in range(count)]
+def first_images(order, count):
+    return [order[position] for position in range(count)]
 
 
-def test_one_source_has_the_order_that_runs_had_before_there_were_several():
-    """Old runs go on with the same images: an epoch is numpy's permutation for (seed, 0, epoch)."""
+def test_one_source_keeps_the_order_of_earlier_versions():
+    """Runs of earlier versions can be resumed: an epoch is numpy's permutation for (seed, 0, epoch)."""
     expected = [(0, int(i)) for epoch in range(4) for i in np.random.default_rng([5, 0, epoch]).permutation(7)]
-    assert places(SampleOrder([7], seed=5), 28) == places(SampleOrder([7], 5, [3]), 28) == expected
+    assert first_images(SampleOrder([7], seed=5), 28) == first_images(SampleOrder([7], 5, [3]), 28) == expected
     assert [index for _, index in expected[:7]] == [1, 4, 2, 3, 6, 5, 0]
 
 
 @pytest.mark.parametrize("weights", [(1, 4), (4, 1), (1, 1), (2, 3, 5), (1, 1, 7), (6, 4)])
-def test_every_period_has_each_source_as_often_as_its_share(weights):
-    stream, period = SampleOrder([9, 5, 3][: len(weights)], 0, weights), sum(weights)
-    sources = [source for source, _ in places(stream, 5 * period)]
+def test_every_period_has_each_source_as_often_as_its_weight(weights):
+    order, period = SampleOrder([9, 5, 3][: len(weights)], 0, weights), sum(weights)
+    sources = [source for source, _ in first_images(order, 5 * period)]
     for start in range(0, len(sources), period):
         assert Counter(sources[start : start + period]) == dict(enumerate(weights))
 
 
 @pytest.mark.parametrize("weights", [(1, 4), (1, 1), (2, 3, 5), (1, 1, 7), (6, 4), (30, 70)])
 def test_sources_are_spread_evenly(weights):
-    """No source is further from its weight than one image, wherever one looks."""
-    period = interleaved(weights) * 3
+    """In any prefix of the order, each source is within one image of its weight."""
+    period = interleave(weights) * 3
     for source, weight in enumerate(weights):
         drawn = np.cumsum([each == source for each in period])
         fair = (np.arange(len(period)) + 1) * weight / sum(weights)
@@ -103,7 +103,8 @@ def test_sources_are_spread_evenly(weights):
 
 def test_each_source_has_its_own_epochs():
     drawn = [
-        [index for each, index in places(SampleOrder([6, 10], 3, [1, 4]), 300) if each == source] for source in (0, 1)
+        [index for each, index in first_images(SampleOrder([6, 10], 3, [1, 4]), 300) if each == source]
+        for source in (0, 1)
     ]
     assert [len(part) for part in drawn] == [60, 240]
     for part, count in zip(drawn, (6, 10), strict=True):
@@ -111,23 +112,23 @@ def test_each_source_has_its_own_epochs():
         assert all(sorted(epoch) == list(range(count)) for epoch in epochs)
         assert len({tuple(epoch) for epoch in epochs}) > len(epochs) - 2
     same_size = [
-        [i for each, i in places(SampleOrder([50, 50], 3, [1, 1]), 100) if each == source] for source in (0, 1)
+        [i for each, i in first_images(SampleOrder([50, 50], 3, [1, 1]), 100) if each == source] for source in (0, 1)
     ]
     assert same_size[0] != same_size[1]
 
 
 def test_the_order_of_sources_is_a_function_of_seed_and_step():
     def joint(seed=1):
-        return sampler(stream=SampleOrder([6, 10], seed, [1, 4]))
+        return sampler(order=SampleOrder([6, 10], seed, [1, 4]))
 
-    steps = [joint().step(step) for step in range(10)]
-    assert [request.source for request in steps[0]] == interleaved([1, 4])[:4]
-    one = joint()
-    assert [one.step(step) for step in reversed(range(10))] == steps[::-1]
-    assert [joint(2).step(step) for step in range(10)] != steps
+    steps = [joint().requests(step) for step in range(10)]
+    assert [request.source for request in steps[0]] == interleave([1, 4])[:4]
+    used = joint()
+    assert [used.requests(step) for step in reversed(range(10))] == steps[::-1]
+    assert [joint(2).requests(step) for step in range(10)] != steps
 
 
-def test_large_sources_keep_one_order_each():
-    stream = SampleOrder([1000, 2000], 0, [1, 1])
-    places(stream, 9000)
-    assert {source: len(order) for source, (_, order) in stream._orders.items()} == {0: 1000, 1: 2000}
+def test_only_one_permutation_per_source_is_kept():
+    order = SampleOrder([1000, 2000], 0, [1, 1])
+    first_images(order, 9000)
+    assert {source: len(indices) for source, (_, indices) in order._permutations.items()} == {0: 1000, 1: 2000}

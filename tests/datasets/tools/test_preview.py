@@ -59,7 +59,7 @@ def test_more_images_than_a_batch(annotations):
 
 def test_a_bad_image(annotations):
     annotations.records[1].path.write_text("text")
-    with pytest.raises(DataError, match=r"1\.png: not an image"):
+    with pytest.raises(DataError, match=r"1\.png: not a readable image"):
         augmented_mosaic(training(annotations), load_config(None, CALM), 3)
     assert isinstance(
         augmented_mosaic(training(annotations), load_config(None, [*CALM, "data.on_error=skip"]), 3), np.ndarray

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from yolo9k.config.schema import AugmentConfig
-from yolo9k.datasets.transforms.detection import choose_placement, cut_to_canvas, distort, mirror, transform_sample
+from yolo9k.datasets.transforms.detection import DetectionTransform, clip_to_canvas, distort_hsv, draw_placement, flip
 from yolo9k.images import GREY
 from yolo9k.samples import BoxLabels, Sample
 
@@ -21,39 +21,41 @@ def bounds(image):
     return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] if len(rows) else None
 
 
-@pytest.mark.parametrize("transform", ["place", "fixed", "crop", "none"])
+@pytest.mark.parametrize("geometry", ["place", "fixed", "crop", "none"])
 @pytest.mark.parametrize("flips", [(0, 0), (1, 0), (0, 1), (1, 1)])
 @pytest.mark.parametrize("size_wh", [(96, 96), (160, 64)])
-def test_boxes_move_with_the_image(transform, flips, size_wh):
-    config = AugmentConfig(geometry=transform, **CALM | {"flip": flips[0], "flip_vertical": flips[1]})
+def test_boxes_move_with_the_image(geometry, flips, size_wh):
+    config = AugmentConfig(geometry=geometry, **CALM | {"flip": flips[0], "flip_vertical": flips[1]})
     shown = 0
     for seed in range(25):
-        changed = transform_sample(rectangle(), size_wh, config, np.random.default_rng(seed))
+        changed = DetectionTransform(config)([rectangle()], size_wh, np.random.default_rng(seed))
         assert changed.image.shape == (size_wh[1], size_wh[0], 3)
         assert (changed.image.dtype, changed.image.flags.c_contiguous) == (np.uint8, True)
         assert (changed.name, changed.image_label) == ("rectangle", 7)
-        found = bounds(changed.image)
-        if len(changed.boxes) and found:
+        expected = bounds(changed.image)
+        if len(changed.boxes) and expected:
             shown += 1
-            assert changed.boxes.xyxy[0].tolist() == pytest.approx(found, abs=2)
+            assert changed.boxes.xyxy[0].tolist() == pytest.approx(expected, abs=2)
             assert changed.boxes.label.tolist() == [4]
-        elif found:
-            assert min(found[2] - found[0], found[3] - found[1]) <= 2
+        elif expected:
+            assert min(expected[2] - expected[0], expected[3] - expected[1]) <= 2
     assert shown > 15
 
 
-def test_the_recipe_none_letterboxes():
-    placement = choose_placement((120, 90), (96, 96), AugmentConfig(geometry="none"), np.random.default_rng(0))
+def test_geometry_none_is_letterbox():
+    placement = draw_placement((120, 90), (96, 96), AugmentConfig(geometry="none"), np.random.default_rng(0))
     assert placement.offset_xy == (0, 12)
-    changed = transform_sample(rectangle(), (96, 96), AugmentConfig(geometry="none", **CALM), np.random.default_rng(0))
+    changed = DetectionTransform(AugmentConfig(geometry="none", **CALM))(
+        [rectangle()], (96, 96), np.random.default_rng(0)
+    )
     assert changed.boxes.xyxy[0].tolist() == pytest.approx([24, 28, 60, 60])
     assert (changed.image[:12] == GREY).all()
 
 
-def placements(transform, image_wh, canvas_wh, **options):
-    config = AugmentConfig(geometry=transform, **options)
+def placements(geometry, image_wh, canvas_wh, **options):
+    config = AugmentConfig(geometry=geometry, **options)
     for seed in range(300):
-        placement = choose_placement(image_wh, canvas_wh, config, np.random.default_rng(seed))
+        placement = draw_placement(image_wh, canvas_wh, config, np.random.default_rng(seed))
         size = np.array(image_wh) * placement.scale_xy
         yield size, np.array(placement.offset_xy)
 
@@ -96,35 +98,35 @@ def test_crop_moves_each_border_by_the_jitter():
     ("xyxy", "kept", "ignored"),
     [
         ((10, 10, 20, 20), True, False),
-        ((-5, 10, 5, 20), True, False),  # half is left
-        ((-9, 10, 1, 20), True, True),  # a tenth is left
+        ((-5, 10, 5, 20), True, False),  # half is visible
+        ((-9, 10, 1, 20), True, True),  # a tenth is visible
         ((-10, 10, 0, 20), False, None),
         ((-30, 10, -20, 20), False, None),
         ((-9.95, 10, 0.05, 20), False, None),  # less than .001 of the canvas
     ],
 )
-def test_what_is_left_at_the_border(xyxy, kept, ignored):
-    cut = cut_to_canvas(BoxLabels.of([xyxy], [0]), np.array([xyxy], np.float32), (100, 100), min_visible=0.2)
-    assert len(cut) == kept
+def test_clipping_at_the_border(xyxy, kept, ignored):
+    clipped = clip_to_canvas(BoxLabels.of([xyxy], [0]), np.array([xyxy], np.float32), (100, 100), min_visible=0.2)
+    assert len(clipped) == kept
     if kept:
-        assert cut.ignore.tolist() == [ignored]
-        assert cut.xyxy.min() >= 0
+        assert clipped.ignore.tolist() == [ignored]
+        assert clipped.xyxy.min() >= 0
 
 
 def test_an_ignored_box_stays_ignored():
     boxes = BoxLabels.of([[1, 1, 9, 9]], [0], [True])
-    assert cut_to_canvas(boxes, boxes.xyxy, (10, 10), 0.2).ignore.all()
-    none = BoxLabels.of([], [])
-    assert len(cut_to_canvas(none, none.xyxy, (10, 10), 0.2)) == 0
+    assert clip_to_canvas(boxes, boxes.xyxy, (10, 10), 0.2).ignore.all()
+    no_boxes = BoxLabels.of([], [])
+    assert len(clip_to_canvas(no_boxes, no_boxes.xyxy, (10, 10), 0.2)) == 0
 
 
-def test_distort_by_nothing_is_exact():
+def test_no_distortion_returns_the_same_values():
     image = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
-    assert np.array_equal(distort(image, 0, 1, 1), image)
+    assert np.array_equal(distort_hsv(image, 0, 1, 1), image)
 
 
 @pytest.mark.parametrize(
-    ("change", "colour", "expected"),
+    ("distortion", "colour", "expected"),
     [
         ((1 / 3, 1, 1), (200, 0, 0), (0, 200, 0)),
         ((-1 / 3, 1, 1), (200, 0, 0), (0, 0, 200)),
@@ -135,25 +137,25 @@ def test_distort_by_nothing_is_exact():
         ((0, 1, 2), (200, 100, 100), (255, 128, 128)),
     ],
 )
-def test_distort_by_hand(change, colour, expected):
+def test_distort_by_hand(distortion, colour, expected):
     image = np.full((3, 3, 3), colour, np.uint8)
-    assert np.abs(distort(image, *change).astype(int) - expected).max() <= 6  # hues are whole bytes
+    assert np.abs(distort_hsv(image, *distortion).astype(int) - expected).max() <= 6  # hue has 256 steps
     assert (image == colour).all()
 
 
-def test_mirror_by_hand():
+def test_flip_by_hand():
     image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     boxes = BoxLabels.of([[0, 0, 0.5, 1]], [3], [True])
-    turned, moved = mirror(image, boxes, 1)
-    assert np.array_equal(turned, image[:, ::-1])
+    flipped, moved = flip(image, boxes, 1)
+    assert np.array_equal(flipped, image[:, ::-1])
     assert moved.xyxy.tolist() == [[1.5, 0, 2, 1]]
     assert (moved.label.tolist(), moved.ignore.tolist()) == ([3], [True])
-    assert mirror(image, boxes, 0)[1].xyxy.tolist() == [[0, 1, 0.5, 2]]
+    assert flip(image, boxes, 0)[1].xyxy.tolist() == [[0, 1, 0.5, 2]]
 
 
-def test_a_generator_decides_all():
+def test_the_generator_decides_all_randomness():
     one, same, other = (
-        transform_sample(rectangle(), (96, 96), AugmentConfig(), np.random.default_rng(seed)) for seed in (1, 1, 2)
+        DetectionTransform(AugmentConfig())([rectangle()], (96, 96), np.random.default_rng(seed)) for seed in (1, 1, 2)
     )
     assert np.array_equal(one.image, same.image)
     assert np.array_equal(one.boxes.xyxy, same.boxes.xyxy)

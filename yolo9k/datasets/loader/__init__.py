@@ -1,1 +1,1 @@
-"""The training loader: which images make up a step, read and augmented by workers, as batches."""
+"""Load training batches: the order of images (`sampler`), one sample (`dataset`), batches and workers (`batches`)."""

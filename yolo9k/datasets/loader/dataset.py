@@ -1,43 +1,36 @@
-"""Training images as the network sees them, and the loader that makes batches of them."""
+"""Read and transform the training sample of one request (`TrainingDataset`)."""
 
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
-import cv2
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from yolo9k.datasets.loader.sampler import SampleRequest, StepSampler, augmentation_generator
+from yolo9k.datasets.loader.sampler import SampleRequest, augmentation_generator
 from yolo9k.datasets.readers.records import ImageSequence, OnError
+from yolo9k.datasets.transforms.transform import Transform
 from yolo9k.errors import DataError, Yolo9kError
 from yolo9k.images import read_image
-from yolo9k.samples import Batch, Sample
+from yolo9k.samples import Sample
 
-MAX_TRIES = 100  # neighbours tried in place of an image that cannot be read
+MAX_TRIES = 100  # images tried in place of an unreadable one
 
 
 @dataclass(frozen=True)
-class Failure:
-    """An error on its way from a worker process to the loop, where it is raised with its message whole."""
+class FailedSample:
+    """Stands in for a sample that could not be made; the training loop raises its error.
+
+    An exception raised in a worker would reach the loop with the worker's traceback in its message.
+    """
 
     error: Yolo9kError
 
 
-class Transform(Protocol):
-    """What training does to an image that was read; it travels to worker processes."""
-
-    def __call__(self, sample: Sample, size_wh: tuple[int, int], rng: np.random.Generator) -> Sample:
-        """The sample at the size, its labels moved with it; all randomness comes from the generator."""
-
-
 class TrainingDataset(Dataset):
-    """Reads one image for each request, and makes it what the transform says.
+    """Maps a `SampleRequest` to a training sample, or to a `FailedSample`.
 
-    `sources`: the images of each source. `on_error`: `stop` reports an image that cannot be read, `skip` takes the
-    next one of its source in its place.
+    `sources`: the images of each source. `on_error`: for an unreadable image, `stop` reports it, `skip` reads the next
+    image of the source instead.
     """
 
     def __init__(
@@ -48,22 +41,25 @@ class TrainingDataset(Dataset):
     def __len__(self) -> int:
         return sum(map(len, self.sources))
 
-    def __getitem__(self, request: SampleRequest) -> Sample | Failure:
-        try:
-            return self._make(request)
-        except Yolo9kError as error:
-            return Failure(error)
-
-    def _make(self, request: SampleRequest) -> Sample:
-        read = self._read(self.sources[request.source], request.index)
+    def __getitem__(self, request: SampleRequest) -> Sample | FailedSample:
+        images = self.sources[request.source]
         rng = augmentation_generator(self.seed, request.step, request.position)
-        return replace(self.transform(read, request.size_wh, rng), unreadable=read.unreadable)
+        try:
+            samples = [self._read(images, index) for index in self._indices(request, len(images), rng)]
+            unreadable = tuple(name for sample in samples for name in sample.unreadable)
+            return replace(self.transform(samples, request.size_wh, rng), unreadable=unreadable)
+        except Yolo9kError as error:
+            return FailedSample(error)
+
+    def _indices(self, request: SampleRequest, count: int, rng: np.random.Generator) -> list[int]:
+        """Return the requested index, then random ones for a transform of several samples; for one, draw nothing."""
+        return [request.index] + [int(rng.integers(count)) for _ in range(self.transform.num_samples - 1)]
 
     def _read(self, images: ImageSequence, index: int) -> Sample:
         tries = min(MAX_TRIES, len(images)) if self.on_error == "skip" else 1
         unreadable: list[str] = []
-        for further in range(tries):
-            record = images[(index + further) % len(images)]
+        for offset in range(tries):
+            record = images[(index + offset) % len(images)]
             try:
                 image = read_image(record.source)
                 return Sample(image, record.boxes, str(record.source), record.image_label, tuple(unreadable))
@@ -71,54 +67,3 @@ class TrainingDataset(Dataset):
                 unreadable.append(str(record.source))
                 last = error
         raise last
-
-
-def collate(samples: Sequence[Sample | Failure]) -> Batch | Failure:
-    """A batch, or the first failure among its images."""
-    failure = next((s for s in samples if isinstance(s, Failure)), None)
-    return failure or Batch.of([s for s in samples if isinstance(s, Sample)])
-
-
-def batches(
-    images: TrainingDataset, sampler: StepSampler, workers: int, *, pin_memory: bool = False
-) -> Iterator[Batch]:
-    """The batches of all requests of the sampler, read ahead by `workers` processes (0: in this one).
-
-    Raises `DataError` for an image that cannot be read, `ConfigError` for a transform that does not fit.
-    """
-    loader = DataLoader(
-        images,
-        batch_sampler=sampler,
-        collate_fn=collate,
-        num_workers=workers,
-        pin_memory=pin_memory,
-        worker_init_fn=_start_worker,
-        prefetch_factor=4 if workers else None,
-    )
-    for batch in loader:
-        if isinstance(batch, Failure):
-            raise batch.error
-        yield batch
-
-
-def make_batch(images: TrainingDataset, requests: Sequence[SampleRequest]) -> Batch:
-    """The batch of these requests, made here and now: the same as the workers made.
-
-    Raises `DataError` for an image that cannot be read, `ConfigError` for a transform that does not fit.
-    """
-    batch = collate([images[request] for request in requests])
-    if isinstance(batch, Failure):
-        raise batch.error
-    return batch
-
-
-def at_size(requests: Sequence[SampleRequest], size_wh: tuple[int, int]) -> list[SampleRequest]:
-    """The same requests at another size."""
-    return [replace(request, size_wh=size_wh) for request in requests]
-
-
-def _start_worker(_: int) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C and batch systems tell all processes of a run
-        signal.signal(number, signal.SIG_IGN)  # the loop saves, and then ends the workers
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)

@@ -1,1 +1,1 @@
-"""Offline tools: check and preview a data set, cut crops, write shards, download."""
+"""Tools for whole data sets: check, preview, plot, cut crops, write tar shards, download, coverage of a label tree."""

@@ -1,1 +1,1 @@
-"""Transforms: what happens to an image and its labels between the reader and the network."""
+"""Augment training images and their labels: the `Transform` interface and the transforms of detector and classifier."""

@@ -1,60 +1,71 @@
-"""Ways of changing a classifier's training image: Darknet's (`data.c`, `image.c`), random resized crops, or none.
+"""Augment a classifier's training images: crop (Darknet's, random resized or centre), flips, HSV distortion.
 
-All randomness comes from the generator that is passed in.
+`ClassificationTransform` applies them in this order, after any albumentations transforms. The Darknet source is
+`data.c` and `image.c`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from yolo9k.config.classifier import ClassifierAugmentConfig
 from yolo9k.datasets.readers.index import NO_BOXES
-from yolo9k.datasets.transforms.albumentations import Transforms
-from yolo9k.datasets.transforms.detection import distort, draw_colours, random_scale
-from yolo9k.images import centre, crop_placement, place, resize
+from yolo9k.datasets.transforms.albumentations import AlbumentationsChain
+from yolo9k.datasets.transforms.detection import distort_hsv, draw_factor, draw_hsv_distortion
+from yolo9k.images import apply_placement, crop_placement, resize, resize_center_crop
 from yolo9k.samples import Sample
 
-CROP_TRIES = 10  # draws of a part that lies inside the image, before the middle is taken
-LARGEST_SIDE = (1 << 15) - 2  # of an image that OpenCV turns
+CROP_TRIES = 10  # random crops that are tried before the centre crop is used
+MAX_WARP_SIDE = (1 << 15) - 2  # pixels; `cv2.warpAffine` fails for larger images
 
 
 class ClassificationTransform:
-    """What a classifier's training does to an image: albumentations transforms, a cut-out, flips, then colours.
+    """The training transform of a classifier: albumentations, then crop, flips and HSV distortion of the config.
 
-    Raises `ConfigError` for a transform that albumentations does not have.
+    Raises `ConfigError` for an unknown albumentations transform or argument.
     """
 
-    def __init__(self, augment: ClassifierAugmentConfig) -> None:
-        self.augment, self.transforms = augment, Transforms(augment.transforms)
+    num_samples = 1
 
-    def __call__(self, sample: Sample, size_wh: tuple[int, int], rng: np.random.Generator) -> Sample:
-        """The sample at the size, without boxes. Raises `ConfigError` for a transform that does not fit."""
+    def __init__(self, augment: ClassifierAugmentConfig) -> None:
+        self.augment, self.albumentations = augment, AlbumentationsChain(augment.transforms)
+
+    def __call__(self, samples: Sequence[Sample], size_wh: tuple[int, int], rng: np.random.Generator) -> Sample:
+        """Transform one sample to `size_wh`; its boxes are dropped.
+
+        Raises `ConfigError` if an albumentations transform cannot be applied.
+        """
+        (sample,) = samples
         config = self.augment
-        image = _cut_out(self.transforms(sample, rng).image, size_wh, config, rng)
+        image = _crop(self.albumentations(sample, rng).image, size_wh, config, rng)
         for axis, probability in ((1, config.flip), (0, config.flip_vertical)):
             if rng.random() < probability:
                 image = np.flip(image, axis)
-        colours = draw_colours(config.hue, config.saturation, config.exposure, rng)
-        image = distort(np.ascontiguousarray(image), *colours)
+        distortion = draw_hsv_distortion(config.hue, config.saturation, config.exposure, rng)
+        image = distort_hsv(np.ascontiguousarray(image), *distortion)
         return Sample(image, NO_BOXES, sample.name, sample.image_label)
 
 
-def _cut_out(
+def _crop(
     image: np.ndarray, size_wh: tuple[int, int], config: ClassifierAugmentConfig, rng: np.random.Generator
 ) -> np.ndarray:
+    """Crop the image and resize the crop to `size_wh`, as `config.geometry` says."""
     image_wh = (image.shape[1], image.shape[0])
     if config.geometry == "darknet":
-        return draw_rotated_crop(image_wh, size_wh, config, rng).image(image, size_wh)
-    part = draw_crop(image_wh, size_wh, config, rng) if config.geometry == "crop" else None
-    return centre(image, size_wh) if part is None else place(image, crop_placement(part, size_wh), size_wh)
+        return draw_rotated_crop(image_wh, size_wh, config, rng).apply(image, size_wh)
+    crop = draw_crop(image_wh, size_wh, config, rng) if config.geometry == "crop" else None
+    if crop is None:
+        return resize_center_crop(image, size_wh)
+    return apply_placement(image, crop_placement(crop, size_wh), size_wh)
 
 
 @dataclass(frozen=True)
 class RotatedCrop:
-    """A turned, scaled and stretched cut-out around the image's middle, moved by the offset (`rotate_crop_image`).
+    """A rotated, scaled and stretched crop around the image's centre, moved by an offset (`rotate_crop_image`).
 
-    As `yolo9k.darknet.images.rotate_crop`, but in bytes and with places rounded to 1/32 pixel.
+    On uint8 values, with positions rounded to 1/32 pixel; Darknet computes both in float32.
     """
 
     radians: float
@@ -62,10 +73,10 @@ class RotatedCrop:
     offset_xy: tuple[float, float]
     aspect: float
 
-    def image(self, image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
-        """The cut-out of `size_wh`, black outside the image."""
-        if max(image.shape) > LARGEST_SIDE:
-            return self._of_less(image, size_wh)
+    def apply(self, image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
+        """Return the crop at `size_wh`, black outside the image."""
+        if max(image.shape) > MAX_WARP_SIDE:
+            return self._apply_to_smaller(image, size_wh)
         return cv2.warpAffine(
             image,
             self.to_image((image.shape[1], image.shape[0]), size_wh),
@@ -75,48 +86,49 @@ class RotatedCrop:
         )
 
     def to_image(self, image_wh: tuple[int, int], size_wh: tuple[int, int]) -> np.ndarray:
-        """(2, 3) the affine map of a pixel of the cut-out to one of the image."""
+        """Return the affine map (2, 3) from pixels of the crop to pixels of the image."""
         sin, cos = np.sin(self.radians), np.cos(self.radians)
         linear = np.array([[cos, -sin], [sin, cos]]) @ np.diag([self.aspect, 1]) / self.scale
-        first = np.array(self.offset_xy) - np.array(size_wh) / 2
-        return np.column_stack([linear, linear @ first + np.array(image_wh) / 2])
+        origin = np.array(self.offset_xy) - np.array(size_wh) / 2
+        return np.column_stack([linear, linear @ origin + np.array(image_wh) / 2])
 
-    def _of_less(self, image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
-        """The same of the image made smaller."""
+    def _apply_to_smaller(self, image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
+        """Return the same crop of the image shrunk to `MAX_WARP_SIDE`."""
         h, w = image.shape[:2]
-        share = LARGEST_SIDE / max(w, h)
-        less = resize(image, (max(1, int(w * share)), max(1, int(h * share))))
-        return RotatedCrop(self.radians, self.scale / share, self.offset_xy, self.aspect).image(less, size_wh)
+        ratio = MAX_WARP_SIDE / max(w, h)
+        smaller = resize(image, (max(1, int(w * ratio)), max(1, int(h * ratio))))
+        return replace(self, scale=self.scale / ratio).apply(smaller, size_wh)
 
 
 def draw_rotated_crop(
     image_wh: tuple[int, int], size_wh: tuple[int, int], config: ClassifierAugmentConfig, rng: np.random.Generator
 ) -> RotatedCrop:
-    """Draw as `random_augment_args` does, whose sizes of the shorter side are in proportion to the network's."""
+    """Draw a crop like Darknet's `random_augment_args`, with the crop sizes scaled to the network's shorter side."""
     (w, h), (width, height) = image_wh, size_wh
-    stretch = random_scale(config.aspect, rng)
-    shorter = max(1, int(min(h, w * stretch)))
+    aspect = draw_factor(config.aspect, rng)
+    shorter = max(1, int(min(h, w * aspect)))
     scale = max(1, int(rng.integers(*config.crop_sizes(size_wh), endpoint=True))) / shorter
     radians = float(np.radians(rng.uniform(-config.angle, config.angle)))
-    free = (w * scale / stretch - width) / 2, (h * scale - height) / 2
+    free = (w * scale / aspect - width) / 2, (h * scale - height) / 2
     offset_x, offset_y = (float(rng.uniform(-abs(side), abs(side))) for side in free)
-    return RotatedCrop(radians, scale, (offset_x, offset_y), stretch)
+    return RotatedCrop(radians, scale, (offset_x, offset_y), aspect)
 
 
 def draw_crop(
     image_wh: tuple[int, int], size_wh: tuple[int, int], config: ClassifierAugmentConfig, rng: np.random.Generator
 ) -> tuple[int, int, int, int] | None:
-    """A part (left, top, width, height) of U(`area`) of the image, at any place; none where none was found inside.
+    """Draw a random crop (left, top, width, height) whose area is U(`config.area`) of the image's.
 
-    Its aspect is that of `size_wh` times a factor of up to `aspect`, evenly in its logarithm.
+    Its aspect ratio is that of `size_wh` times a log-uniform factor between 1 / `config.aspect` and `config.aspect`.
+    `None`: no crop fitted into the image in `CROP_TRIES` draws.
     """
     (w, h), (width, height) = image_wh, size_wh
-    most = abs(float(np.log(config.aspect)))
+    max_log_aspect = abs(float(np.log(config.aspect)))
     for _ in range(CROP_TRIES):
         area = rng.uniform(*config.area) * w * h
-        aspect = width / height * np.exp(rng.uniform(-most, most))
-        part_w, part_h = max(1, round(np.sqrt(area * aspect))), max(1, round(np.sqrt(area / aspect)))
-        if part_w <= w and part_h <= h:
-            left, top = (int(rng.integers(free, endpoint=True)) for free in (w - part_w, h - part_h))
-            return left, top, part_w, part_h
+        aspect = width / height * np.exp(rng.uniform(-max_log_aspect, max_log_aspect))
+        crop_w, crop_h = max(1, round(np.sqrt(area * aspect))), max(1, round(np.sqrt(area / aspect)))
+        if crop_w <= w and crop_h <= h:
+            left, top = (int(rng.integers(free, endpoint=True)) for free in (w - crop_w, h - crop_h))
+            return left, top, crop_w, crop_h
     return None

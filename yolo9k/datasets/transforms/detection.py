@@ -1,68 +1,74 @@
-"""Darknet's ways of changing a detector's training image (`data.c`, `image.c`): a `Placement` and a colour change.
+"""Augment a detector's training images like Darknet (`data.c`, `image.c`): geometry, HSV distortion, flips.
 
-All randomness comes from the generator that is passed in.
+`DetectionTransform` applies them in this order, after any albumentations transforms.
 """
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 from yolo9k.boxes import area, clip
 from yolo9k.config.schema import AugmentConfig
-from yolo9k.datasets.transforms.albumentations import Transforms
-from yolo9k.images import Placement, letterbox_placement, place
+from yolo9k.datasets.transforms.albumentations import AlbumentationsChain
+from yolo9k.images import Placement, apply_placement, letterbox_placement
 from yolo9k.samples import BoxLabels, Sample
 
-SMALLEST = 0.001  # Darknet drops boxes whose width or height is a smaller part of the image
+MIN_SIDE_FRACTION = 0.001  # of the canvas; Darknet drops boxes with a smaller width or height
 
 
 class DetectionTransform:
-    """What a detector's training does to an image and its boxes: albumentations transforms, then Darknet's ways.
+    """The training transform of a detector: albumentations, then geometry, HSV distortion and flips of the config.
 
-    Raises `ConfigError` for a transform that albumentations does not have.
+    Raises `ConfigError` for an unknown albumentations transform or argument.
     """
 
+    num_samples = 1
+
     def __init__(self, augment: AugmentConfig) -> None:
-        self.augment, self.transforms = augment, Transforms(augment.transforms)
+        self.augment, self.albumentations = augment, AlbumentationsChain(augment.transforms)
 
-    def __call__(self, sample: Sample, size_wh: tuple[int, int], rng: np.random.Generator) -> Sample:
-        """The sample at the size. Raises `ConfigError` for a transform that does not fit."""
-        return transform_sample(self.transforms(sample, rng), size_wh, self.augment, rng)
-
-
-def transform_sample(
-    sample: Sample, size_wh: tuple[int, int], config: AugmentConfig, rng: np.random.Generator
-) -> Sample:
-    """The sample on a canvas of `size_wh`, its colours changed and perhaps mirrored."""
-    placement = choose_placement(sample.size_wh, size_wh, config, rng)
-    image = place(sample.image, placement, size_wh)
-    boxes = cut_to_canvas(sample.boxes, placement.to_canvas(sample.boxes.xyxy), size_wh, config.min_visible)
-    image = distort(image, *draw_colours(config.hue, config.saturation, config.exposure, rng))
-    for axis, probability in ((1, config.flip), (0, config.flip_vertical)):
-        if rng.random() < probability:
-            image, boxes = mirror(image, boxes, axis)
-    return Sample(np.ascontiguousarray(image), boxes, sample.name, sample.image_label)
+    def __call__(self, samples: Sequence[Sample], size_wh: tuple[int, int], rng: np.random.Generator) -> Sample:
+        """Transform one sample to `size_wh`. Raises `ConfigError` if an albumentations transform cannot be applied."""
+        (sample,) = samples
+        sample, config = self.albumentations(sample, rng), self.augment
+        placement = draw_placement(sample.size_wh, size_wh, config, rng)
+        image = apply_placement(sample.image, placement, size_wh)
+        boxes = clip_to_canvas(sample.boxes, placement.to_canvas(sample.boxes.xyxy), size_wh, config.min_visible)
+        image = distort_hsv(image, *draw_hsv_distortion(config.hue, config.saturation, config.exposure, rng))
+        for axis, probability in ((1, config.flip), (0, config.flip_vertical)):
+            if rng.random() < probability:
+                image, boxes = flip(image, boxes, axis)
+        return Sample(np.ascontiguousarray(image), boxes, sample.name, sample.image_label)
 
 
-def choose_placement(
+# --- geometry
+
+
+def draw_placement(
     image_wh: tuple[int, int], canvas_wh: tuple[int, int], config: AugmentConfig, rng: np.random.Generator
 ) -> Placement:
-    """Where the image lands, drawn by the config's transform."""
+    """Draw the position and scale of the image on the canvas, as `config.geometry` says.
+
+    `none`: letterbox. `crop`: a random crop, stretched over the canvas. `place`: random scale, aspect ratio and
+    position. `fixed`: as `place`, at scale 1.
+    """
     if config.geometry == "none":
         return letterbox_placement(image_wh, canvas_wh)
     if config.geometry == "crop":
-        return _crop(image_wh, canvas_wh, config.jitter, rng)
+        return _draw_crop(image_wh, canvas_wh, config.jitter, rng)
     scale = rng.uniform(*config.scale) if config.geometry == "place" else 1.0
-    return _place(image_wh, canvas_wh, config.jitter, scale, rng)
+    return _draw_position(image_wh, canvas_wh, config.jitter, scale, rng)
 
 
-def _place(
+def _draw_position(
     image_wh: tuple[int, int],
     canvas_wh: tuple[int, int],
     jitter: float,
     scale: float,
     rng: np.random.Generator,
 ) -> Placement:
-    """The jittered aspect fitted into the canvas, times `scale`, at any place (`load_data_detection`)."""
+    """Jitter the aspect ratio, fit the image into the canvas times `scale`, move it (`load_data_detection`)."""
     (w, h), (canvas_w, canvas_h) = image_wh, canvas_wh
     aspect = w * rng.uniform(1 - jitter, 1 + jitter) / (h * rng.uniform(1 - jitter, 1 + jitter))
     new_w, new_h = scale * min(canvas_w, canvas_h * aspect), scale * min(canvas_h, canvas_w / aspect)
@@ -70,8 +76,10 @@ def _place(
     return Placement((new_w / w, new_h / h), (left, top))
 
 
-def _crop(image_wh: tuple[int, int], canvas_wh: tuple[int, int], jitter: float, rng: np.random.Generator) -> Placement:
-    """Each border moves in or out by up to `jitter` of the side; the rest is stretched over the canvas."""
+def _draw_crop(
+    image_wh: tuple[int, int], canvas_wh: tuple[int, int], jitter: float, rng: np.random.Generator
+) -> Placement:
+    """Move each border in or out by up to `jitter` times the side; stretch the crop over the canvas."""
     scales, offsets = [], []
     for side, canvas in zip(image_wh, canvas_wh, strict=True):
         first, last = rng.uniform(-jitter, jitter, 2) * side
@@ -80,54 +88,57 @@ def _crop(image_wh: tuple[int, int], canvas_wh: tuple[int, int], jitter: float, 
     return Placement((scales[0], scales[1]), (offsets[0], offsets[1]))
 
 
-def cut_to_canvas(boxes: BoxLabels, xyxy: np.ndarray, canvas_wh: tuple[int, int], min_visible: float) -> BoxLabels:
-    """Boxes (N, 4) on the canvas, cut to it; those that are gone are dropped.
+def clip_to_canvas(boxes: BoxLabels, xyxy: np.ndarray, canvas_wh: tuple[int, int], min_visible: float) -> BoxLabels:
+    """Clip boxes `xyxy` (N, 4) on the canvas to it and drop those outside; `boxes` has their labels.
 
-    A box of which less than `min_visible` of its area is left is ignored: too little to learn from, yet not
-    background.
+    A box of which less than the fraction `min_visible` of its area remains is ignored: too little to learn from, but
+    not background either.
     """
-    cut = clip(xyxy, canvas_wh)
-    share = area(cut) / np.maximum(area(xyxy), 1e-6)
-    smallest = SMALLEST * np.array(canvas_wh)
-    there = (cut[:, 2:] - cut[:, :2] >= smallest).all(axis=1)
-    return BoxLabels(cut, boxes.label, boxes.ignore | (share < min_visible))[there]
+    clipped = clip(xyxy, canvas_wh)
+    visible = area(clipped) / np.maximum(area(xyxy), 1e-6)
+    min_sides = MIN_SIDE_FRACTION * np.array(canvas_wh)
+    kept = (clipped[:, 2:] - clipped[:, :2] >= min_sides).all(axis=1)
+    return BoxLabels(clipped, boxes.label, boxes.ignore | (visible < min_visible))[kept]
 
 
-def draw_colours(
+def flip(image: np.ndarray, boxes: BoxLabels, axis: int) -> tuple[np.ndarray, BoxLabels]:
+    """Flip an image and its boxes: horizontally (array axis 1) or vertically (array axis 0)."""
+    length = image.shape[axis]
+    first, last = (0, 2) if axis == 1 else (1, 3)
+    xyxy = boxes.xyxy.copy()
+    xyxy[:, [first, last]] = length - boxes.xyxy[:, [last, first]]
+    return np.flip(image, axis), BoxLabels(xyxy, boxes.label, boxes.ignore)
+
+
+# --- HSV distortion
+
+
+def draw_hsv_distortion(
     hue: float, saturation: float, exposure: float, rng: np.random.Generator
 ) -> tuple[float, float, float]:
-    """Arguments of `distort`: a shift of up to `hue` either way, and factors of up to the other two."""
-    return rng.uniform(-hue, hue), random_scale(saturation, rng), random_scale(exposure, rng)
+    """Draw the arguments of `distort_hsv`: a hue shift in U(-hue, hue), and two factors (`draw_factor`)."""
+    return rng.uniform(-hue, hue), draw_factor(saturation, rng), draw_factor(exposure, rng)
 
 
-def random_scale(most: float, rng: np.random.Generator) -> float:
-    """U(1, most) or its inverse, evenly (Darknet `rand_scale`)."""
-    scale = rng.uniform(min(1.0, most), max(1.0, most))
-    return scale if rng.random() < 0.5 else 1 / scale
+def draw_factor(limit: float, rng: np.random.Generator) -> float:
+    """Draw from U(1, limit) and invert the factor with probability 1/2 (Darknet `rand_scale`)."""
+    factor = rng.uniform(min(1.0, limit), max(1.0, limit))
+    return factor if rng.random() < 0.5 else 1 / factor
 
 
-def distort(image: np.ndarray, hue: float, saturation: float, exposure: float) -> np.ndarray:
-    """Shift the hue (1 is the whole circle), multiply saturation and value; in bytes, with tables.
+def distort_hsv(image: np.ndarray, hue: float, saturation: float, exposure: float) -> np.ndarray:
+    """Shift the hue (1 is a full turn) and multiply saturation and value of a uint8 RGB image, with lookup tables.
 
-    Darknet lets the saturation exceed 1 before it goes back to RGB; here it is cut at once.
+    The saturation is clipped to 1 at once; Darknet lets it exceed 1 until the conversion back to RGB.
     """
     if (hue, saturation, exposure) == (0, 1, 1):
-        return image  # the way to HSV and back is not free of loss
+        return image  # converting to HSV and back would lose precision
     ramp = np.arange(256, dtype=np.float32)
     tables = (
-        (ramp + round(hue * 256)) % 256,  # full-range hue: 256 steps are the circle
+        (ramp + round(hue * 256)) % 256,  # OpenCV's full-range hue: 256 steps are a full turn
         np.clip(ramp * saturation, 0, 255),
         np.clip(ramp * exposure, 0, 255),
     )
     table = np.stack(tables, axis=-1).astype(np.uint8)[None]
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
     return cv2.cvtColor(cv2.LUT(hsv, table), cv2.COLOR_HSV2RGB_FULL)
-
-
-def mirror(image: np.ndarray, boxes: BoxLabels, axis: int) -> tuple[np.ndarray, BoxLabels]:
-    """Image and boxes mirrored along an axis of the array: 1 swaps left and right, 0 top and bottom."""
-    length = image.shape[axis]
-    first, last = (0, 2) if axis == 1 else (1, 3)
-    xyxy = boxes.xyxy.copy()
-    xyxy[:, [first, last]] = length - boxes.xyxy[:, [last, first]]
-    return np.flip(image, axis), BoxLabels(xyxy, boxes.label, boxes.ignore)
