@@ -63,10 +63,10 @@ def test_only_the_value_changes(before, after):
         ("model:\n  anchors: [[1, 2],  # small\n            [3, 4]]\n", "comments inside"),
         ("a: &a [[1, 2]]\nmodel:\n  anchors: *a\n", "alias"),
         ("model:\n  anchors: &a [[1, 2]]\nother: *a\n", "cannot be edited safely"),
-        ("model: 3\n", "model is no mapping"),
-        ("- 1\n", "model is no mapping"),
-        ("model: [\n", "no mapping"),
-        ("a: 1\n---\nb: 2\n", "no mapping"),
+        ("model: 3\n", "model must be a mapping"),
+        ("- 1\n", "model must be a mapping"),
+        ("model: [\n", "must be a mapping"),
+        ("a: 1\n---\nb: 2\n", "must be a mapping"),
     ],
 )
 def test_refuses_what_it_cannot_edit(before, says):
@@ -81,7 +81,7 @@ def test_writes_the_file_and_names_it_in_errors(tmp_path):
     assert path.read_text(encoding="utf-8") == f"model: {{anchors: {FLOW}, num_anchors: 2}}  # é\n"
     assert [p.name for p in tmp_path.iterdir()] == ["mine.yaml"]
     path.write_text("- 1\n")
-    with pytest.raises(ConfigError, match=r"mine\.yaml: model is no mapping"):
+    with pytest.raises(ConfigError, match=r"mine\.yaml: model must be a mapping"):
         write_values(path, "model", {"anchors": WANTED})
     with pytest.raises(ConfigError, match="cannot be read"):
         write_values(tmp_path / "none.yaml", "model", {"anchors": WANTED})

@@ -74,36 +74,36 @@ def test_extends_itself(write):
         ("train: {batch: many}", "train.batch: must be a whole number, not 'many'"),
         ("train: {batch: -4}", "train.batch: must be at least 1, not -4"),
         ("train: {lr: .inf}", "train.lr: must be a finite number, not inf"),
-        ("train: {epochs: 1, steps: 1}", "train.epochs and steps: give one of them"),
-        ("train: {batch: 8, accumulate: 3}", "train.accumulate: batch 8 is not a multiple of 3"),
-        ("train: {patience: 5, eval_every: 0}", "train.patience: needs evaluations while training, eval_every is 0"),
-        ("train: [1]", "train: is a section with keys of its own (batch, accumulate, epochs, steps, …), not [1]"),
-        ("train: {schedule: {policy: steps}}", "train.schedule.at: the policy 'steps' needs at least one entry"),
+        ("train: {epochs: 1, steps: 1}", "train.epochs and steps: give only one"),
+        ("train: {batch: 8, accumulate: 3}", "train.accumulate: must divide batch 8, not 3"),
+        ("train: {patience: 5, eval_every: 0}", "train.patience: needs eval_every above 0"),
+        ("train: [1]", "train: must be a section with keys (batch, accumulate, epochs, steps, …), not [1]"),
+        ("train: {schedule: {policy: steps}}", "train.schedule.at: must have at least one entry with policy steps"),
         ("train: {schedule: {policy: line}}", "train.schedule.policy: must be 'constant', 'steps', 'poly'"),
-        ("train: {schedule: {at: [2, 1], scales: [1, 1]}}", "train.schedule.at: must rise"),
-        ("train: {schedule: {at: [2]}}", "train.schedule.scales: 0 for 1 entries of at; one each"),
+        ("train: {schedule: {at: [2, 1], scales: [1, 1]}}", "train.schedule.at: must increase"),
+        ("train: {schedule: {at: [2]}}", "train.schedule.scales: must have as many entries as at (1), not 0"),
         ("data: {size: 100}", "data.size: width and height must be multiples of 32, not 100x100"),
-        ("data: {size: big}", "data.size: a size is a number or WIDTHxHEIGHT"),
+        ("data: {size: big}", "data.size: must be N or WIDTHxHEIGHT"),
         ("data: {sizes: [320, 10]}", "data.sizes: width and height must be multiples of 32, not 10x10"),
-        ("data: {augment: {scale: [2, 1]}}", "data.augment.scale: the smaller number comes first, not [2.0, 1.0]"),
+        ("data: {augment: {scale: [2, 1]}}", "data.augment.scale: must be [min, max], not [2.0, 1.0]"),
         ("data: {dataset: {kind: voc}}", "data.dataset.root: is missing"),
-        ("model: {anchors: []}", "model.anchors: at least one anchor is needed"),
+        ("model: {anchors: []}", "model.anchors: must have at least one anchor"),
         ("model: {location: rpn}", "model.location: must be 'direct' or 'offset', not 'rpn'"),
         (
             "model: {name: darknet, cfg: '[net]', location: offset}",
-            "model.location: the region of a Darknet cfg has direct, and no other",
+            "model.location: must be direct with a Darknet cfg",
         ),
         (
             "model: {name: yolov3}",
             "model.name: must be 'yolov2', 'yolov2-tiny', 'yolov2-tiny-voc', 'yolo9000' or 'darknet', not 'yolov3'",
         ),
-        ("- 1", "a config is a mapping of keys to values, not a list"),
+        ("- 1", "must be a mapping of keys to values, not a list"),
         ("a: [1", "mine.yaml:1: not YAML"),
         ("a: b: c", "mine.yaml:1: not YAML"),
         ("a: !!python/object:os.system {}", "mine.yaml:1: not YAML: could not determine a constructor"),
         ("a: 2001-99-99", "mine.yaml: cannot be read: month must be in 1..12"),
         ("1: 2", "1: "),
-        ("extends: nothing", "nothing: no such config file, and none of that name in the catalogue"),
+        ("extends: nothing", "nothing: no such config file, and not in the catalogue"),
         ("extends: [voc]", "no such config file"),
     ],
 )
@@ -121,12 +121,12 @@ def test_a_file_that_is_no_text(tmp_path):
 def test_a_name_that_is_near(write):
     assert "did you mean voc?" in refused("vco")
     assert "the catalogue has " in refused("zzzzzz")
-    assert refused("").startswith("no config is named; the catalogue has ")
+    assert refused("").startswith("no config given; use a path or one of ")
 
 
 @pytest.mark.parametrize("override", ["oops", "=3", "", " =3"])
 def test_an_override_that_is_none(override):
-    assert refused(None, override).endswith("write KEY=VALUE, e.g. --set train.lr=0.0005")
+    assert refused(None, override).endswith("must be KEY=VALUE, for example --set train.lr=0.0005")
 
 
 def test_overrides_are_yaml():
@@ -142,15 +142,15 @@ def test_overrides_are_yaml():
     [
         (["train.lrr=1"], "--set train.lrr=1: unknown key; did you mean train.lr?"),
         (["train={lrr: 1}"], "--set train={lrr: 1}: train.lrr: unknown key; did you mean train.lr?"),
-        (["train.schedule=foo"], "train.schedule=foo: is a section with keys of its own (policy, at, scales, unit, …)"),
+        (["train.schedule=foo"], "train.schedule=foo: must be a section with keys (policy, at, scales, unit, …)"),
         (["data.workers=-1"], "--set data.workers=-1: must be 'auto' or at least 0, not -1"),
-        (["train.batch=8", "train.accumulate=3"], "--set train.accumulate=3: batch 8 is not a multiple of 3"),
+        (["train.batch=8", "train.accumulate=3"], "--set train.accumulate=3: must divide batch 8, not 3"),
         (
             ["train.accumulate=2", "train.batch=3"],
-            "--set train.batch=3: train.accumulate: batch 3 is not a multiple",
+            "--set train.batch=3: train.accumulate: must divide batch 3",
         ),
         (["train.batch=0", "train.lr=x"], "--set train.batch=0: must be at least 1, not 0"),
-        (["train.steps=3"], "--set train.steps=3: train.epochs and steps: give one of them"),
+        (["train.steps=3"], "--set train.steps=3: train.epochs and steps: give only one"),
         (["train.steps=3", "train.epochs=null", "train.lr=0"], "--set train.lr=0: must be more than 0, not 0"),
         (["model.anchors=[[1, -2]]"], "--set model.anchors=[[1, -2]]: model.anchors.0.1: must be more than 0, not -2"),
         ([Override("data.size", 50, "--size 50")], "--size 50: width and height must be multiples of 32, not 50x50"),
@@ -175,7 +175,11 @@ def test_an_error_of_the_file_is_not_blamed_on_overrides(write):
         ("{}", ["train.batch=0", "train.batch=0"], "--set train.batch=0: must be at least 1, not 0"),
         ("{}", ["train.lrr=1", "train.lrr=2"], "--set train.lrr=2: unknown key; did you mean train.lr?"),
         ("train: {batch: 0, lr: -1}", ["train.batch=4"], "mine.yaml: train.lr: must be more than 0, not -1"),
-        ("train: {batch: 0, epochs: 3, steps: 9}", ["train.batch=4"], "mine.yaml: train.epochs and steps: give one"),
+        (
+            "train: {batch: 0, epochs: 3, steps: 9}",
+            ["train.batch=4"],
+            "mine.yaml: train.epochs and steps: give only one",
+        ),
         ("train: {batch: 0}", ["train={lr: 1}", "train.schedule={}"], "mine.yaml: train.batch: must be at least 1"),
     ],
 )
@@ -231,9 +235,9 @@ def test_labels_may_look_like_numbers(write):
             "kind: xml\nroot: a\nsplits: {train: [a]}",
             "kind: must be 'voc', 'coco', 'yolo', 'folder' or 'shards', not 'xml'",
         ),
-        ("kind: voc\nroot: a\nsplits: {}", ": splits: name at least one"),
-        ("kind: voc\nroot: a\nsplits: {val: [a]}\nholdout: 0.1", ": holdout: the data set has a val split already"),
-        ("kind: voc\nroot: a\nsplits: {test: [a]}\nholdout: 0.1", ": holdout: is a share of the split train"),
+        ("kind: voc\nroot: a\nsplits: {}", ": splits: must have at least one"),
+        ("kind: voc\nroot: a\nsplits: {val: [a]}\nholdout: 0.1", ": holdout: must be 0 if there is a val split"),
+        ("kind: voc\nroot: a\nsplits: {test: [a]}\nholdout: 0.1", ": holdout: needs a train split"),
         ("kind: voc\nroots: a\nsplits: {train: [a]}", "roots: unknown key; did you mean root?"),
     ],
 )
@@ -287,26 +291,26 @@ def test_a_joint_set_may_stand_in_a_training_config(write):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (JOINT.replace("use: boxes", "use: images"), ": sources: at least one needs `use: boxes`"),
-        ("sources: []\nlabels: {tree: a}", ": sources: at least one needs `use: boxes`"),
+        (JOINT.replace("use: boxes", "use: images"), ": sources: at least one must have `use: boxes`"),
+        ("sources: []\nlabels: {tree: a}", ": sources: at least one must have `use: boxes`"),
         (JOINT.replace("boxes", "box"), "sources.0.use: must be 'boxes' or 'images', not 'box'"),
         (JOINT.replace("boxes", "boxes, weight: 0"), "sources.0.weight: must be at least 1, not 0"),
         (JOINT.replace("boxes", "boxes, weights: 2"), "sources.0.weights: unknown key; did you mean sources.0.weight?"),
         (JOINT.replace("coco", "{kind: xml, root: a, splits: {}}"), "sources.0.dataset.kind: must be 'voc', 'coco'"),
-        (JOINT.replace("coco", "cocoa"), "sources.0: cocoa: no such data set file, and none of that name"),
-        (JOINT.replace("coco", "''"), "sources.0: no data set is named"),
-        (JOINT.replace("coco", "mine.yaml"), "sources.0: mine.yaml is a joint data set itself; name its sources"),
-        (JOINT + "- {dataset: coco, use: images}\n", "sources.1: the data set coco is of kind coco; `use: im"),
+        (JOINT.replace("coco", "cocoa"), "sources.0: cocoa: no such data set file, and not in the catalogue"),
+        (JOINT.replace("coco", "''"), "sources.0: no data set given"),
+        (JOINT.replace("coco", "mine.yaml"), "sources.0: mine.yaml is a joint data set; list its sources"),
+        (JOINT + "- {dataset: coco, use: images}\n", "sources.1: data set coco is of kind coco; `use: im"),
         (
             JOINT.replace("coco", "{kind: folder, root: x, splits: {a: [.]}}"),
-            "sources.0: the data set x is of kind folder",
+            "sources.0: data set x is of kind folder",
         ),
         (
             JOINT + "val: {dataset: {kind: folder, root: x, splits: {a: [.]}}}\n",
-            "val: the data set x is of kind folder",
+            "val: data set x is of kind folder",
         ),
         (JOINT + "val: {dataset: nowhere}\n", "val: nowhere: no such data set file"),
-        (JOINT.replace("tree: a.txt", "map: a.map"), "labels.map belongs to each source, whose classes it"),
+        (JOINT.replace("tree: a.txt", "map: a.map"), "labels.map must be given per source"),
         ("sources:\n- {dataset: coco, use: boxes}\n", "labels: is missing"),
     ],
 )
@@ -343,5 +347,5 @@ def test_labels_over_a_tree(write):
 
 def test_what_one_override_mends_is_not_told():
     mended = ["train.steps=9", "train.batch=6", "train.accumulate=4", "train.steps=null", "train.epochs=2"]
-    with pytest.raises(ConfigError, match=r"train\.accumulate=4: batch 6 is not a multiple of 4"):
+    with pytest.raises(ConfigError, match=r"train\.accumulate=4: must divide batch 6, not 4"):
         load_config(None, ["train.epochs=3", *mended])

@@ -1,4 +1,4 @@
-"""Configs: their schema (the only place of defaults), how they are read, and the shipped catalogue."""
+"""Configs: the schema (the only place of defaults), loading, and the catalogue of shipped configs."""
 
 from yolo9k.config.catalogue import config_names, dataset_names
 from yolo9k.config.classifier import ClassifierConfig

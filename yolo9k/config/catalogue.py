@@ -1,4 +1,4 @@
-"""The configs that come with the package, found by name with or without `.yaml`."""
+"""Find the shipped configs by name, with or without `.yaml`."""
 
 from functools import cache
 from pathlib import Path
@@ -8,7 +8,7 @@ SUFFIXES = (".yaml", ".yml")
 
 @cache
 def folder() -> Path:
-    """Where the shipped configs lie: inside an installed package, or beside it in a source checkout."""
+    """Return the folder of the shipped configs: in the installed package, or beside it in a source checkout."""
     package = Path(__file__).resolve().parent.parent
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
@@ -19,22 +19,22 @@ def _names(base: Path) -> list[str]:
 
 
 def config_names() -> list[str]:
-    """Names of the shipped training configs."""
+    """Return the names of the shipped training configs."""
     return [name for name in _names(folder()) if not name.startswith("datasets/")]
 
 
 def dataset_names() -> list[str]:
-    """Names of the shipped data set configs."""
+    """Return the names of the shipped data set configs."""
     return _names(folder() / "datasets")
 
 
 def find(name: str, *, dataset: bool = False) -> Path | None:
-    """The file that `name` means: a path if it exists, else an entry of the catalogue, else none."""
+    """Return the file that `name` means: an existing path, else a catalogue entry, else `None`."""
     path = Path(name).expanduser()
     if path.is_file():
         return path
     base = folder() / "datasets" if dataset else folder()
     stem = name.removesuffix(".yaml").removesuffix(".yml")
     entry = (base / f"{stem}.yaml").resolve()
-    inside = base.resolve() in entry.parents  # a name must not climb out of the catalogue
+    inside = base.resolve() in entry.parents  # a name must not leave the catalogue
     return entry if inside and entry.is_file() else None

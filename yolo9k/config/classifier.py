@@ -1,4 +1,4 @@
-"""What the config of a classifier may say (YOLO9000 section 3, "Training for classification")."""
+"""The schema of classification training configs (YOLO9000 section 3, "Training for classification")."""
 
 from typing import Annotated, Literal
 
@@ -8,30 +8,29 @@ from yolo9k.config.datasets import DatasetConfig
 from yolo9k.config.schema import BackboneConfig, TrainConfig
 from yolo9k.config.section import STRIDE, Fraction, Positive, Section, SizeWH, Transforms, check_size
 
-CROP_SIZE = 256  # pixels of the network that `min_crop` and `max_crop` are meant for
+CROP_SIZE = 256  # input size that `min_crop` and `max_crop` refer to
 
 
 class ClassifierModelConfig(BackboneConfig):
-    """The network of a classifier: a backbone, a 1x1 convolution and the average over the image.
+    """The model of a classifier: a backbone, a 1x1 convolution and global average pooling.
 
-    `name`: `darknet19`, or the trunk of tiny YOLOv2.
+    `name`: `darknet19`, or `tiny`: the backbone of tiny YOLOv2.
     """
 
     name: Literal["darknet19", "tiny", "darknet"] = "darknet19"
 
 
 class ClassifierAugmentConfig(Section):
-    """How training images of a classifier are changed.
+    """Augmentation of a classifier's training images.
 
     `geometry`: `darknet` stretches by up to `aspect`, scales the shorter side to U(`min_crop`, `max_crop`) pixels,
-    rotates by up to `angle` degrees and cuts out what the network sees at random, black where the image ends; `crop`
-    stretches U(`area`) of the image, whose aspect is that of the network's input by up to `aspect`; `none` takes the
-    middle. `min_crop` and `max_crop` are pixels for a network of 256, and in proportion for another `data.size`: so one
-    config serves all stages. The defaults are those of darknet19.cfg, a network of 256; those of darknet19_448.cfg, 448
-    to 512 pixels for a network of 448, are 256 and 293 here. `hue` is a shift; `aspect`, `saturation` and `exposure`
-    are factors, drawn between 1 and the number, or the inverse of that: .75 reaches to 1/.75, too. `mixup`: the
-    parameter of the Beta distribution by which pairs of images and their labels are mixed, 0 is off. `transforms`:
-    albumentations transforms by name, applied first.
+    rotates by up to `angle` degrees and takes a random crop of the input size, black outside the image; `crop` is the
+    random resized crop: a fraction U(`area`) of the image with an aspect ratio changed by up to `aspect`; `none` is the
+    centre crop. `min_crop` and `max_crop` are pixels for an input size of 256 and scale with `data.size`, so that one
+    config serves all stages. The defaults are those of darknet19.cfg (256 pixels); darknet19_448.cfg (448 to 512 at 448
+    pixels) is 256 and 293 here. `hue` is a shift; `aspect`, `saturation` and `exposure` are factors drawn between 1 and
+    the value or its inverse, so .75 also reaches 1/.75. `mixup`: parameter of the Beta distribution, 0: off.
+    `transforms`: albumentations transforms by name, applied first.
     """
 
     geometry: Literal["darknet", "crop", "none"] = "darknet"
@@ -51,23 +50,22 @@ class ClassifierAugmentConfig(Section):
     @model_validator(mode="after")
     def _ordered(self) -> "ClassifierAugmentConfig":
         if self.min_crop > self.max_crop:
-            raise ValueError(f"max_crop: must be at least min_crop, {self.min_crop}, not {self.max_crop}")
+            raise ValueError(f"max_crop: must be at least min_crop ({self.min_crop}), not {self.max_crop}")
         if not 0 < self.area[0] <= self.area[1]:
-            raise ValueError(f"area: two shares above 0, the smaller first, not {list(self.area)}")
+            raise ValueError(f"area: must be [min, max] above 0, not {list(self.area)}")
         return self
 
     def crop_sizes(self, size_wh: tuple[int, int]) -> tuple[int, int]:
-        """`min_crop` and `max_crop` in pixels for a network of this size, whose shorter side counts."""
-        least, most = (round(size * min(size_wh) / CROP_SIZE) for size in (self.min_crop, self.max_crop))
-        return least, most
+        """Return `min_crop` and `max_crop` in pixels for this input size (its shorter side)."""
+        smallest, largest = (round(size * min(size_wh) / CROP_SIZE) for size in (self.min_crop, self.max_crop))
+        return smallest, largest
 
 
 class ClassifierDataConfig(Section):
-    """Images on their way into a classifier: a data set of kind folder or shards, whose images have labels.
+    """The data set (kind folder or shards), the input size and the loading of images.
 
-    `size` of the network's square input. In evaluation the shorter side of an image is scaled to it, and the middle is
-    taken (Darknet `validate_classifier_single`). `resize` (in evaluation and prediction), `on_error` and `workers` as
-    in a detector's config.
+    `size`: input size. Evaluation scales the shorter side to it and takes the centre crop (Darknet
+    `validate_classifier_single`). `resize` (evaluation and prediction), `on_error` and `workers` as for detectors.
     """
 
     dataset: str | DatasetConfig = ""
@@ -79,9 +77,9 @@ class ClassifierDataConfig(Section):
 
 
 class StageConfig(Section):
-    """A part of a training, with a size, a length and a learning rate of its own; what it does not say is the run's.
+    """A stage of training with its own size, length, learning rate, ...; other values are those of the run.
 
-    `min_crop` and `max_crop`: in the place of those of `data.augment`.
+    `min_crop` and `max_crop` override `data.augment`.
     """
 
     size: SizeWH | None = None
@@ -96,28 +94,28 @@ class StageConfig(Section):
     @model_validator(mode="after")
     def _one_length(self) -> "StageConfig":
         if self.epochs is not None and self.steps is not None:
-            raise ValueError("epochs and steps: give one of them")
+            raise ValueError("epochs and steps: give only one")
         return self
 
 
 class ClassifierLossConfig(Section):
-    """Cross entropy over the label set. `label_smoothing`: the share of a label that is spread over its siblings."""
+    """Cross entropy over the labels. `label_smoothing`: the fraction of the target spread over the sibling group."""
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class ClassifierEvalConfig(Section):
-    """On which split a classifier is scored, and in batches of how many images."""
+    """Evaluation: split and batch size."""
 
     split: str = "val"
     batch: Annotated[int, Field(ge=1)] = 64
 
 
 class ClassifierConfig(Section):
-    """A whole run: what `yolo9k classify train --config` reads.
+    """The config of a classifier's training, as read by `yolo9k classify train --config`.
 
-    `stages`: parts of the training one after another, each with its own burn-in and schedule (YOLO9000: 160 epochs at
-    224, then 10 at 448 with a smaller rate); none: one stage, of what `data` and `train` say.
+    `stages`: run one after another, each with its own warm-up and schedule (YOLO9000: 160 epochs at 224 pixels, then 10
+    at 448 with a smaller learning rate). Empty: one stage, as `data` and `train` say.
     """
 
     task: Literal["classify"]
@@ -132,31 +130,33 @@ class ClassifierConfig(Section):
     def _sizes_fit(self) -> "ClassifierConfig":
         stride = 1 if self.model.name == "darknet" else STRIDE
         check_size("data.size", self.data.size, stride)
-        for number, stage in enumerate(self.stages):
+        for index, stage in enumerate(self.stages):
             if stage.size is not None:
-                check_size(f"stages.{number}.size", stage.size, stride)
+                check_size(f"stages.{index}.size", stage.size, stride)
         return self
 
     @model_validator(mode="after")
     def _stages_fit(self) -> "ClassifierConfig":
         batch, augment = self.train.batch, self.data.augment
         if self.train.patience and len(self.stages) > 1:
-            raise ValueError("train.patience: with several stages, all of them are made; it must be 0")
-        for number, stage in enumerate(self.stages):
-            parts = stage.accumulate or self.train.accumulate
-            if batch % parts:
-                raise ValueError(f"stages.{number}.accumulate: batch {batch} is not a multiple of {parts}")
-            least, most = stage.min_crop or augment.min_crop, stage.max_crop or augment.max_crop
-            if least > most:
-                raise ValueError(f"stages.{number}.max_crop: must be at least min_crop, {least}, not {most}")
+            raise ValueError("train.patience: must be 0 with several stages")
+        for index, stage in enumerate(self.stages):
+            accumulate = stage.accumulate or self.train.accumulate
+            if batch % accumulate:
+                raise ValueError(f"stages.{index}.accumulate: must divide train.batch ({batch}), not {accumulate}")
+            min_crop, max_crop = stage.min_crop or augment.min_crop, stage.max_crop or augment.max_crop
+            if min_crop > max_crop:
+                raise ValueError(f"stages.{index}.max_crop: must be at least min_crop ({min_crop}), not {max_crop}")
         return self
 
     @model_validator(mode="after")
-    def _mixes_images(self) -> "ClassifierConfig":
-        most = max((stage.accumulate or self.train.accumulate for stage in self.stages), default=self.train.accumulate)
-        if self.data.augment.mixup and self.train.batch == most:
+    def _mixup_has_pairs(self) -> "ClassifierConfig":
+        accumulate = max(
+            (stage.accumulate or self.train.accumulate for stage in self.stages), default=self.train.accumulate
+        )
+        if self.data.augment.mixup and self.train.batch == accumulate:
             raise ValueError(
-                "data.augment.mixup: mixes the images of one part of a batch, and a part is one image; "
+                "data.augment.mixup: mixes the images of a micro-batch, but a micro-batch has one image; "
                 "raise train.batch or lower accumulate"
             )
         return self

@@ -1,4 +1,4 @@
-"""What a data set config may say: its kind, where it lies, its labels; several data sets as one."""
+"""The schema of data set configs: kind, root, splits and labels; and of joint data sets."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -9,27 +9,27 @@ from yolo9k.config.section import Section
 
 
 class SplitSource(Section):
-    """One part of a split of COCO's kind: an annotation file and the folder of its images."""
+    """One part of a COCO split: an annotation file and its image folder."""
 
     annotations: str
     images: str
 
 
 class TreeFile(Section):
-    """A label tree: a `.tree` file, its `.names` and `.labels` beside it, or a taxonomy.
+    """A label tree: a `.tree` file with `.names` and `.labels` beside it, or a taxonomy file.
 
-    A path from where the command runs, else from `$YOLO9K_DATA`; so are all paths of labels.
+    Paths of label files are relative to the current folder, else to `$YOLO9K_DATA`.
     """
 
     tree: str
 
 
 class ClassNodes(Section):
-    """How a data set's own classes find their nodes in a label tree: by id, name and alias, unless said otherwise.
+    """How the classes of a data set map to nodes of a label tree; by default by id, name or alias.
 
-    `map`: a Darknet `.map`, whose line c is the node of class c. `names`: class to id, name or alias of a node, which
-    comes before both; an empty text leaves the class out: its boxes are neither learnt nor background, its images
-    not seen. `on_unknown`: whether a class that finds no node stops everything or is left out.
+    `map`: a Darknet `.map` file: line c is the node of class c. `names`: from a class to the id, name or alias of a
+    node; it overrides both. An empty text excludes the class: its boxes are ignored, its images are not used.
+    `on_unknown`: `stop` at or `skip` a class without a node.
     """
 
     map: str = ""
@@ -38,13 +38,13 @@ class ClassNodes(Section):
 
 
 class TreeLabels(ClassNodes, TreeFile):
-    """Labels that are nodes of a tree. `classes`: the data set's own, in order, where the data do not say them."""
+    """Labels as nodes of a tree. `classes`: the classes of the data set in order, if the data do not name them."""
 
     classes: tuple[str, ...] = ()
 
 
 def _labels_form(value: object) -> str:
-    """Which form labels have, so that an error speaks of that one alone."""
+    """Return the form of the labels, so that errors are about that form only."""
     return "TreeLabels" if isinstance(value, Mapping | TreeLabels) else "tuple[str]"
 
 
@@ -55,15 +55,14 @@ Labels = Annotated[
 
 
 class DatasetConfig(Section):
-    """A data set: its kind, where it is and how it is divided.
+    """A data set: kind, root folder, splits and labels.
 
-    `root` is relative to `$YOLO9K_DATA` (default `data/`). Entries of `splits` by kind: voc `SPLIT` or
-    `FOLDER/SPLIT` (a list in `ImageSets/Main`, or `all`); coco an annotation file, alone or with its image
-    folder; yolo a folder of images or a text file that lists them; folder a folder (`.`: the root) whose folders
-    are classes with images in them, so that each image has a label and no box; shards a tar file in webdataset's
-    layout, a folder of them or a pattern (`train-{000..146}.tar`). `labels`: names in order, or a tree.
-    `holdout`: the share of the training images that becomes `val` where no such split is named, chosen by a hash of
-    the image's name.
+    `root` is relative to `$YOLO9K_DATA` (default `data/`). Entries of `splits` by `kind`: `voc`: `SPLIT` or
+    `FOLDER/SPLIT` (a list in `ImageSets/Main`, or `all`); `coco`: an annotation file, alone or with its image folder;
+    `yolo`: an image folder or a text file that lists images; `folder`: a folder of class folders (`.`: the root), so
+    that each image has an image-level label and no boxes; `shards`: a tar file in webdataset's layout, a folder of
+    them, or a pattern (`train-{000..146}.tar`). `labels`: class names in order, or a tree. `holdout`: the fraction of
+    `train` that becomes `val`, chosen by a hash of the file name.
     """
 
     kind: Literal["voc", "coco", "yolo", "folder", "shards"]
@@ -75,27 +74,27 @@ class DatasetConfig(Section):
 
     @property
     def has_boxes(self) -> bool:
-        """Whether its images have boxes, and not a label each."""
+        """Return whether images have boxes rather than image-level labels."""
         return self.kind not in ("folder", "shards")
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes that it names, in order; none where the data say them."""
+        """Return the class names in order; empty if the data name them."""
         return self.labels.classes if isinstance(self.labels, TreeLabels) else self.labels
 
     @model_validator(mode="after")
     def _has_train(self) -> "DatasetConfig":
         if not self.splits:
-            raise ValueError("splits: name at least one")
+            raise ValueError("splits: must have at least one")
         if self.holdout and "val" in self.splits:
-            raise ValueError("holdout: the data set has a val split already")
+            raise ValueError("holdout: must be 0 if there is a val split")
         if self.holdout and "train" not in self.splits:
-            raise ValueError("holdout: is a share of the split train, which is not named")
+            raise ValueError("holdout: needs a train split")
         return self
 
 
 def _dataset_form(value: object) -> str:
-    """Which form a data set has, so that an error speaks of that one alone."""
+    """Return the form of a data set, so that errors are about that form only."""
     return "DatasetConfig" if isinstance(value, Mapping | DatasetConfig) else "str"
 
 
@@ -105,16 +104,16 @@ OneDataset = Annotated[
 
 
 class PartConfig(ClassNodes):
-    """A data set as a part of a joint one: a name of the catalogue, the path of a config or a folder, or written out.
+    """A data set within a joint one: a catalogue name, the path of a config or a folder, or written out.
 
-    What is said of its classes here comes before what its own config says.
+    Class mappings given here override those of its own config.
     """
 
     dataset: OneDataset
 
 
 class SourceConfig(PartConfig):
-    """A data set to learn from: its `boxes`, or the labels of its `images` (kinds folder and shards).
+    """A source of training images: its `boxes`, or the image-level labels of its `images` (kinds folder, shards).
 
     `weight`: sampling weight; this source gives `weight` images of every sum(weights) drawn.
     """
@@ -125,15 +124,15 @@ class SourceConfig(PartConfig):
 
 
 class ValidationConfig(PartConfig):
-    """A data set to score on, with boxes; where `split` is empty, the split that is asked for."""
+    """A data set with boxes for evaluation; `split`: default: the requested split."""
 
     split: str = ""
 
 
 class JointConfig(Section):
-    """Several data sets as one, over one label tree (YOLO9000 section 4, "Joint classification and detection").
+    """Several data sets over one label tree (YOLO9000 section 4, "Joint classification and detection").
 
-    An epoch is one pass over the first source. Validation is on `val`, else on the first source with boxes.
+    An epoch is one pass over the first source. Validation uses `val`, else the first source with boxes.
     """
 
     sources: tuple[SourceConfig, ...]
@@ -144,15 +143,15 @@ class JointConfig(Section):
     @field_validator("labels", mode="before")
     @classmethod
     def _tree_alone(cls, value: object) -> object:
-        said = [key for key in ClassNodes.model_fields if isinstance(value, Mapping) and key in value]
-        if said:
-            raise ValueError(f"{said[0]} belongs to each source, whose classes it is about; here stands the tree alone")
+        misplaced = [key for key in ClassNodes.model_fields if isinstance(value, Mapping) and key in value]
+        if misplaced:
+            raise ValueError(f"{misplaced[0]} must be given per source; here only tree is allowed")
         return value
 
     @model_validator(mode="after")
     def _has_boxes(self) -> "JointConfig":
         if all(source.use != "boxes" for source in self.sources):
-            raise ValueError("sources: at least one needs `use: boxes`, which teach where things are")
+            raise ValueError("sources: at least one must have `use: boxes`")
         return self
 
 

@@ -1,4 +1,4 @@
-"""Changing values of a YAML file while every other byte, comments included, stays as it is."""
+"""Set values in a YAML file and keep every other byte, including comments."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,13 +6,14 @@ from typing import Any
 
 import yaml
 
-from yolo9k.errors import ConfigError, MachineError
+from yolo9k.errors import ConfigError
+from yolo9k.io import replacing
 
 
 def write_values(path: Path, section: str, values: Mapping[str, Any]) -> None:
-    """Set keys of a section of a YAML file to `values`; the file is replaced whole or not at all.
+    """Set keys in a section of a YAML file; the file is replaced atomically.
 
-    Raises `ConfigError` where that cannot be done safely, `MachineError` where the file is not writable.
+    Raises `ConfigError` if the layout cannot be edited safely, `MachineError` if the file cannot be written.
     """
     try:
         text = path.read_bytes().decode("utf-8")
@@ -23,23 +24,19 @@ def write_values(path: Path, section: str, values: Mapping[str, Any]) -> None:
             text = set_value(text, section, key, value)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    draft = path.with_name(path.name + ".new")
-    try:
-        draft.write_bytes(text.encode("utf-8"))
-        draft.replace(path)
-    except OSError as error:
-        raise MachineError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with replacing(path) as draft:
+        draft.write_bytes(text.encode("utf-8"))  # bytes keep the line ends
 
 
 def set_value(text: str, section: str, key: str, value: Any) -> str:
-    """YAML `text` with `section.key` set to `value`, which may be numbers, text and lists of them.
+    """Return YAML `text` with `section.key` set to `value` (numbers, text or lists of them).
 
-    The parser says where the old value stands; the result is parsed again and must differ there only.
-    Raises `ConfigError` where it does not, or where the old value holds comments.
+    The parser locates the old value; the result is parsed again and must differ only there. Raises `ConfigError` if it
+    does not, or if the old value contains comments.
     """
     before = _parse(text)
     if not isinstance(before, dict) or not isinstance(before.get(section) or {}, dict):
-        raise ConfigError(f"{section} is no mapping of keys to values: set {section}.{key} by hand")
+        raise ConfigError(f"{section} must be a mapping of keys to values: set {section}.{key} by hand")
     flow = _flow(value)
     changed = _edited(text, section, key, flow)
     if _parse(changed) != {**before, section: {**(before.get(section) or {}), key: value}}:
@@ -62,7 +59,7 @@ def _edited(text: str, section: str, key: str, flow: str) -> str:
 
 
 def _parse(text: str) -> Any:
-    """The values of a YAML text, None where it is not YAML; an empty one has no keys."""
+    """Return the values of YAML text; `None` if it is not YAML, {} if it is empty."""
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -71,18 +68,18 @@ def _parse(text: str) -> Any:
 
 
 def _flow(value: Any) -> str:
-    """A value on one line."""
+    """Return a value as YAML on one line."""
     return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
 
 
 def _find(mapping: yaml.Node | None, key: str) -> Entry | None:
-    """The key and value nodes of an entry; the last one where a key stands twice, as the parser has it."""
+    """Return the key and value nodes of an entry; of duplicate keys the last, as the parser does."""
     entries = mapping.value if isinstance(mapping, yaml.MappingNode) else []
     return next((entry for entry in reversed(entries) if entry[0].value == key), None)
 
 
 def _replace(text: str, entry: Entry, flow: str) -> str:
-    """The text with the value of an entry replaced; it goes right after the colon, before a comment there."""
+    """Replace the value of an entry; the new one goes right after the colon, before any comment."""
     key, value = entry
     start, end = value.start_mark.index, _end(value)
     if start < key.end_mark.index:
@@ -96,7 +93,7 @@ def _replace(text: str, entry: Entry, flow: str) -> str:
 
 
 def _insert(text: str, mapping: Any, entry: str) -> str:
-    """The text with one more entry at the end of a mapping."""
+    """Append an entry to a mapping."""
     newline = "\r\n" if "\r\n" in text else "\n"
     if mapping is None:
         return f"{text}{newline if text and not text.endswith(newline) else ''}{entry}{newline}"
@@ -111,7 +108,7 @@ def _insert(text: str, mapping: Any, entry: str) -> str:
 
 
 def _end(node: yaml.Node) -> int:
-    """Where the text of a node ends: a block's own mark lies behind the comments that follow it."""
+    """Return where the text of a node ends; the end mark of a block lies behind the comments that follow it."""
     if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
         return _end(last[1] if isinstance(last, tuple) else last)

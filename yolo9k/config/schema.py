@@ -1,7 +1,7 @@
-"""What a training config may say, and every default.
+"""The schema of detection training configs: every key, its type, range and default.
 
-All models are frozen and refuse unknown keys. Sizes are pixels, anchors are grid cells of the model's stride,
-numbers of steps are optimiser updates.
+All sections are frozen and refuse unknown keys. Sizes are pixels, anchors are grid cells of the model's stride, a step
+is one optimiser update.
 """
 
 from typing import Annotated, Literal
@@ -13,12 +13,13 @@ from yolo9k.config.section import STRIDE, Fraction, Positive, Section, SizeWH, T
 
 
 class NormConfig(Section):
-    """What follows every convolution of the model.
+    """The norm after every convolution of the model.
 
-    `batch`: batch norm; `momentum` is the weight of the new batch (Darknet's .01, PyTorch's .1). `group`: group norm,
-    the same for every batch size; as many groups as divide the channels, at most `groups`. `frozen`: batch norm with
-    the statistics and factors that the weights came with, none of them learnt. `sync`: batch norm over all processes
-    of a run. `none`: no norm, but a bias. The layers of a torchvision backbone keep their own `eps`.
+    `kind`: `batch`: batch norm; `momentum` is the weight of the new batch (Darknet .01, PyTorch's default .1). `group`:
+    group norm, independent of the batch size; the number of groups is the largest divisor of the channels up to
+    `groups`. `frozen`: batch norm with the statistics and affine parameters of the initial weights, not trained.
+    `sync`: synchronised batch norm, for training loops with several processes; `yolo9k train` runs in one, where it
+    equals `batch`. `none`: no norm, but a bias. The layers of a torchvision backbone keep their own `eps`.
     """
 
     kind: Literal["batch", "group", "frozen", "sync", "none"] = "batch"
@@ -28,12 +29,11 @@ class NormConfig(Section):
 
 
 class BackboneConfig(Section):
-    """What turns an image into features; part of the models of detectors and classifiers.
+    """The backbone, shared by the models of detectors and classifiers.
 
-    The `name` `darknet` means the network of a Darknet cfg, whose text is `cfg`; the cfg's own numbers then hold.
-    `backbone`: a network of torchvision (`resnet50`) in the place of the model's own. `pretrained`: it starts from
-    torchvision's ImageNet weights, where no other weights are named. `width` multiplies the model's own channels; it
-    is 1 with a backbone of torchvision.
+    `name: darknet` is the network of a Darknet cfg whose text is `cfg`; the cfg's values then apply. `backbone`: a
+    torchvision model (`resnet50`) instead of the model's own backbone. `pretrained`: start from torchvision's ImageNet
+    weights unless `--weights` is given. `width` multiplies the channels; it must be 1 with a torchvision backbone.
     """
 
     name: str
@@ -46,26 +46,26 @@ class BackboneConfig(Section):
     @model_validator(mode="after")
     def _has_backbone(self) -> "BackboneConfig":
         if self.pretrained and not self.backbone:
-            raise ValueError("pretrained: belongs to a backbone of torchvision, and none is named (backbone)")
+            raise ValueError("pretrained: needs a torchvision backbone (backbone)")
         if (self.name == "darknet") != bool(self.cfg):
-            raise ValueError("cfg: the text of a Darknet cfg belongs to the name darknet, and to no other")
+            raise ValueError("cfg: must be given with name darknet, and only with it")
         if self.name == "darknet" and self.backbone:
-            raise ValueError("backbone: the network of a Darknet cfg has its own")
+            raise ValueError("backbone: must be empty with a Darknet cfg, which has its own backbone")
         if self.backbone and self.width != 1:
-            raise ValueError(f"width: must be 1 with a backbone of torchvision, which has its own; not {self.width:g}")
+            raise ValueError(f"width: must be 1 with a torchvision backbone, not {self.width:g}")
         return self
 
 
 class ModelConfig(BackboneConfig):
-    """The network of a detector.
+    """The model of a detector.
 
     `name`: `yolov2-tiny` and `yolov2-tiny-voc` differ in the last 3x3 convolution (512 and 1024 channels); `yolo9000`
-    has none between backbone and head.
-    `passthrough` (yolov2 only): `darknet` is the released cfg's (1x1x64, then reorg), `paper` sends all
-    channels. `anchors`: (width, height) in grid cells, or `auto`: clustered from the training boxes. `location`: where
-    a box may have its centre. `direct`: inside its cell, by a sigmoid; `offset`: anywhere, by a multiple of its
-    anchor's size, as region proposals do (the rows before "location prediction" in the paper's table 2). `classes`:
-    `softmax` gives a box one label, `logistic` any number.
+    has no convolution between backbone and head.
+    `passthrough` (yolov2 only): `darknet` as in the released cfg (1x1x64, then reorg), `paper` passes all channels,
+    `none`. `anchors`: (width, height) in grid cells, or `auto`: clustered from the training boxes. `location`: how the
+    box centre is predicted. `direct`: inside its cell, by a sigmoid; `offset`: anywhere, as a multiple of the anchor's
+    size, like a region proposal network (the rows before "location prediction" in the paper's table 2). `classes`:
+    `softmax`: one label per box, `logistic`: any number of labels per box.
     """
 
     name: Literal["yolov2", "yolov2-tiny", "yolov2-tiny-voc", "yolo9000", "darknet"] = "yolov2"
@@ -79,24 +79,25 @@ class ModelConfig(BackboneConfig):
     @classmethod
     def _some_anchors(cls, anchors: object) -> object:
         if anchors == ():
-            raise ValueError("at least one anchor is needed")
+            raise ValueError("must have at least one anchor")
         return anchors
 
     @model_validator(mode="after")
     def _has_location(self) -> "ModelConfig":
         if self.name == "darknet" and self.location != "direct":
-            raise ValueError("location: the region of a Darknet cfg has direct, and no other")
+            raise ValueError("location: must be direct with a Darknet cfg")
         return self
 
 
 class AugmentConfig(Section):
-    """How training images are changed; Darknet's three recipes and any albumentations transforms.
+    """Augmentation of training images: albumentations transforms, then Darknet's geometry, colours and flips.
 
-    `geometry`: `place` puts the image, scaled by U(`scale`) with its aspect jittered, on a grey canvas (Darknet
-    2017); `fixed` does so at scale 1 (the reference commit); `crop` cuts out a part and stretches it (at
-    publication); `none` letterboxes. `hue` is a shift, `saturation` and `exposure` are factors.
-    `min_visible`: a box of which less is left is neither learned nor counted as background.
-    `transforms`: albumentations transforms by name, e.g. `{GaussianBlur: {p: .1}}`, applied before the recipe.
+    `geometry`: `place` puts the image on a grey canvas, scaled by U(`scale`) and with jittered aspect ratio (Darknet
+    2017); `fixed` does so at scale 1 (Darknet's reference commit); `crop` stretches a random crop (Darknet at
+    publication); `none` letterboxes. `jitter`: of the aspect ratio, or of the crop's borders. `hue` is a shift,
+    `saturation` and `exposure` are factors. `flip`, `flip_vertical`: probabilities.
+    `min_visible`: a box with a smaller visible fraction is ignored (neither a target nor background).
+    `transforms`: albumentations transforms by name, applied first, for example `[{GaussianBlur: {p: .1}}]`.
     """
 
     geometry: Literal["place", "fixed", "crop", "none"] = "place"
@@ -113,19 +114,19 @@ class AugmentConfig(Section):
     @model_validator(mode="after")
     def _ordered(self) -> "AugmentConfig":
         if self.scale[0] > self.scale[1]:
-            raise ValueError(f"scale: the smaller number comes first, not {list(self.scale)}")
+            raise ValueError(f"scale: must be [min, max], not {list(self.scale)}")
         return self
 
 
 class DataConfig(Section):
-    """Images on their way into the network.
+    """The data set, the input size and the loading of images.
 
-    `size`: of evaluation and detection, and of training where `sizes` is empty. `sizes`: multi-scale training
-    draws a new one every `size_period` steps. `resize` (in evaluation and detection): `area` averages areas where a
-    image shrinks; `darknet` is Darknet's own, number for number, for its official weights. `fit_aspect`: change
-    all sizes to the median aspect of the training images, at about the same area, so that less of the network's
-    input is grey. `on_error`: what to do with an annotation file or an image that cannot be read. `workers`: processes
-    that read and augment, `auto` by the number of cores.
+    `dataset`: a catalogue name, a config, a folder, or a data set config written out. `size`: input size of evaluation
+    and detection, and of training if `sizes` is empty. `sizes`: multi-scale training draws a new size every
+    `size_period` steps. `fit_aspect`: change all sizes to the median aspect ratio of the training images at about the
+    same area, so that less of the input is padding. `resize` (evaluation and detection): `area` averages areas when an
+    image shrinks; `darknet` is bit-exact with Darknet, for its official weights. `on_error`: `stop` at or `skip`
+    annotation files and images that cannot be read. `workers`: worker processes; `auto`: one per core, at most 8.
     """
 
     dataset: NamedDataset = ""
@@ -140,21 +141,22 @@ class DataConfig(Section):
 
     @property
     def training_sizes(self) -> tuple[SizeWH, ...]:
-        """The sizes that training draws from."""
+        """Return the sizes that training draws from."""
         return self.sizes or (self.size,)
 
 
 class LossConfig(Section):
-    """The region loss, in Darknet's names.
+    """The region loss, with Darknet's names.
 
-    `thresh`: a box that overlaps a truth by more is not pushed down. `rescore`: objectness aims at the IoU of
-    the predicted box, else at 1. `bias_match`: anchors are chosen by their own shape, else by the predicted one.
-    `anchor_warmup`: while fewer images were seen, boxes are pulled to their anchors (Darknet: 12,800).
-    `image_labels`: what an image with a label and no box teaches. `paper`: the box that fits the label best learns
-    the label, and its objectness is raised to at least .3. `darknet`: it learns the label, and the objectness of all
-    other boxes is pushed down. `image_label_box`: which box fits best. `objectness`: that of the largest objectness;
-    `fit`: of the largest objectness x P(label), as paper and Darknet have it, with which a box beside the thing that
-    happens to know its name goes on learning it, and the thing's own box does not.
+    `object_scale`, `noobject_scale`, `class_scale`, `coord_scale`: loss weights. `thresh`: a predicted box with a
+    higher IoU with any ground truth is not background. `rescore`: the target of the objectness is the IoU of the
+    predicted box, else 1. `bias_match`: match anchors by their own shape, else by the predicted shape.
+    `anchor_warmup`: for so many images, boxes without ground truth are pulled to their anchors (Darknet: 12,800).
+    `image_labels`: the loss of images with an image-level label. `paper`: the best box learns the label, and its
+    objectness is raised to at least .3. `darknet`: the best box learns the label, and the objectness of all other
+    boxes is pushed down. `image_label_box`: the best box. `objectness`: the box with the highest objectness. `fit`:
+    with the highest objectness x P(label), as in the paper and in Darknet; a box beside the object that already
+    predicts the label then keeps learning it, and the box on the object never does.
     """
 
     object_scale: Annotated[float, Field(ge=0)] = 5.0
@@ -170,11 +172,11 @@ class LossConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """The learning rate over the run, after the burn-in.
+    """The learning rate schedule after the warm-up.
 
-    `steps`: times `scales[i]` from `at[i]` on; `poly`: (1 - progress) ** power; `cosine`: half a cosine down to
-    `final` times the rate. `at` counts epochs when `unit` is epoch, else steps. Darknet's others: `step` multiplies
-    by `gamma` after every `every` steps, `exp` after each; `sigmoid` is 1 / (1 + exp(gamma (step - every))).
+    `steps`: multiply by `scales[i]` from `at[i]` on; `poly`: (1 - progress) ** power; `cosine`: half a cosine down to
+    `final` times the learning rate. `unit`: whether `at` counts epochs or steps. Darknet's other policies: `step`
+    multiplies by `gamma` every `every` steps, `exp` every step; `sigmoid` is 1 / (1 + exp(gamma (step - every))).
     """
 
     policy: Literal["constant", "steps", "poly", "cosine", "step", "exp", "sigmoid"] = "cosine"
@@ -189,26 +191,26 @@ class ScheduleConfig(Section):
     @model_validator(mode="after")
     def _pairs(self) -> "ScheduleConfig":
         if len(self.at) != len(self.scales):
-            raise ValueError(f"scales: {len(self.scales)} for {len(self.at)} entries of at; one each")
+            raise ValueError(f"scales: must have as many entries as at ({len(self.at)}), not {len(self.scales)}")
         if self.policy == "steps" and not self.at:
-            raise ValueError("at: the policy 'steps' needs at least one entry")
+            raise ValueError("at: must have at least one entry with policy steps")
         if list(self.at) != sorted(self.at):
-            raise ValueError("at: must rise")
+            raise ValueError("at: must increase")
         return self
 
 
 class TrainConfig(Section):
-    """The run.
+    """Optimisation, length and outputs of the run.
 
-    `batch`: images of one update over all processes, in `accumulate` parts. `epochs` or `steps`, not both.
-    `warmup`: steps during which the rate rises as (step / warmup) ** warmup_power. `clip_grad`: largest norm
-    of the gradient, 0 is off. `ema`: decay of the averaged weights, 0 is off. `precision`, `channels_last` and
-    `compile`: `auto` is chosen for the machine. `eval_every` and `patience` count epochs, 0 is off.
-    `freeze`: parts that do not learn: `backbone`, the number of the first layers, or patterns of the names of layers
-    (`backbone.fine.*`); nothing by default. `freeze_mode`: `frozen`: nothing in them changes, neither weights nor the
-    statistics of their batch norms; `stopbackward`: no gradient reaches them, but weights decay and statistics move, as
-    Darknet's option has it. `unfreeze_at`: the epoch from which on they learn, too. `lr_factors`: factors of the
-    learning rate by such a name, the first that fits (`{backbone: 0.1}`).
+    `batch`: images per step, processed as `accumulate` micro-batches. `epochs` or `steps`: length, not both (default:
+    160 epochs). `warmup`: steps in which the learning rate rises as (step / warmup) ** warmup_power. `clip_grad`:
+    maximum gradient norm, 0: off. `ema`: decay of the averaged weights, 0: off. `precision`, `channels_last`,
+    `compile`: `auto` is chosen for the machine. `eval_every`, `patience`: epochs, 0: off. `log_every`: steps.
+    `freeze`: layers that are not trained: `backbone`, the number of first layers, or patterns of layer names
+    (`backbone.fine.*`). `freeze_mode`: `frozen`: neither weights nor batch norm statistics change; `stopbackward`: no
+    gradient, but weights decay and statistics update, as with Darknet's option of that name. `unfreeze_at`: epoch from
+    which they are trained. `lr_factors`: learning rate multipliers by layer name or pattern; the first match applies
+    (`{backbone: 0.1}`).
     """
 
     batch: Annotated[int, Field(ge=1)] = 64
@@ -216,7 +218,7 @@ class TrainConfig(Section):
     epochs: Annotated[float, Field(gt=0)] | None = None
     steps: Annotated[int, Field(ge=1)] | None = None
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: Annotated[float, Field(gt=0, le=1e6)] = 1e-3  # beyond, one update could overflow the weights unseen
+    lr: Annotated[float, Field(gt=0, le=1e6)] = 1e-3  # a larger one could overflow the weights in one step
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     schedule: ScheduleConfig = ScheduleConfig()
@@ -242,24 +244,24 @@ class TrainConfig(Section):
     @classmethod
     def _listed(cls, freeze: object) -> object:
         if isinstance(freeze, bool):
-            raise ValueError(f"must be a number of layers or names of them, not {str(freeze).lower()}")
+            raise ValueError(f"must be a number of layers or layer names, not {str(freeze).lower()}")
         return (freeze,) if isinstance(freeze, str) and freeze else freeze or ()
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainConfig":
         if self.epochs is not None and self.steps is not None:
-            raise ValueError("epochs and steps: give one of them")
+            raise ValueError("epochs and steps: give only one")
         if self.batch % self.accumulate:
-            raise ValueError(f"accumulate: batch {self.batch} is not a multiple of {self.accumulate}")
+            raise ValueError(f"accumulate: must divide batch {self.batch}, not {self.accumulate}")
         if self.patience and not self.eval_every:
-            raise ValueError("patience: needs evaluations while training, eval_every is 0")
+            raise ValueError("patience: needs eval_every above 0")
         if self.unfreeze_at is not None and not self.freeze:
-            raise ValueError("unfreeze_at: nothing is frozen (freeze)")
+            raise ValueError("unfreeze_at: needs freeze, which is empty")
         return self
 
 
 class EvalConfig(Section):
-    """Thresholds of evaluation (Darknet's) and its batch size."""
+    """Evaluation: thresholds (Darknet's), batch size, split, and the metric that chooses the best checkpoint."""
 
     conf: Fraction = 0.005
     iou: Fraction = 0.45
@@ -270,7 +272,7 @@ class EvalConfig(Section):
 
 
 class Config(Section):
-    """A whole run: what `yolo9k train --config` reads."""
+    """The config of a detector's training, as read by `yolo9k train --config`."""
 
     task: Literal["detect"] = "detect"
     model: ModelConfig = ModelConfig()
@@ -281,7 +283,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Config":
-        stride = 1 if self.model.name == "darknet" else STRIDE  # a cfg's own network says what it takes
+        stride = 1 if self.model.name == "darknet" else STRIDE  # the cfg's network checks its own sizes
         check_size("data.size", self.data.size, stride)
         for size in self.data.sizes:
             check_size("data.sizes", size, stride)

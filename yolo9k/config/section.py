@@ -1,32 +1,32 @@
-"""What every part of a config is made of."""
+"""The base class of config sections and the types of their values."""
 
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-STRIDE = 32  # of every model this package builds by name
-LARGEST_SIDE = 8192  # pixels; an image of that size fills the memory of most machines
+STRIDE = 32  # pixels per grid cell of every model but Darknet cfgs
+LARGEST_SIDE = 8192  # pixels; larger inputs fill the memory of most machines
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
-    """Base of all parts of a config."""
+    """Base class of config sections: frozen, without unknown keys."""
 
-    # numbers may stand for text: a device `0`, a label `7`
+    # a number is accepted as text: device `0`, label `7`
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
 def as_size(value: object) -> object:
-    """416 and "512x384" as (width, height)."""
+    """Convert 416 or "512x384" to (width, height); other values are left to pydantic."""
     if isinstance(value, int) and not isinstance(value, bool):
         return (value, value)
     if isinstance(value, str):
         parts = value.lower().split("x")
         if all(part.strip().isdigit() for part in parts) and len(parts) in (1, 2):
             return (int(parts[0]), int(parts[-1]))
-        raise ValueError("a size is a number or WIDTHxHEIGHT")
+        raise ValueError("must be N or WIDTHxHEIGHT")
     return value
 
 
@@ -35,7 +35,7 @@ SizeWH = Annotated[tuple[int, int], BeforeValidator(as_size)]
 
 def _one_name_each(transforms: tuple[dict[str, dict[str, object]], ...]) -> tuple[dict[str, dict[str, object]], ...]:
     if any(len(transform) != 1 for transform in transforms):
-        raise ValueError("each entry is one name with its arguments, e.g. {GaussianBlur: {p: 0.1}}")
+        raise ValueError("each entry must be one name with its arguments, for example {GaussianBlur: {p: 0.1}}")
     return transforms
 
 
@@ -44,7 +44,7 @@ Transforms = Annotated[tuple[dict[str, dict[str, object]], ...], AfterValidator(
 
 
 def check_size(key: str, size: SizeWH, stride: int) -> None:
-    """Raises `ValueError` for a size of images that the key `key` cannot have."""
+    """Raise `ValueError` if `size` is not allowed for `key`."""
     if max(size) > LARGEST_SIDE:
         raise ValueError(f"{key}: width and height must be at most {LARGEST_SIDE}, not {size[0]}x{size[1]}")
     if any(side < stride or side % stride for side in size):

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
-from yolo9k.config.wording import requirement
+from yolo9k.config.explain import explain
 
 
 class Values(BaseModel):
@@ -36,4 +36,4 @@ class Values(BaseModel):
 def test_what_is_allowed(key, value, text):
     with pytest.raises(ValidationError) as caught:
         Values.model_validate({key: value})
-    assert requirement(caught.value.errors()) == text
+    assert explain(Values, caught.value).startswith(f"{key}: {text}, not ")
