@@ -151,9 +151,9 @@ def test_the_newest_run_is_the_default(run, photos, weights, monkeypatch):
     ("source", "message"),
     [
         ("missing.png", "missing.png: no such image or folder"),
-        ("empty", "empty: a folder without images"),
-        ("notes.jpg", "notes.jpg: not an image that can be read"),
-        ("http://host/a.png", "http://host/a.png: images are not fetched from the network"),
+        ("empty", "empty: no images in this folder"),
+        ("notes.jpg", "notes.jpg: not a readable image"),
+        ("http://host/a.png", "http://host/a.png: URLs are not supported"),
     ],
 )
 def test_sources_that_cannot_be_used(run, tmp_path, source, message):
@@ -167,7 +167,7 @@ def test_sources_that_cannot_be_used(run, tmp_path, source, message):
     [
         (["--classes", "bird"], "classes: 'bird' is no label of this set (cat, dog)"),
         (["--size", "100"], "width and height must be multiples of 32, not 100x100"),
-        (["--size", "big"], "a size is a number or WIDTHxHEIGHT"),
+        (["--size", "big"], "must be N or WIDTHxHEIGHT"),
     ],
 )
 def test_wrong_options(run, photos, options, message):
@@ -180,18 +180,18 @@ def test_numbers_out_of_range_are_usage_errors(run, photos):
 
 
 def test_weights_that_are_none(run, photos, tmp_path):
-    assert "no such file or run, and no model of the catalogue" in error_of(
+    assert "no such file or run, and not in the catalogue" in error_of(
         run(photos, weights=tmp_path / "x.pt"), WeightsError
     )
     (tmp_path / "x.pt").write_text("<html>")
-    assert "not a checkpoint that can be read" in error_of(run(photos, weights=tmp_path / "x.pt"), WeightsError)
+    assert "not a readable checkpoint" in error_of(run(photos, weights=tmp_path / "x.pt"), WeightsError)
 
 
 def test_a_bad_image_leaves_the_others(run, photos, tmp_path):
     (photos / "ab.png").write_text("text")
     result = run(photos, "--json", tmp_path / "found.json", "--batch", 1, *LOW)
     message = error_of(result, DataError)
-    assert f"1 of 4 images left out; the first: {photos / 'ab.png'}: not an image that can be read" in message
+    assert f"1 of 4 images left out; the first: {photos / 'ab.png'}: not a readable image" in message
     found = json.loads((tmp_path / "found.json").read_text())
     assert [Path(entry["file"]).name for entry in found["images"]] == ["a.png", "b.jpg", "a.png"]
     assert sorted(path.name for path in (tmp_path / "detections").iterdir()) == ["a-2.jpg", "a.jpg", "b.jpg"]

@@ -43,16 +43,16 @@ class FixedClassifier:
     """LogitBatch by the folder and name of an image; one called `bad.png` cannot be read."""
 
     def __init__(self, answers: dict[str, dict[str, float]], labels: WordTree) -> None:
-        self.known, self.labels, self.scores = answers, labels, HierarchicalSoftmax(labels)
+        self.known, self.labels, self.softmax = answers, labels, HierarchicalSoftmax(labels)
 
-    def answers(self, images, *, batch, on_bad) -> Iterator[LogitBatch]:
+    def stream_logits(self, images, *, batch, on_bad) -> Iterator[LogitBatch]:
         images = list(images)
         for start in range(0, len(images), batch):
             part = images[start : start + batch]
             is_read = [path.name != "bad.png" for path in part]
             for path in part:
                 if path.name == "bad.png":
-                    error = DataError(f"{path}: not an image")
+                    error = DataError(f"{path}: not a readable image")
                     if on_bad is None:
                         raise error
                     on_bad(error)

@@ -175,7 +175,7 @@ def test_images_that_cannot_be_used(detector, tmp_path):
     with pytest.raises(DataError, match="no such image"):
         detector(tmp_path / "a.png")
     for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 4), np.uint8)):
-        with pytest.raises(ConfigError, match=r"an image is uint8 \(H, W, 3\) RGB, not"):
+        with pytest.raises(ConfigError, match=r"image: must be uint8 \(H, W, 3\) RGB, not"):
             detector(wrong)
 
 
@@ -196,7 +196,7 @@ def test_load_from_a_run(network, detector, images, tmp_path):
         assert loaded.size_wh == (96, 64)
         equal(loaded(images[0], **LOW), detector(images[0], **LOW))
     assert Detector.load(path, device="cpu", size_wh=(64, 64)).size_wh == (64, 64)
-    with pytest.raises(MachineError, match="is not here"):
+    with pytest.raises(MachineError, match="is not available"):
         Detector.load(path, device="cuda:99")
 
 
@@ -214,5 +214,5 @@ def test_no_memory_left(detector, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(detector.network, "features", fail)
-    with pytest.raises(MachineError, match="out of memory on cpu; 1 images of 96x64 at a time are too many; use"):
+    with pytest.raises(MachineError, match="out of memory on cpu; 1 images of 96x64 per batch are too many; use"):
         detector(np.zeros((4, 4, 3), np.uint8))

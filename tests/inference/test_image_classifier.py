@@ -8,7 +8,7 @@ from yolo9k import checkpoint, darknet
 from yolo9k.build import build_classifier, build_network
 from yolo9k.checkpoint import Checkpoint
 from yolo9k.config import load_classifier_config, load_config
-from yolo9k.darknet.weights import Header, blocks, write_weights
+from yolo9k.darknet.weights import Header, conv_layers, write_weights
 from yolo9k.errors import ConfigError, DataError, MachineError, WeightsError
 from yolo9k.inference import Detector
 from yolo9k.inference.classifier import Classification, ImageClassifier
@@ -86,7 +86,7 @@ def test_rows_and_the_descent(classifier, labels, images):
     assert found.score[0] >= found.score[1]
     assert [name for name, _ in found] == [labels.names[label] for label in found.label]
     if labels.is_flat:
-        assert found.reached is None
+        assert found.descent_label is None
         assert found.path[:, 0].tolist() == found.score.tolist()
         with pytest.raises(ConfigError, match="hier-thresh is about label trees"):
             classifier(images[0], hier_thresh=0.5)
@@ -95,9 +95,9 @@ def test_rows_and_the_descent(classifier, labels, images):
         assert found.path.shape == (2, 2)
         assert found.path[:, 1].tolist() == pytest.approx(found.score.tolist())
         high, low = (classifier(images[0], hier_thresh=value) for value in (1.0, 0.0))
-        assert labels.depth[high.reached] == 0
-        assert labels.leaves[low.reached]
-        assert np.isnan(high.reached_path[1])
+        assert labels.depth[high.descent_label] == 0
+        assert labels.leaves[low.descent_label]
+        assert np.isnan(high.descent_path[1])
 
 
 def test_folded_and_unfolded_say_the_same(network, classifier, labels, images):
@@ -141,9 +141,9 @@ def test_bad_images_get_no_label(classifier, images, tmp_path, batch):
     assert found[1].label.tolist() == classifier(images[0]).label.tolist()
     assert len(errors) == 4
     assert list(Classification.empty()) == []
-    with pytest.raises(DataError, match=r"bad\.png: not an image"):
+    with pytest.raises(DataError, match=r"bad\.png: not a readable image"):
         list(classifier.stream([tmp_path / "a.png", tmp_path / "bad.png"]))
-    with pytest.raises(ConfigError, match=r"an image is uint8 \(H, W, 3\) RGB, not"):
+    with pytest.raises(ConfigError, match=r"image: must be uint8 \(H, W, 3\) RGB, not"):
         classifier(np.zeros((4, 4), np.uint8))
 
 
@@ -158,7 +158,7 @@ def test_load_from_a_run(network, classifier, labels, images, tmp_path):
     assert ImageClassifier.load(path, device="cpu", size_wh=(96, 64)).size_wh == (96, 64)
     with pytest.raises(ConfigError, match=r"data\.size: width and height must be multiples of 32, not 100x64"):
         ImageClassifier.load(path, device="cpu", size_wh=(100, 64))
-    with pytest.raises(MachineError, match="is not here"):
+    with pytest.raises(MachineError, match="is not available"):
         ImageClassifier.load(path, device="cuda:99")
 
 
@@ -183,7 +183,7 @@ def darknet_classifier(tmp_path):
     net = darknet.load(tmp_path / "net.cfg")
     for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
         nn.init.uniform_(norm.running_var, 0.5, 2)
-    write_weights(tmp_path / "net.weights", blocks(net), Header(0, 2, 0, 0))
+    write_weights(tmp_path / "net.weights", conv_layers(net), Header(0, 2, 0, 0))
     return tmp_path / "net.weights"
 
 
@@ -201,10 +201,10 @@ def test_darknets_own_files_and_arithmetic(darknet_classifier, images):
 
 def test_partial_files_are_refused(darknet_classifier):
     net = darknet.load(darknet_classifier.with_suffix(".cfg"), darknet_classifier)
-    write_weights(darknet_classifier, blocks(net)[:1], Header(0, 2, 0, 0))
+    write_weights(darknet_classifier, conv_layers(net)[:1], Header(0, 2, 0, 0))
     with pytest.raises(WeightsError, match="a partial file with 1 of 2 layers"):
         ImageClassifier.load(darknet_classifier)
-    with pytest.raises(ConfigError, match="--names: belongs to a weights file"):
+    with pytest.raises(ConfigError, match="--names: is only for Darknet weights files"):
         ImageClassifier.load("darknet19_448", files=DarknetFiles(names="x.names"))
 
 
@@ -213,7 +213,7 @@ def test_no_memory_left(classifier, images, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(classifier.network, "forward", fail)
-    with pytest.raises(MachineError, match="out of memory on cpu; 1 images of 64x64 at a time are too many"):
+    with pytest.raises(MachineError, match="out of memory on cpu; 1 images of 64x64 per batch are too many"):
         classifier(images[0])
 
 

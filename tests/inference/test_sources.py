@@ -59,11 +59,11 @@ def test_file_addresses(folder):
     ("source", "message"),
     [
         ("{}/missing.png", "missing.png: no such image or folder"),
-        ("{}/*.gif", r"\*.gif: no image matches"),
-        ("{}/empty", "empty: a folder without images"),
-        ("http://host/a.png", "http://host/a.png: images are not fetched from the network"),
-        ("https://host/a.png", "not fetched from the network"),
-        ("file://host/a.png", "a file: address of another machine"),
+        ("{}/*.gif", r"\*.gif: no image matches this pattern"),
+        ("{}/empty", "empty: no images in this folder"),
+        ("http://host/a.png", "http://host/a.png: URLs are not supported"),
+        ("https://host/a.png", "download the image first"),
+        ("file://host/a.png", "a file: URL must not name another host"),
     ],
 )
 def test_sources_without_images(folder, source, message):
@@ -99,4 +99,4 @@ def test_an_error_comes_in_its_place(folder):
     assert next(stream).shape == (4, 4, 3)
     error = next(stream)
     assert isinstance(error, DataError)
-    assert "notes.txt: not an image" in str(error)
+    assert "notes.txt: not a readable image" in str(error)

@@ -117,9 +117,9 @@ def evaluate_classifier(
     threshold = descent_threshold(classifier.labels, hier_thresh)
     sources, truth = _listed(images.records)
     truth = _nodes_of(classifier.labels, images.labels, truth, nodes)[truth]
-    tally = Tally(classifier.scores, TOP, threshold)
+    tally = Tally(classifier.softmax, TOP, threshold)
     read: list[bool] = []
-    answers = classifier.answers(track(sources, "Classifying", len(sources)), batch=batch, on_bad=on_bad)
+    answers = classifier.stream_logits(track(sources, "Classifying", len(sources)), batch=batch, on_bad=on_bad)
     for part in answers:
         own = truth[len(read) : len(read) + len(part.is_read)][part.is_read]
         tally.add(part.logits, torch.from_numpy(own).to(part.logits.device))

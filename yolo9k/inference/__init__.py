@@ -1,4 +1,4 @@
-"""Running trained detectors and classifiers on images."""
+"""Run trained detectors and classifiers on images."""
 
 from yolo9k.inference.classifier import ImageClassifier
 from yolo9k.inference.detector import Detector

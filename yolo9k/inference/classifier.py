@@ -1,4 +1,4 @@
-"""`ImageClassifier`: a trained network that takes images and says what each of them is."""
+"""`ImageClassifier`: run a trained classifier on images and return the most probable labels of each."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -11,12 +11,11 @@ from torch import Tensor
 
 from yolo9k.build import ClassifierNetwork
 from yolo9k.config import ClassifierConfig, Override, with_overrides
-from yolo9k.darknet.images import center_crop
 from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.errors import DataError
 from yolo9k.hardware import autocast, choose_device, choose_memory_format, choose_precision
-from yolo9k.images import resize_center_crop
-from yolo9k.inference.running import check_image, explain_memory, to_network
+from yolo9k.inference.network_input import check_image, explain_large_batch, to_network_input
+from yolo9k.inference.resize import CENTER_CROPS
 from yolo9k.inference.sources import ImageInput, read_ahead
 from yolo9k.models.norms import fold_norms
 from yolo9k.pretrained import DarknetFiles, build_whole_classifier, open_weights
@@ -30,39 +29,43 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Classification:
-    """What one image is called.
+    """The most probable labels of one image.
 
-    `label` (T,): labels without any below them, the likeliest first, with their probabilities `score` (T,); `path`
-    (T, D): the probability of each node on the way to the label, by depth, NaN beyond it. `reached`: where the descent
-    from the roots ended, with the probabilities on its way, `reached_path` (D,); none where labels are flat. `names`
-    are those of all nodes.
+    `label` (T,): leaves of the label tree, most probable first; `score` (T,): their probabilities; `path` (T, D): the
+    path probability of each node from the root to the label, by depth, then NaN. `names`: the names of all nodes.
+
+    In a tree, `descent_label` is the node where the descent from the roots ended, and `descent_path` (D,) its path
+    probabilities. `None`: the labels are flat.
     """
 
     label: np.ndarray
     score: np.ndarray
     path: np.ndarray
-    reached: int | None = None
-    reached_path: np.ndarray | None = None
+    descent_label: int | None = None
+    descent_path: np.ndarray | None = None
     names: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
     def empty(cls, names: tuple[str, ...] = ()) -> "Classification":
-        """Of an image that nothing is known of."""
-        none = np.zeros(0, np.float32)
-        return cls(np.zeros(0, np.int64), none, none[:, None], names=names)
+        """Return the classification of an unreadable image: no labels."""
+        no_scores = np.zeros(0, np.float32)
+        return cls(np.zeros(0, np.int64), no_scores, no_scores[:, None], names=names)
 
     def __len__(self) -> int:
         return len(self.label)
 
     def __iter__(self) -> Iterator[tuple[str, float]]:
-        """Rows as (name, probability), the likeliest first."""
+        """Iterate over rows as (class name, probability), most probable first."""
         for label, score in zip(self.label, self.score, strict=True):
             yield self.names[label], float(score)
 
 
 @dataclass(frozen=True)
 class LogitBatch:
-    """Logits (M, K), float32 on the network's device, of the images of a batch that could be read (`is_read`)."""
+    """The logits of a batch of B images, of which M could be read.
+
+    `is_read`: B flags; `logits` (M, K): float32, on the network's device, of the readable images in order.
+    """
 
     is_read: list[bool]
     logits: Tensor
@@ -71,9 +74,9 @@ class LogitBatch:
 class ImageClassifier:
     """A network ready to classify: `classifier(image) -> Classification`.
 
-    The network is used as it is given (set to evaluation mode); `ImageClassifier.load` reads one from a file and folds
-    its batch norms into the convolutions. `size_wh` of the network's input, if not the config's. Raises `ConfigError`
-    for a size that the network cannot take, `MachineError` for a device that is not here.
+    Sets the network to evaluation mode and leaves it otherwise as it is; `ImageClassifier.load` reads one from a file
+    and folds its batch norms into the convolutions. `size_wh`: input size (default: `data.size` of the config).
+    Raises `ConfigError` for a size that the network cannot take and `MachineError` for a device that is not available.
     """
 
     def __init__(
@@ -90,9 +93,10 @@ class ImageClassifier:
         self.precision = choose_precision(precision, self.device)
         self.memory_format = choose_memory_format(config.train.channels_last, self.device)
         self.network = network.to(self.device, memory_format=self.memory_format).eval()  # type: ignore[call-overload]
-        self.labels, self.scores = labels, HierarchicalSoftmax(labels).to(self.device)
+        self.labels, self.softmax = labels, HierarchicalSoftmax(labels).to(self.device)
         self.config = with_overrides(config, [Override("data.size", size_wh, "data.size")]) if size_wh else config
         self.size_wh = self.config.data.size
+        self.resize = CENTER_CROPS[self.config.data.resize](self.size_wh)
         if isinstance(network, DarknetNetwork):
             network.check_size(self.size_wh)
 
@@ -107,10 +111,10 @@ class ImageClassifier:
         files: DarknetFiles | None = None,
         track: Track = silent,
     ) -> "ImageClassifier":
-        """A classifier from a run folder, a checkpoint, a Darknet file or a model of the catalogue.
+        """Load a classifier from a run folder, a checkpoint, a Darknet file or the catalogue.
 
-        Arguments as those of `Detector.load`. Raises `WeightsError` for a file that is missing, wrong, partial or a
-        detector's, and what `ImageClassifier` raises.
+        Arguments as for `Detector.load`. Raises `WeightsError` if the file is missing, invalid, partial or of a
+        detector, and as `ImageClassifier` does.
         """
         stored = open_weights(weights, files, track)
         network, config = build_whole_classifier(stored, weights)
@@ -118,8 +122,8 @@ class ImageClassifier:
         return cls(folded, stored.labels, config, size_wh=size_wh, device=device, precision=precision)
 
     def __call__(self, image: ImageInput, *, top: int = TOP, hier_thresh: float | None = None) -> Classification:
-        """Classify one image: a path, or uint8 (H, W, 3) RGB. Options as those of `stream`; raises `DataError`."""
-        return next(iter(self.stream([image], batch=1, top=top, hier_thresh=hier_thresh)))
+        """Classify one image: a path, or uint8 (H, W, 3) RGB. Options and errors as for `stream`."""
+        return next(self.stream([image], batch=1, top=top, hier_thresh=hier_thresh))
 
     def stream(
         self,
@@ -130,53 +134,51 @@ class ImageClassifier:
         hier_thresh: float | None = None,
         on_bad: Callable[[DataError], None] | None = None,
     ) -> Iterator[Classification]:
-        """Classify many images, in their order, `batch` at a time; the next ones are read meanwhile.
+        """Classify many images: yield their classifications in order, and read the next images meanwhile.
 
-        `top`: how many labels each gets; `hier_thresh`: in a tree, the descent goes on while the probability is above
-        it (.5). Raises `ConfigError` for it where labels are flat, and `DataError` for a bad image unless `on_bad`
-        takes the error: then that image gets no label, and the others follow.
+        `batch`: batch size; `top`: number of labels per image; `hier_thresh`: in a tree, descend while the path
+        probability is above it (default 0.5). Raises `ConfigError` for a `hier_thresh` with flat labels, and
+        `DataError` for an unreadable image. If `on_bad` is given, it receives the `DataError`, the image gets no
+        labels, and the stream goes on.
         """
         threshold = descent_threshold(self.labels, hier_thresh)
-        for answers in self.answers(images, batch=batch, on_bad=on_bad):
-            found = self._each(predict_labels(self.scores, answers.logits, top, threshold))
-            for is_read in answers.is_read:
-                yield next(found) if is_read else Classification.empty(self.labels.names)
+        for logits in self.stream_logits(images, batch=batch, on_bad=on_bad):
+            rows = self._split(predict_labels(self.softmax, logits.logits, top, threshold))
+            for is_read in logits.is_read:
+                yield next(rows) if is_read else Classification.empty(self.labels.names)
 
-    def answers(
+    def stream_logits(
         self, images: Iterable[ImageInput], *, batch: int, on_bad: Callable[[DataError], None] | None = None
     ) -> Iterator[LogitBatch]:
-        """What the network says of many images, `batch` at a time. Raises as `stream` does."""
+        """Yield the logits of many images, batch by batch. Errors and `on_bad` as for `stream`."""
         prepared = read_ahead(images, self._prepare, ahead=2 * batch)
-        while part := list(islice(prepared, batch)):
-            for item in part:
+        while items := list(islice(prepared, batch)):
+            for item in items:
                 if isinstance(item, DataError):
                     if on_bad is None:
                         raise item
                     on_bad(item)
-            good = [item for item in part if not isinstance(item, DataError)]
-            yield LogitBatch([not isinstance(item, DataError) for item in part], self._logits(good))
+            readable = [item for item in items if not isinstance(item, DataError)]
+            yield LogitBatch([not isinstance(item, DataError) for item in items], self._logits(readable))
 
     def _prepare(self, image: np.ndarray) -> Tensor:
-        """The middle of an image at the network's size, (3, H, W) bytes or floats in [0, 1]."""
+        """Return the centre of an image at the network's size: (3, H, W), uint8 or floats in [0, 1]."""
         check_image(image)
-        if self.config.data.resize == "darknet":
-            return torch.from_numpy(center_crop(image, self.size_wh))
-        return torch.from_numpy(resize_center_crop(image, self.size_wh)).permute(2, 0, 1)
+        return self.resize.apply(image)
 
     @torch.inference_mode()
     def _logits(self, inputs: list[Tensor]) -> Tensor:
         if not inputs:
             return torch.zeros(0, len(self.labels), device=self.device)
         images = torch.stack(inputs)
-        with explain_memory(self.device, images), autocast(self.device, self.precision):
-            logits: Tensor = self.network(to_network(images, self.device, self.memory_format))
+        with explain_large_batch(self.device, images), autocast(self.device, self.precision):
+            logits: Tensor = self.network(to_network_input(images, self.device, self.memory_format))
         return logits.float()
 
-    def _each(self, named: LabelPredictions) -> Iterator[Classification]:
-        """The names of a batch, image by image."""
-        label, score, path, reached, way = (
-            values.cpu().numpy() for values in (named.label, named.score, named.path, named.reached, named.reached_path)
-        )
+    def _split(self, predictions: LabelPredictions) -> Iterator[Classification]:
+        """Yield the predictions of a batch image by image."""
+        label, score, path = (t.cpu().numpy() for t in (predictions.label, predictions.score, predictions.path))
+        end, end_path = (t.cpu().numpy() for t in (predictions.reached, predictions.reached_path))
         for row in range(len(label)):
-            descent = {} if self.labels.is_flat else {"reached": int(reached[row]), "reached_path": way[row]}
+            descent = {} if self.labels.is_flat else {"descent_label": int(end[row]), "descent_path": end_path[row]}
             yield Classification(label[row], score[row], path[row], names=self.labels.names, **descent)

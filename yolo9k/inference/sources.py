@@ -1,4 +1,4 @@
-"""Where images come from: files, folders, patterns, `file:` addresses; and reading them ahead."""
+"""Find the images that paths, folders, patterns and file: URLs name, and read them ahead in threads."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,64 +19,62 @@ Prepared = TypeVar("Prepared")
 
 
 def find_images(sources: Sequence[str]) -> list[Path]:
-    """The image files that files, folders (with what is below), patterns and `file:` addresses name, in order.
+    """Return the images of files, folders (recursively), glob patterns and `file:` URLs, in order, each once.
 
-    Raises `DataError` for a source without any.
+    Raises `DataError` for a source without images.
     """
-    found: list[Path] = []
-    for source in sources:
-        found += _images_of(source)
-    return list(dict.fromkeys(found))
+    paths = [path for source in sources for path in _find_images_of(source)]
+    return list(dict.fromkeys(paths))
 
 
-def _images_of(source: str) -> list[Path]:
-    path = _as_path(source)
+def _find_images_of(source: str) -> list[Path]:
+    path = _to_path(source)
     if path.is_dir():
-        inside = sorted(p for p in path.rglob("*") if is_image_file(p) and p.is_file())
-        if not inside:
-            raise DataError(f"{path}: a folder without images")
-        return inside
+        images = sorted(p for p in path.rglob("*") if is_image_file(p) and p.is_file())
+        if not images:
+            raise DataError(f"{path}: no images in this folder")
+        return images
     if path.exists():
         return [path]
-    if any(sign in str(path) for sign in "*?["):
+    if any(wildcard in str(path) for wildcard in "*?["):
         start = Path(path.anchor)
-        matching = sorted(p for p in start.glob(str(path.relative_to(start))) if is_image_file(p) and p.is_file())
-        if not matching:
-            raise DataError(f"{source}: no image matches")
-        return matching
+        matches = sorted(p for p in start.glob(str(path.relative_to(start))) if is_image_file(p) and p.is_file())
+        if not matches:
+            raise DataError(f"{source}: no image matches this pattern")
+        return matches
     raise DataError(f"{source}: no such image or folder")
 
 
-def _as_path(source: str) -> Path:
-    parts = urlsplit(source)
-    if parts.scheme in ("http", "https"):
-        raise DataError(f"{source}: images are not fetched from the network; download it first")
-    if parts.scheme != "file":
+def _to_path(source: str) -> Path:
+    url = urlsplit(source)
+    if url.scheme in ("http", "https"):
+        raise DataError(f"{source}: URLs are not supported; download the image first")
+    if url.scheme != "file":
         return Path(source).expanduser()
-    if parts.netloc not in ("", "localhost"):
-        raise DataError(f"{source}: a file: address of another machine; write file:///PATH")
-    return Path(url2pathname(parts.path))
+    if url.netloc not in ("", "localhost"):
+        raise DataError(f"{source}: a file: URL must not name another host; use file:///PATH")
+    return Path(url2pathname(url.path))
 
 
 def read_ahead(
     images: Iterable[ImageInput], prepare: Callable[[np.ndarray], Prepared], ahead: int
 ) -> Iterator[Prepared | DataError]:
-    """Read and prepare images in threads, in order, at most `ahead` before they are asked for.
+    """Read and prepare images in threads, in order, at most `ahead` images in advance.
 
-    In the place of an image that cannot be read comes the error that says why.
+    An image that cannot be read yields its `DataError` instead.
     """
 
-    def ready(image: ImageInput) -> Prepared | DataError:
+    def read(image: ImageInput) -> Prepared | DataError:
         try:
             return prepare(image if isinstance(image, np.ndarray) else read_image(image))
         except DataError as error:
             return error
 
     with ThreadPoolExecutor(max_workers=available_cores()) as pool:
-        waiting: deque[Future[Prepared | DataError]] = deque()
+        pending: deque[Future[Prepared | DataError]] = deque()
         for image in images:
-            waiting.append(pool.submit(ready, image))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            pending.append(pool.submit(read, image))
+            if len(pending) > ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
