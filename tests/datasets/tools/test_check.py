@@ -7,7 +7,7 @@ from PIL import Image
 
 from yolo9k.config import DatasetConfig
 from yolo9k.datasets.readers.records import Record
-from yolo9k.datasets.tools.check import Spread, check_dataset, counts, find_duplicate_boxes
+from yolo9k.datasets.tools.check import LengthStats, check_dataset, count_by_kind, find_duplicate_boxes
 from yolo9k.samples import BoxLabels
 
 
@@ -31,10 +31,10 @@ def data(tmp_path) -> DatasetConfig:
 
 
 def kinds(config: DatasetConfig) -> dict[str, int]:
-    return counts(check_dataset(config).errors)
+    return count_by_kind(check_dataset(config).errors)
 
 
-def test_boxes_of_a_class_that_is_left_out_are_no_label(data, tmp_path):
+def test_boxes_of_an_excluded_class_are_not_counted(data, tmp_path):
     labels(tmp_path / "train/a.png", "0 .5 .5 .5 .5", "1 .5 .5 .2 .2")
     (tmp_path / "tree.txt").write_text("animal\n  dog\n  cat\nvehicle\n")
     over_tree = {"tree": str(tmp_path / "tree.txt"), "classes": ["cat", "sign"], "names": {"sign": ""}}
@@ -43,14 +43,14 @@ def test_boxes_of_a_class_that_is_left_out_are_no_label(data, tmp_path):
     assert (train.boxes, train.ignored) == (3, 1)
 
 
-def test_a_sound_data_set(data):
+def test_a_valid_data_set(data):
     report = check_dataset(data)
     assert report.errors == report.warnings == ()
     train, val = report.splits
     assert (train.images, train.boxes, val.images) == (2, 2, 1)
     assert [(c.name, c.images, c.boxes) for c in train.classes] == [("cat", 2, 2), ("dog", 0, 0)]
-    assert train.image_width == Spread(40, 40, 40)
-    assert train.box_height == Spread(10, 10, 10)
+    assert train.image_width == LengthStats(40, 40, 40)
+    assert train.box_height == LengthStats(10, 10, 10)
     assert (train.small, train.medium, train.large) == (2, 0, 0)
 
 
@@ -70,12 +70,12 @@ def test_duplicate_images(data, tmp_path):
     assert kinds(data) == {"duplicate image": 1, "image in two splits": 1}
 
 
-def test_a_split_of_two_names_is_no_duplicate(data):
+def test_one_split_under_two_names_is_no_duplicate(data):
     both = data.model_copy(update={"splits": data.splits | {"test": data.splits["val"]}})
     assert kinds(both) == {}
 
 
-def test_an_image_that_is_cut_off(data, tmp_path):
+def test_a_truncated_image(data, tmp_path):
     path = tmp_path / "train" / "a.png"
     path.write_bytes(path.read_bytes()[:-200])
     assert kinds(data) == {"unreadable image": 1}
@@ -87,10 +87,10 @@ def test_a_size_that_differs_from_the_annotation(tmp_path):
     config = DatasetConfig(kind="voc", root=str(tmp_path), splits={"train": ("all",)}, labels=("cat",))
     (issue,) = check_dataset(config).errors
     assert issue.kind == "wrong size"
-    assert issue.message == "is 20x40, turned as its EXIF data say, but annotated as 40x20"
+    assert issue.message == "is 20x40, rotated by its EXIF orientation, but annotated as 40x20"
 
 
-def test_bad_boxes_files_and_twins(data, tmp_path):
+def test_bad_boxes_bad_files_and_duplicates(data, tmp_path):
     labels(tmp_path / "train" / "a.png", "0 .5 .5 .5 .5", "0 .5 .5 .5 .5", "3 .5 .5 .1 .1", "0 .5 .5 0 .1")
     labels(tmp_path / "train" / "b.png", "0 .5 .5 x .5")
     assert kinds(data) == {
@@ -101,25 +101,23 @@ def test_bad_boxes_files_and_twins(data, tmp_path):
     }
 
 
-def test_boxes_that_are_nearly_equal_are_remarks():
+def test_nearly_equal_boxes_are_a_warning():
     boxes = BoxLabels.of([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 10], [0, 0, 10, 10]], [0, 0, 1, 0], [0, 0, 0, 1])
-    (found,) = find_duplicate_boxes(Record(Path("a.jpg"), (20, 20), boxes, "a"), ("cat", "dog"))
-    assert found.kind == "near-duplicate box"
-    assert found.message == "cat [0.0, 0.0, 10.0, 10.0] and [0.0, 0.0, 10.0, 9.0], IoU 0.90"
+    (issue,) = find_duplicate_boxes(Record(Path("a.jpg"), (20, 20), boxes, "a"), ("cat", "dog"))
+    assert issue.kind == "near-duplicate box"
+    assert issue.message == "cat [0.0, 0.0, 10.0, 10.0] and [0.0, 0.0, 10.0, 9.0], IoU 0.90"
 
 
 def warnings(config: DatasetConfig) -> dict[str, str]:
-    return {remark.kind: remark.message for remark in check_dataset(config).warnings}
+    return {issue.kind: issue.message for issue in check_dataset(config).warnings}
 
 
-def test_images_without_a_label_file_are_a_remark(data, tmp_path):
+def test_images_without_a_label_file_are_a_warning(data, tmp_path):
     for i, name in enumerate("defghij"):
         image(tmp_path / "train" / f"{name}.png", 10 + i)
-    labels(tmp_path / "train" / "e.png")  # an empty one: somebody looked
-    message = "6 images (d.png, f.png, g.png, h.png, i.png, …) without a label file count as images without any"
-    (found,) = warnings(data).items()
-    assert found[0] == "no label file"
-    assert found[1].startswith(message)
+    labels(tmp_path / "train" / "e.png")  # an empty one: labelled, without objects
+    message = "6 images (d.png, f.png, g.png, h.png, i.png, …) without a label file count as images without objects"
+    assert warnings(data) == {"no label file": message}
     assert kinds(data) == {}
 
 
@@ -131,17 +129,17 @@ def voc(root: Path, *stems: str) -> None:
         (root / "Annotations" / f"{stem}.xml").write_text(f"<annotation>{size}</annotation>")
 
 
-def test_images_without_an_annotation_are_a_remark_where_no_list_chooses(tmp_path):
+def test_images_without_an_annotation_are_a_warning_unless_a_list_excludes_them(tmp_path):
     voc(tmp_path, "a", "b")
     image(tmp_path / "JPEGImages" / "left.png", 5)
     everything = DatasetConfig(kind="voc", root=str(tmp_path), splits={"train": ("all",)}, labels=("cat",))
-    assert warnings(everything) == {"not annotated": "1 images (left.png) without an annotation are left out"}
+    assert warnings(everything) == {"not annotated": "1 images (left.png) without an annotation are skipped"}
     (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
     (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("a\nb\n")
     assert warnings(everything.model_copy(update={"splits": {"train": ("train",)}})) == {}
 
 
-def test_an_image_whose_annotation_is_bad_or_named_otherwise_is_no_remark(tmp_path):
+def test_an_image_with_a_bad_or_renamed_annotation_is_no_warning(tmp_path):
     voc(tmp_path, "a", "b")
     (tmp_path / "Annotations" / "a.xml").write_text("broken")
     (tmp_path / "JPEGImages" / "b.png").rename(tmp_path / "JPEGImages" / "other.png")
@@ -152,7 +150,7 @@ def test_an_image_whose_annotation_is_bad_or_named_otherwise_is_no_remark(tmp_pa
     assert kinds(everything) == {"unreadable annotation": 1}
 
 
-def test_images_that_are_no_images_are_not_called_duplicates(tmp_path):
+def test_unreadable_images_are_not_duplicates(tmp_path):
     voc(tmp_path, "a", "b")
     for name in ("a", "b"):
         (tmp_path / "JPEGImages" / f"{name}.png").write_text("this is text")
@@ -160,33 +158,33 @@ def test_images_that_are_no_images_are_not_called_duplicates(tmp_path):
     assert kinds(everything) == {"unreadable image": 2}
 
 
-def test_val_that_is_train_is_a_remark(data):
+def test_val_equal_to_train_is_a_warning(data):
     same = data.model_copy(update={"splits": {"train": ("train",), "val": ("train",), "test": ("train",)}})
-    found = [remark for remark in check_dataset(same).warnings if remark.kind == "same images"]
-    assert sorted(remark.message.split()[0] for remark in found) == ["test", "val"]
-    assert "has the same images as train" in found[0].message
+    same_images = [issue for issue in check_dataset(same).warnings if issue.kind == "same images"]
+    assert sorted(issue.message.split()[0] for issue in same_images) == ["test", "val"]
+    assert "has the same images as train" in same_images[0].message
     assert warnings(data.model_copy(update={"splits": {**data.splits, "test": ("val",)}})) == {}
 
 
-def test_one_image_is_a_remark(data):
+def test_a_single_image_is_a_warning(data):
     one = data.model_copy(update={"splits": {"val": ("val",)}})
-    assert warnings(one) == {"single image": "there is one image: a detector will know that one, and no other"}
+    assert warnings(one) == {"single image": "there is only one image: a detector will memorise it"}
 
 
-def test_report_as_plain_values(data):
-    plain = check_dataset(data).to_dict()
-    assert plain["labels"] == ("cat", "dog")
-    assert plain["splits"][0]["classes"][0] == {"name": "cat", "images": 2, "boxes": 2, "ignored": 0}
-    assert plain["defect_counts"] == {}
-    assert "annotations" not in plain
+def test_report_as_json_values(data):
+    report = check_dataset(data).to_dict()
+    assert report["labels"] == ("cat", "dog")
+    assert report["splits"][0]["classes"][0] == {"name": "cat", "images": 2, "boxes": 2, "ignored": 0}
+    assert report["error_counts"] == {}
+    assert "annotations" not in report
 
 
-def test_known_defects_of_the_reference_data(shared):
+def test_known_errors_of_the_reference_data(shared):
     splits = {name: (name,) for name in ("train", "val", "test")}
     cells, cards = (
         check_dataset(DatasetConfig(kind="voc", root=str(shared("data", name)), splits=splits))
         for name in ("bccd", "cards")
     )
-    assert counts(cells.errors) == {"zero area": 2}
-    assert counts(cells.warnings) == {"near-duplicate box": 8}
+    assert count_by_kind(cells.errors) == {"zero area": 2}
+    assert count_by_kind(cells.warnings) == {"near-duplicate box": 8}
     assert cards.errors == cards.warnings == ()

@@ -4,7 +4,7 @@ from PIL import Image
 
 from yolo9k.config import DatasetConfig
 from yolo9k.datasets.tools.check import check_dataset
-from yolo9k.datasets.tools.check_plots import image_mosaic, plot_dataset, spaced
+from yolo9k.datasets.tools.check_plots import image_mosaic, pick_evenly, plot_dataset
 from yolo9k.errors import DataError, MachineError
 
 
@@ -36,7 +36,7 @@ def test_a_folder_that_cannot_be_written(report, tmp_path):
         plot_dataset(report, tmp_path / "plots")
 
 
-def test_mosaic_needs_an_image_that_can_be_read(report, tmp_path):
+def test_mosaic_needs_a_readable_image(report, tmp_path):
     records = report.annotations["train"].records
     assert image_mosaic(records, report.labels).dtype == np.uint8
     (tmp_path / "a.png").write_text("text")
@@ -44,6 +44,6 @@ def test_mosaic_needs_an_image_that_can_be_read(report, tmp_path):
         image_mosaic(records, report.labels)
 
 
-def test_spaced_takes_first_and_last():
-    assert spaced(list(range(10)), 4) == [0, 3, 6, 9]
-    assert spaced([1, 2], 12) == [1, 2]
+def test_pick_evenly_includes_first_and_last():
+    assert pick_evenly(list(range(10)), 4) == [0, 3, 6, 9]
+    assert pick_evenly([1, 2], 12) == [1, 2]

@@ -6,7 +6,7 @@ from toy_data import write_toy
 from yolo9k import cli
 from yolo9k.datasets.load import read_images
 from yolo9k.datasets.readers.records import Annotations, Record
-from yolo9k.datasets.tools.crops import CropRules, write_crops
+from yolo9k.datasets.tools.crops import CropOptions, write_crops
 from yolo9k.errors import DataError
 from yolo9k.images import read_image
 from yolo9k.samples import BoxLabels
@@ -17,21 +17,21 @@ LABELS = WordTree.flat(["cat", "dog"])
 
 @pytest.fixture
 def annotations(tmp_path):
-    """Two images of 80x60; the second box of the first is half under the third."""
+    """Two images of 80x60 pixels with four boxes each; the two dogs cover half of each other."""
     image = np.zeros((60, 80, 3), np.uint8)
     image[10:30, 20:50] = (255, 0, 0)
     records = []
-    for number in range(2):
-        path = tmp_path / f"folder{number}" / "image.png"
+    for index in range(2):
+        path = tmp_path / f"folder{index}" / "image.png"
         path.parent.mkdir()
         cv2.imwrite(str(path), image[..., ::-1])
         boxes = [[20, 10, 50, 30], [0, 40, 20, 60], [10, 40, 30, 60], [70, 0, 74, 4]]
-        records.append(Record(path, (80, 60), BoxLabels.of(boxes, [0, 1, 1, 0]), number))
+        records.append(Record(path, (80, 60), BoxLabels.of(boxes, [0, 1, 1, 0]), index))
     return Annotations(tuple(records), LABELS)
 
 
-def test_crops_with_their_margin(annotations, tmp_path):
-    config, counts = write_crops(annotations, tmp_path / "crops", CropRules(margin=0.1, max_covered=1))
+def test_crops_have_a_margin(annotations, tmp_path):
+    config, counts = write_crops(annotations, tmp_path / "crops", CropOptions(margin=0.1, max_covered=1))
     assert counts == {"cat": 2, "dog": 4}
     crop = read_image(tmp_path / "crops" / "cat" / "image-0-0.jpg")
     assert crop.shape == (24, 36, 3)  # [17, 8, 53, 32]
@@ -40,28 +40,28 @@ def test_crops_with_their_margin(annotations, tmp_path):
     assert len(read_images(config, "train").records) == 6
 
 
-def test_a_name_of_several_labels_is_no_folder(annotations, tmp_path):
+def test_folders_of_ambiguous_names_are_called_by_id(annotations, tmp_path):
     labels = WordTree(("n1", "n2", "n3"), ("cup", "cup", "a/b"), (-1, -1, -1))
     for labelled, folder in ((labels, {"n1", "n2"}), (WordTree.flat(["a/b", "dog"]), {"a_b", "dog"})):
         same = Annotations(annotations.records, labelled)
-        _, counts = write_crops(same, tmp_path / min(folder), CropRules(max_covered=1))
+        _, counts = write_crops(same, tmp_path / min(folder), CropOptions(max_covered=1))
         assert set(counts) == folder == {path.name for path in (tmp_path / min(folder)).iterdir()}
 
 
-def test_boxes_that_are_covered_small_or_ignored_stay(annotations, tmp_path):
-    _, counts = write_crops(annotations, tmp_path / "a", CropRules())
+def test_covered_small_and_ignored_boxes_are_skipped(annotations, tmp_path):
+    _, counts = write_crops(annotations, tmp_path / "a", CropOptions())
     assert counts == {"cat": 2}  # dogs cover each other, the last cat is too small
-    _, counts = write_crops(annotations, tmp_path / "b", CropRules(min_side=1))
+    _, counts = write_crops(annotations, tmp_path / "b", CropOptions(min_side=1))
     assert counts == {"cat": 4}
     ignored = [
         Record(r.path, r.size_wh, BoxLabels.of(r.boxes.xyxy, r.boxes.label, [1] * 4), 0) for r in annotations.records
     ]
-    with pytest.raises(DataError, match="no box of 2 images may be cut out"):
-        write_crops(Annotations(tuple(ignored), LABELS), tmp_path / "c", CropRules())
+    with pytest.raises(DataError, match="no box of 2 images fits the options; relax min_side or max_covered"):
+        write_crops(Annotations(tuple(ignored), LABELS), tmp_path / "c", CropOptions())
 
 
-def test_in_place_the_rest_has_the_median_colour(annotations, tmp_path):
-    write_crops(annotations, tmp_path / "crops", CropRules(margin=0, in_place=True))
+def test_in_place_fills_the_rest_with_the_median_colour(annotations, tmp_path):
+    write_crops(annotations, tmp_path / "crops", CropOptions(margin=0, in_place=True))
     image = read_image(tmp_path / "crops" / "cat" / "image-1-0.jpg")
     assert image.shape == (60, 80, 3)
     assert image[20, 35, 0] > 200
@@ -69,11 +69,11 @@ def test_in_place_the_rest_has_the_median_colour(annotations, tmp_path):
     assert image[50, 10].max() < 10
 
 
-def test_so_many_of_each_label_the_same_for_a_seed(annotations, tmp_path):
+def test_per_class_is_random_and_reproducible(annotations, tmp_path):
     names = []
     for folder, seed in (("a", 0), ("b", 0), ("c", 1), ("d", 2), ("e", 3)):
-        rules = CropRules(per_class=1, max_covered=1, seed=seed)
-        assert write_crops(annotations, tmp_path / folder, rules)[1] == {"cat": 1, "dog": 1}
+        options = CropOptions(per_class=1, max_covered=1, seed=seed)
+        assert write_crops(annotations, tmp_path / folder, options)[1] == {"cat": 1, "dog": 1}
         names.append(sorted(path.name for path in (tmp_path / folder).rglob("*.jpg")))
     assert names[0] == names[1]
     assert len({tuple(each) for each in names}) > 1

@@ -35,7 +35,7 @@ def pack_zip(path: Path, names: dict[str, bytes]) -> Path:
 def test_unpack(tmp_path, pack):
     archive = pack(tmp_path / "a", {"x/1.txt": b"one", "x/y/2.txt": b"two"})
     (tmp_path / "out" / "x").mkdir(parents=True)
-    (tmp_path / "out" / "x" / "1.txt").write_text("o")  # cut off the last time
+    (tmp_path / "out" / "x" / "1.txt").write_text("o")  # truncated by an earlier interruption
     unpack(archive, tmp_path / "out")
     assert (tmp_path / "out" / "x" / "1.txt").read_bytes() == b"one"
     assert (tmp_path / "out" / "x" / "y" / "2.txt").read_bytes() == b"two"
@@ -43,14 +43,14 @@ def test_unpack(tmp_path, pack):
 
 @pytest.mark.parametrize("pack", [pack_tar, pack_zip])
 @pytest.mark.parametrize("name", ["../evil.txt", "x/../../evil.txt"])
-def test_names_that_lead_outside(tmp_path, pack, name):
+def test_paths_that_lead_outside(tmp_path, pack, name):
     archive = pack(tmp_path / "a", {name: b"evil"})
     with pytest.raises(WeightsError, match="would be written outside"):
         unpack(archive, tmp_path / "out")
     assert not (tmp_path / "evil.txt").exists()
 
 
-def test_absolute_names_lead_outside(tmp_path):
+def test_absolute_paths_lead_outside(tmp_path):
     archive = pack_tar(tmp_path / "a", {str(tmp_path / "evil.txt"): b"evil"})
     with pytest.raises(WeightsError, match="would be written outside"):
         unpack(archive, tmp_path / "out")
@@ -67,11 +67,11 @@ def test_links_are_refused(tmp_path):
 def test_damaged_archives(tmp_path, content):
     archive = tmp_path / "a"
     archive.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"damaged .*; remove it to fetch it again"):
+    with pytest.raises(WeightsError, match=r"damaged .*; remove it to download it again"):
         unpack(archive, tmp_path / "out")
 
 
-def test_a_cut_off_tar(tmp_path):
+def test_a_truncated_tar(tmp_path):
     archive = pack_tar(tmp_path / "a", {"x": b"1" * 50_000})
     archive.write_bytes(archive.read_bytes()[:20_000])
     with pytest.raises(WeightsError, match="damaged"):
@@ -80,7 +80,7 @@ def test_a_cut_off_tar(tmp_path):
 
 @pytest.fixture
 def small_set(tmp_path, monkeypatch):
-    """A data set of one archive whose file lies ready: fetching copies nothing."""
+    """A data set of one archive; `fetch` creates it locally. Returns the calls of `fetch`."""
     archive = Archive(Remote(("http://host/a.tar",)), "set", "set/x/1.txt")
     monkeypatch.setitem(ARCHIVES, "small", (archive,))
     calls = []
@@ -99,10 +99,10 @@ def test_download_unpacks_and_removes_the_archive(tmp_path, small_set):
     assert (tmp_path / "set/x/1.txt").read_text() == "one"
     assert not (tmp_path / "downloads/a.tar").exists()
     download("small", tmp_path)
-    assert len(small_set) == 1  # it is there
+    assert len(small_set) == 1  # already unpacked
 
 
-def test_download_keeps_the_archive_and_mends_what_was_cut_off(tmp_path, small_set):
+def test_download_keeps_the_archive_and_repairs_truncated_files(tmp_path, small_set):
     download("small", tmp_path, keep_archives=True)
     (tmp_path / "set/x/1.txt").write_text("")
     download("small", tmp_path, keep_archives=True)
@@ -110,10 +110,10 @@ def test_download_keeps_the_archive_and_mends_what_was_cut_off(tmp_path, small_s
 
 
 @pytest.mark.parametrize("name", ["voc", "coco"])
-def test_the_catalogue_fits_the_configs(name):
+def test_archives_match_the_dataset_configs(name):
     root = load_dataset_config(name).root
     for archive in ARCHIVES[name]:
-        assert archive.holds.startswith(f"{root}/")
+        assert archive.contains.startswith(f"{root}/")
         assert re.fullmatch(r"[0-9a-f]{32}", archive.remote.hashes["md5"])
         assert archive.remote.sizes
         assert all(url.startswith("http") for url in archive.remote.urls)

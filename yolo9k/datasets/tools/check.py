@@ -1,4 +1,4 @@
-"""Looking at a whole data set: every annotation read, every image opened, every issue with its place."""
+"""Check a data set: read every annotation, open every image, report statistics, errors and warnings."""
 
 import hashlib
 from collections import Counter
@@ -20,27 +20,28 @@ from yolo9k.images import read_image
 from yolo9k.progress import Track, silent
 
 NEAR_DUPLICATE_IOU = 0.8
-SMALL_PX, LARGE_PX = 32**2, 96**2  # areas where COCO's small and medium boxes end
-THREADS = 8  # decoding releases the interpreter's lock, and reading waits for the disk
+DUPLICATE_BOX = "duplicate box"
+SMALL_AREA, LARGE_AREA = 32**2, 96**2  # square pixels: COCO's limits of small and large boxes
+THREADS = 8  # decoding releases the GIL, and reading waits for the disk
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Smallest, median and largest of some lengths in pixels."""
+class LengthStats:
+    """Minimum, median and maximum of widths or heights, in pixels."""
 
-    smallest: float
+    min: float
     median: float
-    largest: float
+    max: float
 
     @classmethod
-    def of(cls, lengths: np.ndarray) -> "Spread | None":
-        """The spread of (N,) lengths; none of no lengths."""
+    def of(cls, lengths: np.ndarray) -> "LengthStats | None":
+        """Return the statistics of lengths (N,); `None` if there are none."""
         return cls(*(float(f(lengths)) for f in (np.min, np.median, np.max))) if len(lengths) else None
 
 
 @dataclass(frozen=True)
 class ClassCount:
-    """One label of a split: images that have it, its boxes, and how many of those are ignored."""
+    """One label in a split: the images that have it, its boxes, and how many of these are ignored."""
 
     name: str
     images: int
@@ -50,7 +51,11 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class SplitReport:
-    """One split in numbers; `boxes` counts the usable ones, the `ignored` (difficult, crowd) among them."""
+    """Statistics of one split.
+
+    `boxes`: valid boxes, including the `ignored` ones (difficult, crowd). `small`, `medium`, `large`: boxes by area,
+    in pixels of the image, as COCO counts them.
+    """
 
     name: str
     images: int
@@ -61,15 +66,15 @@ class SplitReport:
     medium: int
     large: int
     classes: tuple[ClassCount, ...]
-    image_width: Spread | None
-    image_height: Spread | None
-    box_width: Spread | None
-    box_height: Spread | None
+    image_width: LengthStats | None
+    image_height: LengthStats | None
+    box_width: LengthStats | None
+    box_height: LengthStats | None
 
 
 @dataclass(frozen=True)
 class Report:
-    """A data set in numbers. `warnings` are oddities that may be right, such as boxes nearly on each other."""
+    """The result of a check; a warning may be correct data, such as two boxes that nearly coincide."""
 
     dataset: str
     kind: str
@@ -81,87 +86,88 @@ class Report:
     annotations: Mapping[str, Annotations] = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, texts and lists, with the counts of errors by kind."""
-        plain = {key: value for key, value in vars(self).items() if key != "annotations"}
+        """Return the report for JSON, without `annotations` and with the counts of errors and warnings by kind."""
+        values = {key: value for key, value in vars(self).items() if key != "annotations"}
         for key in ("splits", "errors", "warnings"):
-            plain[key] = [asdict(entry) for entry in plain[key]]
-        return plain | {"defect_counts": counts(self.errors), "remark_counts": counts(self.warnings)}
+            values[key] = [asdict(entry) for entry in values[key]]
+        return values | {"error_counts": count_by_kind(self.errors), "warning_counts": count_by_kind(self.warnings)}
 
 
-def counts(errors: Iterable[Issue]) -> dict[str, int]:
-    """How many there are of each kind, the most frequent first."""
-    return dict(Counter(issue.kind for issue in errors).most_common())
+def count_by_kind(issues: Iterable[Issue]) -> dict[str, int]:
+    """Count issues by kind, the most frequent first."""
+    return dict(Counter(issue.kind for issue in issues).most_common())
 
 
 def check_dataset(config: DatasetConfig, splits: Sequence[str] = (), track: Track = silent) -> Report:
-    """Read the splits (none named: all) and open each of their images once.
+    """Read the splits (default: all) and open each image once.
 
-    Defects are reported, not raised. Raises `DataError` where a split cannot be read at all, `ConfigError`
-    for one that the data set has not.
+    Errors in annotations and images are reported, not raised. Raises `DataError` if a split cannot be read at all,
+    `ConfigError` if the data set has no such split.
     """
-    chosen = tuple(dict.fromkeys(splits)) or split_names(config)
-    read = {name: read_annotations(config, name, "skip", track) for name in chosen}
-    labels = read[chosen[0]].labels.names  # all splits have the same
+    names = tuple(dict.fromkeys(splits)) or split_names(config)
+    read = {name: read_annotations(config, name, "skip", track) for name in names}
+    labels = read[names[0]].labels.names  # all splits have the same
     records = {record.path: record for part in read.values() for record in part.records}
-    looks = look_at_images(list(records.values()), track)
-    different = {name: read[name].records for name in _different(config, chosen)}
+    decoded = decode_images(list(records.values()), track)
+    unique = {name: read[name].records for name in _unique_splits(config, names)}
+    duplicate_boxes = [issue for record in records.values() for issue in find_duplicate_boxes(record, labels)]
     errors = [issue for part in read.values() for issue in part.errors]
-    errors += [look.issue for look in looks.values() if look.issue]
-    errors += find_duplicate_images(different, {path: look.digest for path, look in looks.items()})
-    doubles = [double for record in records.values() for double in find_duplicate_boxes(record, labels)]
+    errors += [image.issue for image in decoded.values() if image.issue]
+    errors += find_duplicate_images(unique, {path: image.digest for path, image in decoded.items()})
+    errors += [issue for issue in duplicate_boxes if issue.kind == DUPLICATE_BOX]
     return Report(
         dataset=config.name or config.root,
         kind=config.kind,
         root=str(dataset_root(config)),
         labels=labels,
         splits=tuple(describe_split(name, part) for name, part in read.items()),
-        errors=tuple(dict.fromkeys(errors + [d for d in doubles if d.kind == "duplicate box"])),
-        warnings=(*check_files(config, read), *(d for d in doubles if d.kind != "duplicate box")),
+        errors=tuple(dict.fromkeys(errors)),
+        warnings=(*check_files(config, read), *(issue for issue in duplicate_boxes if issue.kind != DUPLICATE_BOX)),
         annotations=read,
     )
 
 
-def _different(config: DatasetConfig, names: Sequence[str]) -> list[str]:
-    """The splits that are not another name of an earlier one (VOC's test serves as val, too)."""
+def _unique_splits(config: DatasetConfig, names: Sequence[str]) -> list[str]:
+    """Return the splits without those that are a second name of an earlier one (VOC's val is its test split)."""
     sources = {name: config.splits.get(name, ()) for name in names}
     return [name for i, name in enumerate(names) if sources[name] not in [sources[n] for n in names[:i]]]
 
 
 @dataclass(frozen=True)
-class Look:
-    """What opening an image gave: a digest of the file, none of an unreadable one; and what is wrong, if anything."""
+class DecodedImage:
+    """The digest of an image file, "" if it is unreadable; `issue`: what is wrong with it, or `None`."""
 
     digest: str
     issue: Issue | None
 
 
-def look_at_images(records: Sequence[Record], track: Track = silent) -> dict[Path, Look]:
-    """Decode every image, several at a time."""
+def decode_images(records: Sequence[Record], track: Track = silent) -> dict[Path, DecodedImage]:
+    """Decode every image, several in parallel."""
     with ThreadPoolExecutor(THREADS) as pool:
-        looks = track(pool.map(_look, records), "Opening images", len(records))
-        return {record.path: look for record, look in zip(records, looks, strict=True)}
+        decoded = track(pool.map(_decode_image, records), "Opening images", len(records))
+        return {record.path: image for record, image in zip(records, decoded, strict=True)}
 
 
-def _look(record: Record) -> Look:
+def _decode_image(record: Record) -> DecodedImage:
     path = record.path
     try:
         digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
     except OSError as error:
-        return Look("", Issue("missing image", str(path), error.strerror or str(error)))
+        return DecodedImage("", Issue("missing image", str(path), error.strerror or str(error)))
     try:
         height, width = read_image(path).shape[:2]
     except DataError as error:
-        return Look("", Issue("unreadable image", str(path), str(error).removeprefix(f"{path}: ")))
+        return DecodedImage("", Issue("unreadable image", str(path), str(error).removeprefix(f"{path}: ")))
     if (width, height) == record.size_wh:
-        return Look(digest, None)
+        return DecodedImage(digest, None)
     annotated = f"{record.size_wh[0]}x{record.size_wh[1]}"
-    turned = ", turned as its EXIF data say" if (height, width) == record.size_wh else ""
-    message = f"is {width}x{height}{turned}, but annotated as {annotated}"
-    return Look(digest, Issue("wrong size", str(path), message))
+    rotated = ", rotated by its EXIF orientation" if (height, width) == record.size_wh else ""
+    message = f"is {width}x{height}{rotated}, but annotated as {annotated}"
+    return DecodedImage(digest, Issue("wrong size", str(path), message))
 
 
 def find_duplicate_images(splits: Mapping[str, Sequence[Record]], digests: Mapping[Path, str]) -> Iterator[Issue]:
-    """The same file, or files of the same content, twice in a split or in two splits."""
+    """Find files that occur twice, by path or by content, in one split or in two."""
     first: dict[str, tuple[str, Path]] = {}
     for split, records in splits.items():
         for record in records:
@@ -176,7 +182,7 @@ def find_duplicate_images(splits: Mapping[str, Sequence[Record]], digests: Mappi
 
 
 def find_duplicate_boxes(record: Record, names: Sequence[str]) -> Iterator[Issue]:
-    """Pairs of boxes of one label that are equal, or nearly so; ignored boxes are left out."""
+    """Find pairs of boxes with one label that are equal or nearly so; ignored boxes are skipped."""
     boxes = record.boxes[~record.boxes.ignore]
     overlap = np.triu(iou(boxes.xyxy[:, None], boxes.xyxy[None]), k=1)
     same_label = boxes.label[:, None] == boxes.label[None]
@@ -184,11 +190,11 @@ def find_duplicate_boxes(record: Record, names: Sequence[str]) -> Iterator[Issue
         equal = np.array_equal(boxes.xyxy[i], boxes.xyxy[j])
         pair = " and ".join(str(boxes.xyxy[k].round(1).tolist()) for k in (i, j))
         message = f"{names[boxes.label[i]]} {pair}, IoU {overlap[i, j]:.2f}"
-        yield Issue("duplicate box" if equal else "near-duplicate box", str(record.path), message)
+        yield Issue(DUPLICATE_BOX if equal else "near-duplicate box", str(record.path), message)
 
 
 def describe_split(name: str, part: Annotations) -> SplitReport:
-    """The numbers of one split."""
+    """Compute the statistics of one split."""
     boxes = [record.boxes for record in part.records]
     xyxy = np.concatenate([b.xyxy for b in boxes])
     areas = area(xyxy)
@@ -199,26 +205,26 @@ def describe_split(name: str, part: Annotations) -> SplitReport:
         images_without_boxes=sum(len(b) == 0 for b in boxes),
         boxes=len(xyxy),
         ignored=sum(int(b.ignore.sum()) for b in boxes),
-        small=int((areas < SMALL_PX).sum()),
-        medium=int(((areas >= SMALL_PX) & (areas < LARGE_PX)).sum()),
-        large=int((areas >= LARGE_PX).sum()),
+        small=int((areas < SMALL_AREA).sum()),
+        medium=int(((areas >= SMALL_AREA) & (areas < LARGE_AREA)).sum()),
+        large=int((areas >= LARGE_AREA).sum()),
         classes=_count_classes(part),
-        image_width=Spread.of(image_wh[:, 0]),
-        image_height=Spread.of(image_wh[:, 1]),
-        box_width=Spread.of(xyxy[:, 2] - xyxy[:, 0]),
-        box_height=Spread.of(xyxy[:, 3] - xyxy[:, 1]),
+        image_width=LengthStats.of(image_wh[:, 0]),
+        image_height=LengthStats.of(image_wh[:, 1]),
+        box_width=LengthStats.of(xyxy[:, 2] - xyxy[:, 0]),
+        box_height=LengthStats.of(xyxy[:, 3] - xyxy[:, 1]),
     )
 
 
 def _count_classes(part: Annotations) -> tuple[ClassCount, ...]:
-    counted = np.zeros((3, len(part.labels)), np.int64)  # images, boxes, ignored
-    some_left_out = any(own.node is None for own in part.classes)  # their boxes are ignored ones of node 0
+    counts = np.zeros((3, len(part.labels)), np.int64)  # images, boxes, ignored
+    has_excluded = any(own.node is None for own in part.classes)  # their boxes are ignored and have label 0
     for record in part.records:
         boxes = record.boxes
-        if some_left_out:
+        if has_excluded:
             boxes = boxes[~boxes.ignore | (boxes.label > 0)]
-        counted[0, np.unique(boxes.label)] += 1
-        np.add.at(counted[1], boxes.label, 1)
-        np.add.at(counted[2], boxes.label[boxes.ignore], 1)
-    rows = zip(part.labels.names, *counted.tolist(), strict=True)
-    return tuple(ClassCount(name, *numbers) for name, *numbers in rows)
+        counts[0, np.unique(boxes.label)] += 1
+        np.add.at(counts[1], boxes.label, 1)
+        np.add.at(counts[2], boxes.label[boxes.ignore], 1)
+    rows = zip(part.labels.names, *counts.tolist(), strict=True)
+    return tuple(ClassCount(*row) for row in rows)

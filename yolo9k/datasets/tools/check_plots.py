@@ -1,4 +1,4 @@
-"""Images of a data set: how often each class occurs, how large boxes are, and some labelled images."""
+"""Plot a checked data set: boxes per class, box sizes, a mosaic of labelled images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,13 +9,14 @@ import numpy as np
 from yolo9k.datasets.readers.records import Record
 from yolo9k.datasets.tools.check import Report
 from yolo9k.drawing import colour, draw_boxes, fit, mosaic, save_image
-from yolo9k.errors import DataError, MachineError
+from yolo9k.errors import DataError
 from yolo9k.images import read_image
+from yolo9k.io import writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MAX_CLASSES = 100  # bars that can still be told apart
+MAX_CLASSES = 100  # bars; more are unreadable
 MOSAIC_IMAGES = 12
 CELL_WH = (420, 320)
 
@@ -23,19 +24,19 @@ CELL_WH = (420, 320)
 def plot_dataset(report: Report, folder: Path) -> list[Path]:
     """Write `classes.png`, `box-sizes.png` and `images.jpg` into `folder`.
 
-    Raises `MachineError` where they cannot be written.
+    Raises `MachineError` if they cannot be written.
     """
     paths = [folder / name for name in ("classes.png", "box-sizes.png", "images.jpg")]
-    different = {record.path: record for part in report.annotations.values() for record in part.records}
-    records = list(different.values())
+    unique = {record.path: record for part in report.annotations.values() for record in part.records}
+    records = list(unique.values())
     _save(class_histogram(report), paths[0])
     _save(box_size_histogram(records), paths[1])
-    save_image(paths[2], image_mosaic(spaced(records, MOSAIC_IMAGES), report.labels))
+    save_image(paths[2], image_mosaic(pick_evenly(records, MOSAIC_IMAGES), report.labels))
     return paths
 
 
 def class_histogram(report: Report) -> "Figure":
-    """Boxes of each class, a bar for each split; the most frequent classes where there are many."""
+    """Plot the boxes per class and split; at most the `MAX_CLASSES` most frequent classes."""
     from matplotlib.figure import Figure
 
     counts = np.array([[count.boxes for count in split.classes] for split in report.splits])
@@ -49,7 +50,7 @@ def class_histogram(report: Report) -> "Figure":
     _annotate_bars(axes, left)
     axes.set_yticks(np.arange(len(order)), [report.labels[i] for i in order])
     axes.invert_yaxis()
-    shown = "" if len(order) == len(report.labels) else f", the {len(order)} most frequent classes"
+    shown = "" if len(order) == len(report.labels) else f", {len(order)} most frequent classes"
     axes.set(xlabel="boxes", title=f"{Path(report.dataset).name}: boxes by class{shown}")
     axes.margins(x=0.1, y=0.01)
     axes.grid(axis="x", alpha=0.3)
@@ -63,7 +64,7 @@ def _annotate_bars(axes: Any, totals: np.ndarray) -> None:
 
 
 def box_size_histogram(records: Sequence[Record]) -> "Figure":
-    """How many boxes have which width and height, relative to their image; ignored boxes are left out."""
+    """Plot a 2D histogram of box widths and heights relative to the image; ignored boxes are skipped."""
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
@@ -80,7 +81,7 @@ def box_size_histogram(records: Sequence[Record]) -> "Figure":
 
 
 def _relative_sizes(records: Sequence[Record]) -> np.ndarray:
-    """(N, 2) widths and heights as shares of the image's."""
+    """Return (N, 2) widths and heights of the boxes, divided by those of the image."""
     sizes = [np.zeros((0, 2))]
     for record in records:
         xyxy = record.boxes.xyxy[~record.boxes.ignore]
@@ -89,36 +90,34 @@ def _relative_sizes(records: Sequence[Record]) -> np.ndarray:
 
 
 def image_mosaic(records: Sequence[Record], names: Sequence[str]) -> np.ndarray:
-    """Labelled images side by side, (H, W, 3) uint8; those that cannot be read are left out.
+    """Return a mosaic (H, W, 3) uint8 of images with their boxes; unreadable images are skipped.
 
-    Raises `DataError` where that leaves none.
+    Raises `DataError` if no image can be read.
     """
-    cells = [(cell, record.path.name) for record in records if (cell := _labelled(record, names)) is not None]
+    cells = [(cell, record.path.name) for record in records if (cell := _draw_record(record, names)) is not None]
     if not cells:
         raise DataError(f"{records[0].path.parent}: none of the images can be read")
     return mosaic([cell for cell, _ in cells], cell_wh=CELL_WH, captions=[name for _, name in cells])
 
 
-def _labelled(record: Record, names: Sequence[str]) -> np.ndarray | None:
+def _draw_record(record: Record, names: Sequence[str]) -> np.ndarray | None:
     try:
         image = read_image(record.path)
     except DataError:
-        return None  # the report names it
+        return None  # the report has an error for it
     boxes = record.boxes
     image, xyxy = fit(image, boxes.xyxy, CELL_WH)
     texts = [names[label] for label in boxes.label]
     return draw_boxes(image, xyxy, texts, [colour(int(n)) for n in boxes.label], ignore=boxes.ignore)
 
 
-def spaced(records: Sequence[Record], most: int) -> list[Record]:
-    """At most `most` records, evenly spaced over all."""
-    chosen = np.linspace(0, len(records) - 1, min(most, len(records))).round().astype(int)
+def pick_evenly(records: Sequence[Record], max_count: int) -> list[Record]:
+    """Return at most `max_count` records, evenly spaced from the first to the last."""
+    chosen = np.linspace(0, len(records) - 1, min(max_count, len(records))).round().astype(int)
     return [records[i] for i in chosen]
 
 
 def _save(figure: "Figure", path: Path) -> None:
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=120)
-    except OSError as error:
-        raise MachineError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""What data sets say about the labels of a tree: which have boxes, which have image labels, which have neither."""
+"""Count the labels that data sets have for each node of a label tree: box labels, image-level labels, none."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,9 +18,10 @@ from yolo9k.wordtree.supervision import Supervision
 
 @dataclass(frozen=True)
 class Coverage:
-    """One data set over a tree: `counts` (K,) are its box labels, or image labels, of each node.
+    """The labels of one data set over a tree.
 
-    `unmapped`: its classes that find no node, and why; `classes` counts all of them.
+    `counts` (K,): labels of each node, image-level ones if `image_level`, otherwise box labels. `classes`: number of
+    classes of the data set. `unmapped`: its classes without a node, and the reason.
     """
 
     name: str
@@ -32,7 +33,7 @@ class Coverage:
     unmapped: Mapping[str, str]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and texts."""
+        """Return the coverage for JSON."""
         return {
             "name": self.name, "split": self.split, "labels": "images" if self.image_level else "boxes",
             "images": self.images, "count": int(self.counts.sum()), "classes": self.classes,
@@ -40,52 +41,47 @@ class Coverage:
         }  # fmt: skip
 
 
-def cover(dataset: AnyDataset, path: str, tree: WordTree, track: Track = silent) -> list[Coverage]:
-    """The training split of a data set, or each source of a joint one, over the tree that lies at `path`.
+def compute_coverage(dataset: AnyDataset, path: str, tree: WordTree, track: Track = silent) -> list[Coverage]:
+    """Count the labels of a data set's training split (its first split if it has no `train`) over a tree.
 
-    What its classes are is said by its own config, as far as that fits another tree. Files that cannot be used are
-    left out. Raises `ConfigError` and `DataError` where a data set cannot be read at all.
+    For a joint data set, count those of each source. `path`: the file of `tree`. The classes are mapped as the data
+    set's own config says, as far as that applies to this tree. Invalid files are skipped. Raises `ConfigError` and
+    `DataError` if a data set cannot be read at all.
     """
     if isinstance(dataset, DatasetConfig):
         names = split_names(dataset)
         split = "train" if "train" in names else names[0]
-        return [_cover_one(dataset_of(PartConfig(dataset=dataset), path, track), split, tree, track)]
-    return [_cover_one(dataset_of(part, path, track), part.split, tree, track) for part in dataset.sources]
+        return [_count_labels(dataset_of(PartConfig(dataset=dataset), path, track), split, tree, track)]
+    return [_count_labels(dataset_of(part, path, track), part.split, tree, track) for part in dataset.sources]
 
 
-def _cover_one(dataset: DatasetConfig, split: str, tree: WordTree, track: Track) -> Coverage:
+def _count_labels(dataset: DatasetConfig, split: str, tree: WordTree, track: Track) -> Coverage:
     labels = dataset.labels
     assert isinstance(labels, TreeLabels)
-    read = _read_flat(updated(dataset, {"labels": labels.classes}), split, track)
-    own = [each.name for each in read.classes]
+    flat = updated(dataset, {"labels": labels.classes})
+    read = read_annotations(flat, split, "skip", track) if flat.has_boxes else read_images(flat, split, track)
+    classes = [each.name for each in read.classes]
     title = dataset.name or dataset.root
-    placed = place(own, labels, tree, title)
+    mapping = place(classes, labels, tree, title)
     counts = np.zeros(len(tree), np.int64)
-    for node, number in zip(placed.nodes, _counts(read), strict=True):
+    for node, count in zip(mapping.nodes, _count_by_class(read), strict=True):
         if node is not None:
-            counts[node] += number
-    return Coverage(title, split, isinstance(read, ImageSet), len(read.records), len(own), counts, placed.unmapped)
+            counts[node] += count
+    return Coverage(title, split, isinstance(read, ImageSet), len(read.records), len(classes), counts, mapping.unmapped)
 
 
-def _read_flat(dataset: DatasetConfig, split: str, track: Track) -> Annotations | ImageSet:
-    """A split with labels that are the data set's own classes."""
-    if dataset.has_boxes:
-        return read_annotations(dataset, split, "skip", track)
-    return read_images(dataset, split, track)
-
-
-def _counts(read: Annotations | ImageSet) -> np.ndarray:
-    """(C,) labels of each class; ignored boxes do not count."""
+def _count_by_class(read: Annotations | ImageSet) -> np.ndarray:
+    """Return (C,) the labels of each class; ignored boxes are not counted."""
     if isinstance(read, ImageSet):
         return read.records.counts(len(read.labels))
     labels = [record.boxes.label[~record.boxes.ignore] for record in read.records]
     return np.bincount(np.concatenate(labels), minlength=len(read.labels))
 
 
-def supervision_of(found: Iterable[Coverage]) -> Supervision:
-    """The nodes that the box labels and the image labels of some data sets name."""
+def merge_supervision(coverages: Iterable[Coverage]) -> Supervision:
+    """Return the nodes with box labels and those with image-level labels in any of the data sets."""
     boxes, image_level = (
-        sorted({int(node) for each in found if each.image_level == kind for node in np.flatnonzero(each.counts)})
-        for kind in (False, True)
+        sorted({int(node) for each in coverages if each.image_level == level for node in np.flatnonzero(each.counts)})
+        for level in (False, True)
     )
     return Supervision(tuple(boxes), tuple(image_level))

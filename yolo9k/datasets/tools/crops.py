@@ -1,4 +1,4 @@
-"""Images of single things cut from the boxes of a data set: image labels out of box labels (kind `folder`)."""
+"""Cut single-object images out of the boxes of a data set: class folders with image-level labels."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from yolo9k.wordtree import WordTree
 
 
 @dataclass(frozen=True)
-class CropRules:
-    """Which boxes are cut out, and how.
+class CropOptions:
+    """Which boxes are cropped, and how.
 
-    `margin`: how much of its width and height is added to a box on each side. `per_class`: at most so many of each
-    label, chosen at random; 0 is all. `min_side`: pixels of the shorter side. `max_covered`: share of a box that other
-    boxes may lie over. `in_place`: the image keeps its size and all around the box has its median colour, so
-    that things keep their scale, on what is behind most of them; else the crop alone is written.
+    `margin`: fraction of the box's width and height added on each side. `per_class`: max crops per label, chosen at
+    random with `seed`; 0: all. `min_side`: min length of the shorter side in pixels. `max_covered`: max fraction of a
+    box that another box may cover. `in_place`: keep the image size and fill everything outside the crop with the
+    image's median colour, so that objects keep their scale; otherwise only the crop is written.
     """
 
     margin: float = 0.2
@@ -35,73 +35,73 @@ class CropRules:
 
 
 def write_crops(
-    annotations: Annotations, folder: Path, rules: CropRules, track: Track = silent
+    annotations: Annotations, folder: Path, options: CropOptions, track: Track = silent
 ) -> tuple[DatasetConfig, dict[str, int]]:
-    """Write the crops into a folder for each label; gives the config that reads them, and how many of each there are.
+    """Write the crops into one folder per label; return the config that reads them and the count of each folder.
 
-    Raises `DataError` where no box passes the rules, and for a bad image, `MachineError` where a file cannot be
+    Raises `DataError` if no box fits the options or an image cannot be read, `MachineError` if a file cannot be
     written.
     """
-    chosen = _chosen(annotations.records, rules)
+    chosen = _choose_boxes(annotations.records, options)
     if not chosen:
-        raise DataError(f"{folder}: no box of {len(annotations.records)} images may be cut out; loosen the rules")
+        images = len(annotations.records)
+        raise DataError(f"{folder}: no box of {images} images fits the options; relax min_side or max_covered")
     counts: dict[str, int] = {}
     by_record: dict[int, list[int]] = {}
     for index, box in chosen:
         by_record.setdefault(index, []).append(box)
-    for index, boxes in track(by_record.items(), "Cutting out", len(by_record)):
+    for index, boxes in track(by_record.items(), "Cutting crops", len(by_record)):
         record = annotations.records[index]
         image = read_image(record.path)
         for box in boxes:
             name = _folder_name(annotations.labels, int(record.boxes.label[box]))
             counts[name] = counts.get(name, 0) + 1
             target = folder / name / f"{record.path.stem}-{index}-{box}.jpg"
-            save_image(target, _cut(image, record.boxes.xyxy[box], rules))
+            save_image(target, _crop(image, record.boxes.xyxy[box], options))
     config = DatasetConfig(kind="folder", root=str(folder.resolve()), splits={"train": (".",)}, name=folder.name)
     return config, counts
 
 
 def _folder_name(labels: WordTree, label: int) -> str:
-    """The label's name, or its id where the name is that of several labels."""
+    """Return the label's name, or its id if several labels have this name."""
     name = labels.names[label]
     return (name if len(labels.candidates(name)) == 1 else labels.ids[label]).replace("/", "_")
 
 
-def _chosen(records: Sequence[Record], rules: CropRules) -> list[tuple[int, int]]:
-    """(image, box) of each box to cut out, in order."""
+def _choose_boxes(records: Sequence[Record], options: CropOptions) -> list[tuple[int, int]]:
+    """Return (image index, box index) of each box to crop, sorted."""
     by_label: dict[int, list[tuple[int, int]]] = {}
-    for number, record in enumerate(records):
-        for box in _usable(record, rules):
-            by_label.setdefault(int(record.boxes.label[box]), []).append((number, box))
-    rng = np.random.default_rng(rules.seed)
+    for index, record in enumerate(records):
+        for box in _usable_boxes(record, options):
+            by_label.setdefault(int(record.boxes.label[box]), []).append((index, box))
+    rng = np.random.default_rng(options.seed)
     chosen: list[tuple[int, int]] = []
-    for _, found in sorted(by_label.items()):
-        most = rules.per_class or len(found)
-        places = rng.permutation(len(found))[:most]
-        chosen += [found[place] for place in places]
+    for _, boxes in sorted(by_label.items()):
+        order = rng.permutation(len(boxes))[: options.per_class or len(boxes)]
+        chosen += [boxes[i] for i in order]
     return sorted(chosen)
 
 
-def _usable(record: Record, rules: CropRules) -> Iterator[int]:
-    """The boxes that are large and free enough."""
+def _usable_boxes(record: Record, options: CropOptions) -> Iterator[int]:
+    """Yield the indices of the boxes that are large enough, not ignored and not covered too much."""
     xyxy = record.boxes.xyxy
     covered = intersection(xyxy[:, None], xyxy[None]) / np.maximum(area(xyxy), 1e-6)[:, None]
     np.fill_diagonal(covered, 0)
     sides = (xyxy[:, 2:] - xyxy[:, :2]).min(axis=1, initial=np.inf)
     for box in range(len(xyxy)):
-        is_free = covered[box].max(initial=0) <= rules.max_covered
-        if is_free and sides[box] >= rules.min_side and not record.boxes.ignore[box]:
+        is_visible = covered[box].max(initial=0) <= options.max_covered
+        if is_visible and sides[box] >= options.min_side and not record.boxes.ignore[box]:
             yield box
 
 
-def _cut(image: np.ndarray, xyxy: np.ndarray, rules: CropRules) -> np.ndarray:
-    """The box with its margin, alone or where it was in the image."""
-    w, h = (xyxy[2:] - xyxy[:2]) * rules.margin
-    grown = clip((xyxy + np.array([-w, -h, w, h]))[None], (image.shape[1], image.shape[0]))[0]
-    x1, y1, x2, y2 = int(grown[0]), int(grown[1]), int(np.ceil(grown[2])), int(np.ceil(grown[3]))
-    if not rules.in_place:
+def _crop(image: np.ndarray, xyxy: np.ndarray, options: CropOptions) -> np.ndarray:
+    """Crop the box with its margin, alone or in place."""
+    w, h = (xyxy[2:] - xyxy[:2]) * options.margin
+    crop_xyxy = clip((xyxy + np.array([-w, -h, w, h]))[None], (image.shape[1], image.shape[0]))[0]
+    x1, y1, x2, y2 = *map(int, crop_xyxy[:2]), *map(int, np.ceil(crop_xyxy[2:]))
+    if not options.in_place:
         return image[y1:y2, x1:x2]
-    alone = np.empty_like(image)
-    alone[:] = np.median(image, axis=(0, 1))
-    alone[y1:y2, x1:x2] = image[y1:y2, x1:x2]
-    return alone
+    filled = np.empty_like(image)
+    filled[:] = np.median(image, axis=(0, 1))
+    filled[y1:y2, x1:x2] = image[y1:y2, x1:x2]
+    return filled

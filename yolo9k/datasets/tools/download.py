@@ -1,4 +1,4 @@
-"""Fetching the public data sets from their official addresses, and unpacking them safely."""
+"""Download the public data sets (VOC, COCO) from their official addresses and unpack them safely."""
 
 import shutil
 import tarfile
@@ -9,37 +9,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from yolo9k.errors import MachineError, WeightsError
+from yolo9k.errors import WeightsError
 from yolo9k.fetch import Remote, fetch
+from yolo9k.io import writing
 from yolo9k.progress import Track, silent
 
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+DAMAGED_ARCHIVE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
 @dataclass(frozen=True)
 class Archive:
-    """One packed file: `folder` is where it is unpacked, `holds` is a path that is there afterwards."""
+    """An archive to download: it is unpacked into `folder`, where it creates the path `contains`."""
 
     remote: Remote
     folder: str
-    holds: str
+    contains: str
 
     @property
     def name(self) -> str:
-        """Its file name."""
+        """Return its file name."""
         return self.remote.urls[0].rsplit("/", 1)[-1]
 
 
-def _voc(path: str, size: int, md5: str, holds: str) -> Archive:
+def _voc(path: str, size: int, md5: str, contains: str) -> Archive:
     hosts = ("http://host.robots.ox.ac.uk/pascal/VOC", "https://thor.robots.ox.ac.uk/pascal/VOC")
     urls = tuple(f"{host}/{path}" for host in hosts)
-    return Archive(Remote(urls, (size,), {"md5": md5}), "", f"VOCdevkit/{holds}")
+    return Archive(Remote(urls, (size,), {"md5": md5}), "", f"VOCdevkit/{contains}")
 
 
-def _coco(path: str, size: int, md5: str, holds: str) -> Archive:
-    # the bucket behind this name has no certificate for it, hence no https; the hash guards the content
+def _coco(path: str, size: int, md5: str, contains: str) -> Archive:
+    # no https: the server has no certificate for this host name; the MD5 sum protects the content
     urls = (f"http://images.cocodataset.org/{path}",)
-    return Archive(Remote(urls, (size,), {"md5": md5}), "coco", f"coco/{holds}")
+    return Archive(Remote(urls, (size,), {"md5": md5}), "coco", f"coco/{contains}")
 
 
 ARCHIVES: dict[str, tuple[Archive, ...]] = {
@@ -77,21 +78,21 @@ ARCHIVES: dict[str, tuple[Archive, ...]] = {
 
 
 def download(name: str, base: Path, keep_archives: bool = False, track: Track = silent) -> list[Path]:
-    """Fetch and unpack a data set of `ARCHIVES` below `base`; gives back what each archive held.
+    """Download and unpack a data set of `ARCHIVES` below `base`; return the path that each archive creates.
 
-    Archives that are already unpacked are left alone. Raises `WeightsError` for downloads that fail and
-    archives that are damaged, `MachineError` where the disk is full or cannot be written.
+    Archives that are already unpacked are skipped. Raises `WeightsError` if a download fails or an archive is damaged,
+    `MachineError` if the disk is full or cannot be written.
     """
     for archive in ARCHIVES[name]:
         packed = base / "downloads" / archive.name
-        # an archive that still lies here may have been cut off while it was unpacked: unpack it again
-        if (base / archive.holds).exists() and not packed.exists():
+        # if the archive is still there, unpacking may have been interrupted: unpack it again
+        if (base / archive.contains).exists() and not packed.exists():
             continue
         fetch(archive.remote, packed, track)
         unpack(packed, base / archive.folder, track)
         if not keep_archives:
             packed.unlink()
-    return [base / archive.holds for archive in ARCHIVES[name]]
+    return [base / archive.contains for archive in ARCHIVES[name]]
 
 
 class _Member(NamedTuple):
@@ -101,18 +102,18 @@ class _Member(NamedTuple):
 
 
 def unpack(archive: Path, folder: Path, track: Track = silent) -> None:
-    """Unpack a tar or zip file into `folder`; files that are there with the right size are left alone.
+    """Unpack a tar or zip file into `folder`; files that exist with the right size are skipped.
 
-    Only plain files are written, and only below `folder`: a link, a device or a name that leads elsewhere
-    raises `WeightsError`, as a damaged archive does. Raises `MachineError` where files cannot be written.
+    Only regular files are written, and only below `folder`. Raises `WeightsError` for links, devices, paths that lead
+    outside and damaged archives, `MachineError` if a file cannot be written.
     """
     members = _zip_members if zipfile.is_zipfile(archive) else _tar_members
     try:
         for member in track(members(archive), f"Unpacking {archive.name}"):
-            _write_member(member, _inside(folder, member.name, archive))
-    except DAMAGE as error:
-        reason = str(error).partition("\n")[0].rstrip(":")  # tarfile lists every format that it tried
-        raise WeightsError(f"{archive}: damaged ({reason}); remove it to fetch it again") from error
+            _write_member(member, _resolve_inside(folder, member.name, archive))
+    except DAMAGED_ARCHIVE as error:
+        reason = str(error).partition("\n")[0].rstrip(":")  # tarfile appends every format it has tried
+        raise WeightsError(f"{archive}: damaged ({reason}); remove it to download it again") from error
 
 
 def _tar_members(archive: Path) -> Iterator[_Member]:
@@ -121,7 +122,7 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
             if entry.isfile():
                 yield _Member(entry.name, entry.size, lambda entry=entry: tar.extractfile(entry))  # type: ignore[misc]
             elif not entry.isdir():
-                raise WeightsError(f"{archive}: {entry.name} is neither a file nor a folder; it is not unpacked")
+                raise WeightsError(f"{archive}: {entry.name} is neither a file nor a folder, which is not allowed")
 
 
 def _zip_members(archive: Path) -> Iterator[_Member]:
@@ -131,11 +132,11 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
                 yield _Member(entry.filename, entry.file_size, lambda entry=entry: packed.open(entry))  # type: ignore[misc]
 
 
-def _inside(folder: Path, name: str, archive: Path) -> Path:
+def _resolve_inside(folder: Path, name: str, archive: Path) -> Path:
     root = folder.resolve()
     target = (root / name).resolve()
     if root not in target.parents:
-        raise WeightsError(f"{archive}: {name!r} would be written outside of {folder}; it is not unpacked")
+        raise WeightsError(f"{archive}: {name!r} would be written outside {folder}, which is not allowed")
     return target
 
 
@@ -145,9 +146,7 @@ def _write_member(member: _Member, target: Path) -> None:
     source = member.open()
     if source is None:
         return
-    try:
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with source, target.open("wb") as file:
             shutil.copyfileobj(source, file)
-    except OSError as error:
-        raise MachineError(f"{target}: cannot be written: {error.strerror or error}") from error
