@@ -99,4 +99,4 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert "images" in capsys.readouterr().out
     cli.main()
     assert codes == [None, 2]
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists; choose a new folder" in capsys.readouterr().err

@@ -1,13 +1,12 @@
-"""Write images with labels as tar shards in the layout of webdataset, for `readers.webdataset` and other readers."""
+"""Write a data set with image-level labels as tar shards in the webdataset layout (read by `readers.webdataset`)."""
 
+import glob
 import hashlib
 import io
 import json
-import os
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,24 +24,25 @@ from yolo9k.datasets.readers.index import ImageIndex
 from yolo9k.datasets.readers.records import read_text
 from yolo9k.datasets.readers.tar import BLOCK
 from yolo9k.datasets.readers.webdataset import list_shard
-from yolo9k.errors import ConfigError, DataError, MachineError
+from yolo9k.errors import ConfigError, DataError
 from yolo9k.images import ImageSource, read_image, read_size_wh, resize
+from yolo9k.io import replacing, write_text, writing
 from yolo9k.progress import Track, silent
 
 MEGABYTE = 1_000_000
-LONGEST_NAME = 60  # characters of an image's own name that are kept: a plain header holds a hundred
-QUALITY = 92  # of JPEG
+MAX_STEM = 60  # characters kept of an image's file name: a plain tar header holds 100
+JPEG_QUALITY = 92
 THREADS = 8
-TOGETHER = 64  # images that are read at once
+READ_AHEAD = 64  # images read in advance
 
 
 @dataclass(frozen=True)
-class PackRules:
+class ShardOptions:
     """How images are packed.
 
-    `size_mb`: millions of bytes that a shard may have, unless one image has more. `max_images`: so many, chosen at
-    random; 0 is all. `resize`: pixels that the shorter side of larger images becomes; 0 leaves the files as they are.
-    `seed` of the order in the shards, and of the choice.
+    `size_mb`: max shard size in millions of bytes; a single larger image gets its own shard. `max_images`: max images,
+    chosen at random; 0: all. `resize`: shrink larger images to this shorter side in pixels; 0: copy the files.
+    `seed`: of the order in the shards and of the choice of images.
     """
 
     size_mb: float = 500
@@ -52,8 +52,12 @@ class PackRules:
 
 
 @dataclass(frozen=True)
-class Packed:
-    """What a split was packed into; `unreadable`: images of this call that were left as they are, not resized."""
+class WrittenShards:
+    """The result of packing a split.
+
+    `config`: the data set config of all splits. `unreadable`: number of images that this call could not resize and
+    copied unchanged.
+    """
 
     config: Path
     shards: tuple[Path, ...]
@@ -63,7 +67,7 @@ class Packed:
 
 
 class ShardSample(NamedTuple):
-    """An image on its way into a shard: its name, the number of its class, and its bytes."""
+    """An image to write: its file name in the shard, its class index and its bytes."""
 
     name: str
     label: int
@@ -71,85 +75,79 @@ class ShardSample(NamedTuple):
     is_readable: bool = True
 
 
-def write_shards(config: DatasetConfig, split: str, folder: Path, rules: PackRules, track: Track = silent) -> Packed:
-    """Pack a split of images with labels into `SPLIT-000000.tar` and so on; a data set config goes beside them.
+def write_shards(
+    config: DatasetConfig, split: str, folder: Path, options: ShardOptions, track: Track = silent
+) -> WrittenShards:
+    """Pack a split with image-level labels into `SPLIT-000000.tar`, ... and write their data set config beside them.
 
-    An image becomes `NUMBER-NAME.jpg` and `NUMBER-NAME.cls`: its place in the data set, and the number of its class in
-    `classes.txt`. Its place in the shards is drawn, so that neighbours differ; who reads them by name has the images
-    in the data set's order. What broke off goes on with the same call.
+    An image becomes `INDEX-NAME.jpg` and `INDEX-NAME.cls`: its index in the data set, and its class index in
+    `classes.txt`. The images are shuffled over the shards; sorted by name they have the data set's order. If packing
+    is interrupted, the same call resumes it.
 
-    Raises `ConfigError` where other shards are in the folder, `DataError` for an image that is not there,
-    `MachineError` where a file cannot be written.
+    Raises `ConfigError` if the folder contains other shards, `DataError` for a missing image, `MachineError` if a file
+    cannot be written.
     """
     image_set = read_images(updated(config, {"labels": config.classes}), split, track)
     records, classes = image_set.records, tuple(each.name for each in image_set.classes)
-    order = np.random.default_rng(rules.seed).permutation(len(records))[: rules.max_images or None]
-    plan = {"data": _digest(records, classes), **asdict(rules)}
-    job = _Job(folder, split)
-    with _writing(folder):
-        job.begin(plan, classes)
-        finished = job.shards()
+    order = np.random.default_rng(options.seed).permutation(len(records))[: options.max_images or None]
+    plan = {"data": _digest(records, classes), **asdict(options)}
+    writer = _ShardWriter(folder, split)
+    with writing(folder):
+        writer.start(plan, classes)
+        finished = writer.shards()
         done = sum(len(list_shard(path)) for path in finished)
-        samples = iter(track(_samples(records, order[done:], rules.resize), f"Packing {split}", len(order) - done))
-        unreadable = job.write(samples, len(finished), int(rules.size_mb * MEGABYTE))
-        written = job.finish(config)
-    return Packed(written, tuple(job.shards()), len(order), len(classes), unreadable)
+        samples = track(_read_samples(records, order[done:], options.resize), f"Packing {split}", len(order) - done)
+        unreadable = writer.write(samples, len(finished), int(options.size_mb * MEGABYTE))
+        written = writer.finish(config)
+    return WrittenShards(written, tuple(writer.shards()), len(order), len(classes), unreadable)
 
 
 def _digest(records: ImageIndex, classes: Sequence[str]) -> str:
-    """What tells data sets apart: their classes, and how many images each has."""
+    """Return a digest of the classes and their image counts, to recognise the data set when packing is resumed."""
     content = json.dumps([classes, records.counts(len(classes)).tolist()])
     return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise MachineError(f"{error.filename or folder}: cannot be written: {error.strerror or error}") from error
 
 
 # --- images
 
 
-def _samples(records: ImageIndex, numbers: np.ndarray, side: int) -> Iterator[ShardSample]:
-    """The images of these numbers, in order, read in threads."""
+def _read_samples(records: ImageIndex, indices: np.ndarray, side: int) -> Iterator[ShardSample]:
+    """Yield the images of these indices in order, read by several threads."""
 
-    def read(number: np.integer) -> ShardSample:
-        record = records[int(number)]
-        return _sample(int(number), record.source, record.image_label, side)
+    def read(index: np.integer) -> ShardSample:
+        record = records[int(index)]
+        return _read_sample(int(index), record.source, record.image_label, side)
 
     with ThreadPoolExecutor(THREADS) as pool:
-        for first in range(0, len(numbers), TOGETHER):
-            yield from pool.map(read, numbers[first : first + TOGETHER])
+        for first in range(0, len(indices), READ_AHEAD):
+            yield from pool.map(read, indices[first : first + READ_AHEAD])
 
 
-def _sample(number: int, source: ImageSource, label: int, side: int) -> ShardSample:
-    """An image as it is, or with a shorter side of `side` pixels where it has more."""
+def _read_sample(index: int, source: ImageSource, label: int, side: int) -> ShardSample:
+    """Read an image; shrink it to a shorter side of `side` pixels if it is larger (0: never)."""
     stem, _, suffix = Path(source.name).name.rpartition(".")
-    name = f"{number:08d}-{stem.replace('.', '_')[:LONGEST_NAME]}"
+    name = f"{index:08d}-{stem.replace('.', '_')[:MAX_STEM]}"
     try:
         content = source.read_bytes()
     except OSError as error:
         raise DataError(f"{source}: cannot be read: {error.strerror or error}") from error
-    as_it_is = ShardSample(f"{name}.{suffix.lower()}", label, content)
+    unchanged = ShardSample(f"{name}.{suffix.lower()}", label, content)
     if not side:
-        return as_it_is
+        return unchanged
     try:
         w, h = read_size_wh(source)
         if min(w, h) <= side:
-            return as_it_is
-        share = side / min(w, h)
-        smaller = resize(read_image(source), (max(side, round(w * share)), max(side, round(h * share))))
+            return unchanged
+        ratio = side / min(w, h)
+        smaller = resize(read_image(source), (max(side, round(w * ratio)), max(side, round(h * ratio))))
     except DataError:
-        return as_it_is._replace(is_readable=False)
-    return ShardSample(f"{name}.jpg", label, _as_jpeg(smaller))
+        return unchanged._replace(is_readable=False)
+    return ShardSample(f"{name}.jpg", label, _encode_jpeg(smaller))
 
 
-def _as_jpeg(image: np.ndarray) -> bytes:
+def _encode_jpeg(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=QUALITY)
+    Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()
 
 
@@ -157,8 +155,8 @@ def _as_jpeg(image: np.ndarray) -> bytes:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """The files of one split in a folder: its shards, and a plan while they are not finished."""
+class _ShardWriter:
+    """The files of one split in a folder: its shards, and the plan file until all shards are written."""
 
     folder: Path
     split: str
@@ -167,65 +165,70 @@ class _Job:
     def plan(self) -> Path:
         return self.folder / f"{self.split}.unfinished.json"
 
-    def shard(self, number: int) -> Path:
-        return self.folder / f"{self.split}-{number:06d}.tar"
+    def shard(self, index: int) -> Path:
+        return self.folder / f"{self.split}-{index:06d}.tar"
 
     def shards(self) -> list[Path]:
-        """The finished shards, from the first on."""
-        found: list[Path] = []
-        while (path := self.shard(len(found))).is_file():
-            found.append(path)
-        return found
+        """Return the finished shards in order."""
+        paths: list[Path] = []
+        while (path := self.shard(len(paths))).is_file():
+            paths.append(path)
+        return paths
 
-    def begin(self, plan: Mapping[str, Any], classes: Sequence[str]) -> None:
-        """Write down what is going to be done. Raises `ConfigError` where something else was done or begun here."""
+    def start(self, plan: Mapping[str, Any], classes: Sequence[str]) -> None:
+        """Write the plan and the class names, or check those of an interrupted call and remove its unfinished files.
+
+        Raises `ConfigError` if the folder contains other classes, finished shards or another plan of this split.
+        """
         if self.plan.is_file():
-            return self._check_plan(plan)
+            self._check_plan(plan)
+            for draft in self.folder.glob(f"{glob.escape(self.split)}-??????.tar*.part"):
+                draft.unlink()
+            return
         if self.shards():
-            raise ConfigError(f"{self.folder}: holds shards of the split {self.split!r} already; name another folder")
+            raise ConfigError(f"{self.folder}: already contains shards of split {self.split!r}; choose another folder")
         names = self.folder / NAME_LISTS[0]
         if names.is_file() and listed_names([names]) != tuple(classes):
-            raise ConfigError(f"{names}: other classes than those to be packed; name another folder")
-        odd = next((name for name in classes if not name.isprintable() or name != name.strip()), None)
-        if odd is not None:
-            raise DataError(f"{odd!r}: a class whose name cannot stand in a list of names")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _write_text(names, "".join(f"{name}\n" for name in classes))
-        _write_text(self.plan, json.dumps(plan))
+            raise ConfigError(f"{names}: lists other classes than the data set; choose another folder")
+        invalid = next((name for name in classes if not name.isprintable() or name != name.strip()), None)
+        if invalid is not None:
+            raise DataError(f"class {invalid!r}: the name must be printable, without blanks at its ends")
+        write_text(names, "".join(f"{name}\n" for name in classes))
+        write_text(self.plan, json.dumps(plan))
 
     def _check_plan(self, plan: Mapping[str, Any]) -> None:
         try:
-            begun = json.loads(read_text(self.plan))
-            other = next((key for key in plan if begun.get(key) != plan[key]), None)
+            started = json.loads(read_text(self.plan))
+            changed = next((key for key in plan if started.get(key) != plan[key]), None)
         except (ValueError, AttributeError) as error:
-            raise DataError(f"{self.plan}: not the plan of a packing; remove it and the shards beside it") from error
-        if other is not None:
-            what = "other images" if other == "data" else f"{other} {begun.get(other)}, not {plan[other]}"
+            raise DataError(f"{self.plan}: not a valid plan file; remove it and the shards beside it") from error
+        if changed is not None:
+            what = "other images" if changed == "data" else f"{changed} {started.get(changed)}, not {plan[changed]}"
             raise ConfigError(
-                f"{self.plan}: packing was begun with {what}; give the same to go on, or name another folder"
+                f"{self.plan}: packing was started with {what}; use the same to resume, or choose another folder"
             )
 
-    def write(self, images: Iterator[ShardSample], number: int, size: int) -> int:
-        """Write shards of about `size` bytes from `number` on; gives how many images could not be read."""
+    def write(self, samples: Iterable[ShardSample], index: int, max_bytes: int) -> int:
+        """Write shards of at most `max_bytes` from `index` on; return the number of unreadable images."""
         unreadable: list[str] = []
-        noted = _noted(images, unreadable)
-        image = next(noted, None)
-        while image is not None:
-            image = _write_shard(self.shard(number), image, noted, size)
-            number += 1
+        counted = _note_unreadable(samples, unreadable)
+        sample = next(counted, None)
+        while sample is not None:
+            sample = _write_shard(self.shard(index), sample, counted, max_bytes)
+            index += 1
         return len(unreadable)
 
     def finish(self, source: DatasetConfig) -> Path:
-        """Write the data set config, with the splits that were packed before; the plan is done."""
+        """Write the data set config, including splits packed earlier, and remove the plan."""
         path, root = self.folder / SHARDS_CONFIG, self.folder.resolve()
         splits = image_folder(root).model_dump(mode="json")["splits"] if path.is_file() else {}
         splits |= {self.split: [self._pattern()]}
         values: dict[str, Any] = {"kind": "shards", "name": root.name, "root": root_text(root), "splits": splits}
         if isinstance(source.labels, TreeLabels):
-            values["labels"] = _labels(source.labels)
+            values["labels"] = _label_values(source.labels)
         head = f"# {source.name or source.root} in tar shards, written by `yolo9k data make shards`.\n"
-        classes = f"# The classes stand in {NAME_LISTS[0]}, in the order of their numbers.\n"
-        _write_text(path, head + classes + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+        classes = f"# The classes are in {NAME_LISTS[0]}, in the order of their indices.\n"
+        write_text(path, head + classes + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
         self.plan.unlink()
         return path
 
@@ -234,45 +237,38 @@ class _Job:
         return self.shard(0).name if not last else f"{self.split}-{{000000..{last:06d}}}.tar"
 
 
-def _noted(images: Iterator[ShardSample], unreadable: list[str]) -> Iterator[ShardSample]:
-    for image in images:
-        if not image.is_readable:
-            unreadable.append(image.name)
-        yield image
+def _note_unreadable(samples: Iterable[ShardSample], unreadable: list[str]) -> Iterator[ShardSample]:
+    """Pass the samples on and append the names of unreadable ones to `unreadable`."""
+    for sample in samples:
+        if not sample.is_readable:
+            unreadable.append(sample.name)
+        yield sample
 
 
-def _labels(labels: TreeLabels) -> dict[str, Any]:
-    """What is said of labels in a tree, but for the classes, which stand in their list."""
+def _label_values(labels: TreeLabels) -> dict[str, Any]:
+    """Return the `labels` section of the config, with absolute paths; the classes are in their own file."""
     paths = {"tree": settled(labels.tree), "map": settled(labels.map), "classes": ()}
     return updated(labels, paths).model_dump(mode="json", exclude_defaults=True)
 
 
 def _write_shard(
-    path: Path, image: ShardSample | None, further: Iterator[ShardSample], size: int
+    path: Path, sample: ShardSample | None, following: Iterator[ShardSample], max_bytes: int
 ) -> ShardSample | None:
-    """Write an image and as many further ones as there is room for; gives the first that is left."""
-    temporary = path.with_name(f"{path.name}.part")
-    written = 0
-    with temporary.open("wb") as file:
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8") as tar:
-            while image is not None and (not written or written + len(image.content) <= size):
-                _add(tar, image.name, image.content)
-                _add(tar, f"{image.name.partition('.')[0]}.cls", str(image.label).encode())
-                written += len(image.content) + 4 * BLOCK  # two headers, a label, what fills the last block
-                image = next(further, None)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    return image
+    """Write a sample and as many of the following ones as fit; return the first that does not."""
+    size = 0
+    with (
+        replacing(path) as draft,
+        tarfile.open(draft, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8") as tar,
+    ):
+        while sample is not None and (not size or size + len(sample.content) <= max_bytes):
+            _add(tar, sample.name, sample.content)
+            _add(tar, f"{sample.name.partition('.')[0]}.cls", str(sample.label).encode())
+            size += len(sample.content) + 4 * BLOCK  # two headers, a label, and padding of the image's last block
+            sample = next(following, None)
+    return sample
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    entry = tarfile.TarInfo(name)  # of no owner and no time: the same images make the same file
+    entry = tarfile.TarInfo(name)  # no owner and no time: equal images make equal files
     entry.size = len(content)
     tar.addfile(entry, io.BytesIO(content))
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
