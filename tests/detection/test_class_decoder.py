@@ -10,8 +10,8 @@ B, A, C, H, W = 2, 3, 8, 3, 4
 CPU = torch.device("cpu")
 
 
-class Asked:
-    """Boxes over a tree: all logits, and what a labelling makes of them."""
+class Scene:
+    """Predicted boxes over a label tree, with the logits and probabilities of all labels to compare with."""
 
     def __init__(self, tree, seed=0):
         torch.manual_seed(seed)
@@ -24,85 +24,85 @@ class Asked:
         self.probability = self.scores.absolute(self.logits).exp()
 
     @torch.no_grad()
-    def label(self, class_decoder, conf=0.0):
+    def decode(self, class_decoder, conf=0.0):
         return class_decoder(self.head, self.features, self.positions, self.objectness, conf)
 
 
 @pytest.fixture(params=range(5))
-def asked(request, random_tree):
-    return Asked(random_tree(request.param), request.param)
+def scene(request, random_tree):
+    return Scene(random_tree(request.param), request.param)
 
 
-def test_every_label_above_the_threshold(asked):
-    found = asked.label(MultiLabel(asked.tree, "softmax", CPU), conf=0.2)
-    score = asked.objectness[:, None] * asked.probability
+def test_multi_label_returns_every_label_above_the_threshold(scene):
+    decoded = scene.decode(MultiLabel(scene.tree, "softmax", CPU), conf=0.2)
+    score = scene.objectness[:, None] * scene.probability
     box, label = (score > 0.2).nonzero().unbind(1)
-    assert torch.equal(found.box, box)
-    assert torch.equal(found.label, label)
-    assert torch.allclose(found.score, score[box, label], atol=1e-6)
+    assert torch.equal(decoded.box, box)
+    assert torch.equal(decoded.label, label)
+    assert torch.allclose(decoded.score, score[box, label], atol=1e-6)
 
 
-def test_chosen_nodes_have_the_scores_they_have_among_all(asked):
-    nodes = list(range(len(asked.tree)))[::3][::-1]
-    found = asked.label(MultiLabel(asked.tree, "softmax", CPU, nodes))
-    assert len(found.box) == len(asked.positions) * len(nodes)
-    expected = asked.objectness * asked.probability[:, nodes].t()
-    got = torch.stack([found.score[found.label == node] for node in nodes])
-    assert torch.allclose(got, expected, atol=1e-6)
+def test_requested_nodes_have_the_same_scores_as_among_all_nodes(scene):
+    nodes = list(range(len(scene.tree)))[::3][::-1]
+    decoded = scene.decode(MultiLabel(scene.tree, "softmax", CPU, nodes))
+    assert len(decoded.box) == len(scene.positions) * len(nodes)
+    expected = scene.objectness * scene.probability[:, nodes].t()
+    actual = torch.stack([decoded.score[decoded.label == node] for node in nodes])
+    assert torch.allclose(actual, expected, atol=1e-6)
 
 
-def test_the_likeliest_leaf(asked):
-    leaves = [node for node in range(len(asked.tree)) if asked.tree.leaves[node]]
-    found = asked.label(BestLabel(asked.tree, CPU, leaves))
-    best = torch.where(torch.from_numpy(asked.tree.leaves), asked.probability, -1).max(1)
-    assert torch.equal(found.label, best.indices)
-    assert torch.allclose(found.score, asked.objectness * best.values, atol=1e-6)
-    check_paths(asked, found)
+def test_best_label_returns_the_most_probable_leaf(scene):
+    leaves = [node for node in range(len(scene.tree)) if scene.tree.leaves[node]]
+    decoded = scene.decode(BestLabel(scene.tree, CPU, leaves))
+    best = torch.where(torch.from_numpy(scene.tree.leaves), scene.probability, -1).max(1)
+    assert torch.equal(decoded.label, best.indices)
+    assert torch.allclose(decoded.score, scene.objectness * best.values, atol=1e-6)
+    check_paths(scene, decoded)
 
 
-def check_paths(asked, found):
-    """The path of each row holds the absolute probabilities of its label and the nodes above, and nothing else."""
-    for box, label, path in zip(found.box, found.label.tolist(), found.path, strict=True):
-        way = asked.tree.path(label)[::-1]
-        assert torch.allclose(path[: len(way)], asked.probability[box, way], atol=1e-5)
-        assert path[len(way) :].isnan().all()
+def check_paths(scene, decoded):
+    """Check that each path holds the absolute probabilities of the label and its ancestors, then NaN."""
+    for box, label, path in zip(decoded.box, decoded.label.tolist(), decoded.path, strict=True):
+        nodes = scene.tree.path(label)[::-1]
+        assert torch.allclose(path[: len(nodes)], scene.probability[box, nodes], atol=1e-5)
+        assert path[len(nodes) :].isnan().all()
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.2, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("rule", ["paper", "darknet"])
-def test_descent_by_groups_ends_where_the_dense_one_does(asked, rule, threshold):
-    found = asked.label(HierarchicalDescent(asked.tree, asked.scores, threshold, rule))
-    dense = asked.scores.conditional(asked.logits).exp() if rule == "paper" else asked.probability
-    assert torch.equal(found.label, asked.scores.descend(dense, threshold))
-    of_label = asked.probability[torch.arange(len(found.label)), found.label]
-    score = asked.objectness if rule == "darknet" else asked.objectness * of_label
-    assert torch.allclose(found.score, score, atol=1e-6)
-    check_paths(asked, found)
+def test_descent_by_groups_equals_the_descent_on_all_probabilities(scene, rule, threshold):
+    decoded = scene.decode(HierarchicalDescent(scene.tree, scene.scores, threshold, rule))
+    dense = scene.scores.conditional(scene.logits).exp() if rule == "paper" else scene.probability
+    assert torch.equal(decoded.label, scene.scores.descend(dense, threshold))
+    of_label = scene.probability[torch.arange(len(decoded.label)), decoded.label]
+    score = scene.objectness if rule == "darknet" else scene.objectness * of_label
+    assert torch.allclose(decoded.score, score, atol=1e-6)
+    check_paths(scene, decoded)
 
 
-def test_only_under_some_nodes(asked):
-    starts = [0, len(asked.tree) // 2]
-    allowed = {node for start in starts for node in asked.tree.under(start)}
-    found = asked.label(HierarchicalDescent(asked.tree, asked.scores, 0.1, under=starts))
-    assert set(found.label.tolist()) <= allowed
-    of_label = asked.probability[torch.arange(len(found.label)), found.label]
-    assert torch.allclose(found.score, asked.objectness * of_label, atol=1e-6)
-    check_paths(asked, found)
+def test_descent_under_some_nodes_returns_only_them_and_their_descendants(scene):
+    starts = [0, len(scene.tree) // 2]
+    allowed = {node for start in starts for node in scene.tree.under(start)}
+    decoded = scene.decode(HierarchicalDescent(scene.tree, scene.scores, 0.1, under=starts))
+    assert set(decoded.label.tolist()) <= allowed
+    of_label = scene.probability[torch.arange(len(decoded.label)), decoded.label]
+    assert torch.allclose(decoded.score, scene.objectness * of_label, atol=1e-6)
+    check_paths(scene, decoded)
 
 
-def test_no_boxes(asked):
-    asked.positions, asked.objectness = asked.positions[:0], asked.objectness[:0]
-    leaves = [node for node in range(len(asked.tree)) if asked.tree.leaves[node]]
+def test_no_boxes(scene):
+    scene.positions, scene.objectness = scene.positions[:0], scene.objectness[:0]
+    leaves = [node for node in range(len(scene.tree)) if scene.tree.leaves[node]]
     for class_decoder in (
-        MultiLabel(asked.tree, "softmax", CPU),
-        BestLabel(asked.tree, CPU, leaves),
-        HierarchicalDescent(asked.tree, asked.scores, 0.5),
+        MultiLabel(scene.tree, "softmax", CPU),
+        BestLabel(scene.tree, CPU, leaves),
+        HierarchicalDescent(scene.tree, scene.scores, 0.5),
     ):
-        found = asked.label(class_decoder)
-        assert len(found.box) == len(found.label) == len(found.score) == 0
+        decoded = scene.decode(class_decoder)
+        assert len(decoded.box) == len(decoded.label) == len(decoded.score) == 0
 
 
-def test_flat_labels_are_the_plain_softmax():
-    asked = Asked(WordTree.flat(["a", "b", "c"]))
-    found = asked.label(MultiLabel(asked.tree, "softmax", CPU))
-    assert torch.allclose(found.score, (asked.objectness[:, None] * asked.logits.softmax(1)).flatten(), atol=1e-6)
+def test_flat_labels_are_a_plain_softmax():
+    scene = Scene(WordTree.flat(["a", "b", "c"]))
+    decoded = scene.decode(MultiLabel(scene.tree, "softmax", CPU))
+    assert torch.allclose(decoded.score, (scene.objectness[:, None] * scene.logits.softmax(1)).flatten(), atol=1e-6)

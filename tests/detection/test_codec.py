@@ -7,26 +7,26 @@ ANCHORS = torch.tensor([[1.0, 2.0], [3.0, 1.5]])
 DIRECT, OFFSET = Codec(ANCHORS), Codec(ANCHORS, "offset")
 
 
-def at(boxes, *place):
-    return [field[place].item() for field in (boxes.cx, boxes.cy, boxes.w, boxes.h, boxes.objectness)]
+def box_at(boxes, *position):
+    return [field[position].item() for field in (boxes.cx, boxes.cy, boxes.w, boxes.h, boxes.objectness)]
 
 
 def test_decode_by_hand():
     geometry = torch.zeros(1, 2, 5, 2, 3)
     geometry[0, 1, :, 1, 2] = torch.tensor([0.0, 2.0, 0.5, -0.5, -1.0])
     boxes = DIRECT.decode(geometry)
-    assert at(boxes, 0, 0, 0, 0)[:2] == [0.5, 0.5]
-    assert at(boxes, 0, 0, 1, 1)[2:4] == [1, 2]
-    assert at(boxes, 0, 1, 1, 2) == pytest.approx([2.5, 1.8807970, 3 * 1.6487213, 1.5 * 0.6065307, 0.2689414])
+    assert box_at(boxes, 0, 0, 0, 0)[:2] == [0.5, 0.5]
+    assert box_at(boxes, 0, 0, 1, 1)[2:4] == [1, 2]
+    assert box_at(boxes, 0, 1, 1, 2) == pytest.approx([2.5, 1.8807970, 3 * 1.6487213, 1.5 * 0.6065307, 0.2689414])
 
 
 def test_offsets_are_multiples_of_the_anchor_from_the_middle_of_the_cell():
     geometry = torch.zeros(1, 2, 5, 2, 3)
     geometry[0, 1, :, 1, 2] = torch.tensor([-1.0, 2.0, 0.5, -0.5, -1.0])
     boxes = OFFSET.decode(geometry)
-    assert at(boxes, 0, 0, 0, 0) == [0.5, 0.5, 1, 2, 0.5]
-    # 2.5 - 1 * 3 and 1.5 + 2 * 1.5: far outside of the cell, and of the image
-    assert at(boxes, 0, 1, 1, 2) == pytest.approx([-0.5, 4.5, 3 * 1.6487213, 1.5 * 0.6065307, 0.2689414])
+    assert box_at(boxes, 0, 0, 0, 0) == [0.5, 0.5, 1, 2, 0.5]
+    # 2.5 - 1 * 3 and 1.5 + 2 * 1.5: outside the cell and the image
+    assert box_at(boxes, 0, 1, 1, 2) == pytest.approx([-0.5, 4.5, 3 * 1.6487213, 1.5 * 0.6065307, 0.2689414])
 
 
 def test_order_of_boxes_is_anchor_row_column():
@@ -44,30 +44,39 @@ def test_encode_and_decode_are_inverse(codec, raw_of):
     cell, anchor = cxcywh[:, :2].long(), torch.randint(2, (n,), generator=generator)
     assert (cell < torch.tensor([columns, rows])).all()
     target = codec.encode(cxcywh, cell, anchor)
-    for box, (column, row), a, numbers in zip(cxcywh, cell, anchor, target, strict=True):
-        raw = torch.cat([raw_of(numbers[:2]), numbers[2:]])
-        assert torch.allclose(codec.activate(raw[:2]), numbers[:2], atol=1e-5)
+    for box, (column, row), a, activated in zip(cxcywh, cell, anchor, target, strict=True):
+        raw = torch.cat([raw_of(activated[:2]), activated[2:]])
+        assert torch.allclose(codec.activate(raw[:2]), activated[:2], atol=1e-5)
         geometry = torch.zeros(1, 2, 5, rows, columns)
         geometry[0, a, :4, row, column] = raw
-        assert torch.allclose(torch.tensor(at(codec.decode(geometry), 0, a, row, column)[:4]), box, atol=1e-4)
+        assert torch.allclose(torch.tensor(box_at(codec.decode(geometry), 0, a, row, column)[:4]), box, atol=1e-4)
 
 
-def test_offsets_reach_other_cells():
+def test_an_offset_can_put_the_centre_into_another_cell():
     box = torch.tensor([[3.2, 0.4, 2.0, 1.0]])
     geometry = torch.zeros(1, 2, 5, 2, 2)
     geometry[0, 0, :4, 1, 0] = OFFSET.encode(box, torch.tensor([[0, 1]]), torch.tensor([0]))[0]
-    assert at(OFFSET.decode(geometry), 0, 0, 1, 0)[:4] == pytest.approx(box[0].tolist())
+    assert box_at(OFFSET.decode(geometry), 0, 0, 1, 0)[:4] == pytest.approx(box[0].tolist())
 
 
 @pytest.mark.parametrize("codec", [DIRECT, OFFSET], ids=["direct", "offset"])
 def test_the_middle_of_a_cell(codec):
     middle = codec.encode(torch.tensor([[4.5, 2.5, 1.0, 2.0]]), torch.tensor([[4, 2]]), torch.tensor([0]))
     assert middle.tolist() == [[codec.centre, codec.centre, 0, 0]]
-    assert codec.activate(torch.zeros(2)).tolist() == [codec.centre] * 2  # where a new head begins
+    assert codec.activate(torch.zeros(2)).tolist() == [codec.centre] * 2  # a new head predicts the middle of the cell
 
 
 def test_half_precision_is_decoded_in_float32():
     assert DIRECT.decode(torch.zeros(1, 2, 5, 1, 1, dtype=torch.bfloat16)).cx.dtype == torch.float32
+
+
+def test_boxes_at_flat_indices():
+    geometry = torch.randn(2, 2, 5, 2, 3, generator=torch.Generator().manual_seed(0))
+    boxes = DIRECT.decode(geometry)
+    index = ((1 * 2 + 0) * 2 + 1) * 3 + 2  # image 1, anchor 0, row 1, column 2
+    assert boxes.cxcywh(torch.tensor([index]))[0].tolist() == box_at(boxes, 1, 0, 1, 2)[:4]
+    assert boxes.shape == (2, 2, 2, 3)
+    assert boxes.pixels_per_cell((96, 128)).tolist() == [32, 64, 32, 64]
 
 
 def test_no_boxes():

@@ -17,8 +17,8 @@ from torch import Tensor
 from yolo9k.build import Network, build_codec, build_loss, build_network, build_scores
 from yolo9k.config import Config
 from yolo9k.detection.class_decoder import ClassDecoder, HierarchicalDescent, MultiLabel
-from yolo9k.detection.loss import Head
-from yolo9k.detection.postprocess import candidates, suppress
+from yolo9k.detection.head import Head
+from yolo9k.detection.postprocess import find_candidates, suppress
 from yolo9k.detection.thresholds import Thresholds
 from yolo9k.hardware import autocast, choose_device, choose_memory_format, choose_precision, peak_memory
 from yolo9k.models.head import RawMap
@@ -200,7 +200,7 @@ def _detection(
         head: Head = _raw_map(network) if dense else network.head
         given = network.head.dense(features) if dense else features
         naming, threshold = (one, usual) if conf is None else (everything, conf)
-        found = candidates(head, given, codec, config.data.size, naming, threshold)
+        found = find_candidates(head, given, codec, config.data.size, naming, threshold)
         return suppress(found, Thresholds(), spans=naming.spans)
 
     with torch.no_grad(), autocast(device, precision):

@@ -1,1 +1,1 @@
-"""From raw maps to boxes and back: codec, assignment, loss, postprocessing. Grid units live only here."""
+"""Convert raw maps to boxes and back: codec, assignment, loss, post-processing. Only this package uses grid units."""

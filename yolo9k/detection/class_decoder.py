@@ -1,20 +1,23 @@
-"""What boxes are called: by every label that is likely enough, or by one, found in the label tree.
+"""Class decoders: convert class logits to labels, either all labels above a threshold or one label per box.
 
-Only the rows of the head are computed that the answer needs: the sibling groups on the paths of the nodes in question.
+They compute only the logits they need: those of the sibling groups on the paths of the requested nodes.
+
+Letters: M boxes, Q requested labels, D the length of the longest path in the label tree.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from yolo9k.detection.loss import Head
+from yolo9k.detection.head import Head
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.softmax import HierarchicalSoftmax
 
-MAX_NUMBERS = 1 << 24  # logits in memory at once
+MAX_LOGITS = 1 << 24  # max count of logits in memory at once
 
 Activation = Literal["softmax", "logistic"]
 DescentRule = Literal["paper", "darknet"]
@@ -22,10 +25,10 @@ DescentRule = Literal["paper", "darknet"]
 
 @dataclass(frozen=True)
 class DecodedLabels:
-    """Labels of boxes, a row for each (box, label).
+    """Labels of boxes, one row per (box, label).
 
-    `box` (N,) which of the boxes asked about, `label` (N,) nodes, `score` (N,); `path` (N, D): the probability of each
-    node on the way to the label, by depth, NaN beyond it; none where boxes have many labels.
+    `box` (N,): index of the box; `label` (N,): node; `score` (N,). `path` (N, D): the probability of each node on the
+    path to the label, by depth, NaN below the label. `None` if a box can have several labels.
     """
 
     box: Tensor
@@ -35,20 +38,23 @@ class DecodedLabels:
 
 
 class ClassDecoder(Protocol):
-    """A way to name boxes."""
+    """Converts class logits to labels with scores."""
 
     @property
     def spans(self) -> Tensor | None:
-        """`WordTree.spans`, where a label and its ancestors shall suppress each other."""
+        """Return `WordTree.spans` if NMS treats a label and its ancestors as one label; `None`: separate labels."""
 
     def __call__(
         self, head: Head, features: Tensor, positions: Tensor, objectness: Tensor, conf: float
     ) -> DecodedLabels:
-        """The labels, with scores above `conf`, of the boxes at `positions` (M, 4) with `objectness` (M,)."""
+        """Return the labels with a score above `conf`.
+
+        `features`: input of the head; `positions` (M, 4): image, anchor, row, column of the boxes; `objectness` (M,).
+        """
 
 
 class NodeProbabilities:
-    """Probabilities of some nodes (none: of all) from the rows of the groups on their paths."""
+    """Computes probabilities of nodes from the sibling groups on their paths. `nodes`: `None`: all nodes."""
 
     def __init__(self, tree: WordTree, kind: Activation, nodes: Sequence[int] | None, device: torch.device) -> None:
         self.rows: Tensor | None = None
@@ -57,83 +63,89 @@ class NodeProbabilities:
             self.rows = torch.from_numpy(rows).to(device)
         self.scores = HierarchicalSoftmax(tree, kind).to(device)
 
-    def parts(self, head: Head, features: Tensor, positions: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """log P(node) of the rows, (m, Q), for some boxes at a time, whose numbers (m,) come first."""
-        step = max(1, MAX_NUMBERS // self.scores.num_nodes)
-        for boxes in torch.arange(len(positions), device=positions.device).split(step):
+    def chunks(self, head: Head, features: Tensor, positions: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the indices (m,) of some boxes and their log P(node), (m, Q), until all boxes are done."""
+        size = max(1, MAX_LOGITS // self.scores.num_nodes)
+        for boxes in torch.arange(len(positions), device=positions.device).split(size):
             yield boxes, self.scores.absolute(head.class_logits(features, positions[boxes], self.rows))
 
     def columns(self, nodes: Tensor) -> Tensor:
-        """Where nodes stand among the rows."""
+        """Return the column of each node in the output of `chunks`."""
         return nodes if self.rows is None else torch.searchsorted(self.rows, nodes)
 
 
 class MultiLabel:
-    """Each box has each of the `nodes` (none: all labels) whose score, objectness x P(label), is high enough."""
+    """Assigns to each box all labels whose score, objectness x P(label), is above the threshold.
+
+    `nodes`: the labels to choose from; `None`: all labels.
+    """
 
     spans: Tensor | None = None
 
     def __init__(
         self, tree: WordTree, kind: Activation, device: torch.device, nodes: Sequence[int] | None = None
     ) -> None:
-        self.branches = NodeProbabilities(tree, kind, nodes, device)
+        self.probabilities = NodeProbabilities(tree, kind, nodes, device)
         self.nodes = torch.arange(len(tree)) if nodes is None else torch.tensor(nodes, dtype=torch.int64)
         self.nodes = self.nodes.to(device)
-        self.columns = None if nodes is None else self.branches.columns(self.nodes)
+        self.columns = None if nodes is None else self.probabilities.columns(self.nodes)
 
     def __call__(
         self, head: Head, features: Tensor, positions: Tensor, objectness: Tensor, conf: float
     ) -> DecodedLabels:
-        """As `ClassDecoder`."""
-        found = [_no_labels(objectness)]
-        for boxes, log_probability in self.branches.parts(head, features, positions):
-            wanted = log_probability if self.columns is None else log_probability[:, self.columns]
-            score = objectness[boxes, None] * wanted.exp()
-            row, column = (score > conf).nonzero().unbind(1)
-            found.append(DecodedLabels(boxes[row], self.nodes[column], score[row, column]))
-        box, label, score = (torch.cat([getattr(part, name) for part in found]) for name in ("box", "label", "score"))
-        return DecodedLabels(box, label, score)
+        """See `ClassDecoder`."""
+        box, label, score = [positions.new_zeros(0)], [positions.new_zeros(0)], [objectness.new_zeros(0)]
+        for boxes, log_probability in self.probabilities.chunks(head, features, positions):
+            requested = log_probability if self.columns is None else log_probability[:, self.columns]
+            scores = objectness[boxes, None] * requested.exp()
+            row, column = (scores > conf).nonzero().unbind(1)
+            box.append(boxes[row])
+            label.append(self.nodes[column])
+            score.append(scores[row, column])
+        return DecodedLabels(torch.cat(box), torch.cat(label), torch.cat(score))
 
 
 class BestLabel:
-    """Each box has the likeliest of some nodes; of the leaves, say."""
+    """Assigns to each box the most probable of some nodes, for example of the leaves."""
 
     def __init__(self, tree: WordTree, device: torch.device, nodes: Sequence[int]) -> None:
-        self.branches = NodeProbabilities(tree, "softmax", nodes, device)
+        self.probabilities = NodeProbabilities(tree, "softmax", nodes, device)
         self.nodes = torch.tensor(nodes, dtype=torch.int64, device=device)
-        self.columns = self.branches.columns(self.nodes)
+        self.columns = self.probabilities.columns(self.nodes)
         self.spans = torch.from_numpy(tree.spans).to(device)
-        self.levels = int(tree.depth.max()) + 1
+        self.max_path_length = int(tree.depth.max()) + 1
 
-    def best(self, head: Head, features: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The node (M,), its probability (M,) and those on the way to it (M, D)."""
-        node = [positions.new_zeros(0)]
-        probability, path = [features.new_zeros(0)], [features.new_zeros(0, self.levels)]
-        for _, log_probability in self.branches.parts(head, features, positions):
-            value, place = log_probability[:, self.columns].max(1)
-            ways = self.branches.scores.path_probabilities(log_probability, self.columns[place])
-            beyond = ways.new_full((len(ways), self.levels - ways.shape[1]), float("nan"))
-            node.append(self.nodes[place])
-            probability.append(value.exp())
-            path.append(torch.cat([ways, beyond], dim=1))
+    def most_probable(self, head: Head, features: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the most probable node (M,), its probability (M,) and the probabilities on its path (M, D)."""
+        node, probability = [positions.new_zeros(0)], [features.new_zeros(0)]
+        path = [features.new_zeros(0, self.max_path_length)]
+        for _, log_probability in self.probabilities.chunks(head, features, positions):
+            best, index = log_probability[:, self.columns].max(1)
+            path_probability = self.probabilities.scores.path_probabilities(log_probability, self.columns[index])
+            # A pruned tree can have shorter paths than the whole tree.
+            missing = self.max_path_length - path_probability.shape[1]
+            padding = path_probability.new_full((len(path_probability), missing), float("nan"))
+            node.append(self.nodes[index])
+            probability.append(best.exp())
+            path.append(torch.cat([path_probability, padding], dim=1))
         return torch.cat(node), torch.cat(probability), torch.cat(path)
 
     def __call__(
         self, head: Head, features: Tensor, positions: Tensor, objectness: Tensor, conf: float
     ) -> DecodedLabels:
-        """As `ClassDecoder`."""
-        node, probability, path = self.best(head, features, positions)
+        """See `ClassDecoder`."""
+        node, probability, path = self.most_probable(head, features, positions)
         score = objectness * probability
         box = (score > conf).nonzero().flatten()
         return DecodedLabels(box, node[box], score[box], path[box])
 
 
 class HierarchicalDescent:
-    """Each box has the node that a descent ends at: from the roots to the likeliest child, group by group.
+    """Assigns to each box the node at which a descent ends: from the roots to the most probable child, repeatedly.
 
-    `threshold`: the descent goes on while P(node) is above it. `rule`: `paper`, with the score objectness x P(label),
-    or `darknet`, whose detector multiplies absolute probabilities and scores by objectness alone (`region_layer.c`).
-    `under`: descends from the likeliest of these nodes instead of from the roots.
+    `threshold`: the descent continues while P(node) is above it. `rule`: `paper` scores boxes by objectness x P(label);
+    `darknet` scores them by objectness alone and multiplies absolute probabilities during the descent
+    (`region_layer.c`). `under`: start from the most probable of these nodes instead of the roots.
     """
 
     def __init__(
@@ -153,29 +165,31 @@ class HierarchicalDescent:
     def __call__(
         self, head: Head, features: Tensor, positions: Tensor, objectness: Tensor, conf: float
     ) -> DecodedLabels:
-        """As `ClassDecoder`."""
-
-        def ask(rows: Tensor, group: Tensor) -> Tensor:
-            """P(node | parent) in the group of each row, whose weights alone are read."""
-            probability = objectness.new_full((len(rows), self.scores.members.shape[1]), -1.0)
-            for number in group.unique().tolist():
-                own = (group == number).nonzero().flatten()
-                nodes = torch.arange(*self.group_start[number : number + 2], device=group.device)
-                logits = head.class_logits(features, positions[rows[own]], nodes)
-                probability[own, : len(nodes)] = logits.float().softmax(1)
-            return probability
-
-        start, node, way = torch.ones_like(objectness), None, None
+        """See `ClassDecoder`."""
+        start_node, start, start_path = None, torch.ones_like(objectness), None
         if self.start is not None:
-            node, start, way = self.start.best(head, features, positions)
-        found = self.scores.descend_with(ask, start, self.threshold, rule=self.rule, start_node=node)
-        path = found.path if way is None else torch.where(found.path.isnan(), way, found.path)
-        probability = path.gather(1, self.scores.depth[found.node, None]).squeeze(1)
+            start_node, start, start_path = self.start.most_probable(head, features, positions)
+        group_probability = partial(self._group_probability, head, features, positions)
+        descents = self.scores.descend_with(
+            group_probability, start, self.threshold, rule=self.rule, start_node=start_node
+        )
+        path = descents.path if start_path is None else torch.where(descents.path.isnan(), start_path, descents.path)
+        probability = path.gather(1, self.scores.depth[descents.node, None]).squeeze(1)
         score = objectness if self.rule == "darknet" else objectness * probability
         box = (score > conf).nonzero().flatten()
-        return DecodedLabels(box, found.node[box], score[box], path[box])
+        return DecodedLabels(box, descents.node[box], score[box], path[box])
 
+    def _group_probability(
+        self, head: Head, features: Tensor, positions: Tensor, rows: Tensor, group: Tensor
+    ) -> Tensor:
+        """Return P(node | parent) of one sibling group per box, (m, S), padded with -1.
 
-def _no_labels(objectness: Tensor) -> DecodedLabels:
-    none = torch.zeros(0, dtype=torch.int64, device=objectness.device)
-    return DecodedLabels(none, none, objectness.new_zeros(0))
+        `rows` (m,): indices into `positions`; `group` (m,): the group of each. Reads only the weights of these groups.
+        """
+        probability = torch.full((len(rows), self.scores.members.shape[1]), -1.0, device=features.device)
+        for index in group.unique().tolist():
+            own = (group == index).nonzero().flatten()
+            nodes = torch.arange(*self.group_start[index : index + 2], device=group.device)
+            logits = head.class_logits(features, positions[rows[own]], nodes)
+            probability[own, : len(nodes)] = logits.float().softmax(1)
+        return probability

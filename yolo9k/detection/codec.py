@@ -1,4 +1,4 @@
-"""How boxes are written into the raw map: encode and decode are inverse (Darknet `region_layer.c`).
+"""Decode the raw map of the head to boxes, and encode boxes as regression targets (Darknet `region_layer.c`).
 
 Letters: B images, A anchors, H and W grid rows and columns, N boxes. Grid units are cells.
 """
@@ -22,50 +22,67 @@ class GridBoxes:
     h: Tensor
     objectness: Tensor
 
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Return (B, A, H, W)."""
+        batch, anchors, rows, columns = self.objectness.shape
+        return batch, anchors, rows, columns
+
     def xyxy(self) -> Tensor:
-        """Corners in cells, (B, A * H * W, 4), in Darknet's order: anchor, row, column."""
+        """Return corners in cells, (B, A * H * W, 4), in Darknet's order: anchor, row, column."""
         half_w, half_h = self.w / 2, self.h / 2
         corners = (self.cx - half_w, self.cy - half_h, self.cx + half_w, self.cy + half_h)
         return torch.stack(corners, dim=-1).flatten(1, 3)
 
+    def cxcywh(self, flat_index: Tensor) -> Tensor:
+        """Return centres and sizes in cells, (N, 4), of the boxes at indices (N,) into the flattened (B, A, H, W)."""
+        return torch.stack([field.flatten()[flat_index] for field in (self.cx, self.cy, self.w, self.h)], dim=1)
 
-class _Axis(Protocol):
-    """What a raw x or y says of where a box has its centre.
+    def pixels_per_cell(self, size_wh: tuple[int, int]) -> Tensor:
+        """Return the factor (4,) that converts `xyxy` in cells to pixels; `size_wh`: the network's input size."""
+        rows, columns = self.objectness.shape[2:]
+        return torch.tensor([size_wh[0] / columns, size_wh[1] / rows] * 2, device=self.objectness.device)
 
-    `centre`: the activated number that means the middle of the cell.
+
+class _CentreCoding(Protocol):
+    """How a raw x or y encodes the box centre.
+
+    Three quantities: `raw` is the output of the head, `activated` the value that the loss compares, and `offset` the
+    distance in cells from the left or top border of the cell to the centre. `centre`: the activated value of a box in
+    the middle of its cell.
     """
 
     centre: float
 
     def activate(self, raw: Tensor) -> Tensor:
-        """The number that targets are compared with."""
+        """Convert the raw value to the activated value."""
 
-    def place(self, activated: Tensor, anchor_side: Tensor) -> Tensor:
-        """Its place from the cell's left or upper border, in cells."""
+    def to_offset(self, activated: Tensor, anchor_side: Tensor) -> Tensor:
+        """Convert the activated value to the offset; `anchor_side` in cells."""
 
-    def number(self, place: Tensor, anchor_side: Tensor) -> Tensor:
-        """The inverse of `place`."""
+    def from_offset(self, offset: Tensor, anchor_side: Tensor) -> Tensor:
+        """Convert the offset to the activated value."""
 
 
-class _Direct:
-    """Inside the cell, by a sigmoid (YOLO9000 section 2, "direct location prediction")."""
+class _DirectLocation:
+    """Centre inside the cell, by a sigmoid (YOLO9000 section 2, "direct location prediction")."""
 
     centre = 0.5
 
     def activate(self, raw: Tensor) -> Tensor:
         return raw.sigmoid()
 
-    def place(self, activated: Tensor, anchor_side: Tensor) -> Tensor:
+    def to_offset(self, activated: Tensor, anchor_side: Tensor) -> Tensor:
         return activated
 
-    def number(self, place: Tensor, anchor_side: Tensor) -> Tensor:
-        return place
+    def from_offset(self, offset: Tensor, anchor_side: Tensor) -> Tensor:
+        return offset
 
 
-class _Offset:
-    """Anywhere: the middle of the cell plus a multiple of the anchor's side (Faster R-CNN section 3.1.2).
+class _AnchorOffset:
+    """Centre anywhere: the middle of the cell plus a multiple of the anchor's side (Faster R-CNN section 3.1.2).
 
-    YOLO9000 prints x = t * w - x_a for it; the minus is a mistake for a plus.
+    YOLO9000 section 2 prints it as x = t * w - x_a; the minus is a typo for a plus.
     """
 
     centre = 0.0
@@ -73,21 +90,22 @@ class _Offset:
     def activate(self, raw: Tensor) -> Tensor:
         return raw
 
-    def place(self, activated: Tensor, anchor_side: Tensor) -> Tensor:
+    def to_offset(self, activated: Tensor, anchor_side: Tensor) -> Tensor:
         return 0.5 + activated * anchor_side
 
-    def number(self, place: Tensor, anchor_side: Tensor) -> Tensor:
-        return (place - 0.5) / anchor_side
+    def from_offset(self, offset: Tensor, anchor_side: Tensor) -> Tensor:
+        return (offset - 0.5) / anchor_side
 
 
-_AXES: dict[Location, _Axis] = {"direct": _Direct(), "offset": _Offset()}
+_CENTRE_CODINGS: dict[Location, _CentreCoding] = {"direct": _DirectLocation(), "offset": _AnchorOffset()}
 
 
 class Codec(nn.Module):
-    """Boxes as raw numbers and back; `anchors` (A, 2) in cells, `location`: where a box may have its centre.
+    """Converts raw values to boxes and boxes to regression targets.
 
-    Raw w and h are logarithms of multiples of the anchor's sides. Targets are compared with the activated numbers:
-    w and h as they are, x and y through `activate`.
+    `anchors` (A, 2): widths and heights in cells. `location`: `direct` puts the centre of a box inside its cell,
+    `offset` anywhere. Raw w and h are log(side / anchor side). The loss compares targets with activated values: raw w
+    and h, and x and y after `activate`.
     """
 
     anchors: Tensor
@@ -95,35 +113,35 @@ class Codec(nn.Module):
     def __init__(self, anchors: Tensor, location: Location = "direct") -> None:
         super().__init__()
         self.register_buffer("anchors", anchors.float(), persistent=False)
-        self._axis = _AXES[location]
+        self._centre_coding = _CENTRE_CODINGS[location]
 
     @property
     def centre(self) -> float:
-        """The activated x and y of a box in the middle of its cell."""
-        return self._axis.centre
+        """Return the activated x and y of a box in the middle of its cell."""
+        return self._centre_coding.centre
 
     def activate(self, xy: Tensor) -> Tensor:
-        """Raw x and y of any shape to the numbers that targets are compared with."""
-        return self._axis.activate(xy)
+        """Convert raw x and y, of any shape, to the values that the loss compares with targets."""
+        return self._centre_coding.activate(xy)
 
     def decode(self, geometry: Tensor) -> GridBoxes:
-        """Raw (B, A, 5, H, W) to boxes."""
+        """Decode raw x, y, w, h, objectness (B, A, 5, H, W) to boxes, in float32."""
         x, y, w, h, objectness = geometry.float().unbind(2)
         anchor_w, anchor_h = self.anchors.T[..., None, None]
         rows, columns = (torch.arange(n, device=x.device, dtype=x.dtype) for n in x.shape[-2:])
         return GridBoxes(
-            cx=columns + self._axis.place(self.activate(x), anchor_w),
-            cy=rows[:, None] + self._axis.place(self.activate(y), anchor_h),
+            cx=columns + self._centre_coding.to_offset(self.activate(x), anchor_w),
+            cy=rows[:, None] + self._centre_coding.to_offset(self.activate(y), anchor_h),
             w=w.exp() * anchor_w,
             h=h.exp() * anchor_h,
             objectness=objectness.sigmoid(),
         )
 
     def encode(self, cxcywh_grid: Tensor, cell_ij: Tensor, anchor: Tensor) -> Tensor:
-        """Boxes (N, 4) in cells, their cells (N, 2) as column, row, and the numbers (N,) of their anchors to targets.
+        """Encode boxes as regression targets (N, 4): activated x and y, raw w and h.
 
-        The targets (N, 4) are the activated x and y, and w and h of the raw map.
+        `cxcywh_grid` (N, 4) in cells; `cell_ij` (N, 2): column and row of their cells; `anchor` (N,): anchor indices.
         """
         anchor_wh = self.anchors[anchor]
-        xy = self._axis.number(cxcywh_grid[:, :2] - cell_ij, anchor_wh)
+        xy = self._centre_coding.from_offset(cxcywh_grid[:, :2] - cell_ij, anchor_wh)
         return torch.cat([xy, (cxcywh_grid[:, 2:] / anchor_wh).log()], dim=1)

@@ -1,4 +1,4 @@
-"""From raw maps to scored boxes: thresholds and non-maximum suppression."""
+"""Post-processing: convert raw maps to scored boxes, and apply thresholds and non-maximum suppression (NMS)."""
 
 from dataclasses import dataclass
 
@@ -6,19 +6,20 @@ import torch
 import torchvision.ops
 from torch import Tensor
 
+from yolo9k.boxes import cxcywh_to_xyxy
 from yolo9k.boxes import iou as box_iou
 from yolo9k.detection.class_decoder import ClassDecoder
 from yolo9k.detection.codec import Codec
-from yolo9k.detection.loss import Head
+from yolo9k.detection.head import Head
 from yolo9k.detection.thresholds import Thresholds
 
-MAX_CANDIDATES = 10_000  # (box, label) pairs of an image that enter suppression, the best ones
-FAR = 1e6  # pixels; boxes of an untrained network may be larger than numbers are
+MAX_CANDIDATES = 10_000  # max (box, label) pairs per image that enter NMS, the best ones
+MAX_COORDINATE = 1e6  # pixels; an untrained network can predict boxes of infinite size
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Scored boxes of a batch, one row per (box, label), `xyxy` in pixels of the network's input.
+    """Scored boxes of a batch before or after NMS, one row per (box, label); `xyxy` in pixels of the network's input.
 
     `path` as in `DecodedLabels`.
     """
@@ -29,82 +30,87 @@ class Candidates:
     label: Tensor
     path: Tensor | None = None
 
-    def __getitem__(self, chosen: Tensor) -> "Candidates":
-        path = None if self.path is None else self.path[chosen]
-        return Candidates(self.image_index[chosen], self.xyxy[chosen], self.score[chosen], self.label[chosen], path)
+    def __getitem__(self, selected: Tensor) -> "Candidates":
+        path = None if self.path is None else self.path[selected]
+        return Candidates(
+            self.image_index[selected], self.xyxy[selected], self.score[selected], self.label[selected], path
+        )
 
 
-def candidates(
+def find_candidates(
     head: Head, features: Tensor, codec: Codec, size_wh: tuple[int, int], class_decoder: ClassDecoder, conf: float
 ) -> Candidates:
-    """Every (box, label) whose score is above `conf`; `size_wh` of the network's input.
+    """Return every (box, label) with a score above `conf`; `features`: see `Head`; `size_wh` of the network's input.
 
     Class logits are computed only for boxes whose objectness is above `conf`, as in Darknet.
     """
     boxes = codec.decode(head.geometry(features))
-    positions = (boxes.objectness > conf).nonzero()  # (M, 4): image, anchor, row, column
-    image, anchor, row, column = positions.unbind(1)
-    found = class_decoder(head, features, positions, boxes.objectness[image, anchor, row, column], conf)
-    rows, columns = boxes.objectness.shape[2:]
-    flat = (anchor * rows + row) * columns + column
-    cell_wh = torch.tensor([size_wh[0] / columns, size_wh[1] / rows] * 2, device=features.device)
-    xyxy = boxes.xyxy()[image, flat] * cell_wh
-    return Candidates(image[found.box], xyxy[found.box], found.score, found.label, found.path)
+    objectness = boxes.objectness.flatten()
+    flat_index = (objectness > conf).nonzero().flatten()
+    positions = torch.stack(torch.unravel_index(flat_index, boxes.shape), dim=1)  # image, anchor, row, column
+    xyxy = cxcywh_to_xyxy(boxes.cxcywh(flat_index)) * boxes.pixels_per_cell(size_wh)
+    decoded = class_decoder(head, features, positions, objectness[flat_index], conf)
+    return Candidates(positions[decoded.box, 0], xyxy[decoded.box], decoded.score, decoded.label, decoded.path)
 
 
-def suppress(found: Candidates, thresholds: Thresholds, *, spans: Tensor | None = None) -> Candidates:
-    """Apply non-maximum suppression per image and label (if `agnostic`: per image), best score first.
+def suppress(boxes: Candidates, thresholds: Thresholds, *, spans: Tensor | None = None) -> Candidates:
+    """Apply NMS per image and label (if `agnostic`: per image); return the remaining rows, best score first.
 
     A box is removed if its IoU with a better one is above `thresholds.iou`. With the `spans` of a tree, a label and
     its ancestors count as one label. At most `max_detections` per image are kept.
     """
-    found = found[found.score.argsort(descending=True, stable=True)]
-    found = found[_rank_in_image(found.image_index) < MAX_CANDIDATES]
+    boxes = boxes[boxes.score.argsort(descending=True, stable=True)]
+    boxes = boxes[_rank_in_image(boxes.image_index) < MAX_CANDIDATES]
     if spans is not None and not thresholds.agnostic:
-        return found[_keep_lineages(found, thresholds.iou, spans, thresholds.max_detections)]
-    groups = found.image_index
-    if not thresholds.agnostic and len(found.label):
-        groups = groups * (found.label.max() + 1) + found.label
-    kept = found[keep(found.xyxy, found.score, groups, thresholds.iou)]
+        return boxes[_nms_in_tree(boxes, thresholds, spans)]
+    groups = boxes.image_index
+    if not thresholds.agnostic and len(boxes.label):
+        groups = groups * (boxes.label.max() + 1) + boxes.label
+    kept = boxes[nms(boxes.xyxy, boxes.score, groups, thresholds.iou)]
     return kept[_rank_in_image(kept.image_index) < thresholds.max_detections]
 
 
-def _keep_lineages(found: Candidates, iou: float, spans: Tensor, max_detections: int) -> Tensor:
-    """Rows, best first, that no better box suppresses whose label is the same, above or below; few rows: on the CPU."""
-    image, xyxy, span = (t.cpu() for t in (found.image_index, found.xyxy, spans[found.label]))
+def _nms_in_tree(boxes: Candidates, thresholds: Thresholds, spans: Tensor) -> Tensor:
+    """Return the rows to keep, best first: a box suppresses boxes with the same label, its ancestors or descendants.
+
+    `boxes`: best score first. Runs on the CPU: a descent returns one label per box, so there are few rows.
+    """
+    image_index, xyxy, span = (t.cpu() for t in (boxes.image_index, boxes.xyxy, spans[boxes.label]))
     first, end = span.unbind(1)
-    alive = torch.ones_like(image, dtype=torch.bool)
+    alive = torch.ones_like(image_index, dtype=torch.bool)
     kept: list[int] = []
     counts: dict[int, int] = {}
-    for row, number in enumerate(image.tolist()):
-        if not alive[row] or counts.get(number, 0) == max_detections:
+    for row, image in enumerate(image_index.tolist()):
+        if not alive[row] or counts.get(image, 0) == thresholds.max_detections:
             continue
         kept.append(row)
-        counts[number] = counts.get(number, 0) + 1
-        is_below = (first >= first[row]) & (first < end[row])
-        is_above = (first <= first[row]) & (end > first[row])
-        alive &= ~((box_iou(xyxy[row], xyxy) > iou) & (is_below | is_above) & (image == number))
-    return torch.tensor(kept, dtype=torch.int64, device=found.label.device)
+        counts[image] = counts.get(image, 0) + 1
+        is_descendant = (first >= first[row]) & (first < end[row])
+        is_ancestor = (first <= first[row]) & (end > first[row])
+        overlaps = (box_iou(xyxy[row], xyxy) > thresholds.iou) & (image_index == image)
+        alive &= ~(overlaps & (is_descendant | is_ancestor))
+    return torch.tensor(kept, dtype=torch.int64, device=boxes.label.device)
 
 
-def keep(xyxy: Tensor, score: Tensor, groups: Tensor, iou: float) -> Tensor:
-    """Rows that survive inside their group, best first.
+def nms(xyxy: Tensor, score: Tensor, groups: Tensor, iou: float) -> Tensor:
+    """Return the indices of boxes that NMS keeps inside each group, best score first.
 
-    torchvision keeps groups apart by shifting each by the largest coordinate: that wants corners of at least 0, and
-    more digits than float32 has for thousands of labels. MPS has no float64, so it leaves this to the CPU.
+    `xyxy` (N, 4); `score` (N,); `groups` (N,): integer ids; `iou`: NMS IoU threshold. torchvision separates groups by
+    shifting their boxes by multiples of the largest coordinate. That requires coordinates of at least 0, and float64
+    if there are thousands of groups. MPS has no float64: there, NMS runs on the CPU.
     """
     device = torch.device("cpu") if xyxy.device.type == "mps" else xyxy.device
-    wide = xyxy.to(device).double().clamp(-FAR, FAR)
-    smallest = wide.min() if len(wide) else 0
-    kept = torchvision.ops.batched_nms(wide - smallest, score.to(device).double(), groups.to(device), iou)
+    bounded = xyxy.to(device).double().clamp(-MAX_COORDINATE, MAX_COORDINATE)
+    smallest = bounded.min() if len(bounded) else 0
+    kept = torchvision.ops.batched_nms(bounded - smallest, score.to(device).double(), groups.to(device), iou)
     return kept.to(xyxy.device)
 
 
 def _rank_in_image(image_index: Tensor) -> Tensor:
-    """(N,) how many earlier rows belong to the same image."""
+    """Return how many earlier rows belong to the same image, (N,)."""
     order = image_index.argsort(stable=True)
-    by_image = image_index[order]
-    start = torch.searchsorted(by_image, by_image)
+    sorted_images = image_index[order]
+    start = torch.searchsorted(sorted_images, sorted_images)
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order), device=order.device) - start
     return rank

@@ -13,7 +13,7 @@ from yolo9k.boxes import area, clip
 from yolo9k.build import Network, build_codec, build_scores
 from yolo9k.config import Config, Override, with_overrides
 from yolo9k.detection.class_decoder import BestLabel, ClassDecoder, DescentRule, HierarchicalDescent, MultiLabel
-from yolo9k.detection.postprocess import Candidates, candidates, suppress
+from yolo9k.detection.postprocess import Candidates, find_candidates, suppress
 from yolo9k.detection.thresholds import ThresholdOptions, Thresholds
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.hardware import autocast, choose_device, choose_memory_format, choose_precision
@@ -210,7 +210,7 @@ class Detector:
             with autocast(self.device, self.precision):
                 features = self.network.features(to_network_input(images, self.device, self.memory_format))
             # The head runs in float32: it costs little, and bf16 would quantise the scores coarsely.
-            return candidates(self.network.head, features.float(), self.codec, self.size_wh, class_decoder, conf)
+            return find_candidates(self.network.head, features.float(), self.codec, self.size_wh, class_decoder, conf)
 
     def _split(self, boxes: Candidates, sizes_wh: Sequence[tuple[int, int]]) -> Iterator[Detections]:
         """Yield the boxes of a batch image by image, in pixels of the image; boxes within the padding are removed."""
