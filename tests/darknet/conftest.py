@@ -1,4 +1,4 @@
-"""A case of the original program's numbers: arrays, and how close one must come."""
+"""Fixtures for golden data: arrays computed by Darknet, and the tolerances of the comparisons."""
 
 import functools
 import json
@@ -9,12 +9,12 @@ import torch
 
 from yolo9k import darknet
 
-TOLERANCE = 5e-5  # of the largest value of an array
-LOOSE = 2e-4  # after five updates
+TOLERANCE = 5e-5  # relative to the largest absolute value of an array
+LOOSE = 2e-4  # after five optimiser steps
 
 
 class Case:
-    """One folder of reference data; `compared` gathers what was looked at."""
+    """One folder of golden data; `compared` collects the keys of the arrays that were compared."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -31,33 +31,33 @@ class Case:
     def tensor(self, key):
         return torch.from_numpy(self.given[key])
 
-    def equal(self, key, found, tolerance=TOLERANCE):
+    def equal(self, key, actual, tolerance=TOLERANCE):
         self.compared.add(key)
         expected = self.expected[key]
-        found = np.asarray(found.detach() if isinstance(found, torch.Tensor) else found)
-        assert found.shape == expected.shape, f"{key}: {found.shape}, not {expected.shape}"
+        actual = np.asarray(actual.detach() if isinstance(actual, torch.Tensor) else actual)
+        assert actual.shape == expected.shape, f"{key}: {actual.shape}, not {expected.shape}"
         if expected.dtype.kind == "f":
-            error = np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-9)
+            error = np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-9)
             assert error < tolerance, f"{key}: {error}"
         else:
-            assert (found == expected).all(), key
+            assert (actual == expected).all(), key
 
 
 @pytest.fixture
 def golden(shared):
-    """`golden("forward-v2")` is a `Case`, the same one within a test."""
+    """`golden("forward-v2")` is a `Case`, cached within a test."""
     return functools.cache(lambda *parts: Case(shared("golden", "darknet", *parts)))
 
 
 @pytest.fixture
 def case(golden, request):
-    """The case that a test names as its indirect parameter."""
+    """The case named by a test's indirect parameter."""
     return golden(request.param)
 
 
 @pytest.fixture(scope="session")
 def image_ops(shared):
-    """Images and labels, the operations on them by kind, and what Darknet computed (golden `image-ops`)."""
+    """Images and labels, the operations by kind, and Darknet's results (golden `image-ops`)."""
     folder = shared("golden", "darknet", "image-ops")
     operations = {}
     for entry in json.loads((folder / "ops.json").read_text()):

@@ -1,4 +1,4 @@
-"""The entry points for checks against Darknet, as docs/darknet.md shows them."""
+"""The Python API of `yolo9k.darknet`, as in docs/darknet.md."""
 
 import re
 from pathlib import Path
@@ -36,7 +36,7 @@ TREE = "animal -1\ncat 0\ndog 0\n"
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """The files of the documented example, small; the example runs beside them."""
+    """Small versions of the files of the documented example, in the current folder."""
     torch.manual_seed(0)
     (tmp_path / "yolov2-voc.cfg").write_text(CFG)
     darknet.save(darknet.load(tmp_path / "yolov2-voc.cfg"), tmp_path / "yolov2-voc.weights")
@@ -58,55 +58,55 @@ def test_the_documented_example_runs(files):
     assert (files / "copy.weights").read_bytes() == (files / "yolov2-voc.weights").read_bytes()
 
 
-def test_every_name_of_the_package_is_there():
+def test_all_public_names_can_be_imported():
     assert all(getattr(darknet, name) is not None for name in darknet.__all__)
     with pytest.raises(AttributeError, match=r"yolo9k\.darknet' has no attribute 'forward'"):
         darknet.forward  # noqa: B018
 
 
-def test_a_cfg_may_be_given_as_a_path_a_text_path_or_read(files):
+def test_a_cfg_may_be_a_path_a_string_or_parsed(files):
     path = files / "yolov2-voc.cfg"
     raw = torch.randn(16, 8, 16)
     results = [darknet.detections(raw, cfg, (90, 50), 0.4).prob for cfg in (path, str(path), darknet.read_cfg(path))]
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
-    truths = torch.tensor([[[0.5, 0.5, 0.2, 0.2, 1]]])
-    losses = [darknet.region_loss(cfg)(raw[None], truths) for cfg in (path, str(path), darknet.read_cfg(path))]
+    targets = torch.tensor([[[0.5, 0.5, 0.2, 0.2, 1]]])
+    losses = [darknet.region_loss(cfg)(raw[None], targets) for cfg in (path, str(path), darknet.read_cfg(path))]
     assert losses[0] == losses[1] == losses[2]
 
 
-def test_strict_loading_refuses_what_else_is_logged(files, caplog):
+def test_strict_loading_turns_warnings_into_errors(files, caplog):
     path = files / "yolov2-voc.cfg"
     path.write_text(CFG.replace("softmax=1", "soft_max=1"))
     darknet.load(path)
     (warning,) = caplog.messages
-    assert warning == f"{path}:19: [region] soft_max: unknown option, Darknet does not read it"
+    assert warning == f"{path}:19: [region] soft_max=1: unknown option; Darknet ignores it"
     with pytest.raises(WeightsError) as refused:
         darknet.load(path, strict=True)
     assert str(refused.value) == warning
 
 
-def test_a_tree_is_given_or_found_and_else_missed(files):
+def test_a_tree_is_given_or_found_or_missing(files):
     cfg = files / "yolov2-voc.cfg"
     cfg.write_text(CFG + "tree=elsewhere/a.tree\n")
-    raw, truths = torch.randn(1, 16, 8, 16), torch.tensor([[[0.5, 0.5, 0.2, 0.2, 2]]])
-    for ask in (
+    raw, targets = torch.randn(1, 16, 8, 16), torch.tensor([[[0.5, 0.5, 0.2, 0.2, 2]]])
+    for call in (
         lambda **tree: darknet.region_loss(cfg, **tree),
         lambda **tree: darknet.detections(raw[0], cfg, (9, 9), **tree),
     ):
-        with pytest.raises(WeightsError, match=r"\[region\] tree: elsewhere/a\.tree is not here; say where"):
-            ask()
+        with pytest.raises(WeightsError, match=r"\[region\] tree=elsewhere/a\.tree: file not found"):
+            call()
     (files / "b.tree").write_text(TREE)
-    given = darknet.region_loss(cfg, tree=files / "b.tree")(raw, truths)
-    (files / "a.tree").write_text(TREE)  # under its name, in the cfg's own folder
-    assert darknet.region_loss(cfg)(raw, truths) == given > 0
+    given = darknet.region_loss(cfg, tree=files / "b.tree")(raw, targets)
+    (files / "a.tree").write_text(TREE)  # next to the cfg
+    assert darknet.region_loss(cfg)(raw, targets) == given > 0
     assert darknet.load(cfg).labels.ids == ("animal", "cat", "dog")
 
 
-def test_a_header_of_ones_own_is_written(files):
+def test_a_given_header_is_written(files):
     net = darknet.load("yolov2-voc.cfg", "yolov2-voc.weights")
     darknet.save(net, files / "old.weights", darknet.Header(0, 1, 3, 640))
     again = darknet.load("yolov2-voc.cfg", files / "old.weights")
     assert again.origin.header == darknet.Header(0, 1, 3, 640)
-    assert again.origin.blocks == 2
+    assert again.origin.layer_count == 2
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True))

@@ -1,4 +1,4 @@
-"""Layers, decoding and suppression against the original program's numbers (golden `forward-*`, `bn-eps`)."""
+"""Layers, decoding and NMS against Darknet's arrays (golden `forward-*`, `bn-eps`)."""
 
 import numpy as np
 import pytest
@@ -22,14 +22,14 @@ def test_every_layer(case):
         case.equal(key, output)
     case.equal("region_in", net(image).reshape(case.expected["region_in"].shape))
     case.equal("region_out", outputs[-1].reshape(case.expected["region_out"].shape))
-    usual = case.net()
-    case.equal("region_in_cudnn", usual(image).reshape(case.expected["region_in"].shape))
-    case.equal("region_out_cudnn", usual.layer_outputs(image)[-1].reshape(case.expected["region_in"].shape))
+    cudnn = case.net()
+    case.equal("region_in_cudnn", cudnn(image).reshape(case.expected["region_in"].shape))
+    case.equal("region_out_cudnn", cudnn.layer_outputs(image)[-1].reshape(case.expected["region_in"].shape))
 
 
 @pytest.mark.parametrize("case", NETS[:2], indirect=True)
 @torch.no_grad()
-def test_boxes_and_suppression(case):
+def test_boxes_and_nms(case):
     cfg, raw = case.folder / "net.cfg", torch.from_numpy(case.expected["region_in"])
     thresh, hier = float(case.given["thresh"]), float(case.given["hier"])
     sizes = {"": tuple(int(v) for v in case.given["orig_wh"])}
@@ -38,15 +38,15 @@ def test_boxes_and_suppression(case):
             w, h = key.removeprefix("det_box_abs_").split("x")
             sizes[f"_{w}x{h}"] = (int(w), int(h))
     for suffix, size in sizes.items():
-        found = darknet.detections(raw, cfg, size, thresh, hier)
-        case.equal(f"det_box{suffix}", found.boxes)
+        detections = darknet.detections(raw, cfg, size, thresh, hier)
+        case.equal(f"det_box{suffix}", detections.boxes)
         case.equal(f"det_box_abs{suffix}", darknet.detections(raw, cfg, size, thresh, hier, relative=False).boxes)
-    found = darknet.detections(raw, cfg, sizes[""], thresh, hier)
-    case.equal("det_obj", found.objectness)
-    case.equal("det_prob", found.prob)
+    detections = darknet.detections(raw, cfg, sizes[""], thresh, hier)
+    case.equal("det_obj", detections.objectness)
+    case.equal("det_prob", detections.prob)
     for percent in (45, 30):
         for name, nms in (("sort", darknet.nms_sort), ("obj", darknet.nms_obj)):
-            kept = nms(found, percent / 100)
+            kept = nms(detections, percent / 100)
             key = f"det_nms_{name}_{percent}"
             if f"{key}_obj" in case.expected:
                 case.equal(f"{key}_obj", kept.objectness)
@@ -63,14 +63,16 @@ def test_tree_modes(case):
     conditional, absolute = scores.conditional(logits).exp(), scores.absolute(logits).exp()
     grid = case.expected["abs_prob_all"].shape
 
-    def on_grid(values):
+    def to_grid(values):
         return values.reshape(grid[0], grid[2], grid[3], -1).permute(0, 3, 1, 2)
 
-    case.equal("abs_prob_all", on_grid(absolute))
-    activated = region.activate(raw[None], scores)[0]  # Darknet writes absolute probabilities over it
-    case.equal("region_out_after_get_boxes", torch.cat([activated[:, :5], on_grid(absolute)], dim=1))
+    case.equal("abs_prob_all", to_grid(absolute))
+    activated = region.activate(raw[None], scores)[
+        0
+    ]  # Darknet overwrites the conditional probabilities with absolute ones
+    case.equal("region_out_after_get_boxes", torch.cat([activated[:, :5], to_grid(absolute)], dim=1))
     leaves = torch.from_numpy(net.labels.child_group < 0)
-    case.equal("abs_prob_leaves", on_grid(absolute * leaves))
+    case.equal("abs_prob_leaves", to_grid(absolute * leaves))
     case.equal("hier_probability_a0_loc0", absolute[0])
     thresholds = [float(value) for value in case.expected["top_thresholds"]]
     case.equal("top_thresholds", thresholds)
@@ -86,17 +88,17 @@ def test_tree_detections(case):
     size = tuple(int(v) for v in case.given["orig_wh"])
     thresh = float(case.given["thresh"])
     for percent in (30, 50, 80):
-        found = darknet.detections(raw, cfg, size, thresh, percent / 100)
-        for part, value in (("box", found.boxes), ("obj", found.objectness), ("prob", found.prob)):
+        detections = darknet.detections(raw, cfg, size, thresh, percent / 100)
+        for part, value in (("box", detections.boxes), ("obj", detections.objectness), ("prob", detections.prob)):
             case.equal(f"det_h{percent}_{part}", value)
-        kept = darknet.nms_sort(found, 0.45)
+        kept = darknet.nms_sort(detections, 0.45)
         case.equal(f"det_h{percent}_nms_sort_45_obj", kept.objectness)
         case.equal(f"det_h{percent}_nms_sort_45_prob", kept.prob)
     case.equal("det_box_abs", darknet.detections(raw, cfg, size, thresh, relative=False).boxes)
-    found = darknet.detections(raw, cfg, size, float(case.given["map_thresh"]), map=case.folder / "eval200.map")
-    for part, value in (("box", found.boxes), ("obj", found.objectness), ("prob", found.prob)):
+    detections = darknet.detections(raw, cfg, size, float(case.given["map_thresh"]), map=case.folder / "eval200.map")
+    for part, value in (("box", detections.boxes), ("obj", detections.objectness), ("prob", detections.prob)):
         case.equal(f"det_map_{part}", value)
-    kept = darknet.nms_sort(found, 0.45)
+    kept = darknet.nms_sort(detections, 0.45)
     case.equal("det_map_nms_sort_45_prob", kept.prob)
     case.equal("det_map_nms_sort_45_obj", kept.objectness)
     assert read_map(case.folder / "eval200.map", 31) == tuple(case.given["map"])
@@ -109,40 +111,40 @@ def test_tree_arrays(case):
         "parent": tree.parents, "group": tree.group, "child": tree.child_group, "leaf": tree.leaves.astype(int),
         "group_size": np.diff(tree.group_start), "group_offset": tree.group_start[:-1],
     }  # fmt: skip
-    for name, found in arrays.items():
-        case.equal(f"tree_{name}", found)
+    for name, values in arrays.items():
+        case.equal(f"tree_{name}", values)
 
 
 @pytest.mark.parametrize("case", ["bn-eps"], indirect=True)
 @torch.no_grad()
-def test_both_rules_of_inference(case):
+def test_both_formulas_of_batch_norm(case):
     image = torch.from_numpy(case.given["image"])
     case.equal("out_cpu", case.net("cpu")(image))
     case.equal("out_cudnn", case.net("cudnn")(image))
 
 
 @pytest.mark.parametrize("case", NETS[:2], indirect=True)
-def test_seen_of_both_headers(case):
+def test_seen_in_both_headers(case):
     header = case.net().origin.header
     assert header.seen == int(case.expected["det_seen_in_file"])
     assert header.has_long_seen == ("tiny" not in case.folder.name)
 
 
-LEFT_OUT = {
-    "_order": "the order inside Darknet's array is not important (README of the data)",
-    "det_seen_in_file": "is compared with the header, above",
+EXCLUDED = {
+    "_order": "the order of detections after NMS is unspecified (README of the data)",
+    "det_seen_in_file": "compared with the header above",
 }
 TESTS = {
-    "forward-v2": [test_every_layer, test_boxes_and_suppression],
-    "forward-tiny": [test_every_layer, test_boxes_and_suppression],
+    "forward-v2": [test_every_layer, test_boxes_and_nms],
+    "forward-tiny": [test_every_layer, test_boxes_and_nms],
     "forward-9k": [test_every_layer, test_tree_modes, test_tree_detections, test_tree_arrays],
-    "bn-eps": [test_both_rules_of_inference],
+    "bn-eps": [test_both_formulas_of_batch_norm],
 }
 
 
 @pytest.mark.parametrize("case", [*NETS, "bn-eps"], indirect=True)
-def test_no_array_is_left_out(case):
+def test_all_arrays_are_compared(case):
     for test in TESTS[case.folder.name]:
         test(case)
     missing = set(case.expected) - case.compared
-    assert [key for key in missing if not any(part in key for part in LEFT_OUT)] == []
+    assert [key for key in missing if not any(part in key for part in EXCLUDED)] == []

@@ -1,4 +1,4 @@
-"""Networks from cfgs: every section against plain torch or a loop, and what a network answers as a whole."""
+"""Networks from cfgs: every section against plain torch or Darknet's loops, and whole networks."""
 
 import itertools
 
@@ -25,7 +25,7 @@ def seeded():
 
 
 def build(layers: str, size_wh=(10, 6), channels=3, labels=None) -> DarknetNetwork:
-    """A network in evaluation mode, all of whose weights and statistics are random."""
+    """Build a network in evaluation mode with random weights, biases and running statistics."""
     net_section = f"[net]\nwidth={size_wh[0]}\nheight={size_wh[1]}\nchannels={channels}\n"
     net = DarknetNetwork(darknet.parse_cfg(net_section + layers, "a.cfg"), labels).initialise()
     for module in net.modules():
@@ -71,9 +71,9 @@ ACTIVATIONS = {
 def test_a_convolution(options, stride, padding, groups, size_wh):
     net = build(f"[conv]\nfilters=8\nactivation=linear\n{options}", size_wh, channels=4)
     x, conv = image(net), net.layers[0].conv
-    found = net(x)
-    assert torch.allclose(found, F.conv2d(x, conv.weight, conv.bias, stride, padding, groups=groups), atol=1e-6)
-    assert found.shape[1:] == (net.shapes[0].channels, net.shapes[0].h, net.shapes[0].w)
+    output = net(x)
+    assert torch.allclose(output, F.conv2d(x, conv.weight, conv.bias, stride, padding, groups=groups), atol=1e-6)
+    assert output.shape[1:] == (net.shapes[0].channels, net.shapes[0].h, net.shapes[0].w)
     assert net.stride == stride
 
 
@@ -81,8 +81,8 @@ def test_a_convolution(options, stride, padding, groups, size_wh):
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("activation", [*ACTIVATIONS, None])
 def test_norm_and_activation_of_a_convolution(norm, activation):
-    written = f"activation={activation}\n" if activation else ""
-    net = build(f"[conv]\nfilters=5\nsize=3\nbatch_normalize={int(norm)}\n{written}")
+    option = f"activation={activation}\n" if activation else ""
+    net = build(f"[conv]\nfilters=5\nsize=3\nbatch_normalize={int(norm)}\n{option}")
     block, x = net.layers[0], image(net)
     out = F.conv2d(x, block.conv.weight, block.conv.bias)
     for rule in ("cudnn", "cpu"):
@@ -99,20 +99,20 @@ def test_norm_and_activation_of_a_convolution(norm, activation):
         assert torch.allclose(net(x), expected, atol=1e-5)
 
 
-def test_the_two_rules_of_batch_norm_differ_where_the_variance_is_small():
+def test_the_two_formulas_of_batch_norm_differ_for_a_small_variance():
     net = build("[conv]\nfilters=5\nbatch_normalize=1\nactivation=linear\n")
     net.layers[0].norm.running_var.fill_(1e-6)
     x = image(net)
-    usual = net(x)
+    cudnn = net(x)
     net.use_norm_rule("cpu")
-    assert (net(x) - usual).abs().max() > 1
+    assert (net(x) - cudnn).abs().max() > 1
     net.train()
-    cpu = net(x)
+    trained = net(x)
     net.use_norm_rule("cudnn")
-    assert torch.equal(net(x), cpu)  # training knows only one
+    assert torch.equal(net(x), trained)  # training has only one formula
 
 
-def test_statistics_move_as_in_darknet():
+def test_running_statistics_are_updated_as_in_darknet():
     net = build("[conv]\nfilters=5\nbatch_normalize=1\nactivation=linear\n").train()
     block, x = net.layers[0], image(net)
     before = block.norm.running_mean.clone(), block.norm.running_var.clone()
@@ -148,9 +148,9 @@ def maxpool_loop(x: np.ndarray, size: int, stride: int, padding: int) -> np.ndar
 def test_max_pool(options, size, stride, padding, size_wh):
     net = build(f"[maxpool]\n{options}", size_wh)
     x = image(net)
-    found, expected = net(x).numpy(), maxpool_loop(x.numpy(), size, stride, padding)
-    assert found.shape == expected.shape == (2, net.shapes[0].channels, net.shapes[0].h, net.shapes[0].w)
-    assert (found == expected).all()
+    output, expected = net(x).numpy(), maxpool_loop(x.numpy(), size, stride, padding)
+    assert output.shape == expected.shape == (2, net.shapes[0].channels, net.shapes[0].h, net.shapes[0].w)
+    assert (output == expected).all()
 
 
 def test_average_pool():
@@ -160,7 +160,7 @@ def test_average_pool():
     assert net(x).shape == (2, 3, 1, 1)
 
 
-def test_dropout_is_nothing_in_evaluation_and_keeps_the_mean_in_training():
+def test_dropout_is_the_identity_in_evaluation_and_keeps_the_mean_in_training():
     net = build("[dropout]\nprobability=.25\n")
     x = torch.ones(9, 3, 100, 100)
     assert torch.equal(net(x), x)
@@ -190,7 +190,7 @@ def test_reorg(channels, size_wh, stride):
 
 
 def shortcut_loop(x: np.ndarray, earlier: np.ndarray, alpha: float, beta: float) -> np.ndarray:
-    """Darknet `blas.c: shortcut_cpu`; 1 is the earlier layer, 2 is this one."""
+    """Darknet `blas.c: shortcut_cpu`; 1 is the earlier layer, 2 is the input."""
     (b, c1, h1, w1), (_, c2, h2, w2) = earlier.shape, x.shape
     stride, sample = max(w1 // w2, 1), max(w2 // w1, 1)
     add, out = earlier.reshape(b, -1), x.reshape(b, -1).copy()
@@ -205,25 +205,25 @@ def shortcut_loop(x: np.ndarray, earlier: np.ndarray, alpha: float, beta: float)
 @pytest.mark.parametrize(
     ("size_wh", "first", "second"),
     [
-        ((10, 6), "filters=4\n", "filters=4\n"),  # as large
+        ((10, 6), "filters=4\n", "filters=4\n"),  # same size
         ((10, 6), "filters=4\n", "filters=6\n"),  # more channels
         ((10, 6), "filters=6\n", "filters=4\n"),
-        ((10, 6), "filters=4\n", "filters=4\nsize=2\nstride=2\n"),  # the earlier one is larger
+        ((10, 6), "filters=4\n", "filters=4\nsize=2\nstride=2\n"),  # the earlier layer is larger
         ((11, 7), "filters=4\n", "filters=5\nsize=2\nstride=2\n"),
         ((12, 9), "filters=4\n", "filters=4\nsize=3\nstride=3\n"),
         ((13, 13), "filters=4\n", "filters=4\nsize=3\nstride=2\n"),
-        ((10, 10), "filters=4\nstride=2\n", "filters=4\nsize=1\npadding=4\n"),  # the earlier one is smaller
+        ((10, 10), "filters=4\nstride=2\n", "filters=4\nsize=1\npadding=4\n"),  # the earlier layer is smaller
         ((9, 9), "filters=7\nsize=5\nstride=2\n", "filters=4\nsize=1\npadding=2\n"),
-        ((10, 10), "filters=4\n", "filters=4\nsize=3\n"),  # a bit
+        ((10, 10), "filters=4\n", "filters=4\nsize=3\n"),  # slightly smaller
     ],
 )
-def test_shortcut_is_darknets_loop(size_wh, first, second, activation):
+def test_shortcut_equals_darknets_loop(size_wh, first, second, activation):
     layers = f"[conv]\nactivation=linear\n{first}[conv]\nactivation=linear\n{second}"
     net = build(f"{layers}[shortcut]\nfrom=-2\nalpha=.5\nbeta=-2\nactivation={activation}\n", size_wh)
-    earlier, x, found = net.layer_outputs(image(net))
+    earlier, x, output = net.layer_outputs(image(net))
     expected = shortcut_loop(x.numpy(), earlier.numpy(), 0.5, -2.0)
-    assert torch.allclose(found, ACTIVATIONS[activation](torch.from_numpy(expected)), atol=1e-6)
-    assert (found.shape[1], net.shapes[2].h, net.shapes[2].w) == (x.shape[1], found.shape[2], found.shape[3])
+    assert torch.allclose(output, ACTIVATIONS[activation](torch.from_numpy(expected)), atol=1e-6)
+    assert (output.shape[1], net.shapes[2].h, net.shapes[2].w) == (x.shape[1], output.shape[2], output.shape[3])
 
 
 def test_a_shortcut_passes_gradients_to_both():
@@ -232,8 +232,8 @@ def test_a_shortcut_passes_gradients_to_both():
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in net.parameters())
 
 
-def test_a_shortcut_whose_sides_disagree_is_refused():
-    with pytest.raises(WeightsError, match=r"a\.cfg:11: \[shortcut\] from: layer 0 gives 1x10x14, which cannot be"):
+def test_a_shortcut_of_incompatible_sizes_is_refused():
+    with pytest.raises(WeightsError, match=r"a\.cfg:11: \[shortcut\] from=0: layer 0 is 1x10x14, which cannot be"):
         build("[conv]\n[maxpool]\nstride=1\nsize=7\npadding=0\n[shortcut]\nfrom=0\n", (14, 10))
 
 
@@ -251,7 +251,7 @@ def test_softmax_in_groups(groups, temperature):
 
 
 @pytest.mark.parametrize(("option", "temperature"), [("", 1), ("temperature=.5\n", 0.5)])
-def test_softmax_of_a_tree_is_inside_sibling_groups_up_to_the_cost(option, temperature):
+def test_softmax_of_a_tree_is_per_sibling_group_also_after_the_cost(option, temperature):
     net = build(f"[avgpool]\n[softmax]\n{option}tree=x\n[cost]\n", channels=5, labels=TREE)
     x = image(net)
     logits = x.flatten(2).mean(2) / temperature
@@ -260,28 +260,28 @@ def test_softmax_of_a_tree_is_inside_sibling_groups_up_to_the_cost(option, tempe
         assert torch.allclose(output, expected)
 
 
-def test_a_tree_that_is_not_here_is_missed_only_where_it_is_needed():
+def test_a_missing_tree_is_an_error_only_when_it_is_needed():
     net = build("[avgpool]\n[softmax]\n\ntree=x.tree\n", channels=5)
     assert net(image(net)).shape == (2, 5)
-    with pytest.raises(WeightsError, match=r"a\.cfg:8: \[softmax\] tree: x\.tree is not here"):
+    with pytest.raises(WeightsError, match=r"a\.cfg:8: \[softmax\] tree=x\.tree: file not found"):
         net.layer_outputs(image(net))
 
 
-def test_labels_of_a_classifier_must_be_as_many_as_its_values():
-    with pytest.raises(WeightsError, match=r"a\.cfg:6: \[softmax\]: 4 values, but there are 5 labels"):
+def test_the_number_of_labels_must_equal_the_classes():
+    with pytest.raises(WeightsError, match=r"a\.cfg:6: \[softmax\]: 5 labels for 4 classes"):
         build("[avgpool]\n[softmax]\n", channels=4, labels=TREE)
 
 
-def test_routes_count_from_the_start_or_back():
+def test_routes_have_absolute_or_relative_indices():
     layers = "[conv]\nfilters=2\n[conv]\nfilters=3\n[conv]\nfilters=4\n"
-    for written, sources in {"0": [0], "-1": [2], "-3,1": [0, 1], "2,0,2": [2, 0, 2], "-1,-3": [2, 0]}.items():
-        net = build(f"{layers}[route]\nlayers={written}\n")
+    for option, sources in {"0": [0], "-1": [2], "-3,1": [0, 1], "2,0,2": [2, 0, 2], "-1,-3": [2, 0]}.items():
+        net = build(f"{layers}[route]\nlayers={option}\n")
         outputs = net.layer_outputs(image(net))
         assert torch.equal(outputs[3], torch.cat([outputs[source] for source in sources], 1))
         assert net.shapes[3].channels == outputs[3].shape[1]
 
 
-def test_an_image_without_a_batch_is_answered_without_one():
+def test_an_image_without_a_batch_dimension():
     net = build("[conv]\nfilters=4\n[maxpool]\nstride=2\n[conv]\nfilters=8\nactivation=linear\n[region]\nclasses=3\n")
     x = image(net)
     assert torch.allclose(net(x[0]), net(x)[0], atol=1e-6)
@@ -293,10 +293,10 @@ REGION = "[region]\nnum=2\nanchors=1,2,3,4\nclasses=3\nsoftmax=1\n"
 BEFORE = "[conv]\nfilters=6\nsize=3\nstride=2\npad=1\nbatch_normalize=1\nactivation=leaky\n"
 HEADS = {
     "a plain convolution": ("[conv]\nfilters=16\nactivation=linear\n", AnchorHead),
-    "one with a larger kernel": ("[conv]\nfilters=16\nsize=3\npad=1\nactivation=linear\n", RawMap),
-    "one with an activation": ("[conv]\nfilters=16\nactivation=leaky\n", RawMap),
-    "one with a norm": ("[conv]\nfilters=16\nbatch_normalize=1\nactivation=linear\n", RawMap),
-    "one in groups": ("[conv]\nfilters=16\ngroups=2\nactivation=linear\n", RawMap),
+    "a larger kernel": ("[conv]\nfilters=16\nsize=3\npad=1\nactivation=linear\n", RawMap),
+    "an activation": ("[conv]\nfilters=16\nactivation=leaky\n", RawMap),
+    "a norm": ("[conv]\nfilters=16\nbatch_normalize=1\nactivation=linear\n", RawMap),
+    "groups": ("[conv]\nfilters=16\ngroups=2\nactivation=linear\n", RawMap),
     "a route": ("[conv]\nfilters=8\nactivation=linear\n[route]\nlayers=-1,-1\n", RawMap),
     "a pool": ("[conv]\nfilters=16\nactivation=linear\n[maxpool]\nsize=2\nstride=1\n", RawMap),
 }
@@ -304,10 +304,10 @@ HEADS = {
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", HEADS)
-def test_the_head_answers_parts_of_the_last_map_whatever_gives_it(kind):
-    layers, expected = HEADS[kind]
+def test_the_head_computes_parts_of_the_last_feature_map(kind):
+    layers, head_class = HEADS[kind]
     net = build(BEFORE + layers + REGION, (14, 10))
-    assert isinstance(net.head, expected)
+    assert isinstance(net.head, head_class)
     x = image(net)
     features, raw = net.features(x), net(x)
     assert raw.shape == (2, 16, 5, 7)
@@ -315,10 +315,10 @@ def test_the_head_answers_parts_of_the_last_map_whatever_gives_it(kind):
     parts = raw.unflatten(1, (2, 8))
     assert torch.allclose(net.head.geometry(features), parts[:, :, :5], atol=1e-6)
     positions = torch.tensor([[0, 1, 4, 6], [1, 0, 0, 3], [1, 1, 2, 2]])
-    wanted = torch.stack([parts[b, a, 5:, row, column] for b, a, row, column in positions.tolist()])
-    assert torch.allclose(net.head.class_logits(features, positions), wanted, atol=1e-6)
+    expected_logits = torch.stack([parts[b, a, 5:, row, column] for b, a, row, column in positions.tolist()])
+    assert torch.allclose(net.head.class_logits(features, positions), expected_logits, atol=1e-6)
     nodes = torch.tensor([2, 0])
-    assert torch.allclose(net.head.class_logits(features, positions, nodes), wanted[:, nodes], atol=1e-6)
+    assert torch.allclose(net.head.class_logits(features, positions, nodes), expected_logits[:, nodes], atol=1e-6)
     assert net.anchors.tolist() == [[1, 2], [3, 4]]
 
 
@@ -335,11 +335,13 @@ def test_the_output_of_a_region_is_activated():
     assert torch.allclose(logistic.layer_outputs(x)[-1].unflatten(1, (2, 8))[:, :, 5:], raw[:, :, 5:].sigmoid())
 
 
-def test_a_network_without_region_has_no_features_of_a_detector():
+def test_a_network_without_region_has_no_features():
     net = build("[conv]\nfilters=4\n")
-    with pytest.raises(WeightsError, match=r"a detector ends with \[region\]; this cfg ends with \[convolutional\]"):
+    with pytest.raises(
+        WeightsError, match=r"a detector must end with \[region\]; this cfg ends with \[convolutional\]"
+    ):
         net.features(image(net))
-    with pytest.raises(WeightsError, match="has no classes"):
+    with pytest.raises(WeightsError, match="no classes; a network needs"):
         net.scores()
 
 
@@ -351,37 +353,37 @@ FAR_BACK = (
 
 
 @torch.no_grad()
-def test_letting_outputs_go_changes_no_result():
+def test_releasing_outputs_changes_no_result():
     net = build(FAR_BACK)
     x = image(net)
     outputs = net.layer_outputs(x)
     assert torch.equal(net(x), outputs[-2])
-    for number in range(len(outputs) - 1):  # what came of each is still what it was then
-        sources = [x if source < 0 else outputs[source] for source in net.sources[number]]
-        assert torch.equal(net.layers[number](*sources), outputs[number])
+    for index in range(len(outputs) - 1):  # no layer changed the output of another in place
+        inputs = [x if source < 0 else outputs[source] for source in net.sources[index]]
+        assert torch.equal(net.layers[index](*inputs), outputs[index])
 
 
 @torch.no_grad()
-def test_outputs_that_nobody_reads_any_more_are_let_go():
+def test_outputs_are_released_after_their_last_use():
     net = build(FAR_BACK)
     stored, alive = [], {}
 
-    def watch(number):
-        def after(_module, _given, output):
-            alive[number] = [n for n, reference in enumerate(stored) if not reference.expired()]
+    def record_alive(index):
+        def hook(_module, _inputs, output):
+            alive[index] = [n for n, reference in enumerate(stored) if not reference.expired()]
             stored.append(StorageWeakRef(output.untyped_storage()))
 
-        return after
+        return hook
 
-    for number, layer in enumerate(net.layers):
-        layer.register_forward_hook(watch(number))
+    for index, layer in enumerate(net.layers):
+        layer.register_forward_hook(record_alive(index))
     net(image(net))
-    assert alive[5] == [0, 1, 2, 3, 4]  # the last has just been read, the others will be
+    assert alive[5] == [0, 1, 2, 3, 4]  # 4 has just been read, the others will be read later
     assert alive[9] == [2, 8]
     assert alive[10] == [9]
 
 
-def test_what_is_before_a_stop_of_the_way_back_does_not_learn():
+def test_layers_before_stopbackward_get_no_gradients():
     layers = ["[conv]\nfilters=4\n", "[conv]\nfilters=4\n", "[conv]\nfilters=4\n", "[route]\nlayers=0,-1\n"]
     plain = build("".join([*layers, "[conv]\nfilters=4\n"]))
     layers[1] += "stopbackward=1\n"
@@ -390,25 +392,25 @@ def test_what_is_before_a_stop_of_the_way_back_does_not_learn():
     x = image(plain)
     assert torch.equal(plain(x), stopped(x))
     stopped(x).sum().backward()
-    learns = [any(p.grad is not None for p in layer.parameters()) for layer in stopped.layers]
-    assert learns == [False, False, True, False, True]  # the route brings the first back in, Darknet does not go there
+    has_gradient = [any(p.grad is not None for p in layer.parameters()) for layer in stopped.layers]
+    assert has_gradient == [False, False, True, False, True]  # also layer 0, although the route reads it
     plain(x).sum().backward()
     assert all(parameter.grad is not None for parameter in plain.parameters())
 
 
-def test_a_size_is_checked_before_images_come():
+def test_an_image_size_can_be_checked():
     net = build(BEFORE + "[reorg]\nstride=2\n".replace("reorg", "maxpool") + "[conv]\nfilters=8\n[reorg]\nstride=2\n"
                 "[conv]\nfilters=8\nactivation=linear\n[region]\nclasses=3\n", (16, 16))  # fmt: skip
     net.check_size((32, 8))
-    with pytest.raises(ConfigError, match=r"size 12x16: a\.cfg:\d+: \[reorg\] stride: 2 does not fit 8x4x3"):
+    with pytest.raises(ConfigError, match=r"size 12x16: a\.cfg:\d+: \[reorg\] stride=2: does not fit 8x4x3"):
         net.check_size((12, 16))
     with pytest.raises(ConfigError, match="size 0x16: "):
         net.check_size((0, 16))
-    assert net.shapes[-1].w == 2  # the network is as it was
+    assert net.shapes[-1].w == 2  # the network is unchanged
     assert net.stride == 8
 
 
-def test_fresh_weights_are_finite_and_drawn():
+def test_fresh_weights_are_initialised():
     net = darknet.load(darknet.parse_cfg("[net]\nwidth=8\nheight=8\nchannels=3\n" + BEFORE + REGION.replace(
         "num=2\nanchors=1,2,3,4\nclasses=3", "classes=1")))  # fmt: skip
     assert all(value.isfinite().all() for value in net.state_dict().values())

@@ -1,4 +1,4 @@
-"""Weights files, byte for byte: headers, partial files, and everything that is no weights file."""
+"""Weights files, byte for byte: headers, partial files, and files that are not weights."""
 
 import io
 import itertools
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from yolo9k import darknet
-from yolo9k.darknet.weights import Header, blocks, describe, read_header, read_weights, write_weights
+from yolo9k.darknet.weights import Header, conv_layers, describe, read_header, read_weights, write_weights
 from yolo9k.errors import MachineError, WeightsError
 from yolo9k.models.darknet19 import Classifier, Darknet19
 from yolo9k.models.yolov2 import yolov2
@@ -39,12 +39,12 @@ filters=8
 [region]
 classes=3
 """
-NUMBERS = (4 * 4 + 4 * 3 * 9, 6 + 6 * 2 * 9, 4 * 8 + 8 * 6)  # of each layer
+VALUES = (4 * 4 + 4 * 3 * 9, 6 + 6 * 2 * 9, 4 * 8 + 8 * 6)  # values of each layer
 LONG, OLD = Header(0, 2, 0, 12_345_678_901), Header(0, 1, 7, 64_000)
 
 
-def content(header: Header = LONG, layers: int = 3, numbers: int | None = None) -> bytes:
-    count = sum(NUMBERS[:layers]) if numbers is None else numbers
+def content(header: Header = LONG, layers: int = 3, count: int | None = None) -> bytes:
+    count = sum(VALUES[:layers]) if count is None else count
     values = np.random.default_rng(0).normal(size=count).astype(np.float32)
     return header.to_bytes() + values.tobytes()
 
@@ -56,12 +56,12 @@ def cfg():
 
 @pytest.fixture
 def file(tmp_path):
-    """`file(bytes)` is the path of a file that holds them."""
-    numbers = itertools.count()
+    """`file(content)` writes a file and returns its path."""
+    indices = itertools.count()
 
-    def write(written: bytes):
-        path = tmp_path / f"{next(numbers)}.weights"
-        path.write_bytes(written)
+    def write(content: bytes):
+        path = tmp_path / f"{next(indices)}.weights"
+        path.write_bytes(content)
         return path
 
     return write
@@ -77,7 +77,7 @@ def refusal(path, cfg) -> str:
 
 
 @pytest.mark.parametrize("header", [LONG, OLD, Header(0, 1, 0, -1), Header(1, 0, 0, 1 << 40), Header(0, 1000, 3, 9)])
-def test_both_headers_come_back_byte_for_byte(cfg, file, header):
+def test_both_headers_are_written_back_byte_for_byte(cfg, file, header):
     start = file(content(header))
     assert header.size == (20 if header in (LONG, Header(1, 0, 0, 1 << 40)) else 16)
     net = darknet.load(cfg, start)
@@ -87,33 +87,33 @@ def test_both_headers_come_back_byte_for_byte(cfg, file, header):
     assert sorted(path.name for path in start.parent.iterdir()) == ["0.weights", "copy.weights"]
 
 
-def test_parts_of_a_layer_come_in_darknets_order(cfg, file):
-    net = darknet.load(cfg, file(LONG.to_bytes() + np.arange(sum(NUMBERS), dtype=np.float32).tobytes()))
+def test_the_tensors_of_a_layer_are_in_darknets_order(cfg, file):
+    net = darknet.load(cfg, file(LONG.to_bytes() + np.arange(sum(VALUES), dtype=np.float32).tobytes()))
     first, second = net.layers[0], net.layers[2]
     assert first.norm.bias.tolist() == [0, 1, 2, 3]
     assert first.norm.weight.tolist() == [4, 5, 6, 7]
     assert first.norm.running_mean.tolist() == [8, 9, 10, 11]
     assert first.norm.running_var.tolist() == [12, 13, 14, 15]
-    assert first.conv.weight.flatten().tolist() == list(range(16, NUMBERS[0]))
+    assert first.conv.weight.flatten().tolist() == list(range(16, VALUES[0]))
     assert first.conv.weight.shape == (4, 3, 3, 3)
-    assert second.conv.bias.tolist() == list(range(NUMBERS[0], NUMBERS[0] + 6))
+    assert second.conv.bias.tolist() == list(range(VALUES[0], VALUES[0] + 6))
     assert second.conv.weight.shape == (6, 2, 3, 3)
 
 
-def test_a_new_network_is_written_with_darknets_own_header(cfg, tmp_path):
+def test_a_fresh_network_is_written_with_darknets_default_header(cfg, tmp_path):
     darknet.save(darknet.load(cfg), tmp_path / "deep" / "new.weights")
     written = (tmp_path / "deep" / "new.weights").read_bytes()
     assert written[:20] == struct.pack("<iiiq", 0, 2, 0, 0)
-    assert len(written) == 20 + 4 * sum(NUMBERS)
+    assert len(written) == 20 + 4 * sum(VALUES)
 
 
-def test_seen_that_an_old_header_cannot_hold_is_refused(cfg, tmp_path):
+def test_seen_beyond_32_bits_is_refused_for_an_old_header(cfg, tmp_path):
     with pytest.raises(WeightsError, match=r"version 0\.1\.0 cannot hold seen 4294967296"):
         darknet.save(darknet.load(cfg), tmp_path / "a.weights", Header(0, 1, 0, 1 << 32))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_left_where_a_file_cannot_be_written(cfg, tmp_path):
+def test_no_file_remains_if_writing_fails(cfg, tmp_path):
     (tmp_path / "taken").mkdir()
     with pytest.raises(MachineError, match="taken: cannot be written"):
         darknet.save(darknet.load(cfg), tmp_path / "taken")
@@ -121,22 +121,22 @@ def test_nothing_is_left_where_a_file_cannot_be_written(cfg, tmp_path):
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_a_file_that_ends_after_a_layer_fills_the_first_ones(cfg, file, layers):
+def test_a_partial_file_fills_the_first_layers(cfg, file, layers):
     path = file(content(layers=layers))
     net = darknet.load(cfg, path)
-    assert net.origin.blocks == layers
-    written = blocks(net)
-    write_weights(path.with_name("copy"), written[:layers], net.origin.header)
+    assert net.origin.layer_count == layers
+    network_layers = conv_layers(net)
+    write_weights(path.with_name("copy"), network_layers[:layers], net.origin.header)
     assert path.with_name("copy").read_bytes() == path.read_bytes()
-    for block in written[layers:]:
-        *first, weight = block.tensors
+    for layer in network_layers[layers:]:
+        *first, weight = layer.tensors
         assert torch.isfinite(weight).all()
         assert 0.1 < weight.std() < 3
-        wanted = [0, 1, 0, 1] if len(first) == 4 else [0]  # bias, scale, mean, variance
-        assert [part.unique().tolist() for part in first] == [[value] for value in wanted]
+        expected = [0, 1, 0, 1] if len(first) == 4 else [0]  # bias, scale, mean, variance
+        assert [tensor.unique().tolist() for tensor in first] == [[value] for value in expected]
 
 
-def test_what_a_partial_file_lacks_is_fresh_even_in_a_network_that_was_filled(cfg, file):
+def test_layers_missing_in_a_partial_file_are_initialised_again(cfg, file):
     net = darknet.load(cfg, file(content()))
     net.read(file(content(layers=2)))
     last = net.layers[3].norm
@@ -145,116 +145,116 @@ def test_what_a_partial_file_lacks_is_fresh_even_in_a_network_that_was_filled(cf
 
 
 @pytest.mark.parametrize(
-    ("numbers", "says"),
+    ("count", "message"),
     [
-        (0, f"layers.0.conv does not fit: it needs {4 * NUMBERS[0]} bytes, 0 are left"),
-        (1, f"layers.0.conv does not fit: it needs {4 * NUMBERS[0]} bytes, 4 are left"),
-        (NUMBERS[0] + 5, f"after 1 layers that fit, layers.2.conv does not fit: it needs {4 * NUMBERS[1]} bytes, 20 "),
-        (sum(NUMBERS) - 1, f"after 2 layers that fit, layers.3.conv does not fit: it needs {4 * NUMBERS[2]} bytes"),
-        (sum(NUMBERS) + 1, "4 bytes are left after the last of 3 layers; is it the right cfg?"),
-        (sum(NUMBERS) + 9000, "36,000 bytes are left after the last of 3 layers"),
+        (0, f"layers.0.conv does not fit: it requires {4 * VALUES[0]} bytes, 0 remain"),
+        (1, f"layers.0.conv does not fit: it requires {4 * VALUES[0]} bytes, 4 remain"),
+        (VALUES[0] + 5, f"after 1 layers that fit, layers.2.conv does not fit: it requires {4 * VALUES[1]} bytes, 20 "),
+        (sum(VALUES) - 1, f"after 2 layers that fit, layers.3.conv does not fit: it requires {4 * VALUES[2]} bytes"),
+        (sum(VALUES) + 1, "4 bytes remain after the last of 3 layers; check that the cfg belongs to these weights"),
+        (sum(VALUES) + 9000, "36,000 bytes remain after the last of 3 layers"),
     ],
 )
-def test_what_does_not_fit_is_named_with_the_bytes_that_are_left(cfg, file, numbers, says):
-    assert says in refusal(file(content(numbers=numbers)), cfg)
+def test_a_layer_that_does_not_fit_is_named_with_the_remaining_bytes(cfg, file, count, message):
+    assert message in refusal(file(content(count=count)), cfg)
 
 
-def test_a_file_cut_off_inside_a_number_is_refused(cfg, file):
+def test_a_file_truncated_inside_a_value_is_refused(cfg, file):
     path = file(content()[:-3])
-    assert f"layers.3.conv does not fit: it needs {4 * NUMBERS[2]} bytes, {4 * NUMBERS[2] - 3} are left" in refusal(
+    assert f"layers.3.conv does not fit: it requires {4 * VALUES[2]} bytes, {4 * VALUES[2] - 3} remain" in refusal(
         path, cfg
     )
-    with pytest.raises(WeightsError, match=r"bytes after the header are no whole number of float32"):
+    with pytest.raises(WeightsError, match=r"bytes after the header; must be a multiple of 4"):
         read_header(path)
 
 
-def test_a_header_that_lies_about_its_length_shifts_the_file_and_is_refused(cfg, file):
-    long_named_old = struct.pack("<iiiq", 0, 1, 0, 5) + content()[20:]
-    old_named_long = struct.pack("<iiii", 0, 2, 0, 5) + content()[20:]
-    assert "4 bytes are left after the last of 3 layers" in refusal(file(long_named_old), cfg)
-    assert "after 2 layers that fit, layers.3.conv does not fit" in refusal(file(old_named_long), cfg)
+def test_a_header_of_the_wrong_length_shifts_the_values_and_is_refused(cfg, file):
+    long_as_old = struct.pack("<iiiq", 0, 1, 0, 5) + content()[20:]
+    old_as_long = struct.pack("<iiii", 0, 2, 0, 5) + content()[20:]
+    assert "4 bytes remain after the last of 3 layers" in refusal(file(long_as_old), cfg)
+    assert "after 2 layers that fit, layers.3.conv does not fit" in refusal(file(old_as_long), cfg)
 
 
 def archive() -> bytes:
-    written = io.BytesIO()
-    torch.save({"a": torch.zeros(9)}, written)
-    return written.getvalue()
+    buffer = io.BytesIO()
+    torch.save({"a": torch.zeros(9)}, buffer)
+    return buffer.getvalue()
 
 
 @pytest.mark.parametrize(
-    ("written", "says"),
+    ("content", "message"),
     [
         (b"", "0 bytes; a weights file begins with a header of 16 or 20 bytes"),
         (b"\0" * 15, "15 bytes; a weights file begins"),
         (struct.pack("<iiii", 0, 2, 0, 5), "16 bytes; the header of this version has 20"),
-        (b"<!DOCTYPE html>\n<html></html>" * 9, "a web page, not weights"),
-        (b"\n  <HTML><body>not found</body>", "a web page, not weights"),
-        (b"<html>", "a web page, not weights"),
-        (archive(), "a PyTorch or zip file, not Darknet's weights"),
+        (b"<!DOCTYPE html>\n<html></html>" * 9, "an HTML page, not weights"),
+        (b"\n  <HTML><body>not found</body>", "an HTML page, not weights"),
+        (b"<html>", "an HTML page, not weights"),
+        (archive(), "a PyTorch or zip file, not Darknet weights"),
         (b"PK", "a PyTorch or zip file"),
-        (CFG.encode(), "neither a checkpoint nor a weights file of Darknet"),
-        (b"\xff" * 64, "neither a checkpoint nor a weights file of Darknet"),
+        (CFG.encode(), "neither a checkpoint nor a Darknet weights file"),
+        (b"\xff" * 64, "neither a checkpoint nor a Darknet weights file"),
     ],
 )
-def test_what_is_no_weights_file_is_called_what_it_is(cfg, file, written, says):
-    path = file(written)
-    assert says in refusal(path, cfg)
+def test_a_file_that_is_not_weights_is_refused_with_what_it_is(cfg, file, content, message):
+    path = file(content)
+    assert message in refusal(path, cfg)
     with pytest.raises(WeightsError) as refused:
         read_header(path)
-    assert says in str(refused.value)
+    assert message in str(refused.value)
 
 
-def test_a_file_that_is_not_there_or_a_folder_is_refused(cfg, tmp_path):
+def test_a_missing_file_and_a_folder_are_refused(cfg, tmp_path):
     assert refusal(tmp_path / "none", cfg) == "cannot be read: No such file or directory"
     assert refusal(tmp_path, cfg).startswith("cannot be read: ")
 
 
-def test_bits_of_numbers_that_are_none_survive(cfg, file):
+def test_nan_and_infinity_are_kept_bit_for_bit(cfg, file):
     bits = np.frombuffer(content()[20:], "<u4").copy()
     bits[::7] = np.resize(
         np.array([0x7FC0_1234, 0xFF80_0001, 0x7F80_0000, 0x8000_0000, 0x0000_0001], "<u4"), len(bits[::7])
-    )  # NaNs with a payload, infinity, -0, the smallest
+    )  # NaNs with a payload, infinity, -0, the smallest denormal
     path = file(LONG.to_bytes() + bits.tobytes())
     darknet.save(darknet.load(cfg, path), path.with_name("copy"))
     assert path.with_name("copy").read_bytes() == path.read_bytes()
 
 
 def test_a_file_that_becomes_shorter_while_it_is_read_is_refused(cfg, file, monkeypatch):
-    path = file(content(numbers=NUMBERS[0]))
-    monkeypatch.setattr("yolo9k.darknet.weights._count", lambda wanted, _size, _path: len(wanted))
+    path = file(content(count=VALUES[0]))
+    monkeypatch.setattr("yolo9k.darknet.weights._count_layers", lambda layers, _size, _path: len(layers))
     assert refusal(path, cfg) == "became shorter while it was read"
 
 
-def test_tensors_that_are_not_plain_are_filled_and_written_alike(cfg, file):
+def test_tensors_that_are_not_contiguous_float32_are_converted(cfg, file):
     path = file(content())
-    plain = darknet.load(cfg, path)
+    expected = darknet.load(cfg, path)
     net = darknet.load(cfg).to(memory_format=torch.channels_last).double()
     net.read(path)
-    for (name, value), found in zip(plain.state_dict().items(), net.state_dict().values(), strict=True):
-        assert (value == found).all(), name
+    for (name, value), converted in zip(expected.state_dict().items(), net.state_dict().values(), strict=True):
+        assert (value == converted).all(), name
     darknet.save(net, path.with_name("copy"))
     assert path.with_name("copy").read_bytes() == path.read_bytes()
 
 
-def test_blocks_of_package_models_are_all_their_convolutions_in_darknets_order():
+def test_the_convolutions_of_package_models_are_in_darknets_order():
     network = yolov2(torch.ones(2, 2), 3, width=0.1)
-    found = blocks(network)
-    assert len(found) == sum(isinstance(module, nn.Conv2d) for module in network.modules()) == 23
-    assert [block.name for block in found[-5:]] == [
+    layers = conv_layers(network)
+    assert len(layers) == sum(isinstance(module, nn.Conv2d) for module in network.modules()) == 23
+    assert [layer.name for layer in layers[-5:]] == [
         "neck.deepen.0.conv", "neck.deepen.1.conv", "neck.passthrough.0.conv", "neck.join.conv", "head.conv",
     ]  # fmt: skip
-    assert [len(block.tensors) for block in found[-2:]] == [5, 2]
-    names = {id(tensor) for block in found for tensor in block.tensors}
-    assert names >= {id(parameter) for parameter in network.parameters()}
-    assert blocks(Classifier(Darknet19(0.1), 7))[-1].tensors[0].shape == (7,)
+    assert [len(layer.tensors) for layer in layers[-2:]] == [5, 2]
+    ids = {id(tensor) for layer in layers for tensor in layer.tensors}
+    assert ids >= {id(parameter) for parameter in network.parameters()}
+    assert conv_layers(Classifier(Darknet19(0.1), 7))[-1].tensors[0].shape == (7,)
 
 
-def test_what_a_file_holds_of_each_layer_is_described(cfg):
-    network = blocks(darknet.load(cfg))
-    assert [said for _, said in describe(network, sum(NUMBERS))] == ["whole"] * 3
-    needed = 4 * NUMBERS[1]
-    assert [said for _, said in describe(network, NUMBERS[0] + 2)] == ["whole", f"8 of {needed} bytes", "missing"]
-    assert [said for _, said in describe(network, 0)] == ["missing"] * 3
+def test_the_contents_of_a_file_are_described_by_layer(cfg):
+    layers = conv_layers(darknet.load(cfg))
+    assert [status for _, status in describe(layers, sum(VALUES))] == ["whole"] * 3
+    size = 4 * VALUES[1]
+    assert [status for _, status in describe(layers, VALUES[0] + 2)] == ["whole", f"8 of {size} bytes", "missing"]
+    assert [status for _, status in describe(layers, 0)] == ["missing"] * 3
 
 
 def test_a_file_of_yolov2_has_the_official_size(shared, tmp_path):
@@ -262,24 +262,24 @@ def test_a_file_of_yolov2_has_the_official_size(shared, tmp_path):
     net = darknet.DarknetNetwork(cfg)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for block in blocks(net):
-            for tensor in block.tensors:
+        for layer in conv_layers(net):
+            for tensor in layer.tensors:
                 tensor.uniform_(-1, 1, generator=generator)
     path = tmp_path / "yolov2.weights"
     darknet.save(net, path)
     assert path.stat().st_size == 203_934_260 + 4
     again = darknet.load(cfg, path)
-    assert again.origin.blocks == 23
-    for (name, value), found in zip(net.state_dict().items(), again.state_dict().values(), strict=True):
-        assert torch.equal(value, found), name
+    assert again.origin.layer_count == 23
+    for (name, value), loaded in zip(net.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(value, loaded), name
 
 
-def attempt(path, written: bytes) -> None:
-    path.write_bytes(written)
+def try_reading(path, content: bytes) -> None:
+    path.write_bytes(content)
     net = darknet.DarknetNetwork(darknet.parse_cfg(CFG, "a.cfg"))
-    for reading in (lambda: read_header(path), lambda: read_weights(path, blocks(net))):
+    for read in (lambda: read_header(path), lambda: read_weights(path, conv_layers(net))):
         try:
-            reading()
+            read()
         except WeightsError as error:
             assert "\n" not in str(error)  # noqa: PT017
             assert str(error).startswith(str(path))  # noqa: PT017
@@ -291,12 +291,12 @@ def fuzzed(tmp_path_factory):
 
 
 SMALL = st.integers(-(2**31), 2**31 - 1) | st.integers(0, 3) | st.sampled_from([999, 1000, 1001, 10**6])
-NEAR_HEADERS = st.tuples(SMALL, SMALL, SMALL, st.binary(max_size=4 * sum(NUMBERS) + 30)).map(
+NEAR_HEADERS = st.tuples(SMALL, SMALL, SMALL, st.binary(max_size=4 * sum(VALUES) + 30)).map(
     lambda parts: struct.pack("<iii", *parts[:3]) + parts[3]
 )
 
 
 @settings(max_examples=200, deadline=None)
-@given(written=st.binary(max_size=80) | NEAR_HEADERS | st.integers(0, 1200).map(lambda end: content()[:end]))
-def test_no_bytes_break_the_reader(fuzzed, written):
-    attempt(fuzzed, written)
+@given(data=st.binary(max_size=80) | NEAR_HEADERS | st.integers(0, 1200).map(lambda end: content()[:end]))
+def test_no_bytes_break_the_reader(fuzzed, data):
+    try_reading(fuzzed, data)

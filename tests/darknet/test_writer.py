@@ -1,4 +1,4 @@
-"""Package models written as cfgs: the same network in another notation."""
+"""Models of this package written as cfgs: the cfg builds the same network and the same config."""
 
 import pytest
 import torch
@@ -7,8 +7,8 @@ from torch import nn
 from yolo9k import darknet
 from yolo9k.build import build_classifier, build_network
 from yolo9k.config import load_classifier_config, load_config
-from yolo9k.darknet.recipe import config_of, train_values
-from yolo9k.darknet.weights import blocks, read_weights
+from yolo9k.darknet.recipe import config_from_cfg, train_values
+from yolo9k.darknet.weights import conv_layers, read_weights
 from yolo9k.darknet.writer import cfg_text, classifier_cfg_text
 from yolo9k.errors import WeightsError
 from yolo9k.models.darknet19 import Classifier, Darknet19
@@ -35,7 +35,7 @@ def config_with(*overrides):
 
 
 def randomise(network: nn.Module) -> nn.Module:
-    """Statistics and biases of a network that has learnt something."""
+    """Draw random norms, as in a trained network."""
     generator = torch.Generator().manual_seed(0)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -48,19 +48,19 @@ def randomise(network: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 @pytest.mark.parametrize("model", MODELS)
-def test_a_model_and_its_cfg_are_one_network(model, tmp_path):
+def test_a_model_and_its_cfg_are_the_same_network(model, tmp_path):
     config = config_with(*MODELS[model])
     own = randomise(build_network(config.model, LABELS))
     cfg = darknet.parse_cfg(cfg_text(own, config), "own.cfg", strict=True)
     other = darknet.DarknetNetwork(cfg).eval()
-    for block, same in zip(blocks(own), blocks(other), strict=True):  # the order of a weights file
-        for value, target in zip(block.tensors, same.tensors, strict=True):
+    for layer, same in zip(conv_layers(own), conv_layers(other), strict=True):  # the order of a weights file
+        for value, target in zip(layer.tensors, same.tensors, strict=True):
             assert target.shape == value.shape
             target.copy_(value)
     x = torch.rand(2, 3, 64, 96)
-    found, expected = other(x), own(x)
-    assert found.shape == expected.shape == (2, 16, 2, 3)
-    assert torch.allclose(found, expected, atol=1e-5 * float(expected.abs().max()))
+    actual, expected = other(x), own(x)
+    assert actual.shape == expected.shape == (2, 16, 2, 3)
+    assert torch.allclose(actual, expected, atol=1e-5 * float(expected.abs().max()))
     assert torch.equal(other.anchors, own.anchors)
     assert other.stride == own.stride == 32
     assert count_parameters(other) == count_parameters(own)
@@ -73,47 +73,47 @@ def test_a_model_and_its_cfg_are_one_network(model, tmp_path):
         ("yolov2-tiny", "yolov2-tiny"), ("yolov2-tiny-voc", "yolov2-tiny-voc"), ("yolo9000", "yolo9000"),
     ],
 )  # fmt: skip
-def test_the_models_are_those_of_the_official_cfgs(shared, name, model):
+def test_the_models_equal_the_official_cfgs(shared, name, model):
     official = darknet.read_cfg(shared("golden", "darknet", "cfg") / f"{name}.cfg")
     region = official.region.values
     pairs = list(zip(region["anchors"][::2], region["anchors"][1::2], strict=True))
     config = load_config(None, [f"model.name={model}", f"model.anchors={[list(pair) for pair in pairs]}"])
-    labels = WordTree.flat([str(number) for number in range(region["classes"])])
+    labels = WordTree.flat([str(k) for k in range(region["classes"])])
     with torch.device("meta"):
         own = build_network(config.model, labels)
     own.anchors = torch.tensor(pairs)
     written = darknet.parse_cfg(cfg_text(own, config))
     assert written.region.values["anchors"] == region["anchors"]
     assert [section.name for section in written.layers] == [section.name for section in official.layers]
-    for found, wanted in zip(written.layers[:-1], official.layers[:-1], strict=True):
+    for own_section, section in zip(written.layers[:-1], official.layers[:-1], strict=True):
         for key in ("filters", "size", "stride", "activation", "batch_normalize"):
-            assert found.get(key, 0) == wanted.get(key, 0), (found.place, key)
+            assert own_section.get(key, 0) == section.get(key, 0), (own_section.location, key)
     ours, theirs = (darknet.DarknetNetwork(cfg) for cfg in (written, official))
-    resolved = [(s.channels, s.stride) for s in ours.shapes], [(s.channels, s.stride) for s in theirs.shapes]
-    assert resolved[0] == resolved[1]
+    shapes = [(s.channels, s.stride) for s in ours.shapes], [(s.channels, s.stride) for s in theirs.shapes]
+    assert shapes[0] == shapes[1]
     assert ours.sources == theirs.sources
 
 
 def package_model(name, region):
-    """The package's own class for an official cfg."""
+    """Build this package's model for an official cfg."""
     if name == "darknet19":
         return Classifier(Darknet19(), 1000)
     pairs = list(zip(region["anchors"][::2], region["anchors"][1::2], strict=True))
     config = load_config(None, [f"model.name={'yolov2' if name == 'yolov2-voc' else name}"])
-    labels = WordTree.flat([str(number) for number in range(region["classes"])])
+    labels = WordTree.flat([str(k) for k in range(region["classes"])])
     return build_network(config.model.model_copy(update={"anchors": tuple(pairs)}), labels)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["yolov2-voc", "yolov2-tiny", "yolov2-tiny-voc", "darknet19"])
-def test_the_same_weights_give_the_same_output_in_both_notations(shared, tmp_path, name):
+def test_a_model_and_the_official_cfg_have_the_same_output_for_the_same_weights(shared, tmp_path, name):
     cfg = darknet.read_cfg(shared("golden", "darknet", "cfg") / f"{name}.cfg")
     torch.manual_seed(0)
     official = randomise(darknet.load(cfg))
     darknet.save(official, tmp_path / "net.weights")
     own = package_model(name, cfg.layers[-1].values).eval()
-    wanted = blocks(own)
-    assert read_weights(tmp_path / "net.weights", wanted).blocks == len(wanted)
+    layers = conv_layers(own)
+    assert read_weights(tmp_path / "net.weights", layers).layer_count == len(layers)
     x = torch.rand(1, 3, 64, 96)
     expected = official(x)
     assert expected.std() > 0
@@ -121,25 +121,27 @@ def test_the_same_weights_give_the_same_output_in_both_notations(shared, tmp_pat
 
 
 @pytest.mark.parametrize("eps", [1e-3, 1e-6, 1.0001e-5])
-def test_an_eps_that_darknet_does_not_have_is_refused(eps):
+def test_another_eps_than_darknets_is_refused(eps):
     config = config_with(f"model.norm.eps={eps}")
-    with pytest.raises(WeightsError, match=f"model.norm.eps: Darknet's is 1e-05; a model with {eps:g} cannot"):
+    with pytest.raises(WeightsError, match=f"model.norm.eps: Darknet's is 1e-05; {eps:g} cannot"):
         cfg_text(build_network(config.model, LABELS), config)
 
 
-def test_a_location_that_darknet_does_not_have_is_refused():
+def test_another_location_than_darknets_is_refused():
     config = config_with("model.location=offset")
-    with pytest.raises(WeightsError, match=r"model\.location: Darknet's is direct; a model with offset cannot"):
+    with pytest.raises(WeightsError, match=r"model\.location: Darknet's is direct; offset cannot"):
         cfg_text(build_network(config.model, LABELS), config)
 
 
 def test_group_norm_is_refused():
     config = config_with("model.norm.kind=group")
     network = build_network(config.model, LABELS)
-    with pytest.raises(WeightsError, match=r"model\.norm\.kind: Darknet has batch norm or none; a model with group"):
+    with pytest.raises(
+        WeightsError, match=r"model\.norm\.kind: Darknet has batch norm or none; group norm cannot be written"
+    ):
         cfg_text(network, config)
     with pytest.raises(WeightsError, match=r"backbone\.fine\.0\.0\.conv: .* this model has group norm"):
-        blocks(network)
+        conv_layers(network)
 
 
 @pytest.mark.parametrize("kind", ["frozen", "sync"])
@@ -148,8 +150,8 @@ def test_other_batch_norms_are_written_as_batch_norm(kind):
     network = build_network(config.model, LABELS)
     own = build_network(plain.model, LABELS)
     assert cfg_text(network, config) == cfg_text(own, plain)
-    assert [[t.shape for t in block.tensors] for block in blocks(network)] == [
-        [t.shape for t in block.tensors] for block in blocks(own)
+    assert [[t.shape for t in layer.tensors] for layer in conv_layers(network)] == [
+        [t.shape for t in layer.tensors] for layer in conv_layers(own)
     ]
 
 
@@ -158,18 +160,18 @@ def test_folded_norms_are_biases():
     folded = fold_norms(randomise(build_network(config.model, LABELS)))
     cfg = darknet.parse_cfg(cfg_text(folded, config), "own.cfg", strict=True)
     assert not any(section.get("batch_normalize", 0) for section in cfg.layers)
-    shapes = [[t.shape for t in block.tensors] for block in blocks(folded)]
-    assert shapes == [[t.shape for t in block.tensors] for block in blocks(darknet.DarknetNetwork(cfg))]
+    shapes = [[t.shape for t in layer.tensors] for layer in conv_layers(folded)]
+    assert shapes == [[t.shape for t in layer.tensors] for layer in conv_layers(darknet.DarknetNetwork(cfg))]
 
 
-def written_back(*overrides):
+def read_back(*overrides):
     config = config_with(*overrides)
     cfg = darknet.parse_cfg(cfg_text(build_network(config.model, LABELS), config), "own.cfg")
-    return config, config_of(cfg), cfg
+    return config, config_from_cfg(cfg), cfg
 
 
-def test_a_recipe_comes_back_from_its_cfg():
-    config, again, _ = written_back(
+def test_a_training_recipe_is_read_back_from_its_cfg():
+    config, again, _ = read_back(
         "train.batch=24", "train.accumulate=3", "train.steps=1234567", "train.lr=0.0003", "train.momentum=0.95",
         "train.weight_decay=0.0001", "train.warmup=70", "train.schedule.policy=steps",
         "train.schedule.at=[400000, 1234567]", "train.schedule.scales=[0.1, 0.05]", "loss.object_scale=4",
@@ -197,7 +199,7 @@ def test_a_recipe_comes_back_from_its_cfg():
     ("overrides", "expected"),
     [
         (["constant"], {"policy": "constant"}),
-        (["cosine"], {"policy": "constant"}),  # which Darknet does not have
+        (["cosine"], {"policy": "constant"}),  # Darknet has no cosine schedule
         (["poly", "power=4"], {"policy": "poly"}),
         (["step", "every=70", "gamma=0.5"], {"policy": "step", "every": 70, "gamma": 0.5}),
         (["exp", "gamma=0.999"], {"policy": "exp", "gamma": 0.999}),
@@ -209,11 +211,11 @@ def test_a_recipe_comes_back_from_its_cfg():
 def test_schedules_that_darknet_has_are_written(overrides, expected):
     name, *others = overrides
     settings = [f"train.schedule.policy={name}", *(f"train.schedule.{other}" for other in others)]
-    _, again, _ = written_back(*settings)
+    _, again, _ = read_back(*settings)
     assert {key: getattr(again.train.schedule, key) for key in expected} == expected
 
 
-def test_a_tree_is_named_in_the_region():
+def test_the_region_names_its_tree():
     config = config_with()
     network = build_network(config.model, LABELS)
     assert darknet.parse_cfg(cfg_text(network, config, "own.tree")).region.values["tree"] == "own.tree"
@@ -223,7 +225,7 @@ def test_a_tree_is_named_in_the_region():
 @pytest.mark.parametrize("name", ["yolov2", "yolov2-voc", "yolov2-tiny", "yolov2-tiny-voc", "yolo9000"])
 def test_the_official_recipes_are_read(shared, name):
     cfg = darknet.read_cfg(shared("golden", "darknet", "cfg") / f"{name}.cfg")
-    config = config_of(cfg)
+    config = config_from_cfg(cfg)
     assert (config.train.momentum, config.train.weight_decay, config.train.lr) == (0.9, 0.0005, 0.001)
     assert (config.loss.object_scale, config.loss.thresh, config.loss.bias_match) == (5, 0.6, True)
     assert config.loss.rescore == (name != "yolov2-tiny")
@@ -238,19 +240,19 @@ def test_the_official_recipes_are_read(shared, name):
     assert config.model.cfg == cfg.text
 
 
-def test_a_batch_is_what_darknet_makes_of_it():
+def test_the_batch_size_is_rounded_as_in_darknet():
     cfg = darknet.parse_cfg("[net]\nwidth=8\nheight=8\nchannels=3\nbatch=10\nsubdivisions=4\n")
     values = train_values(cfg.net)
-    assert (values["batch"], values["accumulate"]) == (8, 4)  # net.batch = 10 / 4, in whole numbers
+    assert (values["batch"], values["accumulate"]) == (8, 4)  # net.batch = 10 / 4, an integer division
 
 
 @pytest.mark.parametrize("size", ["128", "256x128", "96x160"])
-def test_a_classifiers_crops_come_back_from_its_cfg(size):
+def test_the_crops_of_a_classifier_are_read_back_from_its_cfg(size):
     config = load_classifier_config(None, [
         "model.name=tiny", "model.width=0.1", f"data.size={size}", "data.augment.min_crop=100",
         "data.augment.max_crop=300",
     ])  # fmt: skip
     text = classifier_cfg_text(build_classifier(config.model, LABELS), config)
-    again = config_of(darknet.parse_cfg(text, "own.cfg")).data
+    again = config_from_cfg(darknet.parse_cfg(text, "own.cfg")).data
     assert again.size == config.data.size
     assert again.augment.crop_sizes(again.size) == config.data.augment.crop_sizes(config.data.size)

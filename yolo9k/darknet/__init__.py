@@ -1,9 +1,9 @@
-"""Darknet's cfgs, weights, images and numbers.
+"""Darknet's cfgs, weights files, image preprocessing and region layer, number for number.
 
 >>> from yolo9k import darknet
 >>> net = darknet.load("yolov2.cfg", "yolov2.weights")
 >>> raw = net(images)                       # the input of [region]
->>> found = darknet.detections(raw[0], net.cfg, (640, 480), thresh=.25)
+>>> boxes = darknet.detections(raw[0], net.cfg, (640, 480), thresh=.25)
 """
 
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ __all__ = [
     "save",
 ]
 
-_HOMES = {
+_MODULES = {
     "api": ("detections", "load", "region_loss", "save"),
     "cfg": ("Cfg", "parse_cfg", "read_cfg"),
     "images": ("letterbox", "resize"),
@@ -44,10 +44,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for on first use, so that the catalogue of weights need not load torch."""
+    """Import a public name on first use, so that `darknet.catalogue` does not import torch."""
     from importlib import import_module
 
-    for home, names in _HOMES.items():
+    for module, names in _MODULES.items():
         if name in names:
-            return getattr(import_module(f"yolo9k.darknet.{home}"), name)
+            return getattr(import_module(f"yolo9k.darknet.{module}"), name)
     raise AttributeError(f"module 'yolo9k.darknet' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The entry points for checks against Darknet: networks, losses and boxes straight from cfgs and files."""
+"""Load and save networks, compute losses and detections from cfgs and weights files, as Darknet does."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,10 +7,10 @@ from typing import Literal
 from torch import Tensor
 
 from yolo9k.darknet.cfg import Cfg, read_cfg
-from yolo9k.darknet.label_files import find_labels, find_map
+from yolo9k.darknet.label_files import load_labels, load_map
 from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.darknet.region import DarknetDetections, DarknetLoss, Region, detect_boxes
-from yolo9k.darknet.weights import Header, blocks, write_weights
+from yolo9k.darknet.weights import Header, conv_layers, write_weights
 
 AnyPath = str | Path
 
@@ -24,16 +24,16 @@ def load(
     norm: Literal["cudnn", "cpu"] = "cudnn",
     strict: bool = False,
 ) -> DarknetNetwork:
-    """The network of a cfg, in evaluation mode, with the weights of a file or fresh ones.
+    """Build the network of a cfg in evaluation mode and load its weights (`network.c: load_network`).
 
-    A partial file fills the first layers, `net.origin` says how many; the others are fresh. `tree`: the file that
-    the cfg's `tree=` means, looked for beside the cfg if left out. `norm`: Darknet's rule of inference, see
-    `DarknetNorm`. The cfg's warnings go to the logger `yolo9k.darknet.cfg`, `strict` makes them errors. Raises
-    `WeightsError` with file, line and layer.
+    `weights`: `None` for fresh weights; a partial file fills the first layers (`net.origin` has their count), the
+    others are fresh. `tree`: the label tree of a cfg with `tree=` (default: searched next to the cfg). `names`: class
+    names. `norm`: the formula of batch norm at inference, see `DarknetNorm`. Warnings about the cfg are logged by
+    `yolo9k.darknet.cfg`; with `strict` they are errors. Raises `WeightsError` with file, line and layer.
     """
-    read = cfg if isinstance(cfg, Cfg) else read_cfg(cfg, strict=strict)
-    read.log_warnings()
-    net = DarknetNetwork(read, find_labels(read, tree, names))
+    parsed = _parse(cfg, strict=strict)
+    parsed.log_warnings()
+    net = DarknetNetwork(parsed, load_labels(parsed, tree, names))
     if weights is None:
         net.initialise()
     else:
@@ -43,25 +43,27 @@ def load(
 
 
 def save(net: DarknetNetwork, path: AnyPath, header: Header | None = None) -> None:
-    """Write the weights of all layers, with the header they came with (a fresh network: version 0.2.0, seen 0).
+    """Write the weights of all layers to a file (`parser.c: save_weights`).
 
-    Raises `MachineError` where the file cannot be written.
+    `header`: default is the header that was loaded, or version 0.2.0 with seen 0 for fresh weights. Raises
+    `MachineError` if the file cannot be written.
     """
-    origin = net.origin.header if net.origin else Header()
-    write_weights(path, blocks(net), header or origin)
+    loaded_header = net.origin.header if net.origin else Header()
+    write_weights(path, conv_layers(net), header or loaded_header)
 
 
 def region_loss(
     cfg: AnyPath | Cfg, *, tree: AnyPath | None = None, map: AnyPath | Sequence[int] | None = None
 ) -> DarknetLoss:
-    """The loss of a cfg's region section, to be called with (raw map, truths, seen).
+    """Return the loss of a cfg's region (`forward_region_layer`), to be called with (raw, targets, seen).
 
-    `tree` and `map`: the files that the cfg means, looked for beside it if left out. Raises `WeightsError`.
+    `tree`, `map`: the files for the cfg's `tree=` and `map=` (default: searched next to the cfg). Raises
+    `WeightsError`.
     """
-    read = cfg if isinstance(cfg, Cfg) else read_cfg(cfg)
-    region = Region(read.region)
-    labels = find_labels(read, tree)
-    return DarknetLoss(region, region.scores(labels), find_map(read, region.classes, map))
+    parsed = _parse(cfg)
+    region = Region(parsed.region)
+    labels = load_labels(parsed, tree)
+    return DarknetLoss(region, region.scores(labels), load_map(parsed, region.classes, map))
 
 
 def detections(
@@ -77,16 +79,20 @@ def detections(
     relative: bool = True,
     descent: Literal["darknet", "paper"] = "darknet",
 ) -> DarknetDetections:
-    """The boxes of one raw map as Darknet's `get_network_boxes` gives them, before suppression.
+    """Decode one image's feature map to boxes, before NMS (`network.c: get_network_boxes`).
 
-    `image_wh`: the image's size before it was letterboxed to `net_wh` (the cfg's if left out). A map is used only
-    where it is given here, as in Darknet. The other arguments are those of `region.detect_boxes`.
+    `image_wh`: the image's size before it was letterboxed to `net_wh` (default: the cfg's size). `map`: as in Darknet,
+    the cfg's `map=` is ignored; only a map given here is used. The other arguments are those of `region.detect_boxes`.
     """
-    read = cfg if isinstance(cfg, Cfg) else read_cfg(cfg)
-    region = Region(read.region)
-    scores = region.scores(find_labels(read, tree)).to(raw.device)
-    nodes = None if map is None else find_map(read, region.classes, map)
+    parsed = _parse(cfg)
+    region = Region(parsed.region)
+    scores = region.scores(load_labels(parsed, tree)).to(raw.device)
+    nodes = None if map is None else load_map(parsed, region.classes, map)
     return detect_boxes(
-        region, scores, raw, image_wh, net_wh or read.size_wh,
+        region, scores, raw, image_wh, net_wh or parsed.size_wh,
         thresh=thresh, hier=hier, map=nodes, relative=relative, descent=descent,
     )  # fmt: skip
+
+
+def _parse(cfg: AnyPath | Cfg, *, strict: bool = False) -> Cfg:
+    return cfg if isinstance(cfg, Cfg) else read_cfg(cfg, strict=strict)

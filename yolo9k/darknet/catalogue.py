@@ -1,9 +1,9 @@
-"""The official models of Darknet: what they are, where their files are fetched from, and where they are kept.
+"""The catalogue of Darknet's official models: their files, download URLs, sizes and hashes, and the cache.
 
-Weights come from the author's site or its mirrors, texts (cfg, names, tree, maps) from one commit of Darknet's
-repository, so that rows and numbers fit the weights. All lie in `cache_folder()`/weights: the weights under their
-own names, the texts in a folder of that commit, laid out as in Darknet, so that a cfg's `tree=data/9k.tree` is
-found from the folder above the cfg's.
+Weights are downloaded from the author's site or its mirrors. Text files (cfg, names, tree, maps) come from one commit
+of Darknet's repository, so that they match the weights. Everything is stored in `cache_folder()`/weights: the weights
+under their own names, the text files in a folder per commit with Darknet's layout, so that a cfg's
+`tree=data/9k.tree` is found from the parent of the cfg's folder.
 """
 
 import difflib
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from yolo9k.errors import MachineError
 from yolo9k.fetch import Remote, cache_folder, fetch, flaw
+from yolo9k.io import replacing
 from yolo9k.progress import Track, silent
 
 COMMIT = "f6afaabcdf85f77e7aff2ec55c020c0e297c77f9"
@@ -34,15 +34,15 @@ VOC_NAMES = (
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 
-WeightsKind = Literal["detector", "classifier", "partial"]
-Condition = Literal["missing", "size ok, hash unverified", "ok", "wrong"]
+ModelKind = Literal["detector", "classifier", "partial"]
+FileStatus = Literal["missing", "size ok, hash unverified", "ok", "wrong"]
 
 
 @dataclass(frozen=True)
 class File:
-    """A file of a model: `path` is its place below the folder of the weights.
+    """A file of a model. `path` is relative to `weights_folder()`.
 
-    A file with `content` is written, not fetched; its `remote` has no addresses.
+    `content`: bytes that are written instead of downloaded; such a file has no URLs.
     """
 
     path: str
@@ -50,20 +50,21 @@ class File:
     content: bytes = b""
 
     @property
-    def place(self) -> Path:
-        """Where it lies in the cache, or will lie."""
+    def cached_path(self) -> Path:
+        """Path in the cache, whether the file exists or not."""
         return weights_folder() / self.path
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An official model. `kind` "partial" means weights of the first layers only, to start training from.
+    """An official model.
 
-    `score` is what is known of its quality, with the source; `maps` go by their names without suffix.
+    `kind`: "partial" has only the weights of the first layers, to start training from. `score`: published accuracy
+    with its source. `maps`: by file name without suffix.
     """
 
     name: str
-    kind: WeightsKind
+    kind: ModelKind
     description: str
     score: str
     weights: File
@@ -75,19 +76,19 @@ class Entry:
 
     @property
     def texts(self) -> tuple[File, ...]:
-        """All its files but the weights, the cfg first."""
+        """All files except the weights, the cfg first."""
         texts = (self.cfg, self.names, self.labels, self.tree, *self.maps.values())
         return tuple(file for file in texts if file)
 
     @property
     def files(self) -> tuple[File, ...]:
-        """All its files, the weights first."""
+        """All files, the weights first."""
         return (self.weights, *self.texts)
 
 
 @dataclass(frozen=True)
-class Files:
-    """The paths of a model's files; `maps` go by their names without suffix (`coco9k`)."""
+class ModelFiles:
+    """The paths of a model's files; `maps` by file name without suffix (`coco9k`)."""
 
     weights: Path
     cfg: Path
@@ -98,16 +99,16 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What `verify` found out about one file; `reason` says what is wrong."""
+class FileCheck:
+    """The result of `verify` for one file; `reason`: what is wrong, for status "wrong"."""
 
     path: Path
-    condition: Condition
+    status: FileStatus
     reason: str = ""
 
 
 def _weights(name: str, size: int, **hashes: str) -> File:
-    # Darknet counts the seen images in 32 or 64 bits: the header has 16 or 20 bytes, and both sorts went round
+    # `seen` in the header has 32 or 64 bits, and both variants of the official files are in circulation
     return File(name, Remote(tuple(f"{host}/{name}" for host in WEIGHTS_HOSTS), (size, size + 4), hashes))
 
 
@@ -116,14 +117,14 @@ def _text(path: str, size: int, sha256: str) -> File:
     return File(f"{TEXT_FOLDER}/{path}", Remote(urls, (size,), {"sha256": sha256}))
 
 
-def _written(path: str, lines: Iterable[str]) -> File:
+def _generated(path: str, lines: Iterable[str]) -> File:
     content = "".join(f"{line}\n" for line in lines).encode()
     digest = hashlib.sha256(content).hexdigest()
     return File(f"{TEXT_FOLDER}/{path}", Remote((), (len(content),), {"sha256": digest}), content)
 
 
 _COCO_NAMES = _text("data/coco.names", 625, "634a1132eb33f8091d60f2c346ababe8b905ae08387037aed883953b7329af84")
-_VOC_NAMES = _written("data/voc.names", VOC_NAMES)
+_VOC_NAMES = _generated("data/voc.names", VOC_NAMES)
 _DARKNET19_448_CFG = _text(
     "cfg/darknet19_448.cfg", 2_004, "95cbcec678b08f087493bd4dd0257109020a732d554479cf4cb439b5932a7e56"
 )
@@ -219,82 +220,73 @@ ENTRIES: dict[str, Entry] = {
 
 
 def names() -> list[str]:
-    """The names of all models, in the order of the catalogue."""
+    """List the names of all models, in the order of the catalogue."""
     return list(ENTRIES)
 
 
 def find(name: str) -> Entry | None:
-    """The model of that name, which may end in `.weights`; none where the catalogue has no such model."""
+    """Return the model of a name, with or without `.weights`; `None` if the catalogue has no such model."""
     return ENTRIES.get(name.removesuffix(".weights"))
 
 
-def near(name: str) -> str:
-    """A hint for an error about an unknown name: the nearest one, else all."""
+def suggest(name: str) -> str:
+    """Return a hint for an unknown name: the closest name, else all names."""
     close = difflib.get_close_matches(name.removesuffix(".weights"), names(), n=1)
     return f"did you mean {close[0]}?" if close else f"the catalogue has {', '.join(names())}"
 
 
 def weights_folder() -> Path:
-    """Where the files of the catalogue lie; one put there by hand under its name is used, too."""
+    """Return the folder of the catalogue's files in the cache; files that the user puts there are used, too."""
     return cache_folder() / "weights"
 
 
-def download(entry: Entry, track: Track = silent, urls: Sequence[str] = ()) -> Files:
-    """Bring all files of a model into the cache and give their paths back; what is there is not fetched again.
+def download(entry: Entry, track: Track = silent, urls: Sequence[str] = ()) -> ModelFiles:
+    """Download all files of a model that are not in the cache, and return their paths.
 
-    `urls` replace the addresses of the weights. Raises `WeightsError` where a file cannot be had from any of its
-    addresses, or has the wrong size; `MachineError` where the cache cannot be written.
+    `urls` replace the URLs of the weights. Raises `WeightsError` if all URLs of a file fail or its size is wrong,
+    `MachineError` if the cache cannot be written.
     """
     remote = entry.weights.remote
-    _bring(replace(entry.weights, remote=replace(remote, urls=tuple(urls) or remote.urls)), track)
+    _ensure_cached(replace(entry.weights, remote=replace(remote, urls=tuple(urls) or remote.urls)), track)
     return download_texts(entry, track)
 
 
-def download_texts(entry: Entry, track: Track = silent) -> Files:
-    """`download` for all files but the weights."""
+def download_texts(entry: Entry, track: Track = silent) -> ModelFiles:
+    """Download all files except the weights, as `download`."""
     for file in entry.texts:
-        _bring(file, track)
+        _ensure_cached(file, track)
     return _paths(entry)
 
 
-def _bring(file: File, track: Track) -> None:
-    if file.content and not file.place.exists():
-        _write(file)
-    fetch(file.remote, file.place, track)
+def _ensure_cached(file: File, track: Track) -> None:
+    if file.content and not file.cached_path.exists():
+        with replacing(file.cached_path) as draft:
+            draft.write_bytes(file.content)
+    fetch(file.remote, file.cached_path, track)
 
 
 def is_cached(entry: Entry) -> bool:
-    """Whether all files of a model are in the cache, with the right sizes; hashes are not looked at."""
-    return all(file.place.is_file() and not flaw(file.place, file.remote, hashed=False) for file in entry.files)
+    """Return whether all files of a model are in the cache with the right sizes; hashes are not checked."""
+    return all(
+        file.cached_path.is_file() and not flaw(file.cached_path, file.remote, hashed=False) for file in entry.files
+    )
 
 
-def verify(entry: Entry) -> list[Verdict]:
-    """Check size and hashes of each file of a model; where no hash is known, the verdict says so."""
-    return [_judge(file) for file in entry.files]
+def verify(entry: Entry) -> list[FileCheck]:
+    """Check the size and hashes of each file of a model; without a known hash, the status says so."""
+    return [_check_file(file) for file in entry.files]
 
 
-def _judge(file: File) -> Verdict:
-    if not file.place.exists():
-        return Verdict(file.place, "missing")
-    if reason := flaw(file.place, file.remote):
-        return Verdict(file.place, "wrong", reason)
-    return Verdict(file.place, "ok" if file.remote.hashes else "size ok, hash unverified")
+def _check_file(file: File) -> FileCheck:
+    path = file.cached_path
+    if not path.exists():
+        return FileCheck(path, "missing")
+    if reason := flaw(path, file.remote):
+        return FileCheck(path, "wrong", reason)
+    return FileCheck(path, "ok" if file.remote.hashes else "size ok, hash unverified")
 
 
-def _paths(entry: Entry) -> Files:
-    def place(file: File | None) -> Path | None:
-        return file.place if file else None
-
-    maps = {name: file.place for name, file in entry.maps.items()}
-    texts = place(entry.names), place(entry.labels), place(entry.tree)
-    return Files(entry.weights.place, entry.cfg.place, *texts, maps)
-
-
-def _write(file: File) -> None:
-    part = file.place.with_name(f"{file.place.name}.part")
-    try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(file.content)
-        part.replace(file.place)
-    except OSError as error:
-        raise MachineError(f"{file.place}: cannot be written: {error.strerror or error}") from error
+def _paths(entry: Entry) -> ModelFiles:
+    names, labels, tree = (file.cached_path if file else None for file in (entry.names, entry.labels, entry.tree))
+    maps = {name: file.cached_path for name, file in entry.maps.items()}
+    return ModelFiles(entry.weights.cached_path, entry.cfg.cached_path, names, labels, tree, maps)

@@ -1,4 +1,7 @@
-"""The label files that a cfg names: `tree=` and `map=`, whose paths Darknet takes from where it was started."""
+"""Load the label tree, class names and map that a cfg or a `.data` file refers to.
+
+Darknet resolves such paths against the current folder; here the file's own folder and its parent are searched first.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,85 +11,86 @@ from yolo9k.errors import WeightsError
 from yolo9k.wordtree import WordTree, read_map, read_names, read_tree
 
 
-def find_labels(cfg: Cfg, tree: str | Path | None = None, names: str | Path | None = None) -> WordTree | None:
-    """The labels of a cfg: its tree, else names; none where there are neither, or the tree is not here.
+def load_labels(cfg: Cfg, tree: str | Path | None = None, names: str | Path | None = None) -> WordTree | None:
+    """Load the labels of a cfg: its tree, else the class names; `None` if there are neither or the tree is not found.
 
-    `tree` and `names` are files given by the user, which must be there; names of a tree that nobody gives are its
-    ids. Raises `WeightsError` where their number is not the cfg's, or a tree is given that the cfg has no use for,
-    `DataError` for what cannot be read.
+    `tree`: path of the tree (default: the cfg's `tree=`). `names`: path of the names (default for a tree: its ids).
+    Raises `WeightsError` if the number of labels differs from the cfg's classes, or if `tree` is given for a cfg
+    without `tree=`; `DataError` if a file cannot be read.
     """
-    section = cfg.classes
+    section = cfg.label_section
     if tree is not None and (section is None or "tree" not in section.values):
-        raise WeightsError(f"{cfg.net.source}: has no tree= that {tree} could be")
+        raise WeightsError(f"{cfg.net.source}: the cfg has no tree=, but a tree was given: {tree}")
     if section is None:
         return None
     if "tree" in section.values:
-        path = Path(tree) if tree is not None else _find(section.values["tree"], cfg.folder)
-        labels = None if path is None else read_tree(path, names, _ids_beside(path))
+        path = Path(tree) if tree is not None else _find_file(section.values["tree"], cfg.folder)
+        labels = None if path is None else read_tree(path, names, _ids_file(path))
     else:
         labels = None if names is None else read_names(names)
     if labels is not None and section.name == "region" and len(labels) != section.get("classes", 20):
-        raise section.error("classes", f"{section.get('classes', 20)}, but there are {len(labels)} labels")
+        raise section.error("classes", f"{len(labels)} labels for {section.get('classes', 20)} classes")
     return labels
 
 
-def find_map(cfg: Cfg, classes: int, map: str | Path | Sequence[int] | None = None) -> tuple[int, ...] | None:
-    """The nodes that the classes of a data set mean: given as a file or numbers, else the cfg's `map=`, if any.
+def load_map(cfg: Cfg, classes: int, map: str | Path | Sequence[int] | None = None) -> tuple[int, ...] | None:
+    """Load the map from the classes of a dataset to nodes; `None` if there is none.
 
-    Raises `WeightsError` where the cfg names a file that is not here, `DataError` for a wrong one.
+    `map`: a path or the nodes themselves (default: the cfg's `map=`). `classes`: number of nodes. Raises
+    `WeightsError` if the cfg's map is not found, `DataError` if a map is invalid.
     """
     if map is not None and not isinstance(map, str | Path):
         return tuple(map)
-    written = cfg.region.values.get("map")
-    if map is None and written is None:
+    cfg_map = cfg.region.values.get("map")
+    if map is None and cfg_map is None:
         return None
-    path = _find(str(written), cfg.folder) if map is None else Path(map)
+    path = _find_file(str(cfg_map), cfg.folder) if map is None else Path(map)
     if path is None:
-        raise cfg.region.error("map", f"{written} is not here; say where the map is")
+        raise cfg.region.error("map", "file not found; pass the path of the map")
     return read_map(path, classes)
 
 
-def _find(written: str, folder: Path) -> Path | None:
-    """The file that a text file means: from its own folder, from the one above (`cfg/`, `data/`), from here."""
-    folders = (folder, folder.parent, Path())
-    candidates = [folder / name for folder in folders for name in (written, Path(written).name)]
-    return next((path for path in candidates if _is_file(path)), None)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
-
-
-def _ids_beside(tree: Path) -> Path | None:
-    """`9k.labels` beside `9k.tree`, where it is there."""
-    labels = tree.with_suffix(".labels")
-    return labels if labels.is_file() else None
-
-
 def read_data_file(path: str | Path) -> dict[str, Path]:
-    """The `names` and `tree` that a Darknet `.data` file (key = value) names, as far as they are found.
+    """Read the paths of `names` and `tree` from a Darknet `.data` file (key = value; `option_list.c`).
 
-    They are looked for beside the file, in the folder above, and from here. Raises `WeightsError` for what is no such
-    file or names one that is not here.
+    They are searched next to the file, in its parent folder and in the current folder. Raises `WeightsError` if the
+    file is invalid or a path is not found.
     """
     path = Path(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    found: dict[str, Path] = {}
-    for number, line in enumerate(lines, 1):
+    files: dict[str, Path] = {}
+    for line_number, line in enumerate(lines, 1):
         key, equals, value = (part.strip() for part in line.partition("="))
         if not line.strip() or line.lstrip()[0] in "#;":
             continue
         if not equals or not key or not value:
-            raise WeightsError(f"{path}:{number}: expected key = value")
+            raise WeightsError(f"{path}:{line_number}: expected key = value")
         if key in ("names", "tree"):
-            place = _find(value, path.parent)
-            if place is None:
-                raise WeightsError(f"{path}:{number}: {key} = {value}: is not here")
-            found[key] = place
-    return found
+            file = _find_file(value, path.parent)
+            if file is None:
+                raise WeightsError(f"{path}:{line_number}: {key} = {value}: file not found")
+            files[key] = file
+    return files
+
+
+def _find_file(path: str, folder: Path) -> Path | None:
+    """Find a file that a cfg or `.data` file in `folder` refers to: in `folder`, its parent, or the current folder."""
+    folders = (folder, folder.parent, Path())
+    candidates = [base / name for base in folders for name in (path, Path(path).name)]
+    return next((candidate for candidate in candidates if _is_file(candidate)), None)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # not a valid file name
+        return False
+
+
+def _ids_file(tree: Path) -> Path | None:
+    """Return `9k.labels` next to `9k.tree`, if it exists."""
+    labels = tree.with_suffix(".labels")
+    return labels if labels.is_file() else None

@@ -1,4 +1,4 @@
-"""The sections of a cfg as modules, with the sizes they make of the sizes they get (Darknet `parser.c: parse_*`)."""
+"""Build one module per section of a cfg, with its output shape (Darknet `parser.c: parse_*`)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from yolo9k.errors import WeightsError
 from yolo9k.models.head import AnchorHead
 from yolo9k.models.layers import ACTIVATIONS, ConvBlock, MaxPool, Reorg
 
-MOMENTUM, EPS = 0.01, 1e-5  # Darknet `batchnorm_layer.c`, in the words of PyTorch
-MAX_NUMBERS = 1 << 28  # weights and statistics of one network, 1 GiB; Darknet's largest detector has 51 million
-LARGEST_OUTPUT = 1 << 31  # numbers of one layer for one image
+MOMENTUM, EPS = 0.01, 1e-5  # Darknet `batchnorm_layer.c`; PyTorch's momentum is 1 minus Darknet's
+MAX_PARAMETERS = 1 << 28  # of a network, with running statistics: 1 GiB; Darknet's largest detector has 51 million
+MAX_OUTPUT = 1 << 31  # values of one layer for one image
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The output of a layer for one image; `stride` is how many pixels of the input its cells are apart."""
+    """Output shape of a layer for one image; `stride`: input pixels per output cell."""
 
     channels: int
     h: int
@@ -33,7 +33,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Layer:
-    """A section made into a module: which layers it reads (-1 is the image), and what it gives."""
+    """A module, the indices of its input layers (-1: the image), and its output shape."""
 
     module: nn.Module
     sources: tuple[int, ...]
@@ -41,10 +41,10 @@ class Layer:
 
 
 class DarknetNorm(nn.BatchNorm2d):
-    """Batch norm with Darknet's two rules of inference.
+    """Batch norm with a choice between Darknet's two formulas of inference (`batchnorm_layer.c`).
 
-    `cudnn` has eps inside the root as everywhere; `cpu` divides by sqrt(variance) + 1e-6 (`blas.c: normalize_cpu`).
-    Training is always as cuDNN does it.
+    `rule` "cudnn": eps inside the square root, as everywhere. `rule` "cpu": divide by sqrt(variance) + 1e-6
+    (`blas.c: normalize_cpu`). Training always follows cuDNN.
     """
 
     rule = "cudnn"
@@ -52,7 +52,7 @@ class DarknetNorm(nn.BatchNorm2d):
     running_var: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
+        """Normalise (B, C, H, W)."""
         if self.training or self.rule == "cudnn":
             return super().forward(x)
         variance = (self.running_var.sqrt() + 1e-6).square()
@@ -60,15 +60,18 @@ class DarknetNorm(nn.BatchNorm2d):
 
 
 class Route(nn.Module):
-    """Joins the channels of other layers."""
+    """Concatenation of other layers along channels (`route_layer.c: forward_route_layer`)."""
 
     def forward(self, *sources: Tensor) -> Tensor:
-        """(B, C_i, H, W) each, to (B, sum of C_i, H, W)."""
+        """Concatenate tensors (B, C_i, H, W) to (B, sum of C_i, H, W)."""
         return torch.cat(sources, dim=1) if len(sources) > 1 else sources[0]
 
 
 class Shortcut(nn.Module):
-    """alpha * input + beta * an earlier layer, where both have values; sizes may differ (`blas.c: shortcut_cpu`)."""
+    """alpha * input + beta * an earlier layer, where the two overlap (`shortcut_layer.c`, `blas.c: shortcut_cpu`).
+
+    If the sizes differ, the larger one is subsampled; if the channels differ, the first common ones are added.
+    """
 
     def __init__(self, alpha: float, beta: float, activation: str) -> None:
         super().__init__()
@@ -76,171 +79,181 @@ class Shortcut(nn.Module):
         self.activation = ACTIVATIONS[activation]()
 
     def forward(self, x: Tensor, earlier: Tensor) -> Tensor:
-        """(B, C, H, W) and (B, C', H', W') to (B, C, H, W)."""
+        """Add (B, C', H', W') to (B, C, H, W); returns (B, C, H, W)."""
         if x.shape == earlier.shape:
             return self.activation(self.alpha * x + self.beta * earlier)
-        skip = max(earlier.shape[-1] // x.shape[-1], 1)  # of the earlier layer's cells, where that one is larger
-        apart = max(x.shape[-1] // earlier.shape[-1], 1)  # of this one's cells, where this one is
+        earlier_step = max(earlier.shape[-1] // x.shape[-1], 1)  # above 1 if the earlier layer is larger
+        x_step = max(x.shape[-1] // earlier.shape[-1], 1)  # above 1 if the input is larger
         channels = min(x.shape[1], earlier.shape[1])
         out = x.clone()
-        part = out[:, :channels, ::apart, ::apart]
-        added = earlier[:, :channels, ::skip, ::skip]
-        rows, columns = min(part.shape[2], added.shape[2]), min(part.shape[3], added.shape[3])
-        where = part[:, :, :rows, :columns]
-        where.copy_(self.alpha * where + self.beta * added[:, :, :rows, :columns])
+        target = out[:, :channels, ::x_step, ::x_step]
+        added = earlier[:, :channels, ::earlier_step, ::earlier_step]
+        rows, columns = min(target.shape[2], added.shape[2]), min(target.shape[3], added.shape[3])
+        overlap = target[:, :, :rows, :columns]
+        overlap.copy_(self.alpha * overlap + self.beta * added[:, :, :rows, :columns])
         return self.activation(out)
 
 
 class AveragePool(nn.Module):
-    """The mean of every channel."""
+    """The mean of each channel (`avgpool_layer.c: forward_avgpool_layer`)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, 1, 1)."""
+        """Average (B, C, H, W) to (B, C, 1, 1)."""
         return x.mean(dim=(2, 3), keepdim=True)
 
 
 class Softmax(nn.Module):
-    """Softmax in `groups` equal parts of the values, divided by `temperature`; a tree is added by the network."""
+    """Softmax in `groups` equal parts, with a temperature (`softmax_layer.c: forward_softmax_layer`).
+
+    The network handles a softmax over a tree.
+    """
 
     def __init__(self, groups: int, temperature: float) -> None:
         super().__init__()
         self.groups, self.temperature = groups, temperature
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C * H * W)."""
+        """Convert logits (B, C, H, W) to probabilities (B, C * H * W)."""
         parts = x.flatten(1).unflatten(1, (self.groups, -1))
         return (parts / self.temperature).softmax(dim=-1).flatten(1)
 
 
-Head = tuple[int, int]  # anchors, classes
+HeadSize = tuple[int, int]  # (anchors, classes)
 
 
-def build_layer(section: Section, number: int, before: Sequence[Shape], head: Head | None) -> Layer:
-    """The module of layer `number`, given the shapes of the layers before it (`before[0]` is the image's).
+def build_layer(section: Section, index: int, shapes: Sequence[Shape], head_size: HeadSize | None) -> Layer:
+    """Build layer `index`. `shapes`: of the image and the layers before it.
 
-    `head`: numbers of anchors and classes, where a region reads this layer. Raises `WeightsError` with the place
-    where something does not fit.
+    `head_size`: the anchors and classes of the region that reads this layer; `None`: no region reads it. Raises
+    `WeightsError` with file and line if an option is invalid or does not fit the layers before.
     """
     if section.name == "convolutional":
-        layer = _convolutional(section, number, before, head)
+        layer = _convolutional(section, index, shapes, head_size)
     else:
-        layer = _BUILDERS[section.name](section, number, before)
+        layer = _BUILDERS[section.name](section, index, shapes)
     if layer.shape.h < 1 or layer.shape.w < 1:
-        raise WeightsError(f"{section.place}: nothing is left of an input of {before[number]}")
-    if layer.shape.channels * layer.shape.h * layer.shape.w > LARGEST_OUTPUT:
-        raise WeightsError(f"{section.place}: an output of {layer.shape} is too large")
+        raise WeightsError(f"{section.location}: the output is empty for an input of {shapes[index]}")
+    if layer.shape.channels * layer.shape.h * layer.shape.w > MAX_OUTPUT:
+        raise WeightsError(f"{section.location}: an output of {layer.shape} is too large")
     return layer
 
 
-def _convolutional(section: Section, number: int, before: Sequence[Shape], head: Head | None) -> Layer:
-    shape = before[number]
-    filters = section.integer("filters", 1, least=1)
-    size = section.integer("size", 1, least=1, most=1024)
-    stride = section.integer("stride", 1, least=1, most=1024)
-    groups = section.integer("groups", 1, least=1)
-    padding = size // 2 if section.get("pad", False) else section.integer("padding", 0, least=0, most=1024)
-    _refuse(section, "binary", "xnor", "flipped", "dontload", "dontloadscales", "numload")
+def _convolutional(section: Section, index: int, shapes: Sequence[Shape], head_size: HeadSize | None) -> Layer:
+    """Build a convolution, norm and activation (`parse_convolutional`, `convolutional_layer.c`)."""
+    shape = shapes[index]
+    filters = section.integer("filters", 1, minimum=1)
+    size = section.integer("size", 1, minimum=1, maximum=1024)
+    stride = section.integer("stride", 1, minimum=1, maximum=1024)
+    groups = section.integer("groups", 1, minimum=1)
+    padding = size // 2 if section.get("pad", False) else section.integer("padding", 0, minimum=0, maximum=1024)
+    _refuse_options(section, "binary", "xnor", "flipped", "dontload", "dontloadscales", "numload")
     for channels, name in ((shape.channels, "input channels"), (filters, "filters")):
         if channels % groups:
-            raise section.error("groups", f"{groups} groups do not divide {channels} {name}")
-    if filters * (shape.channels // groups) * size * size > MAX_NUMBERS:
-        raise section.error("filters", f"{filters:,} filters over {shape.channels:,} channels are too many weights")
+            raise section.error("groups", f"does not divide the {channels} {name}")
+    if filters * (shape.channels // groups) * size * size > MAX_PARAMETERS:
+        raise section.error("filters", f"too many weights over {shape.channels:,} input channels")
     norm = partial(DarknetNorm, momentum=MOMENTUM, eps=EPS) if section.get("batch_normalize", False) else None
     activation = _activation(section, "logistic")
     h, w = ((length + 2 * padding - size) // stride + 1 for length in (shape.h, shape.w))
     out = Shape(filters, h, w, shape.stride * stride)
     is_plain = (size, stride, padding, groups, norm, activation) == (1, 1, 0, 1, None, "linear")
-    if head and is_plain and filters == head[0] * (5 + head[1]):
-        return Layer(AnchorHead(shape.channels, *head), (number - 1,), out)
+    if head_size and is_plain and filters == head_size[0] * (5 + head_size[1]):
+        return Layer(AnchorHead(shape.channels, *head_size), (index - 1,), out)
     block = ConvBlock(
         shape.channels, filters, size, stride=stride, padding=padding, groups=groups, norm=norm,
         activation=activation,
     )  # fmt: skip
-    return Layer(block, (number - 1,), out)
+    return Layer(block, (index - 1,), out)
 
 
-def _maxpool(section: Section, number: int, before: Sequence[Shape]) -> Layer:
-    shape = before[number]
-    stride = section.integer("stride", 1, least=1, most=1024)
-    size = section.integer("size", stride, least=1, most=1024)
-    padding = section.integer("padding", size - 1, least=0, most=1024)
+def _maxpool(section: Section, index: int, shapes: Sequence[Shape]) -> Layer:
+    """Build a max pool, padded by size - 1 in total by default (`parse_maxpool`, `maxpool_layer.c`)."""
+    shape = shapes[index]
+    stride = section.integer("stride", 1, minimum=1, maximum=1024)
+    size = section.integer("size", stride, minimum=1, maximum=1024)
+    padding = section.integer("padding", size - 1, minimum=0, maximum=1024)
     h, w = ((length + padding - size) // stride + 1 for length in (shape.h, shape.w))
-    return Layer(MaxPool(size, stride, padding), (number - 1,), Shape(shape.channels, h, w, shape.stride * stride))
+    return Layer(MaxPool(size, stride, padding), (index - 1,), Shape(shape.channels, h, w, shape.stride * stride))
 
 
-def _avgpool(section: Section, number: int, before: Sequence[Shape]) -> Layer:
-    shape = before[number]
-    return Layer(AveragePool(), (number - 1,), Shape(shape.channels, 1, 1, shape.stride * shape.h))
+def _avgpool(section: Section, index: int, shapes: Sequence[Shape]) -> Layer:
+    """Build a global average pool (`parse_avgpool`, `avgpool_layer.c`)."""
+    shape = shapes[index]
+    return Layer(AveragePool(), (index - 1,), Shape(shape.channels, 1, 1, shape.stride * shape.h))
 
 
-def _route(section: Section, number: int, before: Sequence[Shape]) -> Layer:
+def _route(section: Section, index: int, shapes: Sequence[Shape]) -> Layer:
+    """Build a concatenation of layers (`parse_route`, `route_layer.c`)."""
     if "layers" not in section.values:
-        raise section.error("layers", "is missing; it names the layers to join")
-    sources = tuple(_earlier(section, "layers", written, number) for written in section.values["layers"])
-    shapes = [before[source + 1] for source in sources]
-    for source, shape in zip(sources, shapes, strict=True):
-        if (shape.h, shape.w) != (shapes[0].h, shapes[0].w):
+        raise section.error("layers", "missing; must list the layers to concatenate")
+    sources = tuple(_layer_index(section, "layers", value, index) for value in section.values["layers"])
+    source_shapes = [shapes[source + 1] for source in sources]
+    first = source_shapes[0]
+    for source, shape in zip(sources, source_shapes, strict=True):
+        if (shape.h, shape.w) != (first.h, first.w):
             raise section.error(
-                "layers", f"layer {source} gives {shape} and layer {sources[0]} {shapes[0]}: heights and widths differ"
+                "layers", f"height and width differ: layer {source} is {shape}, layer {sources[0]} is {first}"
             )
-    channels = sum(shape.channels for shape in shapes)
-    return Layer(Route(), sources, Shape(channels, shapes[0].h, shapes[0].w, shapes[0].stride))
+    channels = sum(shape.channels for shape in source_shapes)
+    return Layer(Route(), sources, Shape(channels, first.h, first.w, first.stride))
 
 
-def _reorg(section: Section, number: int, before: Sequence[Shape]) -> Layer:
-    shape = before[number]
-    stride = section.integer("stride", 1, least=1, most=1024)
-    _refuse(section, "reverse", "flatten", "extra")
+def _reorg(section: Section, index: int, shapes: Sequence[Shape]) -> Layer:
+    """Build Darknet's space-to-depth with its own order of channels (`parse_reorg`, `blas.c: reorg_cpu`)."""
+    shape = shapes[index]
+    stride = section.integer("stride", 1, minimum=1, maximum=1024)
+    _refuse_options(section, "reverse", "flatten", "extra")
     if shape.channels % stride**2 or shape.h % stride or shape.w % stride:
         raise section.error(
-            "stride", f"{stride} does not fit {shape}: it must divide height and width, and its square the channels"
+            "stride", f"does not fit {shape}: it must divide height and width, and its square the channels"
         )
     out = Shape(shape.channels * stride**2, shape.h // stride, shape.w // stride, shape.stride * stride)
-    return Layer(Reorg(stride), (number - 1,), out)
+    return Layer(Reorg(stride), (index - 1,), out)
 
 
-def _shortcut(section: Section, number: int, before: Sequence[Shape]) -> Layer:
+def _shortcut(section: Section, index: int, shapes: Sequence[Shape]) -> Layer:
+    """Build a sum with an earlier layer (`parse_shortcut`, `shortcut_layer.c`)."""
     if "from" not in section.values:
-        raise section.error("from", "is missing; it names the layer to add")
-    source = _earlier(section, "from", section.values["from"], number)
-    shape, other = before[number], before[source + 1]
-    if not (_same_ratio(shape.w, other.w, shape.h, other.h)):
-        raise section.error("from", f"layer {source} gives {other}, which cannot be laid on {shape}")
+        raise section.error("from", "missing; must be the layer to add")
+    source = _layer_index(section, "from", section.values["from"], index)
+    shape, other = shapes[index], shapes[source + 1]
+    # `blas.c: shortcut_cpu` asserts that the integer ratios of width and height agree in both directions.
+    if (other.w // shape.w, shape.w // other.w) != (other.h // shape.h, shape.h // other.h):
+        raise section.error("from", f"layer {source} is {other}, which cannot be added to {shape}")
     alpha, beta = float(section.get("alpha", 1.0)), float(section.get("beta", 1.0))
-    return Layer(Shortcut(alpha, beta, _activation(section, "linear")), (number - 1, source), shape)
+    return Layer(Shortcut(alpha, beta, _activation(section, "linear")), (index - 1, source), shape)
 
 
-def _same_ratio(w: int, other_w: int, h: int, other_h: int) -> bool:
-    """Darknet asserts that whole quotients agree in both directions."""
-    return other_w // w == other_h // h and w // other_w == h // other_h
-
-
-def _dropout(section: Section, number: int, before: Sequence[Shape]) -> Layer:
+def _dropout(section: Section, index: int, shapes: Sequence[Shape]) -> Layer:
+    """Build a dropout (`parse_dropout`, `dropout_layer.c`)."""
     probability = float(section.get("probability", 0.5))
     if not 0 <= probability < 1:
-        raise section.error("probability", f"must be from 0 to below 1, not {probability:g}")
-    return Layer(nn.Dropout(probability), (number - 1,), before[number])
+        raise section.error("probability", "must be at least 0 and below 1")
+    return Layer(nn.Dropout(probability), (index - 1,), shapes[index])
 
 
-def _cost(section: Section, number: int, before: Sequence[Shape]) -> Layer:
-    return Layer(nn.Identity(), (number - 1,), before[number])
+def _cost(section: Section, index: int, shapes: Sequence[Shape]) -> Layer:
+    """Build an identity; the training task has its own loss (`parse_cost`, `cost_layer.c`)."""
+    return Layer(nn.Identity(), (index - 1,), shapes[index])
 
 
-def _softmax(section: Section, number: int, before: Sequence[Shape]) -> Layer:
-    shape = before[number]
+def _softmax(section: Section, index: int, shapes: Sequence[Shape]) -> Layer:
+    """Build a softmax over all values of an image (`parse_softmax`, `softmax_layer.c`)."""
+    shape = shapes[index]
     values = shape.channels * shape.h * shape.w
-    groups = section.integer("groups", 1, least=1)
+    groups = section.integer("groups", 1, minimum=1)
     temperature = float(section.get("temperature", 1.0))
-    _refuse(section, "spatial")
+    _refuse_options(section, "spatial")
     if values % groups:
-        raise section.error("groups", f"{groups} groups do not divide {values} values")
+        raise section.error("groups", f"does not divide the {values} values")
     if temperature <= 0:
-        raise section.error("temperature", f"must be above 0, not {temperature:g}")
-    return Layer(Softmax(groups, temperature), (number - 1,), Shape(values, 1, 1, shape.stride))
+        raise section.error("temperature", "must be above 0")
+    return Layer(Softmax(groups, temperature), (index - 1,), Shape(values, 1, 1, shape.stride))
 
 
-def _region(section: Section, number: int, before: Sequence[Shape]) -> Layer:
-    return Layer(nn.Identity(), (number - 1,), before[number])  # what it computes is `region.Region`'s
+def _region(section: Section, index: int, shapes: Sequence[Shape]) -> Layer:
+    """Build an identity; `region.Region` has the outputs and the loss (`parse_region`, `region_layer.c`)."""
+    return Layer(nn.Identity(), (index - 1,), shapes[index])
 
 
 _BUILDERS: Mapping[str, Callable[[Section, int, Sequence[Shape]], Layer]] = {
@@ -256,24 +269,22 @@ _BUILDERS: Mapping[str, Callable[[Section, int, Sequence[Shape]], Layer]] = {
 }
 
 
-def _earlier(section: Section, key: str, written: int, number: int) -> int:
-    """The layer that a number means: negative ones count back from here, others from the first layer."""
-    layer = number + written if written < 0 else written
-    if not 0 <= layer < number:
-        raise section.error(
-            key, f"{written} means layer {layer}; here, at layer {number}, 0 to {number - 1} are allowed"
-        )
-    return layer
+def _layer_index(section: Section, key: str, value: int, index: int) -> int:
+    """Resolve a layer number of a cfg: a negative one is relative to layer `index`, others are absolute."""
+    source = index + value if value < 0 else value
+    if not 0 <= source < index:
+        raise section.error(key, f"{value} is layer {source}; layer {index} can only read layers 0 to {index - 1}")
+    return source
 
 
 def _activation(section: Section, default: str) -> str:
     name: str = section.get("activation", default)
     if name not in ACTIVATIONS:
-        raise section.error("activation", f"must be one of {', '.join(ACTIVATIONS)}, not {name}")
+        raise section.error("activation", f"must be one of {', '.join(ACTIVATIONS)}")
     return name
 
 
-def _refuse(section: Section, *keys: str) -> None:
+def _refuse_options(section: Section, *keys: str) -> None:
     for key in keys:
         if section.get(key, 0):
-            raise section.error(key, "is not supported; only 0 is")
+            raise section.error(key, "not supported; must be 0")

@@ -1,4 +1,4 @@
-"""What a cfg says of training, as a `Config`: the recipe of `[net]`, the loss of `[region]`."""
+"""Convert a cfg to a training config: the training recipe of `[net]`, the loss of `[region]`."""
 
 from typing import Any, TypeVar
 
@@ -13,18 +13,17 @@ from yolo9k.errors import WeightsError
 MULTI_SCALE = tuple((side, side) for side in range(320, 609, 32))  # `detector.c: train_detector`
 POLICIES = ("constant", "step", "steps", "exp", "poly", "sigmoid")
 
+AnyConfig = TypeVar("AnyConfig", Config, ClassifierConfig)
 
-Run = TypeVar("Run", Config, ClassifierConfig)
 
+def config_from_cfg(cfg: Cfg) -> Config | ClassifierConfig:
+    """Return the config that trains and runs a cfg's network as Darknet does; a `ClassifierConfig` without a region.
 
-def config_of(cfg: Cfg) -> Config | ClassifierConfig:
-    """The config that trains and runs a cfg's network as Darknet does: a classifier's where it has no region.
-
-    Raises `WeightsError` with the line for what this program does not do.
+    Raises `WeightsError` with the line for an option that is invalid or not supported.
     """
     net = cfg.net
     if cfg.layers[-1].name != "region":
-        return _config(ClassifierConfig, net, _classifier_values(cfg))
+        return _validate(ClassifierConfig, net, _classifier_values(cfg))
     region = Region(cfg.region)
     anchors = [[float(w), float(h)] for w, h in region.anchors.tolist()]
     augment = {
@@ -33,7 +32,7 @@ def config_of(cfg: Cfg) -> Config | ClassifierConfig:
         "hue": float(net.get("hue", 0.0)),
         "saturation": float(net.get("saturation", 1.0)),
         "exposure": float(net.get("exposure", 1.0)),
-        "min_visible": 0.0,  # the least sliver of a box is learnt
+        "min_visible": 0.0,  # Darknet trains on the thinnest visible part of a box
     }
     data = {
         "size": list(cfg.size_wh),
@@ -42,20 +41,20 @@ def config_of(cfg: Cfg) -> Config | ClassifierConfig:
         "augment": augment,
     }
     model = {
-        "name": "darknet", "cfg": cfg.text, "anchors": anchors, "num_anchors": len(anchors), "classes": region.kind,
-        "norm": {"momentum": 0.01, "eps": 1e-5},
+        "name": "darknet", "cfg": cfg.text, "anchors": anchors, "num_anchors": len(anchors),
+        "classes": region.class_activation, "norm": {"momentum": 0.01, "eps": 1e-5},
     }  # fmt: skip
     loss = region.loss.model_dump()
-    return _config(Config, net, {"model": model, "data": data, "loss": loss, "train": train_values(net)})
+    return _validate(Config, net, {"model": model, "data": data, "loss": loss, "train": train_values(net)})
 
 
 def _classifier_values(cfg: Cfg) -> dict[str, Any]:
-    """The config of a cfg without a region (`classifier.c: train_classifier`)."""
+    """Return the config values of a cfg without a region (`classifier.c: train_classifier`)."""
     net, size = cfg.net, cfg.size_wh
     augment = {
         "geometry": "darknet",
-        "min_crop": _for_crop_size(net.integer("min_crop", size[0], least=1), size),
-        "max_crop": _for_crop_size(net.integer("max_crop", 2 * size[0], least=1), size),
+        "min_crop": _scale_to_crop_size(net.integer("min_crop", size[0], minimum=1), size),
+        "max_crop": _scale_to_crop_size(net.integer("max_crop", 2 * size[0], minimum=1), size),
         "angle": float(net.get("angle", 0.0)),
         "aspect": float(net.get("aspect", 1.0)),
         "hue": float(net.get("hue", 0.0)),
@@ -70,48 +69,52 @@ def _classifier_values(cfg: Cfg) -> dict[str, Any]:
     }
 
 
-def _for_crop_size(length: int, size_wh: tuple[int, int]) -> int:
-    """A length in pixels for a network of that size, as one of `CROP_SIZE` has it: `crop_sizes` the other way round."""
+def _scale_to_crop_size(length: int, size_wh: tuple[int, int]) -> int:
+    """Scale a length in pixels from a network of `size_wh` to one of `CROP_SIZE`: the inverse of `crop_sizes`."""
     return max(1, round(length * CROP_SIZE / min(size_wh)))
 
 
-def _config(kind: type[Run], net: Section, values: dict[str, Any]) -> Run:
+def _validate(config_class: type[AnyConfig], net: Section, values: dict[str, Any]) -> AnyConfig:
     try:
-        return kind.model_validate(values)
+        return config_class.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise WeightsError(f"{net.place}: cannot be used: {key}: {' '.join(first['msg'].split())}") from error
+        raise WeightsError(f"{net.location}: invalid config: {key}: {' '.join(first['msg'].split())}") from error
 
 
 def train_values(net: Section) -> dict[str, Any]:
-    """The section `train` of a config from a cfg's `[net]`. Raises `WeightsError` with the line."""
-    parts = net.integer("subdivisions", 1, least=1)
-    batch = max(net.integer("batch", 1, least=1) // parts, 1) * parts
+    """Return the config section `train` for a cfg's `[net]` (`parser.c: parse_net_options`).
+
+    Raises `WeightsError` with the line.
+    """
+    accumulate = net.integer("subdivisions", 1, minimum=1)
+    batch = max(net.integer("batch", 1, minimum=1) // accumulate, 1) * accumulate
     power = float(net.get("power", 4.0))
     return {
         "batch": batch,
-        "accumulate": parts,
-        "steps": net.integer("max_batches", 0, least=0, most=1 << 31) or None,
+        "accumulate": accumulate,
+        "steps": net.integer("max_batches", 0, minimum=0, maximum=1 << 31) or None,
         "lr": float(net.get("learning_rate", 0.001)),
         "momentum": float(net.get("momentum", 0.9)),
         "weight_decay": float(net.get("decay", 0.0001)),
-        "warmup": net.integer("burn_in", 0, least=0),
+        "warmup": net.integer("burn_in", 0, minimum=0),
         "warmup_power": power,
         "schedule": _schedule(net, power),
     }
 
 
 def _schedule(net: Section, power: float) -> dict[str, Any]:
+    """Return the config section `train.schedule` (`network.c: get_current_rate`)."""
     policy = net.get("policy", "constant")
     if policy == "random":
-        raise net.error("policy", "random is not supported; it is a rate drawn anew for every batch")
+        raise net.error("policy", f"not supported; must be one of {', '.join(POLICIES)}")
     if policy == "steps":
         at, scales = net.get("steps", ()), net.get("scales", ())
         if len(at) != len(scales) or not at:
-            raise net.error("steps", f"{len(at)} steps for {len(scales)} scales; one each, at least one")
+            raise net.error("steps", f"{len(at)} steps and {len(scales)} scales; must be equally many, at least 1")
         return {"policy": "steps", "at": [max(step, 0) for step in at], "scales": scales}
-    if policy not in POLICIES:  # Darknet says so, too, and goes on with a constant rate
+    if policy not in POLICIES:  # Darknet prints a message and uses a constant learning rate
         policy = "constant"
     every = max(net.get("step", 1), 1)
     gamma = float(net.get("scale", 1.0) if policy == "step" else net.get("gamma", 1.0))

@@ -1,31 +1,29 @@
-"""Darknet's augmentation of one training image and its labels (`data.c`), given the random numbers.
+"""Darknet's augmentation of a training image and its labels (`data.c`), with the random numbers as arguments.
 
-What Darknet draws for one image is a `DetectionAugmentation` or a `ClassificationAugmentation`, which change
-images and labels; `draw_detection` and `draw_classification` draw one from a numpy generator, in Darknet's order but
-not with its generator. Images are those of `yolo9k.darknet.images`.
+A `DetectionAugmentation` or a `ClassificationAugmentation` holds the random numbers of one image and applies them.
+`draw_detection` and `draw_classification` draw them with a numpy generator, in Darknet's order but not with its
+generator. `reference.images` has the image operations.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from reference.images import distort, flip, grey_canvas, place, rotate_crop
 
-from yolo9k.darknet.images import distort, flip, grey, place, rotate_crop
-from yolo9k.errors import ConfigError
-
-TRUTH_SLOTS = 30  # boxes of one image that the region layer reads
-NO_BOX = 999_999  # stands for all four sides of a label without a box (`correct_boxes`)
-SMALLEST = 0.001  # smaller boxes are dropped (`fill_truth_detection`), relative to the canvas
+TRUTH_SLOTS = 30  # boxes per image that the region layer reads
+NO_BOX = 999_999  # replaces all four values of a label without a box (`correct_boxes`)
+MIN_SIDE = 0.001  # smaller boxes are dropped (`fill_truth_detection`), relative to the canvas
 
 
-def place_truths(
+def transform_labels(
     labels: np.ndarray, *, flip: bool, dx: float, dy: float, sx: float, sy: float, slots: int = TRUTH_SLOTS
 ) -> np.ndarray:
-    """Labels moved with their image (`fill_truth_detection`), in their order, which Darknet shuffles before.
+    """Move labels with their image (`fill_truth_detection`), in their order; Darknet shuffles them first.
 
     `labels`: (N, 5) of class, x, y, w, h as in a label file, relative to the image. Each side becomes
-    side * `sx` - `dx` (`sy`, `dy`), mirrored if `flip`, cut to [0, 1]. The first `slots` labels stay; of them, those
-    thinner or lower than .001 go. A label at x = y = 0 has no box, only a class: its sides become 999999.
-    Returns Darknet's truth, float32 (slots, 5) of x, y, w, h, class, relative to the canvas, zeros behind the last.
+    side * `sx` - `dx` (`sy`, `dy`), flipped if `flip`, clipped to [0, 1]. Only the first `slots` labels are used, and
+    boxes with a side below .001 are dropped. A label at x = y = 0 has a class but no box: its box becomes 999999.
+    Returns Darknet's `truth`: float32 (slots, 5) of x, y, w, h, class, relative to the canvas, padded with zeros.
     """
     rows = np.asarray(labels, np.float32).reshape(-1, 5)[:slots]
     centre, size = rows[:, 1:3], rows[:, 3:5]
@@ -36,7 +34,7 @@ def place_truths(
     first, last = first.clip(0, 1), last.clip(0, 1)
     moved = np.concatenate([(first + last) / 2, (last - first).clip(0, 1), rows[:, :1]], axis=1)
     moved[(centre == 0).all(axis=1), :4] = NO_BOX
-    kept = moved[(moved[:, 2:4] >= np.float32(SMALLEST)).all(axis=1)]
+    kept = moved[(moved[:, 2:4] >= np.float32(MIN_SIDE)).all(axis=1)]
     truth = np.zeros((slots, 5), np.float32)
     truth[: len(kept)] = kept
     return truth
@@ -44,10 +42,10 @@ def place_truths(
 
 @dataclass(frozen=True)
 class DetectionAugmentation:
-    """The numbers drawn for one training image of a detector (`load_data_detection`).
+    """The random numbers of one training image of a detector (`load_data_detection`).
 
-    The image gets the size (nw, nh) = `size_wh` at (dx, dy) = `offset_xy`, in pixels of the canvas. These are
-    floats: pixels are placed by their integer parts, labels by the full numbers, as in Darknet.
+    The image is resized to (nw, nh) = `size_wh` and pasted at (dx, dy) = `offset_xy`, in pixels of the canvas. These
+    are floats: the image uses their integer parts, the labels use the floats, as in Darknet.
     """
 
     size_wh: tuple[float, float]
@@ -58,20 +56,20 @@ class DetectionAugmentation:
     flip: bool = False
 
     def image(self, image: np.ndarray, canvas_wh: tuple[int, int]) -> np.ndarray:
-        """The image placed on grey, distorted, then perhaps flipped: (3, canvas_h, canvas_w)."""
+        """Paste the image on grey, distort its colours, flip it if `flip`: (3, canvas_h, canvas_w)."""
         (new_w, new_h), (left, top) = (
             tuple(int(np.float32(n)) for n in pair) for pair in (self.size_wh, self.offset_xy)
         )
-        placed = place(image, (new_w, new_h), (left, top), grey(canvas_wh))
+        placed = place(image, (new_w, new_h), (left, top), grey_canvas(canvas_wh))
         distorted = distort(placed, self.hue, self.saturation, self.exposure)
         return flip(distorted) if self.flip else distorted
 
-    def truths(self, labels: np.ndarray, canvas_wh: tuple[int, int], *, slots: int = TRUTH_SLOTS) -> np.ndarray:
-        """The labels (N, 5) of a label file as truth (slots, 5), see `place_truths`."""
+    def truth(self, labels: np.ndarray, canvas_wh: tuple[int, int], *, slots: int = TRUTH_SLOTS) -> np.ndarray:
+        """Convert the labels (N, 5) of a label file to Darknet's `truth` (slots, 5), see `transform_labels`."""
         canvas = np.array(canvas_wh, np.float32)
         dx, dy = -np.array(self.offset_xy, np.float32) / canvas
         sx, sy = np.array(self.size_wh, np.float32) / canvas
-        return place_truths(labels, flip=self.flip, dx=dx, dy=dy, sx=sx, sy=sy, slots=slots)
+        return transform_labels(labels, flip=self.flip, dx=dx, dy=dy, sx=sx, sy=sy, slots=slots)
 
 
 def draw_detection(
@@ -84,24 +82,22 @@ def draw_detection(
     saturation: float,
     exposure: float,
 ) -> DetectionAugmentation:
-    """Draw as `load_data_detection` does, in its order, with the cfg's numbers.
+    """Draw in the order of `load_data_detection`, with the options of the cfg; 0 <= `jitter` < 1.
 
-    The aspect is jittered and the image fitted into the canvas, never zoomed. A canvas that is not square and a
-    image that does not fit beside it give negative offsets. Raises `ConfigError` unless 0 <= `jitter` < 1.
+    Jitters the aspect ratio and fits the image into the canvas, without zoom. If the canvas is not square, the image
+    may exceed it; its offset is then negative.
     """
-    if not 0 <= jitter < 1:
-        raise ConfigError(f"jitter is from 0 to below 1, not {jitter}")
     (w, h), (net_w, net_h) = image_wh, net_wh
     aspect = (w + rng.uniform(-1, 1) * jitter * w) / (h + rng.uniform(-1, 1) * jitter * h)
     new_w, new_h = (net_h * aspect, float(net_h)) if aspect < 1 else (float(net_w), net_w / aspect)
-    left, top = _uniform(rng, 0, net_w - new_w), _uniform(rng, 0, net_h - new_h)
+    left, top = _draw_uniform(rng, 0, net_w - new_w), _draw_uniform(rng, 0, net_h - new_h)
     colours = _draw_colours(rng, hue, saturation, exposure)
     return DetectionAugmentation((new_w, new_h), (left, top), *colours, flip=bool(rng.integers(2)))
 
 
 @dataclass(frozen=True)
 class ClassificationAugmentation:
-    """The numbers drawn for one training image of a classifier (`load_image_augment_paths`), see `rotate_crop`."""
+    """The random numbers of one training image of a classifier (`load_image_augment_paths`), see `rotate_crop`."""
 
     radians: float
     scale: float
@@ -113,7 +109,7 @@ class ClassificationAugmentation:
     flip: bool = False
 
     def image(self, image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
-        """The cut-out of `size_wh`, perhaps flipped, then distorted: the other order than a detector's."""
+        """Crop to `size_wh`, flip if `flip`, then distort the colours (a detector distorts first)."""
         crop = rotate_crop(image, self.radians, self.scale, size_wh, self.offset_xy, self.aspect)
         return distort(flip(crop) if self.flip else crop, self.hue, self.saturation, self.exposure)
 
@@ -131,32 +127,35 @@ def draw_classification(
     saturation: float,
     exposure: float,
 ) -> ClassificationAugmentation:
-    """Draw as `random_augment_args` does, in its order, with the cfg's numbers: `angle` in degrees, `size` square."""
+    """Draw in the order of `random_augment_args`, with the options of the cfg.
+
+    `angle`: degrees. `size`: side of the square crop in pixels.
+    """
     w, h = image_wh
     stretch = _draw_scale(rng, aspect)
-    shorter = max(1, int(min(h, w * stretch)))  # Darknet divides by 0 where a thin image gets narrower than a pixel
+    shorter = max(1, int(min(h, w * stretch)))  # Darknet divides by 0 if this is below one pixel
     scale = int(rng.integers(min_crop, max_crop, endpoint=True)) / shorter
-    radians = float(np.radians(_uniform(rng, -angle, angle)))
+    radians = float(np.radians(_draw_uniform(rng, -angle, angle)))
     free_x, free_y = (w * scale / stretch - size) / 2, (h * scale - size) / 2
-    offset_xy = _uniform(rng, -free_x, free_x), _uniform(rng, -free_y, free_y)
+    offset_xy = _draw_uniform(rng, -free_x, free_x), _draw_uniform(rng, -free_y, free_y)
     flipped = bool(rng.integers(2))
     colours = _draw_colours(rng, hue, saturation, exposure)
     return ClassificationAugmentation(radians, scale, offset_xy, stretch, *colours, flip=flipped)
 
 
-def _uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """Between the two, whichever is larger (`rand_uniform`)."""
+def _draw_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw between two bounds in either order (`rand_uniform`)."""
     return float(rng.uniform(min(low, high), max(low, high)))
 
 
-def _draw_scale(rng: np.random.Generator, most: float) -> float:
-    """U(1, most) or its inverse, evenly (`rand_scale`)."""
-    scale = _uniform(rng, 1.0, most)
+def _draw_scale(rng: np.random.Generator, max_scale: float) -> float:
+    """Draw U(1, max_scale) or its inverse, with equal probability (`rand_scale`)."""
+    scale = _draw_uniform(rng, 1.0, max_scale)
     return scale if rng.integers(2) else 1 / scale
 
 
 def _draw_colours(
     rng: np.random.Generator, hue: float, saturation: float, exposure: float
 ) -> tuple[float, float, float]:
-    """Arguments of `distort` (`random_distort_image`)."""
-    return _uniform(rng, -hue, hue), _draw_scale(rng, saturation), _draw_scale(rng, exposure)
+    """Draw the arguments of `distort` (`random_distort_image`)."""
+    return _draw_uniform(rng, -hue, hue), _draw_scale(rng, saturation), _draw_scale(rng, exposure)
