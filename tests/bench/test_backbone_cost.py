@@ -26,26 +26,38 @@ def test_costs_of_a_whole_detector_and_of_its_backbone():
     assert mobile.backbone == "mobilenet_v3_small"
 
 
-def test_a_wrong_name_is_told_before_anything_is_measured(monkeypatch):
+def test_an_unknown_backbone_is_refused_before_measuring(monkeypatch):
     monkeypatch.setattr("yolo9k.bench.backbone_cost._measure", lambda *_: pytest.fail("measured"))
-    with pytest.raises(ConfigError, match=r"did you mean resnet18\?; this package's own are darknet19 and tiny"):
+    with pytest.raises(ConfigError, match=r"did you mean resnet18\?; this package also has darknet19 and tiny"):
         compare((64, 64), ["tiny", "resnet8"])
 
 
-def test_a_size_that_is_no_multiple_of_the_stride():
-    with pytest.raises(ConfigError, match="size 60x64: must be multiples of 32"):
+def test_a_size_that_is_not_a_multiple_of_the_stride():
+    with pytest.raises(ConfigError, match="size 60x64: width and height must be multiples of 32"):
         compare((60, 64), ["tiny"])
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):
     target = tmp_path / "cost.json"
-    words = ["yolo9k", "bench", "backbones", "--only", "tiny", "--size", "64x32", "--runs", "1", "--json", str(target)]
-    monkeypatch.setattr("sys.argv", words)
+    arguments = [
+        "yolo9k",
+        "bench",
+        "backbones",
+        "--only",
+        "tiny",
+        "--size",
+        "64x32",
+        "--runs",
+        "1",
+        "--json",
+        str(target),
+    ]
+    monkeypatch.setattr("sys.argv", arguments)
     monkeypatch.setattr(cli.sys, "exit", lambda code: None)
     cli.main()
-    found = json.loads(target.read_text())
-    assert (found["size"], found["threads"]) == ([64, 32], torch.get_num_threads())
-    assert [cost["backbone"] for cost in found["costs"]] == ["tiny"]
-    shown = capsys.readouterr().out
-    assert f"64x32, threads: {torch.get_num_threads()}" in shown
-    assert "15.86" in shown
+    report = json.loads(target.read_text())
+    assert (report["size"], report["threads"]) == ([64, 32], torch.get_num_threads())
+    assert [cost["backbone"] for cost in report["costs"]] == ["tiny"]
+    printed = capsys.readouterr().out
+    assert f"64x32, threads: {torch.get_num_threads()}" in printed
+    assert "15.86" in printed

@@ -5,7 +5,7 @@ import pytest
 from toy_data import write_toy
 
 from yolo9k import cli
-from yolo9k.bench import training_speed as training
+from yolo9k.bench import training_speed
 from yolo9k.config import dump, load_config
 
 SETTINGS = [
@@ -22,26 +22,26 @@ def toy(tmp_path):
 
 
 def test_measures_training_against_the_bare_network(toy):
-    found = training.measure(load_config(None, [*SETTINGS, f"data.dataset={toy}"]), steps=2, rounds=2)
-    assert (found.device, found.precision, found.size) == ("cpu", "float32", "64x64, batch 4")
-    assert found.bare > 0
-    assert found.training > 0
-    assert 0 < found.ratio < 2
-    assert 0 < found.loss_share < 2
+    speed = training_speed.measure(load_config(None, [*SETTINGS, f"data.dataset={toy}"]), steps=2, rounds=2)
+    assert (speed.device, speed.precision, speed.size) == ("cpu", "float32", "64x64, batch 4")
+    assert speed.bare > 0
+    assert speed.training > 0
+    assert 0 < speed.ratio < 2
+    assert 0 < speed.loss_ratio < 2
 
 
-def test_every_timed_step_has_its_own_batch_and_reading_goes_on(toy, monkeypatch):
-    """A measurement must not live on what was read before it began."""
+def test_workers_load_until_the_end_of_the_measurement(toy, monkeypatch):
+    """Otherwise batches that were loaded before the measurement would count as free."""
     lengths = []
-    original = training.load_batches
+    original = training_speed.load_batches
 
-    def counted(images, sampler, workers):
+    def count_steps(images, sampler, workers):
         lengths.append(len(sampler))
         return original(images, sampler, workers)
 
-    monkeypatch.setattr(training, "load_batches", counted)
-    training.measure(load_config(None, [*SETTINGS, f"data.dataset={toy}"]), steps=3, rounds=1)
-    assert lengths == [training.WARM_UP + 3 + training.PREFETCH_FACTOR]
+    monkeypatch.setattr(training_speed, "load_batches", count_steps)
+    training_speed.measure(load_config(None, [*SETTINGS, f"data.dataset={toy}"]), steps=3, rounds=1)
+    assert lengths == [training_speed.WARMUP_STEPS + 3 + training_speed.PREFETCH_FACTOR]
 
 
 def test_the_command(toy, monkeypatch, capsys):
@@ -54,5 +54,5 @@ def test_the_command(toy, monkeypatch, capsys):
         cli.main()
     assert not stopped.value.code
     out, err = capsys.readouterr()
-    assert set(json.loads(out)) == {"device", "precision", "size", "bare", "training", "ratio", "loss_share"}
-    assert "training over bare" in err
+    assert set(json.loads(out)) == {"device", "precision", "size", "bare", "training", "ratio", "loss_ratio"}
+    assert "training speed / bare network speed" in err

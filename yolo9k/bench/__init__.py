@@ -1,1 +1,1 @@
-"""Measurements that a user can repeat; always ratios of things measured in one run."""
+"""Benchmarks that users can repeat; ratios compare measurements of one run, since machines vary in speed."""

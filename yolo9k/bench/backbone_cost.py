@@ -1,4 +1,4 @@
-"""What a backbone costs: parameters, operations, and the time of one image on this machine's CPU."""
+"""Measure the cost of backbones: parameters, operations, and the time per image on this machine's CPU."""
 
 import statistics
 import time
@@ -18,16 +18,22 @@ from yolo9k.progress import Track, silent
 from yolo9k.wordtree import WordTree
 
 LABELS = WordTree.flat([str(label) for label in range(20)])
-ANCHORS = ((1.0, 1.0), (2.0, 2.0), (3.0, 3.0), (5.0, 5.0), (8.0, 8.0))  # cells; their number is what costs
-OWN = {"darknet19": "yolov2", "tiny": "yolov2-tiny-voc"}  # backbones of this package, with the models they belong to
+ANCHORS = (
+    (1.0, 1.0),
+    (2.0, 2.0),
+    (3.0, 3.0),
+    (5.0, 5.0),
+    (8.0, 8.0),
+)  # in grid cells; only their count affects the cost
+OWN = {"darknet19": "yolov2", "tiny": "yolov2-tiny-voc"}  # backbones of this package, and the models that use them
 NAMES = (*OWN, *LISTED)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a whole detector, and of its backbone alone; a multiply-add is two operations.
+    """Parameters and operations of a detector and of its backbone alone; a multiply-add is two operations.
 
-    `seconds`: of one image through the network, the median of the runs; `fastest`: the shortest of them.
+    `seconds`: time of the network for one image, median of the runs. `fastest`: minimum of the runs.
     """
 
     backbone: str
@@ -43,22 +49,22 @@ class Cost:
 def compare(
     size_wh: tuple[int, int], names: Sequence[str] = NAMES, *, runs: int = 5, track: Track = silent
 ) -> list[Cost]:
-    """The cost of a detector of 20 labels and 5 anchors with each backbone, one after another.
+    """Measure a detector with 20 labels and 5 anchors for each backbone.
 
-    Time is that of the network in evaluation, float32 and channels last, its norms folded as for detection. Raises
-    `ConfigError` for a backbone that there is not.
+    The network is in evaluation mode, float32, channels last, with norms folded into the convolutions as for
+    detection. Raises `ConfigError` for an unknown backbone.
     """
-    wanted = [_known(name) for name in names]
-    return [_measure(name, size_wh, runs) for name in track(wanted, "Measuring", len(wanted))]
+    backbones = [_full_name(name) for name in names]
+    return [_measure(backbone, size_wh, runs) for backbone in track(backbones, "Measuring", len(backbones))]
 
 
-def _known(name: str) -> str:
+def _full_name(name: str) -> str:
     if name in OWN:
         return name
     try:
         return full_name(name)
     except ConfigError as error:
-        raise ConfigError(f"{error}; this package's own are {' and '.join(OWN)}") from error
+        raise ConfigError(f"{error}; this package also has {' and '.join(OWN)}") from error
 
 
 def _measure(name: str, size_wh: tuple[int, int], runs: int) -> Cost:
@@ -66,7 +72,7 @@ def _measure(name: str, size_wh: tuple[int, int], runs: int) -> Cost:
     network = build_network(config, LABELS).eval()
     assert isinstance(network, DetectionNetwork)
     network.check_size(size_wh)
-    seconds = _seconds(network, size_wh, runs)
+    seconds = _time_runs(network, size_wh, runs)
     return Cost(
         backbone=name,
         model=config.name,
@@ -80,21 +86,21 @@ def _measure(name: str, size_wh: tuple[int, int], runs: int) -> Cost:
 
 
 def model_config(name: str) -> ModelConfig:
-    """The detector that a backbone is measured in: YOLOv2, with tiny's own neck for tiny."""
+    """Return the detector that a backbone is measured in: YOLOv2, or tiny YOLOv2 for `tiny`."""
     if name in OWN:
         return ModelConfig.model_validate({"name": OWN[name], "anchors": ANCHORS})
     return ModelConfig(backbone=name, anchors=ANCHORS)
 
 
 @torch.inference_mode()
-def _seconds(network: DetectionNetwork, size_wh: tuple[int, int], runs: int) -> list[float]:
-    """Of each run, after one that is not counted."""
-    ready = fold_norms(network).to(memory_format=torch.channels_last)
+def _time_runs(network: DetectionNetwork, size_wh: tuple[int, int], runs: int) -> list[float]:
+    """Return the seconds of each run, after an untimed first one."""
+    folded = fold_norms(network).to(memory_format=torch.channels_last)
     w, h = size_wh
     image = torch.rand(1, 3, h, w).contiguous(memory_format=torch.channels_last)
     times = []
     for _ in range(runs + 1):
         start = time.perf_counter()
-        ready(image)
+        folded(image)
         times.append(time.perf_counter() - start)
     return times[1:]

@@ -1,12 +1,11 @@
-"""What thousands of labels in a tree cost beside twenty flat ones: time and memory of training and detection.
+"""Measure time and memory of training and detection with a label tree, compared with 20 flat labels.
 
-Each variant runs in a process of its own, so that its peak of memory is its own; the variants take turns, so that a
-change in the machine's speed meets all of them.
+Each variant runs in its own process, so that its peak memory is its own. The variants take turns, so that changes in
+the machine's speed affect all of them.
 """
 
 import multiprocessing
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -14,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from yolo9k.bench.timing import seconds_per_call
 from yolo9k.build import Network, build_codec, build_loss, build_network, build_scores
 from yolo9k.config import Config
 from yolo9k.detection.class_decoder import ClassDecoder, HierarchicalDescent, MultiLabel
@@ -29,29 +29,29 @@ from yolo9k.training.step import Stepper
 from yolo9k.training.tasks.detection import DetectionStep
 from yolo9k.wordtree import WordTree
 
-FLAT = 20
-BOXES = 7  # of an image that has boxes; COCO has 7.3
-SHARES = 5  # one image of so many has boxes, the others a label each (YOLO9000 section 4)
-FOUND = 20  # boxes above the threshold in one image
+FLAT_LABELS = 20  # as VOC
+BOXES_PER_IMAGE = 7  # COCO has 7.3
+BOX_IMAGE_PERIOD = 5  # one image in 5 has boxes, the others an image-level label (YOLO9000 section 4)
+DETECTIONS = 20  # boxes above the threshold in one image
 HIER_THRESH = 0.5
 EVALUATION_CONF = 0.005  # Darknet's
-RATE = 1e-6  # of the updates, that shall change next to nothing
+LEARNING_RATE = 1e-6  # so small that the measured steps hardly change the weights
 
-Way = Literal["flat", "sparse", "dense"]
-WAYS: tuple[Way, ...] = ("flat", "sparse", "dense")
+Variant = Literal["flat", "sparse", "dense"]
+VARIANTS: tuple[Variant, ...] = ("flat", "sparse", "dense")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of one training step, of its update alone, of detecting in one image, and of evaluation on it.
+    """Seconds of a training step, of the optimiser step in it, and of detection and evaluation per image.
 
-    `memory`: the most bytes in use while training; none where nobody counts them.
+    `memory`: peak memory of training in bytes; `None`: unknown on this machine.
     """
 
     labels: int
     parameters: int
-    step: float
-    update: float
+    training_step: float
+    optimizer_step: float
     detection: float
     evaluation: float
     memory: int | None
@@ -59,124 +59,129 @@ class Cost:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The costs of each way (medians over the rounds), and as multiples of `flat` (medians of each round's)."""
+    """The cost of each variant, and its ratio to that of `flat`: medians over the rounds.
+
+    `flat`: 20 flat labels. `sparse`: the tree; class logits are computed only where they are needed. `dense`: the
+    tree; all class logits are computed.
+    """
 
     device: str
     precision: str
     setting: str
-    costs: dict[Way, Cost]
-    ratios: dict[Way, dict[str, float]]
+    costs: dict[Variant, Cost]
+    ratios: dict[Variant, dict[str, float]]
 
 
 class DenseStep(DetectionStep):
-    """A training step that computes all of the head's output before it asks for parts."""
+    """A training step that computes all class logits of the head."""
 
     def losses(self, batch: Batch, images: Tensor, seen: int) -> dict[str, Tensor]:
-        """As `DetectionStep`."""
-        return self.loss(_raw_map(self.network), self.network.head.dense(self.computed(images)), batch, seen)
+        """Return the losses of `DetectionStep`."""
+        return self.loss(_raw_map(self.network), self.network.head.dense(self.outputs(images)), batch, seen)
 
 
 def compare(
     config: Config, tree: WordTree, *, steps: int, rounds: int, boxes_only: bool = False, track: Track = silent
 ) -> Comparison:
-    """Measure `steps` steps of the config's model with each way of having labels, `rounds` times in turn.
+    """Measure `steps` steps of the config's model with each variant, `rounds` times in turn.
 
-    Images are noise, labels random; a batch mixes box labels and image labels as in joint training, unless
+    Images and labels are random. A batch mixes box labels and image-level labels as in joint training, unless
     `boxes_only`.
     """
     context = multiprocessing.get_context("spawn")
-    measured: list[dict[Way, Cost]] = []
-    turns = [(number, way) for number in range(rounds) for way in WAYS]
-    for number, way in track(turns, "Measuring", len(turns)):
+    measured: list[dict[Variant, Cost]] = [{} for _ in range(rounds)]
+    turns = [(costs, variant) for costs in measured for variant in VARIANTS]
+    for costs, variant in track(turns, "Measuring", len(turns)):
         with context.Pool(1) as pool:
-            cost = pool.apply(measure, (config, way, tree.to_dict(), steps, boxes_only))
-        measured += [{}] if number == len(measured) else []
-        measured[number][way] = cost
+            costs[variant] = pool.apply(measure, (config, variant, tree.to_dict(), steps, boxes_only))
     device = choose_device(config.train.device)
     w, h = config.data.size
     return Comparison(
         device=str(device),
         precision=choose_precision(config.train.precision, device),
         setting=f"{config.model.name}, {w}x{h}, batch {config.train.batch}",
-        costs={way: _median([costs[way] for costs in measured]) for way in WAYS},
-        ratios={way: _ratios([(costs[way], costs["flat"]) for costs in measured]) for way in WAYS},
+        costs={variant: _median([costs[variant] for costs in measured]) for variant in VARIANTS},
+        ratios={variant: _ratios([(costs[variant], costs["flat"]) for costs in measured]) for variant in VARIANTS},
     )
 
 
 def _median(costs: list[Cost]) -> Cost:
-    """Of each number by itself."""
-    table = [asdict(cost) for cost in costs]
-    numbers: dict[str, Any] = {
-        key: None if value is None else statistics.median(row[key] for row in table) for key, value in table[0].items()
+    """Return the median of each field."""
+    rows = [asdict(cost) for cost in costs]
+    values: dict[str, Any] = {
+        key: None if value is None else statistics.median(row[key] for row in rows) for key, value in rows[0].items()
     }
-    return Cost(**numbers)
+    return Cost(**values)
 
 
 def _ratios(pairs: list[tuple[Cost, Cost]]) -> dict[str, float]:
-    """The median multiple of each number, where it is known."""
-    table = [(asdict(cost), asdict(flat)) for cost, flat in pairs]
-    keys = [key for key, value in table[0][1].items() if value]
-    return {key: statistics.median(cost[key] / flat[key] for cost, flat in table) for key in keys}
+    """Return the median ratio of each field to that of `flat`; fields without a value are skipped."""
+    rows = [(asdict(cost), asdict(flat)) for cost, flat in pairs]
+    keys = [key for key, value in rows[0][1].items() if value]
+    return {key: statistics.median(cost[key] / flat[key] for cost, flat in rows) for key in keys}
 
 
-def measure(config: Config, way: Way, tree: Mapping[str, list], steps: int, boxes_only: bool) -> Cost:
-    """The cost of one way, in this process."""
-    labels = WordTree.flat([str(label) for label in range(FLAT)]) if way == "flat" else WordTree.from_dict(tree)
+def measure(config: Config, variant: Variant, tree: Mapping[str, list], steps: int, boxes_only: bool) -> Cost:
+    """Measure one variant in this process."""
+    labels = WordTree.flat([str(i) for i in range(FLAT_LABELS)]) if variant == "flat" else WordTree.from_dict(tree)
     device = choose_device(config.train.device)
     memory_format = choose_memory_format(config.train.channels_last, device)
-    precision = choose_precision(config.train.precision, device)
     torch.manual_seed(config.train.seed)
     network = build_network(config.model, labels)
     network.to(device, memory_format=memory_format)  # type: ignore[call-overload]
-    kind = DenseStep if way == "dense" else DetectionStep
-    images = config.train.batch
-    loss = build_loss(config, network, labels).to(device)
-    step = kind(network, loss, device=device, precision=precision, images=images)
-    stepper = Stepper(step, config.train, memory_format)
-    batch = _noise(images, config.data.size, len(labels), boxes_only).to(device)
-    stepper(0, [batch], RATE)
-    seconds = _time(device, lambda: stepper(0, [batch], RATE), steps)
+    step_class = DenseStep if variant == "dense" else DetectionStep
+    training_step = step_class(
+        network,
+        build_loss(config, network, labels).to(device),
+        device=device,
+        precision=choose_precision(config.train.precision, device),
+        batch_size=config.train.batch,
+    )
+    stepper = Stepper(training_step, config.train, memory_format)
+    batch = _random_batch(config.train.batch, config.data.size, len(labels), boxes_only).to(device)
+    stepper(0, [batch], LEARNING_RATE)  # not timed: reserves memory and chooses kernels
+    step_seconds = seconds_per_call(device, lambda: stepper(0, [batch], LEARNING_RATE), steps)
     memory, _ = peak_memory(device)
-    detect = _detection(config, network.eval(), labels, way == "dense", batch.images[:1], memory_format)
+    detect = _build_detect(config, network.eval(), labels, variant == "dense", batch.images[:1], memory_format)
     return Cost(
         labels=len(labels),
         parameters=count_parameters(network),
-        step=seconds,
-        update=_update_seconds(stepper, steps),
-        detection=_time(device, lambda: detect(None), 2 * steps),
-        evaluation=_time(device, lambda: detect(EVALUATION_CONF), steps),
+        training_step=step_seconds,
+        optimizer_step=_time_optimizer(stepper, steps),
+        detection=seconds_per_call(device, lambda: detect(None), 2 * steps),
+        evaluation=seconds_per_call(device, lambda: detect(EVALUATION_CONF), steps),
         memory=memory,
     )
 
 
-def _noise(images: int, size_wh: tuple[int, int], labels: int, boxes_only: bool) -> Batch:
-    """A batch of noise with random labels: of `SHARES` images one has boxes, the others a label."""
+def _random_batch(images: int, size_wh: tuple[int, int], num_labels: int, boxes_only: bool) -> Batch:
+    """Return noise with random labels: one image in `BOX_IMAGE_PERIOD` has boxes, the others an image-level label."""
     rng = torch.Generator().manual_seed(0)
     w, h = size_wh
-    boxed = torch.tensor([image for image in range(images) if boxes_only or image % SHARES == 0])
-    labelled = torch.tensor([image for image in range(images) if image not in boxed.tolist()], dtype=torch.int64)
-    count = BOXES * len(boxed)
-    corner = torch.rand(count, 2, generator=rng) * 0.6
-    side = 0.1 + torch.rand(count, 2, generator=rng) * 0.3
+    with_boxes = [image for image in range(images) if boxes_only or image % BOX_IMAGE_PERIOD == 0]
+    labelled = [image for image in range(images) if image not in with_boxes]
+    boxes = BOXES_PER_IMAGE * len(with_boxes)
+    corner = torch.rand(boxes, 2, generator=rng) * 0.6
+    side = 0.1 + torch.rand(boxes, 2, generator=rng) * 0.3
     return Batch(
         images=torch.randint(0, 256, (images, 3, h, w), generator=rng, dtype=torch.uint8),
-        image_index=boxed.repeat_interleave(BOXES),
+        image_index=torch.tensor(with_boxes).repeat_interleave(BOXES_PER_IMAGE),
         xyxy=torch.cat([corner, corner + side], dim=1) * torch.tensor([w, h, w, h]),
-        label=torch.randint(0, labels, (count,), generator=rng),
-        ignore=torch.zeros(count, dtype=torch.bool),
-        labelled_image=labelled,
-        image_label=torch.randint(0, labels, (len(labelled),), generator=rng),
+        label=torch.randint(0, num_labels, (boxes,), generator=rng),
+        ignore=torch.zeros(boxes, dtype=torch.bool),
+        labelled_image=torch.tensor(labelled, dtype=torch.int64),
+        image_label=torch.randint(0, num_labels, (len(labelled),), generator=rng),
     )
 
 
-def _update_seconds(stepper: Stepper, times: int) -> float:
-    """Of the optimiser alone, on gradients that are zero."""
-    for parameter in stepper.step.network.parameters():
+def _time_optimizer(stepper: Stepper, calls: int) -> float:
+    """Return the seconds of an optimiser step, with gradients of zero."""
+    for parameter in stepper.network.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    return _time(stepper.step.device, stepper.optimizer.step, times)
+    return seconds_per_call(stepper.training_step.device, stepper.optimizer.step, calls)
 
 
-def _detection(
+def _build_detect(
     config: Config,
     network: Network,
     labels: WordTree,
@@ -184,46 +189,35 @@ def _detection(
     image: Tensor,
     memory_format: torch.memory_format,
 ) -> Callable[[float | None], object]:
-    """Detection in one image by descent, at a threshold that `FOUND` boxes pass, or with all labels above `conf`."""
+    """Return a function that detects objects in `image` (1, 3, H, W) above a confidence threshold, with all labels.
+
+    Without a threshold (`None`) it descends the tree, at a threshold that `DETECTIONS` boxes exceed.
+    """
     device = image.device
-    scores, codec = build_scores(config.model, labels).to(device), build_codec(config.model, network)
-    everything = MultiLabel(labels, config.model.classes, device)
-    one: ClassDecoder = everything if labels.is_flat else HierarchicalDescent(labels, scores, HIER_THRESH)
+    softmax, codec = build_scores(config.model, labels).to(device), build_codec(config.model, network)
+    multi_label = MultiLabel(labels, config.model.classes, device)
+    single: ClassDecoder = multi_label if labels.is_flat else HierarchicalDescent(labels, softmax, HIER_THRESH)
     precision = choose_precision(config.train.precision, device)
+
+    def compute_features() -> Tensor:
+        images = (image.float() / 255).contiguous(memory_format=memory_format)
+        with autocast(device, precision):
+            return network.features(images).float()
 
     @torch.no_grad()
     def detect(conf: float | None) -> object:
-        images = (image.float() / 255).contiguous(memory_format=memory_format)
-        with autocast(device, precision):
-            features = network.features(images)
-        features = features.float()
+        features = compute_features()
         head: Head = _raw_map(network) if dense else network.head
-        given = network.head.dense(features) if dense else features
-        naming, threshold = (one, usual) if conf is None else (everything, conf)
-        found = find_candidates(head, given, codec, config.data.size, naming, threshold)
-        return suppress(found, Thresholds(), spans=naming.spans)
+        maps = network.head.dense(features) if dense else features
+        decoder, threshold = (single, detection_conf) if conf is None else (multi_label, conf)
+        candidates = find_candidates(head, maps, codec, config.data.size, decoder, threshold)
+        return suppress(candidates, Thresholds(), spans=decoder.spans)
 
     with torch.no_grad(), autocast(device, precision):
-        features = network.features((image.float() / 255).contiguous(memory_format=memory_format)).float()
-        objectness = network.head.geometry(features)[:, :, 4].sigmoid().flatten()
-    usual = float(objectness.sort(descending=True).values[: FOUND + 1][-1])
+        objectness = network.head.geometry(compute_features())[:, :, 4].sigmoid().flatten()
+    detection_conf = float(objectness.sort(descending=True).values[: DETECTIONS + 1][-1])
     return detect
 
 
 def _raw_map(network: Network) -> RawMap:
     return RawMap(network.head.num_anchors, network.head.num_labels)
-
-
-def _time(device: torch.device, action: Callable[[], object], times: int) -> float:
-    """Seconds of one call."""
-    _wait(device)
-    start = time.monotonic()
-    for _ in range(times):
-        action()
-    _wait(device)
-    return (time.monotonic() - start) / times
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -1,14 +1,13 @@
-"""How much of the bare network's speed training keeps: reading, augmenting, loss and logging are the rest."""
+"""Measure training speed and the speed of the bare network, without loading, augmentation and region loss."""
 
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from yolo9k.bench.timing import seconds_per_call
 from yolo9k.config import Config, updated
 from yolo9k.datasets.loader.batches import PREFETCH_FACTOR, load_batches, make_batch
 from yolo9k.hardware import autocast, choose_workers
@@ -18,13 +17,16 @@ from yolo9k.training.optimizer import set_learning_rate
 from yolo9k.training.run import Run
 from yolo9k.training.tasks.detection import DetectionStep, DetectionTask
 
-BARE_RATE = 1e-6  # of the measured updates, that shall change next to nothing
-WARM_UP = 2  # steps that are not timed: workers start, kernels are chosen
+LEARNING_RATE = 1e-6  # so small that the measured steps hardly change the weights
+WARMUP_STEPS = 2  # not timed: workers start, cuDNN chooses kernels
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Images a second (medians over the rounds) and shares."""
+    """Speeds in images/s: medians over the rounds.
+
+    `ratio`: training speed / bare network speed. `loss_ratio`: time of the loss / time of a bare step.
+    """
 
     device: str
     precision: str
@@ -32,58 +34,50 @@ class Speed:
     bare: float
     training: float
     ratio: float
-    loss_share: float
+    loss_ratio: float
 
 
 def measure(config: Config, *, steps: int, rounds: int, track: Track = silent) -> Speed:
-    """Train `steps` steps with real loading, then as many of the bare network on one batch; `rounds` times.
+    """Time `steps` training steps with real data, then as many of the bare network on one batch, `rounds` times.
 
-    The bare step is forward, a sum in place of the loss, backward and the optimiser. Accumulation is left out.
+    The bare step is forward, the mean square in place of the loss, backward and the optimiser. There is no gradient
+    accumulation, and `data.size` is the only input size.
     """
     config = updated(config, {"train.accumulate": 1, "data.sizes": ()})
     with tempfile.TemporaryDirectory() as folder:
         task = DetectionTask(config, track)
         run = Run(task, Path(folder))
-        batch = make_batch(run.task.images, run.sampler(0, 1).requests(0)).to(run.device)
+        batch = make_batch(run.task.dataset, run.sampler(0, 1).requests(0)).to(run.device)
         _bare_step(run, batch)
         features = _features(run, batch)
-        bare, real, shares = [], [], []
-        for number in track(range(rounds), "Measuring"):
-            real.append(_time_training(run, number * steps, steps))
-            bare.append(_time(run, lambda: _bare_step(run, batch), steps))
-            shares.append(_time(run, lambda: _loss_alone(run, batch, features), steps) / bare[-1])
-    size = run.config.train.batch
+        bare, real, loss_ratios = [], [], []
+        for index in track(range(rounds), "Measuring"):
+            real.append(_time_training(run, index * steps, steps))
+            bare.append(seconds_per_call(run.device, lambda: _bare_step(run, batch), steps))
+            loss = seconds_per_call(run.device, lambda: _loss_step(run, batch, features), steps)
+            loss_ratios.append(loss / bare[-1])
+    batch_size = run.config.train.batch
     ratios = [b / r for b, r in zip(bare, real, strict=True)]
     w, h = run.config.data.size
     return Speed(
-        device=str(run.device), precision=run.precision, size=f"{w}x{h}, batch {size}",
-        bare=size / statistics.median(bare), training=size / statistics.median(real),
-        ratio=statistics.median(ratios), loss_share=statistics.median(shares),
+        device=str(run.device), precision=run.precision, size=f"{w}x{h}, batch {batch_size}",
+        bare=batch_size / statistics.median(bare), training=batch_size / statistics.median(real),
+        ratio=statistics.median(ratios), loss_ratio=statistics.median(loss_ratios),
     )  # fmt: skip
 
 
-def _time(run: Run, action: Callable[[], object], times: int) -> float:
-    """Seconds of one call."""
-    _wait(run)
-    start = time.monotonic()
-    for _ in range(times):
-        action()
-    _wait(run)
-    return (time.monotonic() - start) / times
-
-
 def _time_training(run: Run, first: int, steps: int) -> float:
-    """Seconds of one step with reading and everything.
+    """Return the seconds of one complete training step, loading included.
 
-    The workers go on reading to the end of the measurement, as in a long run: what they have read ahead at its
-    beginning they must read ahead again by its end.
+    The sampler has more steps than are measured, so that the workers load in advance until the end, as in a long run;
+    otherwise the batches that they loaded before the start would count as free.
     """
     workers = choose_workers(run.config.data.workers)
-    ahead = PREFETCH_FACTOR * max(workers, 1)
-    source = load_batches(run.task.images, run.sampler(first, first + WARM_UP + steps + ahead), workers)
-    for _ in range(WARM_UP):
-        run.stepper(first, [next(source)], BARE_RATE)
-    return _time(run, lambda: run.stepper(first, [next(source)], BARE_RATE), steps)
+    prefetched = PREFETCH_FACTOR * max(workers, 1)
+    loaded = load_batches(run.task.dataset, run.sampler(first, first + WARMUP_STEPS + steps + prefetched), workers)
+    for _ in range(WARMUP_STEPS):
+        run.stepper(first, [next(loaded)], LEARNING_RATE)
+    return seconds_per_call(run.device, lambda: run.stepper(first, [next(loaded)], LEARNING_RATE), steps)
 
 
 def _bare_step(run: Run, batch: Batch) -> None:
@@ -91,7 +85,7 @@ def _bare_step(run: Run, batch: Batch) -> None:
     with autocast(run.device, run.precision):
         raw = run.network(images)
     raw.float().square().mean().backward()
-    set_learning_rate(run.stepper.optimizer, BARE_RATE)
+    set_learning_rate(run.stepper.optimizer, LEARNING_RATE)
     run.stepper.optimizer.step()
     run.stepper.optimizer.zero_grad(set_to_none=True)
 
@@ -99,24 +93,19 @@ def _bare_step(run: Run, batch: Batch) -> None:
 @torch.no_grad()
 def _features(run: Run, batch: Batch) -> torch.Tensor:
     with autocast(run.device, run.precision):
-        return _step(run).network.features(batch.normalised()).float()
+        return _training_step(run).network.features(batch.normalised()).float()
 
 
-def _loss_alone(run: Run, batch: Batch, features: torch.Tensor) -> None:
-    """The loss on given features, forward and backward."""
+def _loss_step(run: Run, batch: Batch, features: torch.Tensor) -> None:
+    """Run the loss forward and backward on precomputed features."""
     features = features.detach().requires_grad_()
-    step = _step(run)
-    parts = step.loss(step.network.head, features, batch, seen=10**9)
-    torch.stack(list(parts.values())).sum().backward()
+    step = _training_step(run)
+    losses = step.loss(step.network.head, features, batch, seen=10**9)  # after the anchor warm-up
+    torch.stack(list(losses.values())).sum().backward()
     run.stepper.optimizer.zero_grad(set_to_none=True)
 
 
-def _step(run: Run) -> DetectionStep:
-    step = run.stepper.step
+def _training_step(run: Run) -> DetectionStep:
+    step = run.stepper.training_step
     assert isinstance(step, DetectionStep)
     return step
-
-
-def _wait(run: Run) -> None:
-    if run.device.type == "cuda":
-        torch.cuda.synchronize(run.device)
