@@ -12,9 +12,9 @@ def darknet19() -> Classifier:
     return Classifier(Darknet19(), 1000)
 
 
-def test_classifier_has_the_published_numbers(darknet19):
+def test_classifier_has_the_published_parameters_and_operations(darknet19):
     assert count_parameters(darknet19) == 20_842_376
-    saved = 2 * 1024 * 1000 * (7 * 7 - 1)  # Darknet averages behind the last convolution, we before it
+    saved = 2 * 1024 * 1000 * (7 * 7 - 1)  # Darknet averages after the last convolution, we before it
     assert (count_operations(darknet19, (224, 224)) + saved) / 1e9 == pytest.approx(5.58, abs=0.01)
 
 
@@ -33,7 +33,7 @@ def test_features_of_an_image_that_is_not_square(backbone):
     assert {m.momentum for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {0.5}
 
 
-def test_logits_average_over_the_image():
+def test_logits_are_averaged_over_the_image():
     network = Classifier(TinyBackbone(0.1), 7).eval()
     with torch.no_grad():
         images = torch.rand(2, 3, 96, 64)
@@ -42,14 +42,14 @@ def test_logits_average_over_the_image():
     assert expected.shape == (2, 7)
 
 
-def test_counting_operations_leaves_the_mode(darknet19):
+def test_counting_operations_keeps_training_mode(darknet19):
     network = Classifier(TinyBackbone(0.1), 7).train()
     count_operations(network, (64, 32))
     assert network.training
 
 
 @torch.no_grad()
-def test_the_average_may_come_before_the_last_convolution():
+def test_averaging_before_the_last_convolution_is_equivalent():
     torch.manual_seed(0)
     classifier = Classifier(Darknet19(width=0.1), 5).eval()
     images = torch.rand(2, 3, 64, 96)

@@ -7,7 +7,7 @@ from yolo9k.models.darknet19 import Darknet19
 from yolo9k.models.layers import ConvBlock, MaxPool, Reorg, count_parameters, initialise, layer_names, scaled
 
 
-def test_reorg_has_darknets_order():
+def test_reorg_has_the_channel_order_of_darknet():
     out = Reorg(2)(torch.arange(512.0).reshape(1, 8, 8, 8))
     assert out.shape == (1, 32, 4, 4)
     assert out.flatten()[:8].tolist() == [0, 2, 4, 6, 8, 10, 12, 14]
@@ -16,15 +16,15 @@ def test_reorg_has_darknets_order():
 
 
 def darknet_reorg(x, s):
-    """DARKNET.md section 8, index by index."""
+    """Darknet's `blas.c: reorg_cpu`, element by element."""
     c, h, w = x.shape
     read = x.reshape(c // s**2, h * s, w * s)
     out = torch.empty(c, h, w)
     for k in range(c):
-        at, shift = k % (c // s**2), k // (c // s**2)
+        source, shift = k % (c // s**2), k // (c // s**2)
         for j in range(h):
             for i in range(w):
-                out[k, j, i] = read[at, j * s + shift // s, i * s + shift % s]
+                out[k, j, i] = read[source, j * s + shift // s, i * s + shift % s]
     return out.reshape(c * s * s, h // s, w // s)
 
 
@@ -39,11 +39,11 @@ def test_reorg_of_other_shapes(shape):
     [
         (2, 2, None, 4, [1, 3]),
         (2, 2, None, 5, [1, 3, 4]),  # odd sizes are rounded up
-        (2, 1, None, 4, [1, 2, 3, 3]),  # the size stays; nothing on the left
-        (3, 1, None, 4, [1, 2, 3, 3]),  # one on each side
+        (2, 1, None, 4, [1, 2, 3, 3]),  # same size; no padding on the left
+        (3, 1, None, 4, [1, 2, 3, 3]),  # padding of 1 per side
         (3, 2, None, 5, [1, 3, 4]),
         (2, 2, 0, 5, [1, 3]),
-        (3, 2, 1, 6, [2, 4, 5]),  # one in all: nothing on the left
+        (3, 2, 1, 6, [2, 4, 5]),  # padding of 1 in total: none on the left
         (2, 2, None, 1, [0]),
     ],
 )
@@ -55,7 +55,7 @@ def test_maxpool_pads_as_darknet_does(size, stride, padding, length, expected):
     assert MaxPool(size, stride, padding)(row.transpose(2, 3))[0, 0, :, 0].tolist() == expected
 
 
-def test_maxpool_padding_never_wins():
+def test_maxpool_never_returns_padding():
     assert (MaxPool(2, 1)(torch.full((1, 1, 3, 5), -7.0)) == -7).all()
 
 
@@ -67,7 +67,7 @@ def test_conv_block_by_hand():
     assert block.conv.bias is None
 
 
-def test_initialise_follows_the_fan_in():
+def test_initial_variance_is_2_over_fan_in():
     torch.manual_seed(0)
     conv = nn.Conv2d(64, 256, 3)
     initialise(conv)
@@ -80,7 +80,7 @@ def test_scaled_channels():
     assert [scaled(c, 0.1) for c in (16, 64, 1024)] == [8, 8, 104]
 
 
-def test_frozen_parameters_are_parameters():
+def test_frozen_parameters_are_counted():
     block = ConvBlock(2, 4, 3)
     block.conv.weight.requires_grad_(False)
     assert count_parameters(block) == 2 * 4 * 9 + 8
@@ -91,10 +91,10 @@ def test_a_layer_is_a_convolution_with_its_norm():
     network["two"] = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
     network["late"] = nn.ModuleDict({"norm": nn.BatchNorm2d(4), "conv": nn.Conv2d(4, 4, 1)})
     network["alone"] = nn.BatchNorm2d(4)
-    found: dict[str, set[str]] = {}
+    modules: dict[str, set[str]] = {}
     for name, layer in layer_names(network.state_dict()).items():
-        found.setdefault(layer, set()).add(name.rpartition(".")[0])
-    assert found == {
+        modules.setdefault(layer, set()).add(name.rpartition(".")[0])
+    assert modules == {
         "stem": {"stem"},
         "block": {"block.conv", "block.norm"},
         "two.0": {"two.0", "two.1"},
@@ -104,6 +104,6 @@ def test_a_layer_is_a_convolution_with_its_norm():
     }
 
 
-def test_layers_do_not_depend_on_the_order_of_their_tensors():
+def test_layer_names_do_not_depend_on_the_order_of_tensors():
     state = Darknet19(0.1).state_dict()
     assert layer_names(dict(reversed(state.items()))) == layer_names(state)

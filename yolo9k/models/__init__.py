@@ -1,1 +1,1 @@
-"""Networks: layers, backbones, the anchor head and their assembly."""
+"""Networks: layers, norms, backbones, necks and the anchor head, and the detectors built from them."""

@@ -1,4 +1,4 @@
-"""The layers that YOLOv2 is made of, as Darknet computes them."""
+"""The layers of YOLOv2 as Darknet computes them, their initialisation, and counts of parameters and operations."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from yolo9k.models.norms import NormLayer
 
-LEAKY_SLOPE = 0.1  # Darknet `activations.h`
+LEAKY_SLOPE = 0.1  # Darknet `activations.h: leaky_activate`
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     "leaky": lambda: nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
     "relu": lambda: nn.ReLU(inplace=True),
@@ -19,10 +19,10 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
 
 
 class ConvBlock(nn.Sequential):
-    """Convolution, norm, activation, as one `[convolutional]` section; odd kernels keep the size at stride 1.
+    """A `[convolutional]` section: convolution, norm, activation; (B, in_channels, H, W) to (B, out_channels, H', W').
 
-    (B, in_channels, H, W) to (B, out_channels, H', W'). `padding` on each side, kernel // 2 if not given. `norm`: what
-    makes the norm, which has a bias; without one the convolution has it. `activation`: a name of `ACTIVATIONS`.
+    `padding`: per side; default: kernel // 2 (Darknet's `pad=1`), which keeps the size at stride 1 for odd kernels.
+    `norm`: makes the norm (`batch_normalize=1`); `None`: no norm, but a bias. `activation`: a key of `ACTIVATIONS`.
     """
 
     def __init__(
@@ -38,17 +38,17 @@ class ConvBlock(nn.Sequential):
         activation: str = "leaky",
     ) -> None:
         super().__init__()
-        margin = kernel // 2 if padding is None else padding
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, margin, groups=groups, bias=norm is None)
+        padding = kernel // 2 if padding is None else padding
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=norm is None)
         self.norm = norm(out_channels) if norm else nn.Identity()
         self.activation = ACTIVATIONS[activation]()
         initialise(self.conv)
 
 
 class MaxPool(nn.Module):
-    """Darknet's max pooling (`maxpool_layer.c`): `padding` counts both sides together, the left gets the smaller half.
+    """A `[maxpool]` section (`maxpool_layer.c`): `padding` is the sum of both sides, the left gets the smaller half.
 
-    The default padding of size - 1 makes stride 2 round odd sizes up and stride 1 keep the size.
+    Default padding: size - 1. It keeps the size at stride 1, and halves it at stride 2, rounded up.
     """
 
     def __init__(self, size: int, stride: int, padding: int | None = None) -> None:
@@ -57,38 +57,41 @@ class MaxPool(nn.Module):
         self.padding = size - 1 if padding is None else padding
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, (H + padding - size) // stride + 1, likewise W)."""
+        """Pool (B, C, H, W) to (B, C, H', W') with H' = (H + padding - size) // stride + 1, and W' alike."""
         h, w = x.shape[-2:]
-        before = self.padding // 2
-        bottom, right = (self._after(length, before) for length in (h, w))
-        if before or bottom > 0 or right > 0:
-            x = F.pad(x, (before, right, before, bottom), value=float("-inf"))
+        start = self.padding // 2
+        bottom, right = (self._end_padding(length, start) for length in (h, w))
+        if start or bottom > 0 or right > 0:
+            x = F.pad(x, (start, right, start, bottom), value=float("-inf"))
         return F.max_pool2d(x, self.size, self.stride)
 
-    def _after(self, length: int, before: int) -> int:
-        """How much must be added (or cut) at the far end, so that nothing is padded that no window reads."""
+    def _end_padding(self, length: int, start: int) -> int:
+        """Return the padding at the bottom or right that the last window needs; negative: the rest is not read."""
         outputs = (length + self.padding - self.size) // self.stride + 1
-        return (outputs - 1) * self.stride + self.size - length - before
+        return (outputs - 1) * self.stride + self.size - length - start
 
 
 class Reorg(nn.Module):
-    """Darknet's reorg (`blas.c: reorg_cpu`): space to depth in its own order, which is not `pixel_unshuffle`'s."""
+    """A `[reorg]` section (`blas.c: reorg_cpu`): space to depth, in another channel order than `pixel_unshuffle`."""
 
     def __init__(self, stride: int = 2) -> None:
         super().__init__()
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C * s * s, H / s, W / s); s * s must divide C, and s both H and W."""
+        """Rearrange (B, C, H, W) to (B, C * s * s, H / s, W / s); C is a multiple of s * s, H and W of s."""
         b, c, h, w = x.shape
         s = self.stride
-        # Darknet reads the memory of (C, H, W) as (C / s², H * s, W * s): hence the first reshape of plain layout.
+        # Darknet reads the memory of (C, H, W) as (C / s², H * s, W * s): `reshape` reads x in contiguous order, too.
         x = x.reshape(b, c // (s * s), h, s, w, s).permute(0, 3, 5, 1, 2, 4)
         return x.reshape(b, c * s * s, h // s, w // s)
 
 
 def initialise(module: nn.Module) -> None:
-    """Darknet's start: convolutions normal with variance 2 / fan-in, no biases, norms 1 and 0."""
+    """Initialise convolutions as Darknet does: weights normal with variance 2 / fan-in, biases 0.
+
+    Norms keep PyTorch's initial values, which are Darknet's: factor 1, bias 0.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
@@ -97,25 +100,25 @@ def initialise(module: nn.Module) -> None:
 
 
 def layer_names(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """The layer that each tensor of a network's state belongs to: a convolution (or linear map) with its norm.
+    """Return the layer of each tensor of a state dict; a layer is a convolution (or linear module) with its norm.
 
-    It is called as the module that holds nothing else, `neck.join` of `neck.join.conv.weight`; as the convolution
-    itself where a module holds several, with the norm that comes next to it there.
+    If a module holds one convolution, the layer has the module's name: `neck.join.conv.weight` belongs to `neck.join`.
+    If it holds several, the layer has the name of the convolution; a norm belongs to the convolution right before it.
     """
     modules = {name: name.rpartition(".")[0] for name in state}
     convolutions = {modules[name] for name, value in state.items() if name.endswith("weight") and value.dim() > 1}
-    inside = Counter(module for convolution in convolutions for module in _ancestors(convolution))
+    convolutions_in = Counter(module for convolution in convolutions for module in _ancestors(convolution))
     layers: dict[str, str] = {}
-    latest: dict[str, tuple[str, str]] = {}  # of each module: its part that was met last, and whose layer that is
+    previous: dict[str, tuple[str, str]] = {}  # per parent module: its child just before, and the layer of that child
     for name, module in modules.items():
         parent = module.rpartition(".")[0]
-        part, owner = latest.get(parent, ("", module))
-        if module in convolutions or (module != part and owner not in convolutions):
-            owner = module
-        layers[name] = parent if inside[parent] == 1 else owner
-        latest[parent] = module, owner
-        for outer in [*_ancestors(parent), ""] if parent else []:  # what comes after this part is next to none there
-            latest.pop(outer, None)
+        child, layer = previous.get(parent, ("", module))
+        if module in convolutions or (module != child and layer not in convolutions):
+            layer = module
+        layers[name] = parent if convolutions_in[parent] == 1 else layer
+        previous[parent] = module, layer
+        for outer in [*_ancestors(parent), ""] if parent else []:  # a norm after this module is not next to a child
+            previous.pop(outer, None)
     return layers
 
 
@@ -125,17 +128,17 @@ def _ancestors(module: str) -> Iterator[str]:
 
 
 def scaled(channels: int, width: float) -> int:
-    """Channels times a width multiplier, a multiple of 8 and at least 8; exact at width 1."""
+    """Return channels x width, rounded to a multiple of 8, at least 8; at width 1, channels as they are."""
     return channels if width == 1 else max(8, round(channels * width / 8) * 8)
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Number of parameters, whether they learn or not."""
+    """Return the number of parameters, including frozen ones."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def count_operations(module: nn.Module, size_wh: tuple[int, int]) -> int:
-    """Operations of one forward pass of a (1, 3, H, W) image; a multiply-add counts as two, as in the papers."""
+    """Return the operations of one forward pass of a (1, 3, H, W) image; a multiply-add counts as two, as in papers."""
     from torch.utils.flop_counter import FlopCounterMode
 
     training = module.training

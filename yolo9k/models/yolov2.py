@@ -1,4 +1,7 @@
-"""YOLOv2, its tiny sibling and YOLO9000 (YOLO9000 sections 2, 4; `yolov2.cfg`, `yolov2-tiny.cfg`, `yolo9000.cfg`)."""
+"""The detectors YOLOv2, tiny YOLOv2 and YOLO9000 (`yolov2.cfg`, `yolov2-tiny.cfg`, `yolo9000.cfg`), and their necks.
+
+The paper is YOLO9000: section 2 (YOLOv2) and section 4 (YOLO9000). Layer numbers are those of the cfg files.
+"""
 
 from typing import Literal
 
@@ -15,9 +18,11 @@ Passthrough = Literal["darknet", "paper", "none"]
 
 
 class PassthroughNeck(nn.Module):
-    """Three 3x3 convolutions; before the last, the features of stride 16 join those of stride 32.
+    """Layers 23 to 29 of `yolov2.cfg`: three 3x3 convolutions and the passthrough (section 2, "fine-grained features").
 
-    `darknet`: a 1x1 convolution to 64 channels, then reorg (the released cfg). `paper`: reorg of all channels.
+    `deepen`: layers 23 and 24 on the features at stride 32. `passthrough`: `darknet`: layers 26 and 27, a 1x1
+    convolution to 64 channels and reorg, as in the released cfg; `paper`: reorg of all channels; `none`: no features
+    at stride 16. `join`: layer 29, on the features of both strides (route, layer 28).
     """
 
     def __init__(
@@ -32,7 +37,7 @@ class PassthroughNeck(nn.Module):
         self.deepen = nn.Sequential(
             ConvBlock(coarse, out_channels, 3, norm=norm), ConvBlock(out_channels, out_channels, 3, norm=norm)
         )
-        squeezed = max(8, out_channels // 128 * 8)  # 64 of 1024; reorg needs a multiple of 4
+        squeezed = max(8, out_channels // 128 * 8)  # 64 for 1024 channels; reorg needs a multiple of 4
         self.passthrough: nn.Module | None = None
         joined = out_channels
         if passthrough == "darknet":
@@ -45,15 +50,15 @@ class PassthroughNeck(nn.Module):
         self.channels = out_channels
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Features at stride 16 and 32 to those of the head, stride 32."""
+        """Return the head's input, stride 32, from the features at stride 16 and 32."""
         deep = self.deepen(coarse)
         if self.passthrough is not None:
-            deep = torch.cat([self.passthrough(fine), deep], dim=1)  # Darknet's order: `route layers=-1,-4`
+            deep = torch.cat([self.passthrough(fine), deep], dim=1)  # order of `[route] layers=-1,-4`
         return self.join(deep)
 
 
 class TinyNeck(nn.Module):
-    """One 3x3 convolution on the coarse features."""
+    """Layer 13 of `yolov2-tiny.cfg`: one 3x3 convolution on the features at stride 32."""
 
     def __init__(self, channels: tuple[int, int], out_channels: int, norm: NormLayer | None = nn.BatchNorm2d) -> None:
         super().__init__()
@@ -61,19 +66,19 @@ class TinyNeck(nn.Module):
         self.channels = out_channels
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Features at stride 16 (unused) and 32 to those of the head."""
+        """Return the head's input from the features at stride 32; those at stride 16 are not used."""
         return self.join(coarse)
 
 
 class NoNeck(nn.Module):
-    """Nothing between backbone and head."""
+    """No layers between backbone and head, as in `yolo9000.cfg`."""
 
     def __init__(self, channels: tuple[int, int]) -> None:
         super().__init__()
         self.channels = channels[1]
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """The features at stride 32; those at stride 16 are unused."""
+        """Return the features at stride 32; those at stride 16 are not used."""
         return coarse
 
 
@@ -81,7 +86,7 @@ Neck = PassthroughNeck | TinyNeck | NoNeck
 
 
 class DetectionNetwork(nn.Module):
-    """Backbone, neck and anchor head; `anchors` (A, 2) are widths and heights in cells of `stride` pixels."""
+    """A detector: backbone, neck and anchor head; `anchors` (A, 2): widths and heights in cells of `stride` pixels."""
 
     stride = 32
     anchors: Tensor
@@ -94,16 +99,16 @@ class DetectionNetwork(nn.Module):
         self.head.initialise()
 
     def check_size(self, size_wh: tuple[int, int]) -> None:
-        """Raises `ConfigError` for a size of images that the network cannot take."""
+        """Raise `ConfigError` unless width and height are multiples of the stride."""
         if any(side < self.stride or side % self.stride for side in size_wh):
-            raise ConfigError(f"size {size_wh[0]}x{size_wh[1]}: must be multiples of {self.stride}")
+            raise ConfigError(f"size {size_wh[0]}x{size_wh[1]}: width and height must be multiples of {self.stride}")
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] to the head's input (B, C, H / 32, W / 32)."""
+        """Return the head's input (B, C, H / 32, W / 32) for images (B, 3, H, W) in [0, 1]."""
         return self.neck(*self.backbone(images))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) to the whole raw map (B, A * (5 + K), H / 32, W / 32)."""
+        """Return the whole raw map (B, A * (5 + K), H / 32, W / 32) for images (B, 3, H, W) in [0, 1]."""
         return self.head.dense(self.features(images))
 
 
@@ -116,7 +121,10 @@ def yolov2(
     norm: NormLayer | None = nn.BatchNorm2d,
     backbone: Backbone | None = None,
 ) -> DetectionNetwork:
-    """YOLOv2; `norm` makes the norms, as of a `ConvBlock`; `backbone`: another than Darknet-19."""
+    """Build YOLOv2 (`yolov2.cfg`).
+
+    `anchors` (A, 2) in cells; `width`: channel multiplier; `norm`: see `ConvBlock`; `backbone`: default Darknet-19.
+    """
     backbone = backbone or Darknet19(width, norm)
     neck = PassthroughNeck(backbone.channels, scaled(1024, width), passthrough, norm)
     return DetectionNetwork(backbone, neck, anchors, num_labels)
@@ -130,7 +138,7 @@ def yolo9000(
     norm: NormLayer | None = nn.BatchNorm2d,
     backbone: Backbone | None = None,
 ) -> DetectionNetwork:
-    """YOLO9000: the head, made for thousands of labels, reads the backbone itself (`yolo9000.cfg`)."""
+    """Build YOLO9000 (`yolo9000.cfg`): the head is directly on the backbone. Arguments as in `yolov2`."""
     backbone = backbone or Darknet19(width, norm)
     return DetectionNetwork(backbone, NoNeck(backbone.channels), anchors, num_labels)
 
@@ -144,6 +152,10 @@ def yolov2_tiny(
     norm: NormLayer | None = nn.BatchNorm2d,
     backbone: Backbone | None = None,
 ) -> DetectionNetwork:
-    """Tiny YOLOv2; its last 3x3 convolution has 512 channels (`yolov2-tiny.cfg`) or 1024 (`-voc`)."""
+    """Build tiny YOLOv2 (`yolov2-tiny.cfg`).
+
+    `last`: channels of the neck, 512 as in `yolov2-tiny.cfg`, or 1024 as in `yolov2-tiny-voc.cfg`. `backbone`: default
+    `TinyBackbone`. Other arguments as in `yolov2`.
+    """
     backbone = backbone or TinyBackbone(width, norm)
     return DetectionNetwork(backbone, TinyNeck(backbone.channels, scaled(last, width), norm), anchors, num_labels)
