@@ -4,8 +4,8 @@ from PIL import Image
 
 from yolo9k.datasets.joint import read_training
 from yolo9k.datasets.load import read_annotations
-from yolo9k.demo import configure, detect_some, score
-from yolo9k.demo.toy_joint import COARSE, write_toy_joint
+from yolo9k.demo import configure, evaluate, write_detections
+from yolo9k.demo.toy_joint import COARSE_CLASSES, write_toy_joint
 from yolo9k.errors import ConfigError
 from yolo9k.samples import Detections
 
@@ -25,7 +25,7 @@ def records(dataset):
     return read_training(dataset).box_records
 
 
-def test_configure_fills_in_data_set_anchors_and_overrides(dataset, records):
+def test_configure_sets_data_set_anchors_and_overrides(dataset, records):
     config, anchors = configure(dataset, records, ["train.steps=7", "model.num_anchors=3"], seed=5)
     assert config.data.dataset == dataset
     assert [list(wh) for wh in config.model.anchors] == anchors.rounded()
@@ -33,17 +33,17 @@ def test_configure_fills_in_data_set_anchors_and_overrides(dataset, records):
     assert (config.train.steps, config.train.seed) == (7, 5)
 
 
-def test_configure_names_a_wrong_override(dataset, records):
+def test_configure_names_an_unknown_override(dataset, records):
     with pytest.raises(ConfigError, match=r"train\.step"):
         configure(dataset, records, ["train.step=7"])
 
 
-def test_detect_some_writes_each_image_and_a_mosaic(records, tmp_path):
+def test_write_detections_writes_each_image_and_a_mosaic(records, tmp_path):
     def detector(image):
         box = np.array([[10, 10, 60, 60]], np.float32)
         return Detections(box, np.array([0.9], np.float32), np.array([0]), ("disc",))
 
-    overview, *images = detect_some(detector, records[:3], tmp_path)
+    overview, *images = write_detections(detector, records[:3], tmp_path)
     assert overview.is_file()
     assert [path.stem for path in images] == [record.path.stem for record in records[:3]]
     drawn, plain = np.asarray(Image.open(images[0])), np.asarray(Image.open(records[0].path))
@@ -52,10 +52,11 @@ def test_detect_some_writes_each_image_and_a_mosaic(records, tmp_path):
     assert (drawn[30:50, 30:50] == plain[30:50, 30:50]).all()
 
 
-class Perfect:
-    """Finds every box of the test images: with its kind, or as far down as `levels` of the tree."""
+class PerfectDetector:
+    """Detects every box of the test images, with labels down to `levels` levels of the tree."""
 
     supervision = None
+    default_decoder = "deepest"
 
     def __init__(self, test, levels):
         self.test, self.labels, self.levels = test, test.labels, levels
@@ -65,11 +66,11 @@ class Perfect:
 
     def stream(self, paths, class_decoder=None, **_):
         for record in self.test.records:
-            ways = [self.labels.path(int(label))[::-1][: self.levels] for label in record.boxes.label]
+            paths_in_tree = [self.labels.path(int(label))[::-1][: self.levels] for label in record.boxes.label]
             rows = [
                 (box, node)
-                for box, way in zip(record.boxes.xyxy, ways, strict=True)
-                for node in (way if class_decoder else way[-1:])
+                for box, path in zip(record.boxes.xyxy, paths_in_tree, strict=True)
+                for node in (path if class_decoder == "all" else path[-1:])
             ]
             xyxy = np.array([box for box, _ in rows], np.float32).reshape(-1, 4)
             nodes = np.array([node for _, node in rows], np.int64)
@@ -77,9 +78,9 @@ class Perfect:
 
 
 @pytest.mark.parametrize(("levels", "weakly_supervised"), [(3, 1.0), (1, 0.0)])
-def test_the_two_numbers_that_count(toy, levels, weakly_supervised):
+def test_mean_scores_by_supervision(toy, levels, weakly_supervised):
     test = read_annotations(toy.test, "test")
-    scores, _, story = score(Perfect(test, levels), test)
-    assert story.box_supervised == 1
-    assert story.weakly_supervised == weakly_supervised
-    assert {row.name for row in scores.classes} > set(COARSE)
+    scores, _, means = evaluate(PerfectDetector(test, levels), test)
+    assert means.box_supervised == 1
+    assert means.weakly_supervised == weakly_supervised
+    assert {row.name for row in scores.classes} > set(COARSE_CLASSES)

@@ -5,7 +5,7 @@ from yolo9k.config import load_dataset_config
 from yolo9k.datasets.joint import read_training
 from yolo9k.datasets.load import read_annotations
 from yolo9k.demo.toy import COLOURS
-from yolo9k.demo.toy_joint import COARSE, KINDS, write_toy_joint
+from yolo9k.demo.toy_joint import COARSE_CLASSES, FINE_CLASSES, write_toy_joint
 from yolo9k.errors import MachineError
 from yolo9k.wordtree.taxonomy import open_tree
 
@@ -17,20 +17,20 @@ def toy(tmp_path_factory):
     return write_toy_joint(tmp_path_factory.mktemp("toy"), **SIZES, seed=3)
 
 
-def test_boxes_are_coarse_and_single_things_have_kinds(toy):
+def test_boxes_have_coarse_labels_and_single_objects_fine_ones(toy):
     training = read_training(toy.joint)
     tree = training.labels
-    assert len(tree) == len(COARSE) + sum(map(len, COARSE.values())) + len(KINDS)
-    taught = training.supervision()
-    assert {tree.names[node] for node in taught.boxes} <= set(COARSE)
-    assert [tree.names[node] for node in taught.images] == [
-        f"{colour} {shape}" for shapes in COARSE.values() for shape in shapes for colour in COLOURS
+    assert len(tree) == len(COARSE_CLASSES) + sum(map(len, COARSE_CLASSES.values())) + len(FINE_CLASSES)
+    supervision = training.supervision()
+    assert {tree.names[node] for node in supervision.boxes} <= set(COARSE_CLASSES)
+    assert [tree.names[node] for node in supervision.images] == [
+        f"{colour} {shape}" for shapes in COARSE_CLASSES.values() for shape in shapes for colour in COLOURS
     ]
-    assert [len(source.read.records) for source in training.sources] == [6, 2 * len(KINDS)]
+    assert [len(source.read.records) for source in training.sources] == [6, 2 * len(FINE_CLASSES)]
     assert training.errors == ()
 
 
-def test_the_upper_bound_has_the_same_images_with_kinds_on_their_boxes(toy, tmp_path):
+def test_the_upper_bound_has_the_same_images_with_fine_labels(toy, tmp_path):
     full = write_toy_joint(tmp_path, **SIZES, seed=3, all_boxes=True)
     coarse, fine = read_training(toy.joint), read_training(full.joint)
     for one, other in zip(coarse.box_records, fine.box_records, strict=True):
@@ -44,14 +44,14 @@ def test_the_upper_bound_has_the_same_images_with_kinds_on_their_boxes(toy, tmp_
     )
 
 
-def test_test_images_are_labelled_by_kind(toy):
+def test_test_images_have_fine_labels(toy):
     read = read_annotations(toy.test, "test")
     assert len(read.records) == 4
     assert read.errors == ()
     assert all(read.labels.leaves[label] for record in read.records for label in record.boxes.label)
 
 
-def test_configs_are_written_for_other_commands(toy):
+def test_configs_are_written_too(toy):
     folder = toy.taxonomy.parent
     assert load_dataset_config(folder / "joint.yaml") == toy.joint
     assert load_dataset_config(folder / "test.yaml") == toy.test

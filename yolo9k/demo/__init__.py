@@ -1,5 +1,19 @@
-"""The whole way in a few minutes and without a network: images, anchors, training, scores, detections."""
+"""The demo: draw a toy dataset, cluster anchors, train YOLO9000, evaluate and detect, in minutes and offline."""
 
-from yolo9k.demo.stages import ALL_BOXES, Story, configure, detect_some, make_dataset, score
+from yolo9k.demo.stages import (
+    ALL_BOXES_SCORES,
+    SupervisionScores,
+    configure,
+    evaluate,
+    make_dataset,
+    write_detections,
+)
 
-__all__ = ["ALL_BOXES", "Story", "configure", "detect_some", "make_dataset", "score"]
+__all__ = [
+    "ALL_BOXES_SCORES",
+    "SupervisionScores",
+    "configure",
+    "evaluate",
+    "make_dataset",
+    "write_detections",
+]

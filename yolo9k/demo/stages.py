@@ -1,4 +1,4 @@
-"""The steps of the demo that are its own; the others are those that every user takes."""
+"""The stages that only the demo has: its dataset, config, scores and images; training and the rest are as usual."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from yolo9k.config import Config, JointConfig, load_config, updated
 from yolo9k.config.section import STRIDE
 from yolo9k.datasets.box_sizes import letterboxed_sizes
 from yolo9k.datasets.readers.records import Annotations, Record
-from yolo9k.demo.toy_joint import COARSE, ToyJoint, write_toy_joint
+from yolo9k.demo.toy_joint import COARSE_CLASSES, ToyJoint, write_toy_joint
 from yolo9k.drawing import colour, draw_boxes, mosaic, save_image
-from yolo9k.evaluation import Evaluation, evaluate_detector
+from yolo9k.evaluation import ClassSelection, Evaluation, evaluate_detector
 from yolo9k.images import read_image
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Detections
@@ -22,32 +22,33 @@ from yolo9k.samples import Detections
 if TYPE_CHECKING:
     from yolo9k.inference.detector import Detector
 
-SHOWN = 8  # images of the mosaic, of which each is written by itself, too
+MAX_IMAGES = 8  # test images with drawn detections
 
 
 @dataclass(frozen=True)
-class Story:
-    """Mean AP50 of the labels that had boxes in training, and of those that images of single things told alone."""
+class SupervisionScores:
+    """Mean AP50 of the labels with boxes in training, and of those with image-level labels only."""
 
     box_supervised: float
     weakly_supervised: float
 
 
-# `yolo9k demo --all-boxes`: the same network and steps, trained on boxes labelled by kind; see docs/RESULTS.md
-ALL_BOXES = Story(box_supervised=0.936, weakly_supervised=0.876)
+# Upper bound from `yolo9k demo --all-boxes`: same network and steps, boxes with fine labels; see docs/RESULTS.md
+ALL_BOXES_SCORES = SupervisionScores(box_supervised=0.936, weakly_supervised=0.876)
 
 
 def make_dataset(folder: Path, seed: int = 0, *, all_boxes: bool = False, track: Track = silent) -> ToyJoint:
-    """Draw the demo's images into `folder`; `all_boxes`: only those with boxes, labelled by kind."""
+    """Draw the dataset into `folder`. `all_boxes`: train on boxes with fine labels instead, the upper bound."""
     return write_toy_joint(folder, seed=seed, all_boxes=all_boxes, track=track)
 
 
 def configure(
     dataset: JointConfig, records: Sequence[Record], overrides: Sequence[str] = (), seed: int = 0
 ) -> tuple[Config, Anchors]:
-    """The demo's config for a data set, with anchors clustered from its training records.
+    """Return the demo's config for a data set, and the anchors clustered from its training records.
 
-    `overrides` as in `load_config`. Raises `ConfigError`, `DataError`.
+    `overrides`: as in `load_config`. Raises `ConfigError` for an invalid override, `DataError` if anchors cannot be
+    clustered from the records.
     """
     config = load_config("demo", [*overrides, f"train.seed={seed}"])
     sizes_wh = letterboxed_sizes(records, config.data.size, STRIDE)
@@ -56,23 +57,27 @@ def configure(
     return updated(config, changes), anchors
 
 
-def score(detector: "Detector", test: Annotations, track: Track = silent) -> tuple[Evaluation, list[Detections], Story]:
-    """Score all nodes of the tree on the test images: the scores, the detections, and the two numbers that count."""
+def evaluate(
+    detector: "Detector", test: Annotations, track: Track = silent
+) -> tuple[Evaluation, list[Detections], SupervisionScores]:
+    """Evaluate all nodes of the tree on the test images; return the scores, the detections and the means."""
     tree = test.labels
-    scores, found = evaluate_detector(detector, test, only=range(len(tree)), track=track)
-    precision = {row.name: row.ap50 for row in scores.classes}
-    coarse = [precision[name] for name in COARSE]
-    others = [value for name, value in precision.items() if name not in COARSE]
-    return scores, found, Story(float(np.mean(coarse)), float(np.mean(others)))
+    scores, detections = evaluate_detector(
+        detector, test, selection=ClassSelection(only=range(len(tree))), descent=detector.default_decoder, track=track
+    )
+    ap50 = {row.name: row.ap50 for row in scores.classes}
+    coarse = [ap50[name] for name in COARSE_CLASSES]
+    others = [value for name, value in ap50.items() if name not in COARSE_CLASSES]
+    return scores, detections, SupervisionScores(float(np.mean(coarse)), float(np.mean(others)))
 
 
-def detect_some(detector: "Detector", records: Sequence[Record], folder: Path) -> list[Path]:
-    """Detect on a few of the images and write them with their boxes; first comes a mosaic of all.
+def write_detections(detector: "Detector", records: Sequence[Record], folder: Path) -> list[Path]:
+    """Detect on up to `MAX_IMAGES` images; write a mosaic and each image with its boxes, and return their paths.
 
-    Raises `MachineError` where the folder cannot be written.
+    Raises `MachineError` if the folder cannot be written.
     """
-    chosen = [records[i] for i in np.linspace(0, len(records) - 1, min(SHOWN, len(records))).astype(int)]
-    drawn = [_with_detections(detector, record.path) for record in chosen]
+    chosen = [records[i] for i in np.linspace(0, len(records) - 1, min(MAX_IMAGES, len(records))).astype(int)]
+    drawn = [_draw_detections(detector, record.path) for record in chosen]
     paths = [folder / record.path.with_suffix(".png").name for record in chosen]
     overview = folder / "detections.png"
     save_image(overview, mosaic(drawn, columns=4, cell_wh=(320, 320)))
@@ -81,8 +86,8 @@ def detect_some(detector: "Detector", records: Sequence[Record], folder: Path) -
     return [overview, *paths]
 
 
-def _with_detections(detector: "Detector", path: Path) -> np.ndarray:
+def _draw_detections(detector: "Detector", path: Path) -> np.ndarray:
     image = read_image(path)
-    found = detector(image)
-    texts = [f"{name} {score:.2f}" for _, score, name in found]
-    return draw_boxes(image, found.xyxy, texts, [colour(int(label)) for label in found.label])
+    detections = detector(image)
+    texts = [f"{name} {score:.2f}" for _, score, name in detections]
+    return draw_boxes(image, detections.xyxy, texts, [colour(int(label)) for label in detections.label])

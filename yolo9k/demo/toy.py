@@ -1,11 +1,11 @@
-"""Toy images for detection: drawn shapes on textured backgrounds.
+"""Draw toy images for detection: coloured shapes on textured backgrounds.
 
-Small enough to train on in minutes, hard enough to mean something: sizes from 18 to 50 % of the side, rotation,
-overlap, textures, and clutter of lines, specks and letters. Backgrounds and clutter are dull and shapes are bright,
-so that a network of random weights soon finds them; their kind shows in their outline only.
+They take minutes to train on, but are not trivial: shapes have diameters of 18 to 50 % of the image side, are rotated,
+textured and overlap; lines, specks and letters are clutter. Backgrounds and clutter are greyish and shapes are bright,
+so that an untrained network soon localises them; only the outline distinguishes the shapes.
 
-An image depends on its random generator only. What is drawn is a table of shapes, one of fills and one of colours,
-and an `Object` keeps all names, so that coarse and fine label sets can be made from the same images.
+An image depends only on its random generator. Each object has a shape, a fill and a colour, each from its table, so
+coarse and fine labels can be made for the same images.
 """
 
 import colorsys
@@ -17,48 +17,52 @@ import cv2
 import numpy as np
 
 SIDE_PX = 256
-DIAMETERS = (0.18, 0.5)  # of a shape, as shares of the side
+DIAMETERS = (0.18, 0.5)  # range of shape diameters, as fractions of the image side
 MAX_OBJECTS = 5
-MAX_HIDDEN = 0.25  # share of a shape that others may cover
-TINT = 12.0  # how far a dull colour's channels are from grey, at most
-LETTERS = "AEFGHKMNRSYZ"  # none that looks like a shape
+MAX_COVERED = 0.25  # fraction of a shape that others may cover
+MAX_TINT = 12.0  # max difference of a greyish colour's channels from grey
+LETTERS = "AEFGHKMNRSYZ"  # without those that resemble a shape
 SUBPIXEL_BITS = 4
 
 Contours = list[np.ndarray]
 Fill = Callable[[np.random.Generator, int, np.ndarray], np.ndarray]
 
 
-def _ring_of(radii: list[float], turn: float = 0.0) -> np.ndarray:
-    """(P, 2) corners at equal angles and the given radii, the first one `turn` of a circle from the top."""
+def _polygon(radii: list[float], turn: float = 0.0) -> np.ndarray:
+    """Return corners (P, 2) at equal angles and these radii; the first is at the top, rotated by `turn` full turns."""
     angles = 2 * np.pi * (np.arange(len(radii)) / len(radii) + turn) - np.pi / 2
     return np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.array(radii)[:, None]
 
 
 def _cross(arm: float) -> np.ndarray:
-    """(12, 2) corners of a cross in the unit circle whose arms are 2 * `arm` wide."""
+    """Return the corners (12, 2) of a cross in the unit circle with arms of width 2 * `arm`."""
     reach = np.sqrt(1 - arm**2)
     quarter = np.array([[arm, -reach], [arm, -arm], [reach, -arm]])
-    turns = [np.array([[1, 0], [0, 1]]), np.array([[0, -1], [1, 0]])]
-    turns += [-turn for turn in turns]
-    return np.concatenate([quarter @ turn.T for turn in turns])
+    rotations = [np.array([[1, 0], [0, 1]]), np.array([[0, -1], [1, 0]])]
+    rotations += [-rotation for rotation in rotations]
+    return np.concatenate([quarter @ rotation.T for rotation in rotations])
 
 
-SHAPES: Mapping[str, Contours] = {  # corners inside the unit circle; a second contour is a hole
-    "disc": [_ring_of([1.0] * 48)],
-    "ring": [_ring_of([1.0] * 48), _ring_of([0.55] * 48)],
-    "triangle": [_ring_of([1.0] * 3)],
-    "square": [_ring_of([1.0] * 4, turn=1 / 8)],
-    "star": [_ring_of([1.0, 0.45] * 5)],
+SHAPES: Mapping[str, Contours] = {  # corners in the unit circle; a second contour is a hole
+    "disc": [_polygon([1.0] * 48)],
+    "ring": [_polygon([1.0] * 48), _polygon([0.55] * 48)],
+    "triangle": [_polygon([1.0] * 3)],
+    "square": [_polygon([1.0] * 4, turn=1 / 8)],
+    "star": [_polygon([1.0, 0.45] * 5)],
     "cross": [_cross(0.3)],
 }
 
 
-COLOURS: Mapping[str, tuple[float, float]] = {"red": (-20, 20), "green": (100, 140), "blue": (220, 260)}  # degrees
+COLOURS: Mapping[str, tuple[float, float]] = {
+    "red": (-20, 20),
+    "green": (100, 140),
+    "blue": (220, 260),
+}  # hues in degrees
 
 
 @dataclass(frozen=True)
 class ToyClass:
-    """What may be drawn: a shape, a fill and a colour; an empty one is any."""
+    """A class of objects by shape, fill and colour; "": any."""
 
     shape: str = ""
     fill: str = ""
@@ -66,8 +70,8 @@ class ToyClass:
 
 
 @dataclass(frozen=True)
-class Object:
-    """One drawn thing: what it is, and the box around its visible pixels (float `xyxy`)."""
+class ToyObject:
+    """A drawn object, and the box `xyxy` (float pixels) of its visible part."""
 
     shape: str
     fill: str
@@ -77,23 +81,23 @@ class Object:
 
 @dataclass(frozen=True)
 class Scene:
-    """One image, uint8 (S, S, 3) RGB, and what is in it."""
+    """An image, uint8 (S, S, 3) RGB, and its objects."""
 
     image: np.ndarray
-    objects: tuple[Object, ...]
+    objects: tuple[ToyObject, ...]
 
 
 def write_jpeg(path: Path, image: np.ndarray) -> None:
-    """Write an image (H, W, 3) RGB."""
+    """Write an image (H, W, 3) RGB as JPEG."""
     _, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
     path.write_bytes(encoded.tobytes())
 
 
 def label_lines(scene: Scene, labels: Sequence[int]) -> str:
-    """`class cx cy w h` by object, relative to the image."""
+    """Return the lines of a YOLO label file: `label cx cy w h` per object, relative to the image size."""
     lines = []
-    for thing, label in zip(scene.objects, labels, strict=True):
-        x1, y1, x2, y2 = (edge / len(scene.image) for edge in thing.xyxy)
+    for item, label in zip(scene.objects, labels, strict=True):
+        x1, y1, x2, y2 = (edge / len(scene.image) for edge in item.xyxy)
         lines.append(f"{label} {(x1 + x2) / 2:.6f} {(y1 + y2) / 2:.6f} {x2 - x1:.6f} {y2 - y1:.6f}\n")
     return "".join(lines)
 
@@ -102,23 +106,23 @@ def draw_scene(
     rng: np.random.Generator,
     side_px: int = SIDE_PX,
     *,
-    kinds: Sequence[ToyClass] = (ToyClass(),),
-    most_objects: int = 0,
+    classes: Sequence[ToyClass] = (ToyClass(),),
+    max_objects: int = MAX_OBJECTS,
     diameters: tuple[float, float] = DIAMETERS,
 ) -> Scene:
-    """An image of shapes, drawn with random numbers from `rng` only.
+    """Draw an image of 1 to `max_objects` objects (fewer if there is no room); all randomness comes from `rng`.
 
-    `kinds`: what to choose from, anything if left out; `most_objects`, `MAX_OBJECTS` if left out, of diameters in a
-    range of shares of the side.
+    `classes`: the classes to choose from (default: any shape, fill and colour). `diameters`: range of shape diameters,
+    as fractions of the image side.
     """
-    image = _with_clutter(rng, _background(rng, side_px, _dull(rng)))
+    image = _with_clutter(rng, _background(rng, side_px, _greyish(rng)))
     masks: list[np.ndarray] = []
     drawn: list[tuple[str, str, str]] = []
-    for _ in range(rng.integers(1, (most_objects or MAX_OBJECTS) + 1)):
-        kind = kinds[int(rng.integers(len(kinds)))]
+    for _ in range(rng.integers(1, max_objects + 1)):
+        toy_class = classes[int(rng.integers(len(classes)))]
         shape, fill, colour = (
-            wanted or str(rng.choice(list(table)))
-            for wanted, table in ((kind.shape, SHAPES), (kind.fill, FILLS), (kind.colour, COLOURS))
+            name or str(rng.choice(list(table)))
+            for name, table in ((toy_class.shape, SHAPES), (toy_class.fill, FILLS), (toy_class.colour, COLOURS))
         )
         mask = _free_mask(rng, SHAPES[shape], side_px, diameters, masks)
         if mask is None:  # no room left
@@ -129,7 +133,7 @@ def draw_scene(
         drawn.append((shape, fill, colour))
     image += rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(2, 10))
     boxes = [_box(visible) for visible in _visible(masks)]
-    objects = tuple(Object(*names, box) for names, box in zip(drawn, boxes, strict=True))
+    objects = tuple(ToyObject(*names, box) for names, box in zip(drawn, boxes, strict=True))
     return Scene(image.clip(0, 255).astype(np.uint8), objects)
 
 
@@ -140,12 +144,12 @@ def _free_mask(
     diameters: tuple[float, float],
     masks: list[np.ndarray],
 ) -> np.ndarray | None:
-    """Coverage (S, S) of a shape at a random place that leaves the earlier ones visible; none if crowded."""
+    """Return the mask (S, S) of a shape at a random position that keeps all shapes visible; `None` if none is found."""
     for _ in range(20):
         mask = _random_mask(rng, contours, side_px, diameters)
-        together = [*masks, mask]
-        shares = (seen.sum() / (m > 127).sum() for m, seen in zip(together, _visible(together), strict=True))
-        if all(share >= 1 - MAX_HIDDEN for share in shares):
+        candidate = [*masks, mask]
+        visible = (seen.sum() / (m > 127).sum() for m, seen in zip(candidate, _visible(candidate), strict=True))
+        if all(fraction >= 1 - MAX_COVERED for fraction in visible):
             return mask
     return None
 
@@ -153,12 +157,12 @@ def _free_mask(
 def _random_mask(
     rng: np.random.Generator, contours: Contours, side_px: int, diameters: tuple[float, float]
 ) -> np.ndarray:
-    """Coverage (S, S) uint8 of a shape of random size, proportions, rotation and place in the image."""
+    """Return the anti-aliased mask (S, S) uint8 of a shape of random size, aspect ratio, rotation and position."""
     radius = side_px * np.exp(rng.uniform(*np.log(diameters))) / 2
     stretch = np.exp(rng.uniform(-0.15, 0.15) * np.array([1, -1]))
     angle = rng.uniform(0, 2 * np.pi)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    placed = [corners * stretch @ turn.T * radius for corners in contours]
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    placed = [corners * stretch @ rotation.T * radius for corners in contours]
     low, high = placed[0].min(axis=0), placed[0].max(axis=0)
     centre = rng.uniform(1 - low, side_px - 1 - high)
     corners = [np.rint((part + centre) * 2**SUBPIXEL_BITS).astype(np.int32) for part in placed]
@@ -168,40 +172,40 @@ def _random_mask(
 
 
 def _visible(masks: list[np.ndarray]) -> list[np.ndarray]:
-    """What later shapes leave of each, (S, S) bool."""
-    seen = []
+    """Return the visible part of each mask, (S, S) bool: later shapes cover earlier ones."""
+    visible = []
     covered = np.zeros(masks[0].shape, bool) if masks else np.zeros(0, bool)
     for mask in reversed(masks):
-        seen.append((mask > 127) & ~covered)
+        visible.append((mask > 127) & ~covered)
         covered = covered | (mask > 127)
-    return seen[::-1]
+    return visible[::-1]
 
 
 def _box(visible: np.ndarray) -> tuple[float, float, float, float]:
-    """The box around the true pixels of a mask (S, S)."""
+    """Return the box around the true pixels of a mask (S, S)."""
     rows, columns = np.flatnonzero(visible.any(axis=1)), np.flatnonzero(visible.any(axis=0))
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
-def _dull(rng: np.random.Generator) -> np.ndarray:
-    """A nearly grey colour (3,)."""
-    return rng.uniform(50, 200) + rng.uniform(-TINT, TINT, 3)
+def _greyish(rng: np.random.Generator) -> np.ndarray:
+    """Return a nearly grey colour (3,)."""
+    return rng.uniform(50, 200) + rng.uniform(-MAX_TINT, MAX_TINT, 3)
 
 
 def _bright(rng: np.random.Generator, hues: tuple[float, float]) -> np.ndarray:
-    """A saturated colour (3,), of a hue in a range of degrees."""
+    """Return a saturated colour (3,) with a hue in this range of degrees."""
     hue = rng.uniform(*hues) % 360 / 360
     return 255 * np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.75, 1), rng.uniform(0.75, 1)))
 
 
 def _smooth_noise(rng: np.random.Generator, side_px: int, cells: int) -> np.ndarray:
-    """(S, S, 1) in about [-1, 1]: random values on a coarse grid, interpolated."""
+    """Return noise (S, S, 1) of about [-1, 1]: random values on a grid of `cells` x `cells`, interpolated."""
     coarse = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
     return cv2.resize(coarse, (side_px, side_px), interpolation=cv2.INTER_CUBIC)[..., None]
 
 
 def _wave(rng: np.random.Generator, side_px: int, lengths_px: tuple[float, float]) -> np.ndarray:
-    """(S, S, 1) in [-1, 1]: a sine wave of random direction, length and phase."""
+    """Return a sine wave (S, S, 1) in [-1, 1] of random direction, length and phase."""
     angle, phase = rng.uniform(0, 2 * np.pi, 2)
     pixels = np.arange(side_px) * 2 * np.pi / rng.uniform(*lengths_px)
     waves = np.add.outer(pixels * np.sin(angle), pixels * np.cos(angle) + phase)
@@ -209,7 +213,7 @@ def _wave(rng: np.random.Generator, side_px: int, lengths_px: tuple[float, float
 
 
 def _background(rng: np.random.Generator, side_px: int, colour: np.ndarray) -> np.ndarray:
-    """(S, S, 3) float: one of the textures around `colour`, under a soft change of light."""
+    """Return a background (S, S, 3) float: a random texture around `colour`, with uneven lighting."""
     textures = (
         lambda: _smooth_noise(rng, side_px, int(rng.integers(4, 12))),
         lambda: _smooth_noise(rng, side_px, int(rng.integers(40, 90))),
@@ -222,7 +226,7 @@ def _background(rng: np.random.Generator, side_px: int, colour: np.ndarray) -> n
 
 
 def _with_clutter(rng: np.random.Generator, background: np.ndarray) -> np.ndarray:
-    """The background (S, S, 3) float with lines, specks and letters on it."""
+    """Return the background (S, S, 3) float with lines, specks and letters."""
     image, side = background.clip(0, 255).astype(np.uint8), len(background)
 
     def point() -> tuple[int, int]:
@@ -230,12 +234,12 @@ def _with_clutter(rng: np.random.Generator, background: np.ndarray) -> np.ndarra
         return int(x), int(y)
 
     for _ in range(rng.integers(0, 5)):
-        cv2.line(image, point(), point(), _dull(rng).tolist(), int(rng.integers(1, 4)))
+        cv2.line(image, point(), point(), _greyish(rng).tolist(), int(rng.integers(1, 4)))
     for _ in range(rng.integers(0, 40)):
-        cv2.circle(image, point(), int(rng.integers(1, 4)), _dull(rng).tolist(), -1)
+        cv2.circle(image, point(), int(rng.integers(1, 4)), _greyish(rng).tolist(), -1)
     for _ in range(rng.integers(0, 5)):
         scale, letter = rng.uniform(0.4, 1.6) * side / 256, str(rng.choice(list(LETTERS)))
-        colour = _dull(rng).tolist()
+        colour = _greyish(rng).tolist()
         cv2.putText(image, letter, point(), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, int(rng.integers(1, 4)))
     return image.astype(np.float32)
 
