@@ -59,8 +59,8 @@ def test_scenes_are_varied_and_in_range():
 
 
 def test_boxes_are_tight(monkeypatch):
-    monkeypatch.setattr("yolo9k.demo.toy._background", lambda rng, side, colour: np.zeros((side, side, 3)))
-    monkeypatch.setattr("yolo9k.demo.toy._with_clutter", lambda rng, image: image.astype(np.float32))
+    monkeypatch.setattr("yolo9k.demo.toy._draw_background", lambda rng, side, colour: np.zeros((side, side, 3)))
+    monkeypatch.setattr("yolo9k.demo.toy._add_clutter", lambda rng, image: image.astype(np.float32))
     monkeypatch.setattr("yolo9k.demo.toy.FILLS", {"white": lambda rng, side, colour: np.full((side, side, 3), 255)})
     scene = draw_scene(np.random.default_rng(0), 128, max_objects=1)
     rows, columns = np.nonzero(scene.image.min(axis=2) > 127)

@@ -5,15 +5,15 @@ from yolo9k.demo.stages import (
     SupervisionScores,
     configure,
     evaluate,
-    make_dataset,
     write_detections,
 )
+from yolo9k.demo.toy_joint import write_toy_joint
 
 __all__ = [
     "ALL_BOXES_SCORES",
     "SupervisionScores",
     "configure",
     "evaluate",
-    "make_dataset",
     "write_detections",
+    "write_toy_joint",
 ]

@@ -1,4 +1,4 @@
-"""The stages that only the demo has: its dataset, config, scores and images; training and the rest are as usual."""
+"""The stages that only the demo has: its config, scores and images; training and the rest are as usual."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from yolo9k.config import Config, JointConfig, load_config, updated
 from yolo9k.config.section import STRIDE
 from yolo9k.datasets.box_sizes import letterboxed_sizes
 from yolo9k.datasets.readers.records import Annotations, Record
-from yolo9k.demo.toy_joint import COARSE_CLASSES, ToyJoint, write_toy_joint
+from yolo9k.demo.toy_joint import COARSE_CLASSES
 from yolo9k.drawing import colour, draw_boxes, mosaic, save_image
 from yolo9k.evaluation import ClassSelection, Evaluation, evaluate_detector
 from yolo9k.images import read_image
@@ -35,11 +35,6 @@ class SupervisionScores:
 
 # Upper bound from `yolo9k demo --all-boxes`: same network and steps, boxes with fine labels; see docs/RESULTS.md
 ALL_BOXES_SCORES = SupervisionScores(box_supervised=0.936, weakly_supervised=0.876)
-
-
-def make_dataset(folder: Path, seed: int = 0, *, all_boxes: bool = False, track: Track = silent) -> ToyJoint:
-    """Draw the dataset into `folder`. `all_boxes`: train on boxes with fine labels instead, the upper bound."""
-    return write_toy_joint(folder, seed=seed, all_boxes=all_boxes, track=track)
 
 
 def configure(

@@ -51,13 +51,11 @@ SHAPES: Mapping[str, Contours] = {  # corners in the unit circle; a second conto
     "star": [_polygon([1.0, 0.45] * 5)],
     "cross": [_cross(0.3)],
 }
-
-
-COLOURS: Mapping[str, tuple[float, float]] = {
+COLOURS: Mapping[str, tuple[float, float]] = {  # ranges of hues in degrees
     "red": (-20, 20),
     "green": (100, 140),
     "blue": (220, 260),
-}  # hues in degrees
+}
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ def draw_scene(
     `classes`: the classes to choose from (default: any shape, fill and colour). `diameters`: range of shape diameters,
     as fractions of the image side.
     """
-    image = _with_clutter(rng, _background(rng, side_px, _greyish(rng)))
+    image = _add_clutter(rng, _draw_background(rng, side_px, _random_grey(rng)))
     masks: list[np.ndarray] = []
     drawn: list[tuple[str, str, str]] = []
     for _ in range(rng.integers(1, max_objects + 1)):
@@ -127,12 +125,12 @@ def draw_scene(
         mask = _free_mask(rng, SHAPES[shape], side_px, diameters, masks)
         if mask is None:  # no room left
             continue
-        paint = FILLS[fill](rng, side_px, _bright(rng, COLOURS[colour])).astype(np.float32)
+        paint = FILLS[fill](rng, side_px, _random_bright(rng, COLOURS[colour])).astype(np.float32)
         image += (paint - image) * (mask[..., None] / np.float32(255))
         masks.append(mask)
         drawn.append((shape, fill, colour))
     image += rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(2, 10))
-    boxes = [_box(visible) for visible in _visible(masks)]
+    boxes = [_bounding_box(visible) for visible in _visible_parts(masks)]
     objects = tuple(ToyObject(*names, box) for names, box in zip(drawn, boxes, strict=True))
     return Scene(image.clip(0, 255).astype(np.uint8), objects)
 
@@ -148,8 +146,8 @@ def _free_mask(
     for _ in range(20):
         mask = _random_mask(rng, contours, side_px, diameters)
         candidate = [*masks, mask]
-        visible = (seen.sum() / (m > 127).sum() for m, seen in zip(candidate, _visible(candidate), strict=True))
-        if all(fraction >= 1 - MAX_COVERED for fraction in visible):
+        fractions = (part.sum() / (m > 127).sum() for m, part in zip(candidate, _visible_parts(candidate), strict=True))
+        if all(fraction >= 1 - MAX_COVERED for fraction in fractions):
             return mask
     return None
 
@@ -171,7 +169,7 @@ def _random_mask(
     return mask
 
 
-def _visible(masks: list[np.ndarray]) -> list[np.ndarray]:
+def _visible_parts(masks: list[np.ndarray]) -> list[np.ndarray]:
     """Return the visible part of each mask, (S, S) bool: later shapes cover earlier ones."""
     visible = []
     covered = np.zeros(masks[0].shape, bool) if masks else np.zeros(0, bool)
@@ -181,18 +179,18 @@ def _visible(masks: list[np.ndarray]) -> list[np.ndarray]:
     return visible[::-1]
 
 
-def _box(visible: np.ndarray) -> tuple[float, float, float, float]:
+def _bounding_box(visible: np.ndarray) -> tuple[float, float, float, float]:
     """Return the box around the true pixels of a mask (S, S)."""
     rows, columns = np.flatnonzero(visible.any(axis=1)), np.flatnonzero(visible.any(axis=0))
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
-def _greyish(rng: np.random.Generator) -> np.ndarray:
+def _random_grey(rng: np.random.Generator) -> np.ndarray:
     """Return a nearly grey colour (3,)."""
     return rng.uniform(50, 200) + rng.uniform(-MAX_TINT, MAX_TINT, 3)
 
 
-def _bright(rng: np.random.Generator, hues: tuple[float, float]) -> np.ndarray:
+def _random_bright(rng: np.random.Generator, hues: tuple[float, float]) -> np.ndarray:
     """Return a saturated colour (3,) with a hue in this range of degrees."""
     hue = rng.uniform(*hues) % 360 / 360
     return 255 * np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.75, 1), rng.uniform(0.75, 1)))
@@ -212,7 +210,7 @@ def _wave(rng: np.random.Generator, side_px: int, lengths_px: tuple[float, float
     return np.sin(waves.astype(np.float32))[..., None]
 
 
-def _background(rng: np.random.Generator, side_px: int, colour: np.ndarray) -> np.ndarray:
+def _draw_background(rng: np.random.Generator, side_px: int, colour: np.ndarray) -> np.ndarray:
     """Return a background (S, S, 3) float: a random texture around `colour`, with uneven lighting."""
     textures = (
         lambda: _smooth_noise(rng, side_px, int(rng.integers(4, 12))),
@@ -225,7 +223,7 @@ def _background(rng: np.random.Generator, side_px: int, colour: np.ndarray) -> n
     return colour + light + texture * rng.uniform(-35, 35)
 
 
-def _with_clutter(rng: np.random.Generator, background: np.ndarray) -> np.ndarray:
+def _add_clutter(rng: np.random.Generator, background: np.ndarray) -> np.ndarray:
     """Return the background (S, S, 3) float with lines, specks and letters."""
     image, side = background.clip(0, 255).astype(np.uint8), len(background)
 
@@ -234,12 +232,12 @@ def _with_clutter(rng: np.random.Generator, background: np.ndarray) -> np.ndarra
         return int(x), int(y)
 
     for _ in range(rng.integers(0, 5)):
-        cv2.line(image, point(), point(), _greyish(rng).tolist(), int(rng.integers(1, 4)))
+        cv2.line(image, point(), point(), _random_grey(rng).tolist(), int(rng.integers(1, 4)))
     for _ in range(rng.integers(0, 40)):
-        cv2.circle(image, point(), int(rng.integers(1, 4)), _greyish(rng).tolist(), -1)
+        cv2.circle(image, point(), int(rng.integers(1, 4)), _random_grey(rng).tolist(), -1)
     for _ in range(rng.integers(0, 5)):
         scale, letter = rng.uniform(0.4, 1.6) * side / 256, str(rng.choice(list(LETTERS)))
-        colour = _greyish(rng).tolist()
+        colour = _random_grey(rng).tolist()
         cv2.putText(image, letter, point(), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, int(rng.integers(1, 4)))
     return image.astype(np.float32)
 

@@ -53,8 +53,9 @@ def write_toy_joint(
 ) -> ToyJoint:
     """Write the taxonomy, images, labels and configs below `folder`; the same arguments write the same files.
 
-    `scenes`: images with boxes. `singles`: single-object images per fine class. `tests`: test images. Raises
-    `MachineError` if the folder cannot be written.
+    `scenes`: images with boxes. `singles`: single-object images per fine class. `tests`: test images. `all_boxes`: the
+    boxes have fine labels, and there are no single-object images. Raises `MachineError` if the folder cannot be
+    written.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,11 +131,11 @@ def _fine_indices(scene: Scene) -> list[int]:
 
 def _write_singles(folder: Path, count: int, seed: list[int], side_px: int, track: Track) -> DatasetConfig:
     """Write single-object images, in one folder per fine class."""
-    images = [(index, number) for index in range(len(FINE_CLASSES)) for number in range(count)]
-    for index, number in track(images, "Drawing single objects", len(images)):
+    images = [(index, i) for index in range(len(FINE_CLASSES)) for i in range(count)]
+    for index, i in track(images, "Drawing single objects", len(images)):
         target = folder / "train" / _fine_names()[index]
         target.mkdir(parents=True, exist_ok=True)
-        rng = np.random.default_rng([*seed, index, number])
+        rng = np.random.default_rng([*seed, index, i])
         scene = draw_scene(rng, side_px, classes=[FINE_CLASSES[index]], max_objects=1, diameters=SINGLE_DIAMETERS)
-        write_jpeg(target / f"{number:04d}.jpg", scene.image)
+        write_jpeg(target / f"{i:04d}.jpg", scene.image)
     return DatasetConfig(kind="folder", root=str(folder.resolve()), splits={"train": ("train",)}, name="singles")
