@@ -45,7 +45,7 @@ class Darknet19(nn.Module):
 
 
 class TinyBackbone(nn.Module):
-    """Layers 0 to 12 of `yolov2-tiny.cfg`: seven convolutions and 6 max pools.
+    """Layers 0 to 12 of `yolov2-tiny.cfg`: seven convolutions and six max pools.
 
     `fine`: layers 0 to 8, to stride 16. `coarse`: layers 9 to 12, to stride 32. `channels`: of both.
     """
