@@ -54,7 +54,7 @@ class SplitReport:
     """Statistics of one split.
 
     `boxes`: valid boxes, including the `ignored` ones (difficult, crowd). `small`, `medium`, `large`: boxes by area,
-    in pixels of the image, as COCO counts them.
+    in pixels of the image, with COCO's limits.
     """
 
     name: str
@@ -187,10 +187,10 @@ def find_duplicate_boxes(record: Record, names: Sequence[str]) -> Iterator[Issue
     overlap = np.triu(iou(boxes.xyxy[:, None], boxes.xyxy[None]), k=1)
     same_label = boxes.label[:, None] == boxes.label[None]
     for i, j in np.argwhere((overlap > NEAR_DUPLICATE_IOU) & same_label):
-        equal = np.array_equal(boxes.xyxy[i], boxes.xyxy[j])
+        is_equal = np.array_equal(boxes.xyxy[i], boxes.xyxy[j])
         pair = " and ".join(str(boxes.xyxy[k].round(1).tolist()) for k in (i, j))
         message = f"{names[boxes.label[i]]} {pair}, IoU {overlap[i, j]:.2f}"
-        yield Issue(DUPLICATE_BOX if equal else "near-duplicate box", str(record.path), message)
+        yield Issue(DUPLICATE_BOX if is_equal else "near-duplicate box", str(record.path), message)
 
 
 def describe_split(name: str, part: Annotations) -> SplitReport:
@@ -218,7 +218,7 @@ def describe_split(name: str, part: Annotations) -> SplitReport:
 
 def _count_classes(part: Annotations) -> tuple[ClassCount, ...]:
     counts = np.zeros((3, len(part.labels)), np.int64)  # images, boxes, ignored
-    has_excluded = any(own.node is None for own in part.classes)  # their boxes are ignored and have label 0
+    has_excluded = any(each.node is None for each in part.classes)  # their boxes are ignored and have label 0
     for record in part.records:
         boxes = record.boxes
         if has_excluded:

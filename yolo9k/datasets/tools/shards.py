@@ -33,7 +33,7 @@ MEGABYTE = 1_000_000
 MAX_STEM = 60  # characters kept of an image's file name: a plain tar header holds 100
 JPEG_QUALITY = 92
 THREADS = 8
-READ_AHEAD = 64  # images read in advance
+CHUNK = 64  # images that the threads read at once; limits the memory
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ def _read_samples(records: ImageIndex, indices: np.ndarray, side: int) -> Iterat
         return _read_sample(int(index), record.source, record.image_label, side)
 
     with ThreadPoolExecutor(THREADS) as pool:
-        for first in range(0, len(indices), READ_AHEAD):
-            yield from pool.map(read, indices[first : first + READ_AHEAD])
+        for first in range(0, len(indices), CHUNK):
+            yield from pool.map(read, indices[first : first + CHUNK])
 
 
 def _read_sample(index: int, source: ImageSource, label: int, side: int) -> ShardSample:
