@@ -8,8 +8,8 @@ from yolo9k.config.datasets import TreeLabels
 from yolo9k.datasets.autodetect import image_folder
 from yolo9k.datasets.joint import read_box_records, read_training, single, to_score
 from yolo9k.datasets.load import ImageSet, read_annotations
-from yolo9k.datasets.tools.coverage import cover
-from yolo9k.datasets.tools.shards import PackRules, write_shards
+from yolo9k.datasets.tools.coverage import compute_coverage
+from yolo9k.datasets.tools.shards import ShardOptions, write_shards
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.wordtree.taxonomy import open_tree
 
@@ -242,7 +242,7 @@ def test_coverage_counts_labels_and_lists_what_has_no_node(joint, zoo):
     (zoo / "kinds" / "wolf").mkdir()
     (zoo / "kinds" / "wolf" / "1.png").touch()
     tree = open_tree(zoo / "zoo.txt")
-    boxes, images = cover(joint, str(zoo / "zoo.txt"), tree)
+    boxes, images = compute_coverage(joint, str(zoo / "zoo.txt"), tree)
     assert (boxes.image_level, boxes.images, boxes.classes, boxes.unmapped) == (False, 4, 2, {})
     assert {tree.names[i]: int(n) for i, n in enumerate(boxes.counts) if n} == {"dog": 4, "car": 4}
     assert (images.image_level, images.images, images.classes, images.unmapped) == (True, 7, 4, {"wolf": "no node"})
@@ -253,19 +253,19 @@ def test_coverage_counts_labels_and_lists_what_has_no_node(joint, zoo):
 def test_coverage_of_one_data_set_by_names(zoo):
     other = zoo / "other.txt"
     other.write_text("hound\nbike\n")
-    (found,) = cover(load_dataset_config(zoo / "boxes.yaml"), str(other), open_tree(other))
+    (found,) = compute_coverage(load_dataset_config(zoo / "boxes.yaml"), str(other), open_tree(other))
     assert found.counts.tolist() == [4, 0]
     assert found.unmapped == {"car": "no node"}
     labels = TreeLabels(tree=str(zoo / "zoo.txt"), names={"car": "bike"}, classes=("hound", "car"))
     config = load_dataset_config(zoo / "boxes.yaml")
     assert isinstance(config, DatasetConfig)
-    (found,) = cover(config.model_copy(update={"labels": labels}), str(other), open_tree(other))
+    (found,) = compute_coverage(config.model_copy(update={"labels": labels}), str(other), open_tree(other))
     assert found.counts.tolist() == [4, 4]
 
 
 def test_image_labels_from_shards(zoo):
     """A source of tar shards is the source of the folder that they were packed from."""
-    write_shards(image_folder(zoo / "kinds"), "train", zoo / "shards", PackRules())
+    write_shards(image_folder(zoo / "kinds"), "train", zoo / "shards", ShardOptions())
     text = (zoo / "joint.yaml").read_text()
     (zoo / "packed.yaml").write_text(text.replace("dataset: kinds", "dataset: shards"))
     (zoo / "named.yaml").write_text(text.replace("dataset: kinds", "dataset: shards/shards.yaml"))
@@ -279,14 +279,14 @@ def test_image_labels_from_shards(zoo):
             assert [one[i].image_label for i in range(6)] == [other[i].image_label for i in range(6)]
             assert [one[i].source.read_bytes() for i in range(6)] == [other[i].source.read_bytes() for i in range(6)]
     counts = [
-        cover(load_dataset_config(zoo / f"{name}.yaml"), str(zoo / "zoo.txt"), plain.labels)
+        compute_coverage(load_dataset_config(zoo / f"{name}.yaml"), str(zoo / "zoo.txt"), plain.labels)
         for name in ("packed", "joint")
     ]
     assert counts[0][1].counts.tolist() == counts[1][1].counts.tolist()
 
 
 def test_shards_have_no_boxes(zoo):
-    write_shards(image_folder(zoo / "kinds"), "train", zoo / "shards", PackRules())
+    write_shards(image_folder(zoo / "kinds"), "train", zoo / "shards", ShardOptions())
     (zoo / "joint.yaml").write_text(
         f"labels: {{tree: {zoo / 'zoo.txt'}}}\nsources: [{{dataset: shards/shards.yaml, use: boxes}}]\n"
     )

@@ -17,7 +17,8 @@ from yolo9k.config import DatasetConfig
 from yolo9k.config.classifier import ClassifierAugmentConfig
 from yolo9k.config.datasets import TreeLabels
 from yolo9k.datasets.load import is_held_out, read_annotations, read_images
-from yolo9k.datasets.loader.dataset import TrainingDataset, batches
+from yolo9k.datasets.loader.batches import load_batches
+from yolo9k.datasets.loader.dataset import TrainingDataset
 from yolo9k.datasets.loader.sampler import SampleOrder, StepSampler
 from yolo9k.datasets.readers import webdataset as shards
 from yolo9k.datasets.readers.records import Selection
@@ -439,7 +440,7 @@ def first_batches(dataset: DatasetConfig, workers: int = 0):
     records = read_images(dataset, "train").records
     images = TrainingDataset([records], ClassificationTransform(ClassifierAugmentConfig()), seed=3)
     sampler = StepSampler(SampleOrder([len(records)], seed=3), 4, 1, ((32, 32),), 1, 0, 6)
-    return list(batches(images, sampler, workers))
+    return list(load_batches(images, sampler, workers))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -460,7 +461,7 @@ def test_workers_that_are_spawned_read_shards(twins, monkeypatch):
     context = torch.multiprocessing.get_context("spawn")
     loader = torch.utils.data.DataLoader
     monkeypatch.setattr(
-        "yolo9k.datasets.loader.dataset.DataLoader", lambda *a, **k: loader(*a, **k, multiprocessing_context=context)
+        "yolo9k.datasets.loader.batches.DataLoader", lambda *a, **k: loader(*a, **k, multiprocessing_context=context)
     )
     for one, other in zip(expected, first_batches(dataset, 1), strict=True):
         assert torch.equal(one.images, other.images)
@@ -495,7 +496,7 @@ def test_errors_of_reading_name_tar_file_and_image(root):
     path = pack(root / "a.tar", ("n/1.jpg", "text"), ("n/2.jpg", b""), ("n/3.png", draw(1)[:200]))
     records = read_images(config(root, "shards"), "train").records
     for index, message in (
-        (0, "not an image that can be read"),
+        (0, "not a readable image"),
         (1, "not an image"),
         (2, "cannot be read as an im"),
     ):
