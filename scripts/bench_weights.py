@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Loading a weights file of 200 MB against reading it and copying it once: time as a ratio, and peak memory.
+"""Compare loading a Darknet weights file with reading and copying its bytes: time ratio and peak memory.
 
-    python scripts/bench_weights.py [CFG]       # default: a cfg of yolov2's size
+    python scripts/bench_weights.py [CFG]       # default: YOLOv2 with 80 classes, a file of 200 MB
 
-Prints the medians of several rounds, each of which times both, alternating.
+Prints the medians of several rounds; each round times both.
 """
 
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,24 +22,39 @@ from yolo9k.darknet.writer import cfg_text
 from yolo9k.wordtree import WordTree
 
 ROUNDS = 7
+PRINT_PEAK_OF_LOADING = r"""
+import re, sys
+from pathlib import Path
+import yolo9k.darknet.api as api
+peak = lambda: int(re.search(r'VmHWM:\s+(\d+)', Path('/proc/self/status').read_text())[1]) * 1024
+before = peak()
+net = api.load(sys.argv[1], sys.argv[2])
+print(peak() - before)
+"""
 
 
-def read_and_copy(path: Path) -> float:
-    """Seconds to read the bytes and copy them once."""
+def time_copy(path: Path) -> float:
+    """Return the seconds to read the bytes of a file and copy them once."""
     start = time.perf_counter()
     np.frombuffer(path.read_bytes(), np.uint8).copy()
     return time.perf_counter() - start
 
 
-def load(cfg: Path, path: Path) -> float:
-    """Seconds from files to a network that is ready."""
+def time_load(cfg: Path, path: Path) -> float:
+    """Return the seconds to build the network of a cfg and load its weights."""
     start = time.perf_counter()
     darknet.load(cfg, path)
     return time.perf_counter() - start
 
 
-def yolov2_cfg(folder: Path) -> Path:
-    """A cfg of YOLOv2 with COCO's 80 classes."""
+def peak_of_loading(cfg: Path, path: Path) -> int:
+    """Return the bytes by which loading raises the peak memory of a new process (Linux only)."""
+    command = [sys.executable, "-c", PRINT_PEAK_OF_LOADING, str(cfg), str(path)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def write_yolov2_cfg(folder: Path) -> Path:
+    """Write a cfg of YOLOv2 with COCO's 80 classes; returns its path."""
     config = load_config("coco")
     network = build_network(config.model, WordTree.flat([str(k) for k in range(80)]))
     path = folder / "yolov2.cfg"
@@ -47,38 +63,21 @@ def yolov2_cfg(folder: Path) -> Path:
 
 
 def main() -> None:
-    """Time both, and print what came out."""
+    """Measure time and memory, and print both."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        cfg = Path(sys.argv[1]) if len(sys.argv) > 1 else yolov2_cfg(folder)
+        cfg = Path(sys.argv[1]) if len(sys.argv) > 1 else write_yolov2_cfg(folder)
         path = folder / "net.weights"
         darknet.save(darknet.load(cfg), path)
         size = path.stat().st_size
-        pairs = [(read_and_copy(path), load(cfg, path)) for _ in range(ROUNDS)]
-        ratios = [loading / copying for copying, loading in pairs]
+        times = [(time_copy(path), time_load(cfg, path)) for _ in range(ROUNDS)]
+        ratios = [loading / copying for copying, loading in times]
         print(
-            f"{size:,} bytes; read and copy {statistics.median(p[0] for p in pairs):.3f} s, "
-            f"load {statistics.median(p[1] for p in pairs):.3f} s, ratio {statistics.median(ratios):.2f} "
+            f"{size:,} bytes; read and copy {statistics.median(copying for copying, _ in times):.3f} s, "
+            f"load {statistics.median(loading for _, loading in times):.3f} s, ratio {statistics.median(ratios):.2f} "
             f"({min(ratios):.2f} to {max(ratios):.2f})"
         )
-        print(f"peak memory of a process that only loads: {peak_of_loading(cfg, path) / size:.2f} x the file")
-
-
-def peak_of_loading(cfg: Path, path: Path) -> int:
-    """Bytes by which loading raises the peak memory of a fresh process."""
-    import subprocess
-
-    code = (
-        "import re, sys\n"
-        "from pathlib import Path\n"
-        "import yolo9k.darknet.api as api\n"
-        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) * 1024\n"
-        "before = peak()\n"
-        "net = api.load(sys.argv[1], sys.argv[2])\n"
-        "print(peak() - before)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(cfg), str(path)], capture_output=True, text=True, check=True)
-    return int(done.stdout)
+        print(f"peak memory of loading in a new process: {peak_of_loading(cfg, path) / size:.2f} x the file size")
 
 
 if __name__ == "__main__":

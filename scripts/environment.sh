@@ -1,4 +1,4 @@
-# Sourced by demo and test: `prepare EXTRAS` makes .venv with this package in it, and puts it first on the PATH.
+# Sourced by the other scripts: `prepare EXTRAS` creates .venv with this package and puts it first on the PATH.
 
 find_python() {
     local name
@@ -8,31 +8,32 @@ find_python() {
             return
         fi
     done
-    echo "No Python 3.10 or newer was found (tried python3, python3.14 ... python3.10, python); please install one." >&2
+    echo "No Python 3.10 or newer found (tried python3, python3.14 ... python3.10, python); install one." >&2
     return 1
 }
 
 make_venv() {
     local python
     python=$(find_python)
-    echo "Making .venv with $("$python" --version)" >&2
+    echo "Creating .venv with $("$python" --version)" >&2
     if ! "$python" -m venv .venv; then
         rm -rf .venv
-        echo "$python cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2
+        echo "$python cannot create a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2
         return 1
     fi
 }
 
-# The stamp holds what was installed from which pyproject.toml, so that a second run starts at once.
+# The stamp file stores the checksum of pyproject.toml and the extras that were installed, to skip the installation
+# if neither has changed. The extra [dev] includes everything.
 prepare() {
-    local extras=$1 stamp=.venv/installed wanted
+    local extras=$1 stamp=.venv/installed requested
     [ -e .venv/bin/python ] || [ -e .venv/Scripts/python.exe ] || make_venv
     PATH="$PWD/.venv/bin:$PWD/.venv/Scripts:$PATH"
-    wanted="$(cksum <pyproject.toml) [dev]"
-    [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
-    wanted="$(cksum <pyproject.toml) $extras"
-    [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
-    echo "Installing yolo9k and what it needs into .venv (PyTorch is large; only the first time)" >&2
+    requested="$(cksum <pyproject.toml) [dev]"
+    [ "$(cat "$stamp" 2>/dev/null)" != "$requested" ] || return 0
+    requested="$(cksum <pyproject.toml) $extras"
+    [ "$(cat "$stamp" 2>/dev/null)" != "$requested" ] || return 0
+    echo "Installing yolo9k and its dependencies into .venv (only once; PyTorch is large)" >&2
     python -m pip install --disable-pip-version-check --quiet --editable ".$extras"
-    echo "$wanted" >"$stamp"
+    echo "$requested" >"$stamp"
 }

@@ -1,1 +1,1 @@
-"""Studies of this package's own choices: many trainings, a table and a plot. Repeatable, and not shipped."""
+"""Studies of this package's design choices: many training runs each, with a table and a plot. Not packaged."""

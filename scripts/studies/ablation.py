@@ -1,6 +1,6 @@
-"""The path from YOLO to YOLOv2 (YOLO9000 section 2, table 2): each step trained on a data set, over several seeds.
+"""The ablation from YOLO to YOLOv2 (YOLO9000 section 2, table 2): train each step of the path on a dataset.
 
-Everything goes into one folder, a run folder for each row and seed; what is finished there is not done again.
+All results are stored in one folder, with a run folder per row and seed; finished runs are not repeated.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,16 +23,15 @@ from yolo9k.progress import Track, silent
 from yolo9k.resolve import with_aspect
 from yolo9k.training.output.callbacks import Callback
 
-SIZE = 416  # what the configs are written for
+SIZE = 416  # image size of the configs
 
 
 @dataclass(frozen=True)
 class Row:
-    """One step of the path: the `name` of its config in `configs/ablation`, what it `adds`, the paper's mAP.
+    """One step of the path. `name`: its config in `configs/ablation`. `adds`: the change from the row before.
 
-    `paper`: on VOC 2007, in percent, of the nearest row of its table 2; none where it has none.
-    `classifier`: the size of images of the classifier that it starts from. `network_of`: the row whose network it
-    uses, where it has none of its own.
+    `paper`: mAP in percent on VOC 2007 of the closest row of the paper's table 2; `None`: it has none. `classifier`:
+    image size of the pretrained classifier. `network_of`: the row whose trained network is reused; "": its own.
     """
 
     name: str
@@ -55,21 +54,21 @@ ROWS = (
 )
 
 
-def rows_named(names: Sequence[str]) -> tuple[Row, ...]:
-    """The rows of these names or numbers, in the order of the path; all where none is named. Raises `ConfigError`."""
-    chosen = {name: [row for row in ROWS if name in (row.name, row.name.partition("-")[0])] for name in names}
-    for name, found in chosen.items():
-        if not found:
-            raise ConfigError(f"{name}: no row of the path; the rows are {', '.join(row.name for row in ROWS)}")
-    return tuple(row for row in ROWS if not names or any(row in found for found in chosen.values()))
+def select_rows(names: Sequence[str]) -> tuple[Row, ...]:
+    """Select rows by name or number, in the order of the path; all rows if `names` is empty. Raises `ConfigError`."""
+    matches = {name: [row for row in ROWS if name in (row.name, row.name.partition("-")[0])] for name in names}
+    for name, rows in matches.items():
+        if not rows:
+            raise ConfigError(f"--only {name}: unknown row; must be one of {', '.join(row.name for row in ROWS)}")
+    return tuple(row for row in ROWS if not names or any(row in rows for rows in matches.values()))
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What all rows share.
+    """The settings of all rows.
 
-    `size`: the side of the images that stands for the configs' 416; all lengths change with it. `classifier` and
-    `classifier_448`: the weights to start from, before and after row 3. `split`: what is scored.
+    `size`: image side in pixels that replaces the configs' 416; anchors and other sizes scale with it. `classifier`,
+    `classifier_448`: pretrained weights of rows 1 and 2, and of the rows from 3 on ("": none). `split`: evaluated.
     """
 
     dataset: AnyDataset
@@ -80,60 +79,61 @@ class Settings:
     classifier_448: str = ""
 
     def config(self, row: Row, seed: int = 0) -> Config:
-        """The config of a row. Raises `ConfigError`."""
+        """Return the config of a row. Raises `ConfigError`."""
         loaded = load_config(f"ablation/{row.name}", self.overrides)
-        changes = {**_scaled(loaded, self.size / SIZE), "data.dataset": self.dataset, "train.seed": seed}
+        changes = {**_scaled_sizes(loaded, self.size / SIZE), "data.dataset": self.dataset, "train.seed": seed}
         return updated(loaded, changes, f"row {row.name} at size {self.size}")
 
     def weights(self, row: Row) -> str | None:
-        """What a row's network starts from; none means random weights."""
-        chosen = self.classifier_448 if row.classifier == 448 else ""
-        return chosen or self.classifier or None
+        """Return the pretrained weights of a row; `None`: random weights."""
+        weights = self.classifier_448 if row.classifier == 448 else ""
+        return weights or self.classifier or None
 
-    def path(self, rows: Sequence[Row]) -> tuple[Row, ...]:
-        """The rows that can be told apart: without a second classifier row 3 is row 2.
+    def trainable_rows(self, rows: Sequence[Row]) -> tuple[Row, ...]:
+        """Return `rows` without row 3 if there is no second classifier, since it would equal row 2.
 
-        Raises `ConfigError` where overrides make two neighbours of the path the same.
+        Raises `ConfigError` if the size is invalid, if the settings make two neighbours of the path equal, or if no
+        row remains.
         """
         refuse_keys(self.overrides, ("train.seed", "data.dataset"))
         if self.size < STRIDE or self.size % STRIDE:
-            raise ConfigError(f"size: must be a multiple of {STRIDE}, not {self.size}")
+            raise ConfigError(f"--size: must be a multiple of {STRIDE}, not {self.size}")
         if self.classifier_448 and not self.classifier:
-            raise ConfigError("classifier-448: rows 1 and 2 need the classifier from before that (classifier)")
-        known = tuple(row for row in ROWS if self.classifier_448 or row.name != HIGH_RESOLUTION_CLASSIFIER)
-        for before, row in pairwise(known):
-            if self._same(before, row):
-                raise ConfigError(self._why_same(before, row))
-        found = tuple(row for row in rows if row in known)
-        if not found:
-            raise ConfigError(f"row {HIGH_RESOLUTION_CLASSIFIER}: needs the classifier it is about (classifier-448)")
-        return found
+            raise ConfigError("--classifier-448: requires --classifier, the classifier of rows 1 and 2")
+        possible = tuple(row for row in ROWS if self.classifier_448 or row.name != HIGH_RESOLUTION_CLASSIFIER)
+        for before, row in pairwise(possible):
+            if self._are_equal(before, row):
+                raise ConfigError(self._equal_rows_message(before, row))
+        remaining = tuple(row for row in rows if row in possible)
+        if not remaining:
+            raise ConfigError(f"--only {HIGH_RESOLUTION_CLASSIFIER}: requires --classifier-448")
+        return remaining
 
-    def _same(self, before: Row, row: Row) -> bool:
+    def _are_equal(self, before: Row, row: Row) -> bool:
         return self.weights(before) == self.weights(row) and self.config(before) == self.config(row)
 
-    def _why_same(self, before: Row, row: Row) -> str:
-        same = f"makes the rows {before.name} and {row.name} the same"
-        if replace(self, overrides=())._same(before, row):
-            return f"--size {self.size}: {same}; take a larger one"
+    def _equal_rows_message(self, before: Row, row: Row) -> str:
+        problem = f"makes the rows {before.name} and {row.name} equal"
+        if replace(self, overrides=())._are_equal(before, row):
+            return f"--size {self.size}: {problem}; use a larger size"
         return (
-            f"--set: {same}; leave out what the rows are about (yolo9k config show ablation/{row.name} --raw); "
-            f"sizes are changed with --size"
+            f"--set: {problem}; do not set what the rows change (yolo9k config show ablation/{row.name} --raw); "
+            f"set sizes with --size"
         )
 
 
-def split_to_score(dataset: AnyDataset, requested: str = "") -> str:
-    """The split to score: the one that is requested for, else `test` where there is one, else `val`.
+def find_split(dataset: AnyDataset, requested: str = "") -> str:
+    """Return the split to evaluate: the requested one, else `test` if the dataset has it, else `val`.
 
-    Raises `ConfigError` where there is none of that name.
+    Raises `ConfigError` if the dataset does not have the split.
     """
-    scored, _ = to_score(dataset, requested or "test")
-    split = requested or ("test" if "test" in split_names(scored) else "val")
-    check_split(scored, split)
+    evaluated, _ = to_score(dataset, requested or "test")
+    split = requested or ("test" if "test" in split_names(evaluated) else "val")
+    check_split(evaluated, split)
     return split
 
 
-def _scaled(config: Config, factor: float) -> dict[str, Any]:
+def _scaled_sizes(config: Config, factor: float) -> dict[str, Any]:
     """Return sizes (multiples of the stride) and anchors (unless `auto`) times `factor`, by config key."""
     data, model = config.data, config.model
     sizes = tuple(dict.fromkeys(_scaled_size(size, factor) for size in data.sizes))
@@ -150,7 +150,10 @@ def _scaled_size(size_wh: tuple[int, int], factor: float) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Score:
-    """How a row came out with one seed, all from 0 to 1; `diverged`: what training said instead, the scores are 0."""
+    """The scores of a row with one seed, from 0 to 1. `recall`: at the best mean F1.
+
+    `diverged`: the error message if training diverged; the scores are then 0.
+    """
 
     map50: float = 0.0
     voc07: float = 0.0
@@ -159,63 +162,59 @@ class Score:
     diverged: str = ""
 
     @classmethod
-    def of(cls, scores: Evaluation) -> "Score":
-        """What is kept of an evaluation; `recall` at the best mean F1."""
-        return cls(scores.map50, scores.voc07, scores.map50_95, scores.total.recall)
+    def of(cls, evaluation: Evaluation) -> "Score":
+        """Take the scores of an evaluation."""
+        return cls(evaluation.map50, evaluation.voc07, evaluation.map50_95, evaluation.total.recall)
 
 
 class Ablation:
-    """The rows of the path in a folder.
+    """The ablation in a folder: all runs of `rows` and `seeds`.
 
-    Raises `ConfigError` for a folder that was begun with other settings, `WeightsError` for a classifier that cannot be
-    opened.
+    Raises `ConfigError` if the folder has runs with other settings, `WeightsError` if a classifier cannot be opened.
     """
 
     def __init__(self, folder: Path, settings: Settings, rows: Sequence[Row] = ROWS, seeds: int = 3) -> None:
         self.settings, self.seeds = settings, seeds
-        self.rows = settings.path(rows)
-        values = {row.name: settings.config(row).model_dump(mode="json", exclude={"data": {"dataset"}}) for row in ROWS}
-        known = {**vars(settings), "dataset": settings.dataset.model_dump(mode="json"), "rows": values}
-        self.series = Series(folder, known, map(settings.weights, self.rows))
+        self.rows = settings.trainable_rows(rows)
+        configs = {
+            row.name: settings.config(row).model_dump(mode="json", exclude={"data": {"dataset"}}) for row in ROWS
+        }
+        stored = {**vars(settings), "dataset": settings.dataset.model_dump(mode="json"), "rows": configs}
+        self.series = Series(folder, stored, map(settings.weights, self.rows))
 
     def jobs(self) -> Iterator[tuple[Row, int]]:
-        """All rows with all seeds, whether finished or not; all rows of a seed come before the next seed."""
+        """Yield all (row, seed), finished or not: all rows of a seed before the next seed."""
         return ((row, seed) for seed in range(self.seeds) for row in self.rows)
 
     def score(self, row: Row, seed: int) -> Score | None:
-        """How it came out, where it is finished."""
-        return self.series.score(_name(row, seed), Score)
+        """Return the score of a row; `None` if it is not finished."""
+        return self.series.read_score(_run_name(row, seed), Score)
 
     def run(self, row: Row, seed: int, callback: Callback, track: Track = silent) -> Score:
-        """Train a row with a seed and score it, as far as that is not done; a run that was cut short goes on."""
+        """Train and evaluate a row unless it is finished; an interrupted run is resumed."""
 
-        def score() -> dict[str, Any]:
-            owner = _owner(row)
-            config, weights = self.settings.config(owner, seed), self.settings.weights(owner)
-            network = self.series.trained(_name(owner, seed), config, weights, callback, track)
-            return asdict(self._scored(network, row, seed, track))
+        def compute() -> dict[str, Any]:
+            network_row = next(other for other in ROWS if other.name == (row.network_of or row.name))
+            config, weights = self.settings.config(network_row, seed), self.settings.weights(network_row)
+            network = self.series.ensure_trained(_run_name(network_row, seed), config, weights, callback, track)
+            return asdict(self._evaluate(network, row, seed, track))
 
-        return self.series.scored(_name(row, seed), Score, score)
+        return self.series.read_or_compute_score(_run_name(row, seed), Score, compute)
 
-    def _scored(self, network: Path, row: Row, seed: int, track: Track) -> Score:
-        config = self._fitted(self.settings.config(row, seed), track)
+    def _evaluate(self, network: Path, row: Row, seed: int, track: Track) -> Score:
+        config = self._with_trained_size(self.settings.config(row, seed), track)
         dataset, split = to_score(self.settings.dataset, self.settings.split, track)
-        truth = read_annotations(dataset, split, config.data.on_error, track)
+        ground_truth = read_annotations(dataset, split, config.data.on_error, track)
         detector = Detector.load(network, device=config.train.device, size_wh=config.data.size)
         thresholds, batch = Thresholds.of(config.eval), config.eval.batch
-        return Score.of(evaluate_detector(detector, truth, thresholds, batch=batch, depth=False, track=track)[0])
+        return Score.of(evaluate_detector(detector, ground_truth, thresholds, batch=batch, track=track)[0])
 
-    def _fitted(self, config: Config, track: Track) -> Config:
-        """The config with the sizes that training made of it."""
+    def _with_trained_size(self, config: Config, track: Track) -> Config:
+        """Return the config with the image sizes that training used (`data.fit_aspect`)."""
         if not config.data.fit_aspect:
             return config
         return with_aspect(config, read_training(self.settings.dataset, config.data.on_error, track).box_records)
 
 
-def _name(row: Row, seed: int) -> str:
+def _run_name(row: Row, seed: int) -> str:
     return f"{row.name}/seed-{seed}"
-
-
-def _owner(row: Row) -> Row:
-    """The row whose network it uses: itself, as a rule."""
-    return next(other for other in ROWS if other.name == (row.network_of or row.name))

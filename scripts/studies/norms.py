@@ -1,7 +1,7 @@
-"""What the size of a batch does to each norm (the figure of the group-norm paper, arXiv 1803.08494, on a detector).
+"""The norm study: each norm with each batch size (figure 1 of Group Normalization, arXiv 1803.08494, for a detector).
 
-Every norm sees the same number of images in batches of every size, over several seeds. All goes into one folder, a
-run folder for each; what is finished there is not done again.
+Every run trains on the same number of images. All results are stored in one folder, with a run folder per norm, batch
+size and seed; finished runs are not repeated.
 """
 
 import csv
@@ -23,16 +23,16 @@ from yolo9k.training.output.callbacks import Callback
 
 KINDS = ("batch", "group", "frozen")
 BATCHES = (1, 2, 4, 16)
-OWNED = (  # keys that the grid sets itself
+STUDY_KEYS = (  # config keys that the study sets
     "model.norm.kind", "data.dataset", "train.seed", "train.accumulate", "train.epochs", "train.steps",
     "train.eval_every", "train.patience",
 )  # fmt: skip
-EVEN = ("constant", "cosine", "poly")  # schedules that depend on the progress alone, not on numbers of steps
+POLICIES = ("constant", "cosine", "poly")  # schedules that depend on the fraction of steps, not on their count
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One training: a kind of norm, a size of batch, a seed."""
+class NormRun:
+    """One training run: a kind of norm, a batch size and a seed."""
 
     kind: str
     batch: int
@@ -41,7 +41,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Score:
-    """How it came out, from 0 to 1; `diverged`: what training said instead."""
+    """The scores of a run, from 0 to 1; `diverged`: the error message if training diverged."""
 
     map50: float = 0.0
     map50_95: float = 0.0
@@ -50,10 +50,10 @@ class Score:
 
 @dataclass(frozen=True)
 class Settings:
-    """What all trainings share: a config (its rate is for its own batch), and how many `images` each one sees.
+    """The settings of all runs: a config, whose lr fits its own batch size, and the number of training `images`.
 
-    `weights`: what they start from, with batch norms; `group_weights`: what those with group norm start from, where
-    there is something better than the others' weights made into group norm.
+    `weights`: pretrained weights with batch norm; "": random weights. `group_weights`: pretrained weights for group
+    norm; "": `weights`, with its batch norm converted to group norm.
     """
 
     config: str
@@ -63,30 +63,35 @@ class Settings:
     weights: str = ""
     group_weights: str = ""
 
-    def config_of(self, cell: Cell) -> Config:
-        """The config of one training. Raises `ConfigError`."""
-        loaded = load_config(self.config, (*self.overrides, f"model.norm.kind={cell.kind}"))
-        if loaded.train.schedule.policy not in EVEN:
+    def config_for(self, run: NormRun) -> Config:
+        """Return the config of a run. Raises `ConfigError`."""
+        loaded = load_config(self.config, (*self.overrides, f"model.norm.kind={run.kind}"))
+        if loaded.train.schedule.policy not in POLICIES:
             raise ConfigError(
-                f"train.schedule.policy: must be {', '.join(EVEN)} here, which count no steps, "
+                f"train.schedule.policy: must be one of {', '.join(POLICIES)} in this study, "
                 f"not {loaded.train.schedule.policy}"
             )
         return updated(
             loaded,
-            {**for_batch(loaded.train, cell.batch, self.images), "train.seed": cell.seed, "data.dataset": self.dataset},
-            f"{self.config}, {cell.kind} norm, batches of {cell.batch}",
+            {
+                **batch_changes(loaded.train, run.batch, self.images),
+                "train.seed": run.seed,
+                "data.dataset": self.dataset,
+            },
+            f"{self.config}, {run.kind} norm, batch size {run.batch}",
         )
 
-    def weights_of(self, cell: Cell) -> str | None:
-        """What one training starts from; none is random weights."""
-        return (self.group_weights if cell.kind == "group" else "") or self.weights or None
+    def weights_for(self, run: NormRun) -> str | None:
+        """Return the pretrained weights of a run; `None`: random weights."""
+        return (self.group_weights if run.kind == "group" else "") or self.weights or None
 
 
-def for_batch(config: TrainConfig, batch: int, images: int) -> dict[str, Any]:
-    """Return the changes, by config key, that train with another batch size on `images` images, scored once at the end.
+def batch_changes(config: TrainConfig, batch: int, images: int) -> dict[str, Any]:
+    """Return the config changes, by key, to train with another batch size on `images` images and evaluate at the end.
 
-    The rate follows the batch, for AdamW its square root (Goyal et al., arXiv 1706.02677; Malladi et al., 2205.10287);
-    burn-in and average go by images. One part for each update: a norm shall see the whole batch.
+    The lr scales with the batch size, for AdamW with its square root (Goyal et al., arXiv 1706.02677; Malladi et al.,
+    2205.10287). Warm-up and weight averaging are counted in images. A step has one micro-batch, so that a norm sees
+    the whole batch.
     """
     factor = batch / config.batch
     changes = {
@@ -99,10 +104,10 @@ def for_batch(config: TrainConfig, batch: int, images: int) -> dict[str, Any]:
 
 
 class NormGrid:
-    """Kinds of norm by sizes of batch by seeds, in a folder.
+    """The norm study in a folder: all runs of `kinds`, `batches` and `seeds`.
 
-    Raises `ConfigError` for `frozen` without weights to freeze and for a folder that was begun with other settings,
-    `WeightsError` for weights that cannot be opened.
+    Raises `ConfigError` for `frozen` without weights and if the folder has runs with other settings, `WeightsError` if
+    weights cannot be opened.
     """
 
     def __init__(
@@ -111,49 +116,51 @@ class NormGrid:
         self.settings = settings
         self.kinds, self.batches, self.seeds = tuple(dict.fromkeys(kinds)), tuple(dict.fromkeys(batches)), seeds
         if "frozen" in self.kinds and not settings.weights:
-            raise ConfigError("kind frozen: freezes the statistics of other weights; name them (--weights)")
-        refuse_keys(settings.overrides, OWNED)
-        self.cells = [Cell(kind, batch, seed) for seed in range(seeds) for batch in self.batches for kind in self.kinds]
-        for cell in self.cells:
-            settings.config_of(cell)  # now, not hours later
-        plain = load_config(settings.config, settings.overrides)
-        check_split(to_score(settings.dataset, plain.eval.split)[0], plain.eval.split)
-        known = {**vars(settings), "dataset": settings.dataset.model_dump(mode="json"), **plain.model_dump(mode="json")}
-        self.series = Series(folder, known, map(settings.weights_of, self.cells))
+            raise ConfigError("--kind frozen: requires pretrained weights, whose statistics are frozen (--weights)")
+        refuse_keys(settings.overrides, STUDY_KEYS)
+        self.runs = [
+            NormRun(kind, batch, seed) for seed in range(seeds) for batch in self.batches for kind in self.kinds
+        ]
+        for run in self.runs:
+            settings.config_for(run)  # an invalid config is an error now, not hours later
+        base = load_config(settings.config, settings.overrides)
+        check_split(to_score(settings.dataset, base.eval.split)[0], base.eval.split)
+        stored = {**vars(settings), "dataset": settings.dataset.model_dump(mode="json"), **base.model_dump(mode="json")}
+        self.series = Series(folder, stored, map(settings.weights_for, self.runs))
 
-    def score(self, cell: Cell) -> Score | None:
-        """How it came out, where it is finished."""
-        return self.series.score(_name(cell), Score)
+    def score(self, run: NormRun) -> Score | None:
+        """Return the score of a run; `None` if it is not finished."""
+        return self.series.read_score(_run_name(run), Score)
 
-    def run(self, cell: Cell, callback: Callback, track: Track = silent) -> Score:
-        """Train and score one, as far as that is not done. Raises the errors of training, but for divergence."""
+    def train(self, run: NormRun, callback: Callback, track: Track = silent) -> Score:
+        """Train and evaluate a run unless it is finished. Raises the errors of training except `DivergedError`."""
 
-        def score() -> dict[str, Any]:
-            config, weights = self.settings.config_of(cell), self.settings.weights_of(cell)
-            return asdict(_final_score(self.series.trained(_name(cell), config, weights, callback, track)))
+        def compute() -> dict[str, Any]:
+            config, weights = self.settings.config_for(run), self.settings.weights_for(run)
+            return asdict(_final_score(self.series.ensure_trained(_run_name(run), config, weights, callback, track)))
 
-        return self.series.scored(_name(cell), Score, score)
+        return self.series.read_or_compute_score(_run_name(run), Score, compute)
 
-    def scores(self) -> Iterator[tuple[Cell, Score]]:
-        """What is finished."""
-        for cell in self.cells:
-            found = self.score(cell)
-            if found is not None:
-                yield cell, found
+    def scores(self) -> Iterator[tuple[NormRun, Score]]:
+        """Yield the finished runs with their scores."""
+        for run in self.runs:
+            score = self.score(run)
+            if score is not None:
+                yield run, score
 
 
-def _name(cell: Cell) -> str:
-    return f"{cell.kind}-{cell.batch}/seed-{cell.seed}"
+def _run_name(run: NormRun) -> str:
+    return f"{run.kind}-{run.batch}/seed-{run.seed}"
 
 
 def _final_score(folder: Path) -> Score:
-    """The last line of a run's results."""
+    """Read the last row of a run's `results.csv`."""
     with (folder / "results.csv").open(newline="", encoding="utf-8") as file:
         *_, last = csv.DictReader(file)
     return Score(float(last["mAP50"]), float(last["mAP50-95"]))
 
 
 def to_dict(grid: NormGrid) -> dict[str, Any]:
-    """Everything, for JSON."""
-    about = {**vars(grid.settings), "dataset": grid.settings.dataset.name}
-    return {**about, "cells": [{**asdict(cell), **asdict(score)} for cell, score in grid.scores()]}
+    """Return settings and scores for JSON."""
+    settings = {**vars(grid.settings), "dataset": grid.settings.dataset.name}
+    return {**settings, "cells": [{**asdict(run), **asdict(score)} for run, score in grid.scores()]}

@@ -1,4 +1,4 @@
-"""Trainings that belong together, in one folder: what is finished there is not done again."""
+"""A series of training runs in one folder: finished runs are not repeated, unfinished ones are resumed."""
 
 import json
 import reprlib
@@ -12,7 +12,8 @@ import torch
 from yolo9k.checkpoint import LAST
 from yolo9k.config import Config
 from yolo9k.config.overrides import Override
-from yolo9k.errors import ConfigError, DataError, DivergedError, MachineError
+from yolo9k.errors import ConfigError, DataError, DivergedError
+from yolo9k.io import replacing, write_text
 from yolo9k.pretrained import open_weights
 from yolo9k.progress import Track, silent
 from yolo9k.training import resume, train
@@ -23,97 +24,101 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SETTINGS, SCORES = "settings.json", "scores.json"
-Scores = dict[str, Any]
+ScoreValues = dict[str, Any]  # the contents of `scores.json`
 Score = TypeVar("Score")
 
 
 class Series:
-    """The trainings in `folder`, each in a folder of its own below it.
+    """Training runs in `folder`, each in its own subfolder.
 
-    `settings`: what all have in common, ready for JSON; `weights`: what they start from, opened now and not hours
-    later. Raises `ConfigError` for a folder that was begun with other settings, `WeightsError` for weights that cannot
-    be opened, `MachineError` where nothing can be written.
+    `settings`: common to all runs, ready for JSON. `weights`: pretrained weights of the runs; they are opened at once,
+    so that an error does not appear hours later. Raises `ConfigError` if the folder has runs with other settings,
+    `WeightsError` if weights cannot be opened, `MachineError` if the folder cannot be written.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], weights: Iterable[str | None]) -> None:
         self.folder = folder
-        for source in {each for each in weights if each}:
+        for source in {source for source in weights if source}:
             open_weights(source)
-        self._remember(json.loads(json.dumps(settings)))
+        self._save_settings(json.loads(json.dumps(settings)))
 
-    def _remember(self, given: Mapping[str, Any]) -> None:
+    def _save_settings(self, settings: Mapping[str, Any]) -> None:
+        """Write the settings, or compare them with those of existing runs."""
         path = self.folder / SETTINGS
         if not any(self.folder.glob("*/*/checkpoints/*.pt")):
-            _write(path, given)
+            _write_json(path, settings)
             return
-        difference = next(_differences(_read(path), given), None)
+        difference = next(_differences(_read_json(path), settings), None)
         if difference:
-            key, begun, now = difference
+            key, stored, current = difference
             raise ConfigError(
-                f"{self.folder}: was begun with another {key}, {reprlib.repr(begun)}, not {reprlib.repr(now)}; "
-                f"name another folder (--out), or go on with the same"
+                f"{self.folder}: has runs with another {key}: {reprlib.repr(stored)}, not {reprlib.repr(current)}; "
+                f"use another folder (--out) or the same settings"
             )
 
-    def score(self, name: str, kind: Callable[..., Score]) -> Score | None:
-        """How a training came out, where it is finished. Raises `DataError` for a broken file."""
-        found = self._scores(name)
-        return None if found is None else self._made(name, kind, found)
+    def read_score(self, name: str, score_class: Callable[..., Score]) -> Score | None:
+        """Return the score of a run, `None` if it is not finished. Raises `DataError` if the file is invalid."""
+        values = self._score_values(name)
+        return None if values is None else self._to_score(name, score_class, values)
 
-    def _made(self, name: str, kind: Callable[..., Score], found: Scores) -> Score:
+    def read_or_compute_score(
+        self, name: str, score_class: Callable[..., Score], compute: Callable[[], ScoreValues]
+    ) -> Score:
+        """Return the score of a run; if it is not finished, call `compute` and store its result.
+
+        A `DivergedError` of `compute` is stored as a score, too, with its message in `diverged`.
+        """
+        values = self._score_values(name)
+        if values is None:
+            try:
+                values = compute()
+            except DivergedError as error:
+                values = {"diverged": str(error)}
+            _write_json(self.folder / name / SCORES, values)
+        return self._to_score(name, score_class, values)
+
+    def _to_score(self, name: str, score_class: Callable[..., Score], values: ScoreValues) -> Score:
         try:
-            return kind(**found)
+            return score_class(**values)
         except TypeError as error:
             raise _unreadable(self.folder / name / SCORES, error) from error
 
-    def _scores(self, name: str) -> Scores | None:
+    def _score_values(self, name: str) -> ScoreValues | None:
         path = self.folder / name / SCORES
-        return _read(path) if path.exists() else None
+        return _read_json(path) if path.exists() else None
 
-    def scored(self, name: str, kind: Callable[..., Score], score: Callable[[], Scores]) -> Score:
-        """As `score`; where it is not known `score` finds it, or training diverges: `diverged` is what it said then."""
-        found = self._scores(name)
-        if found is None:
-            try:
-                found = score()
-            except DivergedError as error:
-                found = {"diverged": str(error)}
-            _write(self.folder / name / SCORES, found)
-        return self._made(name, kind, found)
-
-    def trained(
+    def ensure_trained(
         self, name: str, config: Config, weights: str | None, callback: Callback, track: Track = silent
     ) -> Path:
-        """The run folder of a training that is made, finished or taken from before. Raises the errors of training."""
-        folder, found = self.folder / name, self._scores(name)
-        if found is not None and found.get("diverged"):
-            raise DivergedError(found["diverged"])
-        if found is not None:
+        """Train or resume a run unless it is finished; returns its folder. Raises the errors of training."""
+        folder, values = self.folder / name, self._score_values(name)
+        if values is not None and values.get("diverged"):
+            raise DivergedError(values["diverged"])
+        if values is not None:
             return folder
-        torch.compiler.reset()  # torch keeps a few compiled forms of a network's code, and all trainings share it
+        torch.compiler.reset()  # torch caches few compiled variants of the same code, which all runs share
         if (folder / "checkpoints" / LAST).exists():
             return resume(folder, callback=callback, track=track)
         return train(config, folder, weights=weights, callback=callback, track=track)
 
-    def report(self, name: str, text: str, figure: "Figure") -> list[Path]:
-        """Write `name`.md and `name`.png into the folder. Raises `MachineError`."""
+    def write_report(self, name: str, text: str, figure: "Figure") -> list[Path]:
+        """Write `name`.md and `name`.png to the folder; returns their paths. Raises `MachineError`."""
         table, plot = self.folder / f"{name}.md", self.folder / f"{name}.png"
-        try:
-            table.write_text(text, encoding="utf-8")
-            figure.savefig(plot, dpi=120)
-        except OSError as error:
-            raise MachineError(f"{self.folder}: cannot be written: {error.strerror or error}") from error
+        write_text(table, text)
+        with replacing(plot) as draft:
+            figure.savefig(draft, dpi=120, format="png")
         return [table, plot]
 
 
 def refuse_keys(overrides: Iterable[str], keys: Sequence[str]) -> None:
-    """Raises `ConfigError` for an override (`KEY=VALUE`) of a key that each training sets itself."""
+    """Raise `ConfigError` for an override (`KEY=VALUE`) of a config key that the study sets itself."""
     for override in map(Override.of, overrides):
         for key in keys:
-            if _says(override.nested(), key):
-                raise ConfigError(f"{override.said}: {key} is set for each training; leave it out")
+            if _has_key(override.nested(), key):
+                raise ConfigError(f"{override.said}: {key} is set by the study; remove this override")
 
 
-def _says(values: Any, key: str) -> bool:
+def _has_key(values: Any, key: str) -> bool:
     for part in key.split("."):
         if not isinstance(values, dict) or part not in values:
             return False
@@ -122,16 +127,30 @@ def _says(values: Any, key: str) -> bool:
 
 
 def spread(values: Sequence[float]) -> float | None:
-    """The standard deviation of a sample, which takes two values."""
+    """Return the sample standard deviation; `None` for fewer than two values."""
     return statistics.stdev(values) if len(values) > 1 else None
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lines of a table."""
+    """Format a Markdown table."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *rows))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def draw_seeds(axes: "Axes", values: Mapping[int, Sequence[float]], label: str) -> None:
+    """Draw a line of means with their standard deviations, and a point per seed.
+
+    `values`: by x coordinate, one value per seed; coordinates without values are skipped.
+    """
+    by_x = {x: seeds for x, seeds in values.items() if seeds}
+    if not by_x:
+        return
+    means, spreads = zip(*((statistics.mean(seeds), spread(seeds) or 0.0) for seeds in by_x.values()), strict=True)
+    line = axes.errorbar(list(by_x), means, yerr=spreads, marker="o", capsize=4, label=label)
+    xs, ys = zip(*((x, value) for x, seeds in by_x.items() for value in seeds), strict=True)
+    axes.scatter(xs, ys, s=12, color=line[0].get_color(), alpha=0.5)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
@@ -139,36 +158,18 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path}: cannot be read: {error}; remove it to have it made again")
+    return DataError(f"{path}: cannot be read: {error}; remove it to create it again")
 
 
-def _write(path: Path, values: Mapping[str, Any]) -> None:
-    """Replace a file whole. Raises `MachineError`."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(path.name + ".part")
-        draft.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        raise MachineError(f"{path}: cannot be written: {error.strerror or error}") from error
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(values, indent=1) + "\n")
 
 
-def draw_seeds(axes: "Axes", values: Mapping[int, Sequence[float]], label: str) -> None:
-    """A line of the means with their spreads, and a point for every seed; `values` of the seeds by their place."""
-    known = {place: found for place, found in values.items() if found}
-    if not known:
+def _differences(stored: Any, current: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield (key, stored value, current value) for each value of nested settings that differs."""
+    if not (isinstance(stored, dict) and isinstance(current, dict)):
+        if stored != current:
+            yield key, stored, current
         return
-    means, spreads = zip(*((statistics.mean(found), spread(found) or 0.0) for found in known.values()), strict=True)
-    line = axes.errorbar(list(known), means, yerr=spreads, marker="o", capsize=4, label=label)
-    at, points = zip(*((place, value) for place, found in known.items() for value in found), strict=True)
-    axes.scatter(at, points, s=12, color=line[0].get_color(), alpha=0.5)
-
-
-def _differences(begun: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Each value of nested settings that is another one than it was, with its key."""
-    if not (isinstance(begun, dict) and isinstance(now, dict)):
-        if begun != now:
-            yield key, begun, now
-        return
-    for name in {**now, **begun}:
-        yield from _differences(begun.get(name), now.get(name), f"{key}.{name}" if key else name)
+    for name in {**current, **stored}:
+        yield from _differences(stored.get(name), current.get(name), f"{key}.{name}" if key else name)

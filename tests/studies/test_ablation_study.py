@@ -1,4 +1,4 @@
-"""The path from YOLO to YOLOv2: its configs, what is run, what is not run again, and what is reported."""
+"""The ablation from YOLO to YOLOv2: its configs, runs, resuming, report and command."""
 
 import json
 from dataclasses import replace
@@ -11,7 +11,7 @@ from toy_data import write_toy
 
 from studies import ablation, series
 from studies.__main__ import app
-from studies.ablation import ROWS, Ablation, Score, Settings, rows_named, split_to_score
+from studies.ablation import ROWS, Ablation, Score, Settings, find_split, select_rows
 from studies.ablation_report import markdown, summaries, to_dict, write_report
 from yolo9k import checkpoint, cli
 from yolo9k.config import DatasetConfig, config_names, dump, load_config
@@ -60,11 +60,13 @@ def test_each_row_changes_one_thing():
 
 
 def test_the_path_ends_at_yolov2():
-    assert changed("voc", "ablation/7-multi-scale") == {"model.anchors": "auto"}  # clustered, as voc.yaml's were once
+    assert changed("voc", "ablation/7-multi-scale") == {
+        "model.anchors": "auto"
+    }  # clustered; voc.yaml has the result of a clustering
 
 
 def test_the_hand_picked_anchors_are_those_of_faster_r_cnn():
-    to_cells = 416 / 500 / (600 / 375) / 32  # letterboxed to 416, from a shorter side of 600
+    to_cells = 416 / 500 / (600 / 375) / 32  # from a shorter side of 600 pixels to letterboxed 416
     expected = []
     for side in (128, 256, 512):
         for ratio in (0.5, 1, 2):  # height over width at the same area
@@ -73,12 +75,12 @@ def test_the_hand_picked_anchors_are_those_of_faster_r_cnn():
     assert [pytest.approx(anchor, abs=0.006) for anchor in expected] == list(anchors)
 
 
-# --- what is run
+# --- runs
 
 
-def test_all_lengths_follow_the_size():
+def test_sizes_and_anchors_scale_with_the_size():
     settings = Settings(NOWHERE, "train", size=224)
-    plain, multi, high = (settings.config(ROWS[number]) for number in (0, 6, 7))
+    plain, multi, high = (settings.config(ROWS[index]) for index in (0, 6, 7))
     assert plain.data.size == (224, 224)
     assert plain.model.anchors[4] == pytest.approx((2.24, 2.24))
     assert plain.model.anchors[0] == pytest.approx((1.583, 0.792))
@@ -87,55 +89,55 @@ def test_all_lengths_follow_the_size():
     assert settings.config(ROWS[0], seed=7).train.seed == 7
 
 
-def test_rows_start_from_the_classifier_of_their_time():
+def test_each_row_starts_from_its_classifier():
     settings = Settings(NOWHERE, "train", classifier="low", classifier_448="high")
     assert [settings.weights(row) for row in ROWS] == ["low"] * 2 + ["high"] * 6
-    assert settings.path(ROWS) == ROWS
+    assert settings.trainable_rows(ROWS) == ROWS
     alone = replace(settings, classifier_448="")
     assert {alone.weights(row) for row in ROWS} == {"low"}
-    assert [row.name for row in ROWS if row not in alone.path(ROWS)] == ["3-high-resolution-classifier"]
+    assert [row.name for row in ROWS if row not in alone.trainable_rows(ROWS)] == ["3-high-resolution-classifier"]
     assert Settings(NOWHERE, "train").weights(ROWS[0]) is None
 
 
 @pytest.mark.parametrize(
     ("options", "rows", "message"),
     [
-        ({"classifier_448": "high"}, ROWS, "classifier-448: rows 1 and 2 need the classifier from before that"),
-        ({"size": 100}, ROWS, "size: must be a multiple of 32, not 100"),
-        ({}, ROWS[2:3], "row 3-high-resolution-classifier: needs the classifier it is about"),
-        ({"overrides": ("data.size=64",)}, ROWS, "the rows 7-multi-scale and 8-high-resolution-detector the same"),
-        ({"overrides": ("model.anchors=auto",)}, ROWS[:2], "rows 2-batch-norm and 4-dimension-priors the same"),
+        ({"classifier_448": "high"}, ROWS, "--classifier-448: requires --classifier, the classifier of rows 1 and 2"),
+        ({"size": 100}, ROWS, "--size: must be a multiple of 32, not 100"),
+        ({}, ROWS[2:3], "--only 3-high-resolution-classifier: requires --classifier-448"),
+        ({"overrides": ("data.size=64",)}, ROWS, "the rows 7-multi-scale and 8-high-resolution-detector equal"),
+        ({"overrides": ("model.anchors=auto",)}, ROWS[:2], "rows 2-batch-norm and 4-dimension-priors equal"),
         (
             {"overrides": ("train.seed=1",)},
             ROWS,
-            "--set train.seed=1: train.seed is set for each training; leave it out",
+            "--set train.seed=1: train.seed is set by the study; remove this override",
         ),
-        ({"size": 32}, ROWS, "--size 32: makes the rows .* the same; take a larger one"),
+        ({"size": 32}, ROWS, "--size 32: makes the rows .* equal; use a larger size"),
         ({"size": 8192}, ROWS, "row 7-multi-scale at size 8192: data.sizes: width and height must be at most 8192"),
         ({"overrides": ("train.lrr=1",)}, ROWS, "--set train.lrr=1: unknown key; did you mean train.lr"),
     ],
 )
-def test_settings_that_make_no_path(options, rows, message):
+def test_invalid_settings_are_refused(options, rows, message):
     with pytest.raises(ConfigError, match=message):
-        Settings(NOWHERE, "train", **options).path(rows)
+        Settings(NOWHERE, "train", **options).trainable_rows(rows)
 
 
-def test_rows_are_named_by_number_or_name():
-    assert rows_named([]) == ROWS
-    assert rows_named(["5", "2-batch-norm"]) == (ROWS[1], ROWS[4])
-    with pytest.raises(ConfigError, match="9: no row of the path; the rows are 1-plain, 2-batch-norm"):
-        rows_named(["9"])
+def test_rows_are_selected_by_number_or_name():
+    assert select_rows([]) == ROWS
+    assert select_rows(["5", "2-batch-norm"]) == (ROWS[1], ROWS[4])
+    with pytest.raises(ConfigError, match="--only 9: unknown row; must be one of 1-plain, 2-batch-norm"):
+        select_rows(["9"])
 
 
-def test_the_split_to_score():
-    def having(*splits):
+def test_the_split_to_evaluate():
+    def dataset_with(*splits):
         return NOWHERE.model_copy(update={"splits": dict.fromkeys(splits, ("a",))})
 
-    assert split_to_score(having("train", "val", "test")) == "test"
-    assert split_to_score(having("train", "val")) == "val"
-    assert split_to_score(having("train", "val", "test"), "train") == "train"
+    assert find_split(dataset_with("train", "val", "test")) == "test"
+    assert find_split(dataset_with("train", "val")) == "val"
+    assert find_split(dataset_with("train", "val", "test"), "train") == "train"
     with pytest.raises(ConfigError, match="data set nowhere: no split 'val'; it has train"):
-        split_to_score(having("train"))
+        find_split(dataset_with("train"))
 
 
 @pytest.fixture
@@ -148,21 +150,21 @@ def settings(toy):
     return Settings(toy, "val", 64, SMALL)
 
 
-def never(*_, **__):
-    raise AssertionError("is done again")
+def fail(*_, **__):
+    raise AssertionError("a finished run is repeated")
 
 
-def test_rows_are_trained_once_and_scored(tmp_path, settings, monkeypatch):
+def test_rows_are_trained_and_evaluated_once(tmp_path, settings, monkeypatch):
     path = Ablation(tmp_path / "out", settings, ROWS[6:], seeds=1)
     assert list(path.jobs()) == [(ROWS[6], 0), (ROWS[7], 0)]
     scores = [path.run(row, seed, Callback()) for row, seed in path.jobs()]
     assert all(0 <= score.map50 <= 1 and not score.diverged for score in scores)
     checkpoints = {file.relative_to(path.series.folder).parts[0] for file in path.series.folder.rglob("*.pt")}
-    assert checkpoints == {"7-multi-scale"}  # the last row detects with its network, in larger images
-    written = path.series.folder / "7-multi-scale/seed-0/scores.json"
-    assert json.loads(written.read_text())["recall"] == scores[0].recall
+    assert checkpoints == {"7-multi-scale"}  # the last row uses this network on larger images
+    score_file = path.series.folder / "7-multi-scale/seed-0/scores.json"
+    assert json.loads(score_file.read_text())["recall"] == scores[0].recall
     for name in ("train", "resume", "evaluate_detector"):
-        monkeypatch.setattr(ablation if name == "evaluate_detector" else series, name, never)
+        monkeypatch.setattr(ablation if name == "evaluate_detector" else series, name, fail)
     again = Ablation(tmp_path / "out", settings, ROWS[6:], seeds=1)
     assert [again.run(row, seed, Callback()) for row, seed in again.jobs()] == scores
 
@@ -177,7 +179,7 @@ def test_the_last_row_alone_trains_the_network_it_needs(tmp_path, settings, monk
     assert sizes == [(96, 96)]
 
 
-def test_sizes_of_the_images_aspect_are_scored_as_they_were_trained(tmp_path, monkeypatch):
+def test_evaluation_uses_the_aspect_ratio_of_training(tmp_path, monkeypatch):
     sizes = []
     load = ablation.Detector.load
     monkeypatch.setattr(ablation.Detector, "load", lambda *a, **k: sizes.append(k["size_wh"]) or load(*a, **k))
@@ -186,30 +188,30 @@ def test_sizes_of_the_images_aspect_are_scored_as_they_were_trained(tmp_path, mo
         with Image.open(path) as image:
             image.resize((256, 64)).save(path)
     settings = Settings(wide, "val", 64, (*SMALL, "data.fit_aspect=true"))
-    made = Ablation(tmp_path / "out", settings, ROWS[5:6], seeds=1)
-    assert made.run(ROWS[5], 0, Callback()).map50 >= 0
-    trained = checkpoint.load(made.series.folder / "6-passthrough/seed-0/checkpoints/last.pt").config.data.size
+    study = Ablation(tmp_path / "out", settings, ROWS[5:6], seeds=1)
+    assert study.run(ROWS[5], 0, Callback()).map50 >= 0
+    trained = checkpoint.load(study.series.folder / "6-passthrough/seed-0/checkpoints/last.pt").config.data.size
     assert sizes == [trained] == [(128, 32)]
 
 
-def test_a_run_that_was_cut_short_goes_on(tmp_path, toy):
-    class Impatient(Callback):
+def test_an_interrupted_run_is_resumed(tmp_path, toy):
+    class StopAtOnce(Callback):
         def on_step(self, step, size_wh):
-            raise Stopped("enough", 130)
+            raise Stopped("interrupted", 130)
 
     settings = Settings(toy, "val", 64, (*SMALL, "train.steps=2"))
     path = Ablation(tmp_path / "out", settings, ROWS[5:6], seeds=1)
     run = path.series.folder / "6-passthrough/seed-0"
     with pytest.raises(Stopped):
-        path.run(ROWS[5], 0, Impatient())
+        path.run(ROWS[5], 0, StopAtOnce())
     assert path.score(ROWS[5], 0) is None
     steps = []
-    whole = type("Whole", (Callback,), {"on_step": lambda self, step, size_wh: steps.append(step)})
-    path.run(ROWS[5], 0, whole())
-    assert steps == [0, 1]  # nothing had been saved of it
+    recorder = type("Recorder", (Callback,), {"on_step": lambda self, step, size_wh: steps.append(step)})
+    path.run(ROWS[5], 0, recorder())
+    assert steps == [0, 1]  # no checkpoint was saved before the interruption
     (run / "scores.json").unlink()
-    path.run(ROWS[5], 0, whole())
-    assert steps == [0, 1]  # all steps are made: it is scored again, no more
+    path.run(ROWS[5], 0, recorder())
+    assert steps == [0, 1]  # training is finished: only the evaluation is repeated
 
 
 def test_a_row_that_diverges_is_a_result(tmp_path, settings, monkeypatch):
@@ -226,13 +228,13 @@ def test_a_row_that_diverges_is_a_result(tmp_path, settings, monkeypatch):
 def test_a_folder_keeps_its_settings(tmp_path, settings):
     path = Ablation(tmp_path / "out", settings, ROWS[5:6], seeds=1)
     other = replace(settings, size=96)
-    assert Ablation(tmp_path / "out", other).settings == other  # nothing was trained yet
+    assert Ablation(tmp_path / "out", other).settings == other  # there are no runs yet
     path = Ablation(tmp_path / "out", settings, ROWS[5:6], seeds=1)
     path.run(ROWS[5], 0, Callback())
-    with pytest.raises(ConfigError, match=r"out: was begun with another size, 64, not 96; name another folder"):
+    with pytest.raises(ConfigError, match=r"out: has runs with another size: 64, not 96; use another folder"):
         Ablation(tmp_path / "out", other)
     renamed = replace(settings, dataset=settings.dataset.model_copy(update={"name": "other"}))
-    with pytest.raises(ConfigError, match=r"another dataset\.name, 'toy', not 'other'"):
+    with pytest.raises(ConfigError, match=r"another dataset\.name: 'toy', not 'other'"):
         Ablation(tmp_path / "out", renamed)
     assert Ablation(tmp_path / "out", settings, seeds=5).seeds == 5
     (tmp_path / "out/settings.json").write_text("{")
@@ -240,18 +242,18 @@ def test_a_folder_keeps_its_settings(tmp_path, settings):
         Ablation(tmp_path / "out", settings)
 
 
-def test_a_classifier_that_is_missing_is_told_at_once(tmp_path, settings):
+def test_a_missing_classifier_is_an_error_at_once(tmp_path, settings):
     with pytest.raises(WeightsError, match="nothing-here"):
         Ablation(tmp_path / "out", replace(settings, classifier="nothing-here"))
     assert not (tmp_path / "out").exists()
 
 
-# --- what is reported
+# --- the report
 
 
 @pytest.fixture
 def finished(tmp_path, settings):
-    """Two rows with two seeds, of which one diverged and one is not done yet."""
+    """Two rows with two of three seeds finished; one run diverged."""
     path = Ablation(tmp_path / "out", settings, ROWS[:2], seeds=3)
     scores = {
         (ROWS[0], 0): Score(diverged="step 9"), (ROWS[0], 1): Score(0.25, 0.5, 0.125, 0.75),
@@ -273,7 +275,7 @@ def test_mean_and_spread_over_seeds(finished):
     assert normed.diverged == 0
 
 
-def test_the_table_says_what_was_measured(finished):
+def test_the_table_states_dataset_size_and_overrides(finished):
     text = markdown(finished)
     assert "The path to YOLOv2 on toy" in text
     assert "Split val, size 64, from random weights. `--set model.width=0.1` " in text
@@ -282,7 +284,7 @@ def test_the_table_says_what_was_measured(finished):
     assert "| 2-batch-norm | batch norm | 65.8 | 65.0 | 7.1 | 20.0 | 0.0 | 60.0, 70.0 |" in text
 
 
-def test_the_metric_is_that_of_the_configs(finished):
+def test_the_first_metric_is_that_of_the_configs(finished):
     other = replace(finished.settings, overrides=(*SMALL, "eval.metric=map50"))
     finished.settings = other
     assert "| mAP50 | ± | mAP50-95 |" in markdown(finished)
@@ -291,16 +293,16 @@ def test_the_metric_is_that_of_the_configs(finished):
 
 
 def test_json_has_every_score(finished):
-    found = json.loads(json.dumps(to_dict(finished)))
-    assert (found["dataset"], found["size"], found["classifier"]) == ("toy", 64, "")
-    assert found["metrics"] == ["voc07", "coco"]
-    assert [row["name"] for row in found["rows"]] == ["1-plain", "2-batch-norm"]
-    assert found["rows"][0]["scores"]["0"]["diverged"] == "step 9"
-    assert found["rows"][1]["mean"] == pytest.approx({"voc07": 65, "coco": 20})
-    assert found["rows"][1]["scores"]["1"]["map50"] == 0.5
+    values = json.loads(json.dumps(to_dict(finished)))
+    assert (values["dataset"], values["size"], values["classifier"]) == ("toy", 64, "")
+    assert values["metrics"] == ["voc07", "coco"]
+    assert [row["name"] for row in values["rows"]] == ["1-plain", "2-batch-norm"]
+    assert values["rows"][0]["scores"]["0"]["diverged"] == "step 9"
+    assert values["rows"][1]["mean"] == pytest.approx({"voc07": 65, "coco": 20})
+    assert values["rows"][1]["scores"]["1"]["map50"] == 0.5
 
 
-def test_a_plot_is_drawn_also_of_nothing(finished, tmp_path, settings):
+def test_a_report_is_written_also_without_scores(finished, tmp_path, settings):
     for path in (finished, Ablation(tmp_path / "empty", settings, ROWS[:1])):
         table, plot = write_report(path)
         assert table.read_text(encoding="utf-8").startswith("# The path")
@@ -341,8 +343,8 @@ def test_the_command(command, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--only", "9"], 2, "error: 9: no row of the path"),
-        (["--size", "100"], 2, "error: size: must be a multiple of 32, not 100"),
+        (["--only", "9"], 2, "error: --only 9: unknown row"),
+        (["--size", "100"], 2, "error: --size: must be a multiple of 32, not 100"),
         (["--split", "test"], 2, "error: data set toy: no split 'test'; it has train, val"),
         (["--dataset", "nothing"], 2, "error: nothing: no such data set"),
         (["--classifier", "nothing"], 4, "error: nothing: no such file or run"),
@@ -350,12 +352,12 @@ def test_the_command(command, tmp_path):
     ],
 )
 def test_errors_are_one_line(command, arguments, code, message):
-    found, out, err = command(*arguments)
-    assert (found, out) == (code, "")
+    actual_code, out, err = command(*arguments)
+    assert (actual_code, out) == (code, "")
     assert err.startswith(message)
     assert err.count("\n") == 1
 
 
-def test_says_what_is_left_out(command):
+def test_skipped_rows_are_reported(command):
     _, _, err = command("--only", "3", "--only", "6", "--seeds", "1")
-    assert "3-high-resolution-classifier is left out: without --classifier-448 it is the row before it" in err
+    assert "3-high-resolution-classifier is skipped: without --classifier-448 it equals the row before" in err
