@@ -32,7 +32,7 @@ def run(*arguments):
 def test_prints_three_units_and_the_scores(dataset):
     result = run("--dataset", dataset, "-k", 2, "--size", 96)
     assert result.exit_code == 0, result.output
-    for text in ("cells of 32 px", "pixels", "relative", "average IoU", "above IoU .5"):
+    for text in ("grid cells (32 px)", "pixels", "relative", "average IoU", "above IoU 0.5"):
         assert text in result.output
 
 
@@ -122,13 +122,13 @@ def test_write_takes_no_more_anchors_than_a_config(dataset, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
-        (["--sweep", "9-1"], ConfigError, "--sweep 9-1: numbers of anchors rise"),
-        (["--sweep", "a"], ConfigError, "write FIRST-LAST"),
+        (["--sweep", "9-1"], ConfigError, "--sweep 9-1: FIRST must be at least 1"),
+        (["--sweep", "a"], ConfigError, "must be FIRST-LAST"),
         (["--size", "100"], ConfigError, "--size 100: width and height must be multiples of 32, not 100x100"),
         (["--plot", "a.doc"], ConfigError, "--plot a.doc: allowed are .png, .jpg, .pdf, .svg, not '.doc'"),
         (["--split", "none"], ConfigError, "none"),
         (["--write", "none.yaml"], ConfigError, "none.yaml: no such file"),
-        (["-k", "100"], DataError, "do not make 100 anchors"),
+        (["-k", "100"], DataError, "cannot give 100 anchors"),
     ],
 )
 def test_says_what_is_wrong(dataset, arguments, error, says):

@@ -68,7 +68,7 @@ def test_scores_of_flat_labels(run, flat, zoo):
     assert {row["name"]: row["images"] for row in scores["classes"]} == {"car": 1, "poodle": 3, "terrier": 2}
     assert scores["top1"] == pytest.approx(sum(r["top1"] * r["images"] for r in scores["classes"]) / 6)
     assert f"top-1 {scores['top1']:.4f}   top-5 1.0000" in result.output
-    assert "the worst classes" in result.output
+    assert "worst classes" in result.output
     assert sum(pair["count"] for pair in scores["confused_pairs"]) == round(6 * (1 - scores["top1"]))
     written = sorted(path.name for path in (zoo / "new" / "plots").iterdir())
     assert written == ["confusion.png", "worst_mistakes.jpg"]
@@ -80,7 +80,7 @@ def test_scores_in_a_tree(run, over_tree, zoo):
     scores = json.loads(result.stdout)
     assert [level["depth"] for level in scores["tree"]["levels"]] == [0, 1, 2]
     assert scores["tree"]["hier_thresh"] == 0.1
-    assert "Right down to which depth" in result.stderr
+    assert "Accuracy by depth in the label tree" in result.stderr
 
 
 def test_a_plain_folder_of_class_folders(run, flat, zoo):
@@ -107,11 +107,11 @@ def test_labels_by_a_map(run, flat, zoo):
 
 def test_images_that_cannot_be_read(run, flat, zoo):
     (zoo / "kinds" / "car" / "bad.png").write_text("text")
-    assert "bad.png: not an image" in error_of(run("eval", "--weights", flat), DataError)
+    assert "bad.png: not a readable image" in error_of(run("eval", "--weights", flat), DataError)
     weights = save_classifier(zoo / "b.pt", FLAT, f"data.dataset={zoo / 'kinds.yaml'}", "data.on_error=skip")
     result = run("eval", "--weights", weights)
     assert result.exit_code == 0, result.exception
-    assert "warning: 1 images could not be read and are left out; the first: " in result.stderr
+    assert "warning: 1 images could not be read and are excluded; first: " in result.stderr
     assert "(6 images)" in result.stdout
 
 
@@ -137,7 +137,7 @@ def test_a_detector_is_no_classifier(run, zoo):
     checkpoint.save(Checkpoint(config, FLAT, network.state_dict()), zoo / "detector.pt")
     for command in (["eval"], ["predict", "kinds"]):
         message = error_of(run(*command, "--weights", "detector.pt"), WeightsError)
-        assert "detector.pt: a detector, no classifier" in message
+        assert "detector.pt: a detector, not a classifier" in message
 
 
 def test_a_table_of_each_image(run, flat, zoo):
@@ -185,7 +185,8 @@ def test_many_images_are_not_all_shown(run, flat, zoo):
 def test_a_bad_image_leaves_the_others(run, flat, zoo):
     (zoo / "kinds" / "poodle" / "00.png").write_text("text")
     result = run("predict", "kinds/poodle", "--weights", flat, "--json", "labels.json")
-    assert "1 of 4 images left out; the first: kinds/poodle/00.png: not an image" in error_of(result, DataError)
+    message = error_of(result, DataError)
+    assert "1 of 4 images could not be read; first: kinds/poodle/00.png: not a readable image" in message
     assert len(json.loads((zoo / "labels.json").read_text())["images"]) == 3
 
 

@@ -79,7 +79,7 @@ def test_check_says_what_is_wrong(tmp_path, content, says):
     ("arguments", "says"),
     [
         (["show", "nothing-like-it"], "nothing-like-it: no such config"),
-        (["show", "example-voc", "--set", "root=x"], "--set changes the values of a training config"),
+        (["show", "example-voc", "--set", "root=x"], "--set: only for training configs"),
     ],
 )
 def test_show_says_what_is_wrong(arguments, says):

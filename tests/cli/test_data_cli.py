@@ -41,7 +41,7 @@ def test_check_writes_json_and_plots(folder, tmp_path):
     text = output("check", folder, "--json", tmp_path / "report.json", "--plots", tmp_path / "plots")
     assert f"1 errors: 1 unknown class\n  unknown class: {folder / '3.txt'}:1: '7' is none of the labels" in text
     report = json.loads((tmp_path / "report.json").read_text())
-    assert report["defect_counts"] == {"unknown class": 1}
+    assert report["error_counts"] == {"unknown class": 1}
     assert [split["name"] for split in report["splits"]] == ["train", "val"]
     assert len(list((tmp_path / "plots").iterdir())) == 3
 
@@ -63,7 +63,7 @@ def test_strict_check_fails_with_defects(folder):
     error = run("check", folder, "--strict").exception
     assert isinstance(error, DataError)
     assert error.exit_code == 3
-    assert "1 errors, first" in str(error)
+    assert "1 errors; first" in str(error)
 
 
 @pytest.mark.parametrize("dataset", ["nowhere.yaml", "vok"])
@@ -82,7 +82,7 @@ def test_make_config_writes_a_file_that_check_takes(folder, tmp_path):
     target = tmp_path / "new" / "pets.yaml"
     text = output("make", "config", folder, "-o", target, "--holdout", 0.4)
     assert f"wrote {target}" in text
-    assert f"Next: yolo9k data check {target}" in text
+    assert f"next: yolo9k data check {target}" in text
     assert "val: 5 images, 5 boxes (held out of train)" in text
     assert "0 errors" in output("check", target)
 
@@ -92,7 +92,7 @@ def test_make_config_of_one_image_has_no_val(folder, tmp_path):
         if path.stem not in ("0", "classes"):
             path.unlink()
     text = output("make", "config", folder, "-o", tmp_path / "one.yaml")
-    assert "  train: 1 image, 1 box\n  no val split: training keeps its newest weights;" in text
+    assert "  train: 1 image, 1 box\n  no val split: training keeps the last weights;" in text
     assert "1 single image" in output("check", tmp_path / "one.yaml")
 
 
@@ -156,7 +156,7 @@ def test_download_that_fails_exits_with_4(tmp_path, monkeypatch):
 def test_download_says_what_comes_next(tmp_path, monkeypatch):
     monkeypatch.setattr("yolo9k.datasets.tools.download.download", lambda *_args: [tmp_path / "VOCdevkit"])
     text = output("download", "voc", "--root", tmp_path)
-    assert f"Next: YOLO9K_DATA={tmp_path} yolo9k data check voc" in text
+    assert f"next: YOLO9K_DATA={tmp_path} yolo9k data check voc" in text
 
 
 def test_augmented_images_of_a_folder(folder, tmp_path):
@@ -179,7 +179,7 @@ def test_a_data_set_must_be_named():
     for arguments in (("check",), ("check", "--augmented", 1)):
         error = run(*arguments).exception
         assert isinstance(error, ConfigError)
-        assert "no data set is named" in str(error)
+        assert "no data set given" in str(error)
 
 
 def test_of_a_tree_only_labels_with_boxes_are_listed(zoo):

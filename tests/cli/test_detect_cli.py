@@ -139,7 +139,7 @@ def test_the_newest_run_is_the_default(run, photos, weights, monkeypatch):
     monkeypatch.setitem(catalogue.ENTRIES, "yolov2", replace(official, weights=nowhere))
     result = run(photos, weights="")
     message = error_of(result, WeightsError)
-    assert "runs/ has no run, and the official yolov2 cannot be had" in message
+    assert "runs/ has no run, and the official yolov2 could not be downloaded" in message
     assert len(message) < 250
     assert "\n" not in message
     assert result.output == ""
@@ -191,7 +191,7 @@ def test_a_bad_image_leaves_the_others(run, photos, tmp_path):
     (photos / "ab.png").write_text("text")
     result = run(photos, "--json", tmp_path / "found.json", "--batch", 1, *LOW)
     message = error_of(result, DataError)
-    assert f"1 of 4 images left out; the first: {photos / 'ab.png'}: not a readable image" in message
+    assert f"1 of 4 images could not be read; first: {photos / 'ab.png'}: not a readable image" in message
     found = json.loads((tmp_path / "found.json").read_text())
     assert [Path(entry["file"]).name for entry in found["images"]] == ["a.png", "b.jpg", "a.png"]
     assert sorted(path.name for path in (tmp_path / "detections").iterdir()) == ["a-2.jpg", "a.jpg", "b.jpg"]
@@ -200,7 +200,7 @@ def test_a_bad_image_leaves_the_others(run, photos, tmp_path):
 def test_given_images_are_never_overwritten(run, photos):
     before = (photos / "b.jpg").read_bytes()
     message = error_of(run(photos, "--out", photos), ConfigError)
-    assert f"--out {photos}: b.jpg is one of the images" in message
+    assert f"--out {photos}: b.jpg is one of the input images" in message
     assert (photos / "b.jpg").read_bytes() == before
     assert run(photos, "--out", photos, "--no-draw").exit_code == 0
 

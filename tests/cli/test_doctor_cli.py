@@ -31,7 +31,7 @@ def test_a_broken_part_is_told_with_advice_and_exit_code_6(monkeypatch):
     monkeypatch.setattr(module, "PACKAGES", {"no-such-package": "no_such_module"})
     result = run()
     assert isinstance(result.exception, MachineError)
-    assert str(result.exception) == "doctor: needed but broken: no-such-package, nms"
+    assert str(result.exception) == "doctor: required but broken: no-such-package, nms"
     assert "torchvision::nms does not exist  -> run: pip install" in result.output
 
 

@@ -94,7 +94,7 @@ def test_the_data_set_of_the_checkpoint_is_the_default(run):
     assert run("--weights", "trained").exit_code == 0
     result = run("--weights", "x.pt")
     assert isinstance(result.exception, ConfigError)
-    assert "no data set is named" in str(result.exception)
+    assert "no data set given" in str(result.exception)
 
 
 def test_a_folder_is_a_data_set(run, dataset):
@@ -157,9 +157,9 @@ def test_images_that_cannot_be_read_are_counted_where_they_are_skipped(run, data
             super().__init__()
             self.config = load_config(None, [f"data.dataset={dataset}", "data.on_error=skip"])
 
-        def stream(self, paths, on_bad, **settings):
+        def stream(self, paths, on_unreadable, **settings):
             for path in paths:
-                on_bad(DataError(f"{path}: is no image"))
+                on_unreadable(DataError(f"{path}: is no image"))
                 yield Detections.empty(self.labels.names)
 
     monkeypatch.setattr(sys.modules["yolo9k.inference"].Detector, "load", lambda *_, **__: Skipping())

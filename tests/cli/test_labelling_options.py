@@ -106,8 +106,8 @@ def test_csv_tells_labels_of_one_name_apart(run, tmp_path):
     [
         (("--under", "bird"), "under: 'bird' is no label of this set"),
         (("--under", "jaguar"), "under: 'jaguar' is the name of several labels: n2, terrier"),
-        (("--leaves-only", "--hier-thresh", ".3"), "leaves-only takes the likeliest leaf without a descent"),
-        (("--leaves-only", "--tree-mode", "darknet"), "leaves-only takes the likeliest leaf without a descent"),
+        (("--leaves-only", "--hier-thresh", ".3"), "leaves-only: chooses the most probable leaf without a descent"),
+        (("--leaves-only", "--tree-mode", "darknet"), "leaves-only: chooses the most probable leaf without a descent"),
     ],
 )
 def test_options_that_do_not_fit(run, options, message):
@@ -143,7 +143,7 @@ def test_a_map_says_what_classes_are(run, tmp_path):
     (tmp_path / "coco.map").write_text("3\n6\n")
     scores = scored(run, tmp_path, "--dataset", "boxes.yaml", "--map", "coco.map", "--exact")
     assert [row["name"] for row in scores["classes"]] == ["dog"]
-    assert scores["depth"]["truths"] == 1
+    assert scores["depth"]["boxes"] == 1
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_inner_labels_and_what_was_boxed(run, tmp_path, tree_file):
     taught = {row["name"]: row["supervision"] for row in scores["classes"]}
     assert taught == {"animal": "box", "dog": "image-level"}
     mapped = run("eval", "--dataset", "tree.yaml", "--map", "boxed.map")
-    assert "--map: the labels of the data set are a tree already" in str(mapped.exception)
+    assert "--map: the data set has a label tree" in str(mapped.exception)
     flat = run("eval", "--dataset", "boxes.yaml", "--inner")
     assert "--inner: the labels of the data set are flat" in str(flat.exception)
 
@@ -191,4 +191,4 @@ def test_labels_of_whole_images(run, tmp_path, tree_file):
     assert (scores["images"], [level["depth"] for level in scores["levels"]]) == (1, [0, 1, 2])
     refused = run("eval", "--dataset", "images.yaml", "--inner", "--tree-mode", "darknet")
     assert isinstance(refused.exception, ConfigError)
-    assert "--inner, --tree-mode: only where images have boxes" in str(refused.exception)
+    assert "--inner, --tree-mode: only for data sets with boxes" in str(refused.exception)

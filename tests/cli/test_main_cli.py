@@ -30,7 +30,7 @@ def test_help_names_the_commands(yolo9k):
     names = ("demo", "train", "eval", "detect", "classify", "anchors", "tree", "weights", "data", "config", "bench")
     for name in (*names, "doctor"):
         assert name in out
-    assert "Exit codes: 0 done; 1 a bug; 2 wrong usage" in " ".join(out.split())
+    assert "Exit codes: 0 success; 1 bug; 2 usage" in " ".join(out.split())
 
 
 def test_without_a_command_there_is_help(yolo9k):

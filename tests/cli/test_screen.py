@@ -7,7 +7,7 @@ from rich.console import Console
 from yolo9k.cli import console, screen
 from yolo9k.cli.screen import Screen
 from yolo9k.config import Config
-from yolo9k.training.output.callbacks import Plan
+from yolo9k.training.output.callbacks import RunInfo
 from yolo9k.training.tasks.task import Scores
 
 ENTRY = {
@@ -17,14 +17,14 @@ ENTRY = {
 SCORES = Scores({"mAP50": 0.5}, 0.5, "mAP50 0.5000 mAP50-95 0.2500 P 0.750 R 0.625")
 
 
-def plan(folder, **changes):
+def run_info(folder, **changes):
     values = {
         "config": Config(), "folder": folder, "device": "cpu", "precision": "float32", "parameters": 1234567,
-        "data": "10 images with 20 boxes", "lines": ("anchors in cells: 1,2.5", "sizes: 416x416"),
+        "data_summary": "10 images with 20 boxes", "details": ("anchors in cells: 1,2.5", "sizes: 416x416"),
         "labels": ("a", "b"), "first_step": 0, "total_steps": 40, "steps_per_epoch": 10.0, "workers": 2,
         "notes": ("note [one]",),
     }  # fmt: skip
-    return Plan(**{**values, **changes})
+    return RunInfo(**{**values, **changes})
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def shown(monkeypatch):
 
 
 def tell(callback, tmp_path):
-    callback.on_start(plan(tmp_path / "runs" / "[bold]mine"))
+    callback.on_start(run_info(tmp_path / "runs" / "[bold]mine"))
     callback.on_step(19, (64, 96))
     callback.on_log(ENTRY)
     callback.on_evaluation(SCORES, best=True)
@@ -55,11 +55,11 @@ def test_lines_where_no_person_looks(shown, tmp_path):
     with Screen() as callback:
         tell(callback, tmp_path)
     said = text.getvalue()
-    assert "yolov2: 1,234,567 parameters, 2 labels; 10 images with 20 boxes; cpu, float32, 2 reading" in said
+    assert "yolov2: 1,234,567 parameters, 2 labels; 10 images with 20 boxes; cpu, float32, 2 workers" in said
     assert "anchors in cells: 1,2.5; sizes: 416x416" in said
     assert "note [one]" in said
     assert "steps 0 to 40" in said
-    assert "step 20 epoch 1.50 loss 3.50 (box 1.50 objec 2.00) 64x96 lr 0.001 12.3 img/s" in said
+    assert "step 20 epoch 1.50 loss 3.50 (box 1.50 objec 2.00) 64x96 lr 0.001 12.3 images/s" in said
     assert "validation: mAP50 0.5000 mAP50-95 0.2500 P 0.750 R 0.625 (best)" in said
     assert "best validation score 0.5000" in said
     assert said.count("[bold]mine") == 4  # names are no markup
@@ -77,14 +77,14 @@ def test_a_bar_where_a_person_looks(shown, tmp_path):
 def test_the_cursor_comes_back_after_a_failure(shown, tmp_path):
     text = shown(terminal=True)
     with Screen() as callback:
-        callback.on_start(plan(tmp_path))  # and no end is told
+        callback.on_start(run_info(tmp_path))  # and no end is told
     assert text.getvalue().rindex("\x1b[?25h") > text.getvalue().rindex("\x1b[?25l")
 
 
 def test_an_evaluation_may_show_its_own_bar(shown, tmp_path):
     text = shown(terminal=True)
     with Screen() as callback:
-        callback.on_start(plan(tmp_path))
+        callback.on_start(run_info(tmp_path))
         assert list(console.track([1, 2, 3], "Scoring")) == [1, 2, 3]
         callback.on_evaluation(SCORES, best=False)
     assert "Scoring" in text.getvalue()
@@ -100,7 +100,7 @@ def test_a_test_split_is_pointed_to(shown, tmp_path):
     text = shown(terminal=False)
     dataset = {"kind": "voc", "root": "x", "splits": {"train": ["a"], "test": ["b"]}}
     callback = Screen()
-    callback.on_start(plan(tmp_path, config=Config.model_validate({"data": {"dataset": dataset}})))
+    callback.on_start(run_info(tmp_path, config=Config.model_validate({"data": {"dataset": dataset}})))
     callback.on_end(tmp_path, None)
     assert f"eval --weights {tmp_path} --split test;" in text.getvalue()
 
@@ -110,7 +110,7 @@ def test_what_comes_next_works_without_a_val_split(shown, holdout, said):
     text = shown(terminal=False)
     dataset = {"kind": "folder", "root": "x", "splits": {"train": ["."]}, "holdout": holdout}
     with Screen() as callback:
-        callback.on_start(plan(Path("runs"), config=Config.model_validate({"data": {"dataset": dataset}})))
+        callback.on_start(run_info(Path("runs"), config=Config.model_validate({"data": {"dataset": dataset}})))
         callback.on_end(Path("runs/mine"), None)
     assert said in text.getvalue()
     assert "best" not in text.getvalue()

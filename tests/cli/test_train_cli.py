@@ -53,7 +53,7 @@ def test_a_run_leaves_all_that_is_promised(train):
     code, out, err = train()
     assert code == 0
     run = Path("runs/tiny-toy")
-    assert "the run is in runs/tiny-toy" in out
+    assert "results are in runs/tiny-toy" in out
     assert "--weights runs/tiny-toy;" in out  # there is no test split to speak of
     assert "6 images" in err
     assert err.count("step ") == 3
@@ -120,7 +120,7 @@ def test_starting_from_weights_is_told(train):
     train("--name", "a", "--steps", 1)
     _, _, err = train("--name", "b", "--steps", 1, "--weights", "runs/a", "--set", "model.num_anchors=1")
     assert "from runs/a: " in err
-    assert "new: none; left out: none" in err
+    assert "new: none; unused: none" in err
 
 
 def test_a_dry_run_takes_the_weights(train):
@@ -136,10 +136,10 @@ def test_a_finished_run_says_so(train):
     code, _, err = train("--resume", "runs/a", config=None)
     assert (code, err) == (
         0,
-        "runs/a is finished: it has made all its 3 steps; ask for more (--steps, --epochs) to go on\n",
+        "runs/a: finished, all 3 steps are done; for more, use --steps or --epochs\n",
     )
     code, _, err = train("--resume", "runs/a", "--steps", 2, config=None)
-    assert (code, err) == (2, "error: runs/a: has made 3 steps, more than the 2 asked for\n")
+    assert (code, err) == (2, "error: runs/a: 3 steps are done, more than the 2 requested\n")
     code, _, err = train("--resume", "runs/a", "--batch", 0, config=None)
     assert (code, err) == (2, "error: --batch 0: must be at least 1, not 0\n")
 
@@ -154,7 +154,10 @@ def test_going_on_by_command(train):
 
 def test_resume_takes_a_folder(train):
     code, _, err = train("--resume", "tiny.yaml", config="")
-    assert (code, err) == (2, "error: --resume tiny.yaml: must be a run folder; --weights starts a new run from a file\n")
+    assert (code, err) == (
+        2,
+        "error: --resume tiny.yaml: must be a run folder; --weights starts a new run from a file\n",
+    )
 
 
 BAD = [
@@ -171,7 +174,7 @@ BAD = [
     (["--batch", "0"], 2, "--batch 0: must be at least 1, not 0"),
     (["--lr", "1e30"], 2, "--lr 1e+30: must be at most 1000000, not 1e+30"),
     (["--workers", "-1"], 2, "--workers -1: must be 'auto' or at least 0, not -1"),
-    (["--patience", "3"], 2, "--patience 3: needs evaluations while training, eval_every is 0"),
+    (["--patience", "3"], 2, "--patience 3: needs eval_every above 0"),
     (["--dataset", "nope"], 2, "nope: no such data set file, and not in the catalogue"),
     (["--set", "data.augment.transforms=[{Nope: {}}]"], 2, "'Nope' is not an albumentations transform"),
     (["--set", "data.dataset={kind: voc, root: gone, splits: {train: [all]}}"], 3, "gone: no such folder"),
@@ -179,7 +182,7 @@ BAD = [
     (
         ["--weights", "tiny.yaml"],
         4,
-        "tiny.yaml: neither a checkpoint nor a weights file of Darknet",
+        "tiny.yaml: neither a checkpoint nor a Darknet weights file",
     ),
     (["--device", "nope"], 6, "device 'nope' is not available; available: cpu"),
     (["--device", "99"], 6, "device 'cuda:99' is not available; available: cpu"),
@@ -204,8 +207,16 @@ def test_bad_input_is_one_line_and_leaves_nothing(train, here, arguments, code, 
         ([], 2, "data.dataset: is missing"),
         (["--config", "nope"], 2, "nope: no such config file, and not in the catalogue"),
         (["--resume", "nope"], 4, "nope/checkpoints/last.pt: no such checkpoint"),
-        (["--resume", "nope", "--dataset", "toy"], 2, "--resume continues a run with its own settings: remove --dataset"),
-        (["--resume", "nope", "--runs", "elsewhere"], 2, "--resume continues a run with its own settings: remove --runs"),
+        (
+            ["--resume", "nope", "--dataset", "toy"],
+            2,
+            "--resume continues a run with its own settings: remove --dataset",
+        ),
+        (
+            ["--resume", "nope", "--runs", "elsewhere"],
+            2,
+            "--resume continues a run with its own settings: remove --runs",
+        ),
     ],
 )
 def test_bad_input_without_the_config(train, arguments, code, message):
@@ -236,7 +247,7 @@ def test_an_image_that_is_text(train, here, workers):
     (line,) = [line for line in err.splitlines() if line.startswith("error:")]
     assert "not a readable image" in line
     assert ".jpg" in line
-    assert line.endswith("; yolo9k data check finds all that cannot be used")
+    assert line.endswith("; yolo9k data check lists all unusable images and labels")
     assert "Traceback" not in err
     assert not list(here.glob("runs/*"))
 
@@ -268,7 +279,7 @@ def start(*arguments):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no signals to other processes")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("to_all", [False, True])  # a batch system tells the reading processes, too
+@pytest.mark.parametrize("to_all", [False, True])  # a batch system also signals the workers
 def test_a_signal_from_outside(train, number, code, to_all):
     process = start("--config", "tiny.yaml", "--steps", 10**6, "--workers", 1, "--name", "a")
     while "step 3 " not in process.stderr.readline():
@@ -278,7 +289,7 @@ def test_a_signal_from_outside(train, number, code, to_all):
     assert process.returncode == code
     (line,) = [line for line in err.splitlines() if not line.startswith("step ")]
     assert line.startswith("error: stopped after step ")
-    assert line.endswith("go on with: yolo9k train --resume runs/a")
+    assert line.endswith("resume with: yolo9k train --resume runs/a")
     step = stored("runs/a").training["next_step"]
     assert f"after step {step};" in line
     assert train("--resume", "runs/a", "--steps", step + 2, config=None)[0] == 0
@@ -354,7 +365,7 @@ def test_six_images_by_heart(train, here, monkeypatch, capsys):
 def test_joint_training_from_the_command_line(train, zoo):
     code, _, err = train("--dataset", zoo / "joint.yaml", "--name", "joint", "--set", "train.batch=3")
     assert code == 0, err
-    assert "kinds: 6 images with image labels, 2 of 3 drawn" in err
+    assert "kinds: 6 images with image labels, sampling weight 2 of 3" in err
     assert "image" in err.partition("step 1 ")[2].partition("\n")[0]  # the loss of image labels
     assert yaml.safe_load(Path("runs/joint/config.yaml").read_text())["data"]["dataset"]["sources"][1]["weight"] == 2
     code, _, err = train("--resume", "runs/joint", "--steps", "5", config="")

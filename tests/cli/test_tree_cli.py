@@ -34,7 +34,7 @@ def tree(tmp_path, monkeypatch, capsys):
 def test_a_taxonomy_becomes_darknets_files_and_comes_back(tree, tmp_path):
     code, out, _ = tree("build", "--taxonomy", "mine.txt", "-o", "out/mine")
     assert code == 0
-    assert "7 nodes, 4 of them leaves, 3 levels" in out
+    assert "7 nodes, 4 leaves, 3 levels" in out
     assert (tmp_path / "out" / "mine.tree").read_text().splitlines()[:3] == ["animal -1", "vehicle -1", "dog 0"]
     assert (tmp_path / "out" / "mine.names").read_text().splitlines()[-3:] == ["poodle", "terrier", "car"]
     code, out, _ = tree("show", "out/mine.tree", "--under", "dog")
@@ -52,7 +52,7 @@ def test_wordnet_ids(tree, tmp_path):
     (tmp_path / "ids.txt").write_text("n00003000\nn00004000\nn00005000\nn99999999\nn00003000\n")
     code, out, err = tree("build", "--labels", "ids.txt", "--wordnet", ".", "-o", "joint")
     assert code == 0, err
-    assert "3 nodes, 2 of them leaves, 2 levels" in out
+    assert "3 nodes, 2 leaves, 2 levels" in out
     for line in ("duplicate: n00003000", "unknown: n99999999", "unreachable: n00005000"):
         assert line in err
     assert (tmp_path / "joint.names").read_text() == "animal\ndog\ncat\n"
@@ -64,27 +64,27 @@ def test_folders_called_by_wordnet_id_are_a_label_set(tree, tmp_path):
         (tmp_path / "imagenet" / name).mkdir(parents=True)
     code, out, err = tree("build", "--labels", "imagenet", "--wordnet", ".", "-o", "joint")
     assert (code, err) == (0, "")
-    assert "3 nodes, 2 of them leaves, 2 levels" in out
+    assert "3 nodes, 2 leaves, 2 levels" in out
     code, _, err = tree("build", "--labels", "imagenet/n00003000", "--wordnet", ".", "-o", "joint")
     assert code == 3
-    assert "--labels imagenet/n00003000: has no folders in it" in err
+    assert "--labels imagenet/n00003000: contains no folders" in err
 
 
-def test_check_counts_and_remarks(tree):
+def test_check_counts_and_warnings(tree):
     code, _, _ = tree("check", "mine.txt", "--json", "facts.json")
     assert code == 0
     facts = json.loads(Path("facts.json").read_text())
-    assert facts["numbers"] == {
+    assert facts["counts"] == {
         "nodes": 7, "roots": 2, "leaves": 4, "sibling groups": 4, "largest group": 2, "groups of one": 1,
         "deepest level": 2,
     }  # fmt: skip
-    assert facts["warnings"] == ["1 nodes have no sibling, so nothing is learnt there: car"]
+    assert facts["warnings"] == ["1 nodes have no siblings, so their conditional probability is always 1: car"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["build"], 2, "name either --taxonomy FILE or --labels FILE"),
+        (["build"], 2, "give either --taxonomy FILE or --labels FILE"),
         (["build", "--taxonomy", "gone.txt"], 3, "gone.txt: cannot be read"),
         (["build", "--labels", "mine.txt", "--wordnet", "nowhere"], 3, "no data.noun of WordNet 3.0 in nowhere"),
         (["show", "mine.txt", "--under", "wolf"], 3, "'wolf' is no label of this set"),
@@ -105,7 +105,7 @@ def test_check_says_what_data_sets_teach(tree, zoo):
     code, out, err = tree("check", zoo / "zoo.txt", "--dataset", zoo / "joint.yaml", "--json", "facts.json")
     assert code == 0, err
     facts = json.loads(Path("facts.json").read_text())
-    assert facts["labels"] == {
+    assert facts["supervision"] == {
         "box": ["animal", "vehicle", "dog", "car"], "image-level": ["n1", "terrier"], "none": ["cat", "bus"],
     }  # fmt: skip
     boxes, images = facts["datasets"]
@@ -129,7 +129,7 @@ def test_check_joins_data_sets(tree, zoo):
     code, out, _ = tree("check", zoo / "zoo.txt", *arguments)
     assert code == 0
     assert [each["name"] for each in json.loads(out)["datasets"]] == ["boxes", "kinds"]
-    assert json.loads(out)["labels"]["image-level"] == ["n1", "terrier"]
+    assert json.loads(out)["supervision"]["image-level"] == ["n1", "terrier"]
 
 
 def test_check_lists_the_first_of_many(tree, tmp_path):
@@ -143,7 +143,7 @@ def test_check_lists_the_first_of_many(tree, tmp_path):
     assert f"none: 30 of 30 labels: {', '.join(f'label{i}' for i in range(10))}, …" in out
     assert "many: class09: no node" in out
     assert "class10" not in out
-    assert "many: … 25 classes without a node in all" in out
+    assert "many: … 25 unmapped classes in total" in out
 
 
 def test_check_with_a_data_set_that_is_not_there(tree, zoo):

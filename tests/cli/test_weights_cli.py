@@ -9,7 +9,7 @@ from yolo9k.build import build_network
 from yolo9k.checkpoint import Checkpoint
 from yolo9k.config import load_config
 from yolo9k.darknet.catalogue import ENTRIES, File
-from yolo9k.darknet.weights import Header, blocks, write_weights
+from yolo9k.darknet.weights import Header, conv_layers, write_weights
 from yolo9k.fetch import Remote
 from yolo9k.wordtree import WordTree
 
@@ -86,14 +86,14 @@ def test_list_says_what_is_in_the_cache(weights, cache, tmp_path):
 
 def test_download_says_what_is_there_and_what_is_not_known(weights, server, cache):
     code, out, _ = weights("download", "yolov2-voc.weights", "yolov2-voc")
-    assert (code, out) == (0, f"have {cache / 'yolov2-voc.weights'} (size ok, hash unverified: none is known)\n")
+    assert (code, out) == (0, f"downloaded {cache / 'yolov2-voc.weights'} (size ok, hash unverified: none is known)\n")
     assert [path for path, _ in server.requests] == ["/ranges/yolov2-voc.weights", "/ranges/yolov2-voc.cfg"]
 
 
 def test_download_all(weights, cache):
     code, out, _ = weights("download", "--all")
-    assert (code, out.count("have ")) == (0, len(ENTRIES))
-    assert all(entry.weights.place.read_bytes() == WEIGHTS for entry in ENTRIES.values())
+    assert (code, out.count("downloaded ")) == (0, len(ENTRIES))
+    assert all(entry.weights.cached_path.read_bytes() == WEIGHTS for entry in ENTRIES.values())
 
 
 def test_download_from_another_address(weights, server, cache):
@@ -106,9 +106,9 @@ def test_download_from_another_address(weights, server, cache):
 @pytest.mark.parametrize(
     ("way", "says"),
     [
-        ("html", "a web page came"),
-        ("half", f"{len(WEIGHTS) // 2} bytes, but"),
-        ("broken", "broke off after"),
+        ("html", "an HTML page instead of the file"),
+        ("half", f"{len(WEIGHTS) // 2} bytes; must be"),
+        ("broken", "connection lost after"),
         ("busy", "HTTP 503"),
     ],
 )
@@ -117,7 +117,7 @@ def test_download_that_fails_is_one_line(weights, server, cache, way, says):
     assert (code, out) == (4, "")
     assert_one_line(err)
     assert says in err
-    assert f"put it at {cache / 'yolov2.weights'}" in err
+    assert f"download it by hand to {cache / 'yolov2.weights'}" in err
     assert not (cache / "yolov2.weights").exists()
 
 
@@ -125,7 +125,7 @@ def test_download_of_something_with_another_hash(weights, monkeypatch):
     with_hash(monkeypatch, "yolov2", "00")
     code, _, err = weights("download", "yolov2")
     assert code == 4
-    assert ", 00 is right" in err
+    assert "; must be 00" in err
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/x", "x.weights"])
@@ -141,7 +141,7 @@ def test_a_refused_network_is_one_line_at_once(weights, monkeypatch, url):
 @pytest.mark.parametrize("command", ["download", "verify"])
 def test_an_unknown_name(weights, command):
     code, _, err = weights(command, "yolov3")
-    assert (code, err) == (4, "error: yolov3: no model of the catalogue; did you mean yolov2?\n")
+    assert (code, err) == (4, "error: yolov3: not in the catalogue; did you mean yolov2?\n")
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_an_unknown_name(weights, command):
     [
         ([], "name models (yolov2, "),
         (["yolov2", "--all"], "or give --all"),
-        (["yolov2", "yolo9000", "--url", "http://x"], "--url is the address of one model, but 2 are asked for"),
+        (["yolov2", "yolo9000", "--url", "http://x"], "--url: needs a single model, but 2 are requested"),
     ],
 )
 def test_download_without_a_clear_wish(weights, arguments, says):
@@ -163,7 +163,7 @@ def test_verify_without_anything_there(weights, cache):
     assert weights("verify") == (0, f"no weights in {cache}; see: yolo9k weights list\n", "")
     code, out, err = weights("verify", "yolov2")
     assert (code, out.count("missing")) == (4, 2)
-    assert err == "error: yolov2: 2 of 2 files are not here; fetch them: yolo9k weights download yolov2\n"
+    assert err == "error: yolov2: 2 of 2 files are missing; download them: yolo9k weights download yolov2\n"
 
 
 def test_verify_what_is_there(weights):
@@ -181,8 +181,8 @@ def test_verify_refuses_what_is_wrong(weights, cache, monkeypatch):
     assert code == 4
     assert json.loads(out)["yolo9000"][0] == {
         "path": str(cache / "yolo9000.weights"),
-        "condition": "wrong",
-        "reason": f"{len(WEIGHTS) - 1} bytes, but {len(WEIGHTS)} or {len(WEIGHTS) + 4} are right",
+        "status": "wrong",
+        "reason": f"{len(WEIGHTS) - 1} bytes; must be {len(WEIGHTS)} or {len(WEIGHTS) + 4}",
     }
     last = err.splitlines()[-1]
     assert last.startswith(f"error: {cache / 'yolov2.weights'}: its md5 is ")
@@ -192,7 +192,7 @@ def test_verify_refuses_what_is_wrong(weights, cache, monkeypatch):
 def test_verify_finds_a_wrong_text_without_weights(weights, cache):
     weights("download", "yolov2")
     (cache / "yolov2.weights").unlink()
-    ENTRIES["yolov2"].cfg.place.write_text("[net]\n")
+    ENTRIES["yolov2"].cfg.cached_path.write_text("[net]\n")
     code, _, err = weights("verify")
     assert code == 4
     assert "yolov2.cfg: 6 bytes" in err
@@ -224,7 +224,7 @@ def net(tmp_path):
     """The path of a Darknet file with its cfg beside it."""
     path = tmp_path / "net.weights"
     path.with_suffix(".cfg").write_text(CFG)
-    write_weights(path, blocks(darknet.load(path.with_suffix(".cfg"))), Header(0, 2, 3, 6400))
+    write_weights(path, conv_layers(darknet.load(path.with_suffix(".cfg"))), Header(0, 2, 3, 6400))
     return path
 
 
@@ -243,7 +243,7 @@ def test_inspect_says_what_a_header_says(weights, net):
     assert (code, err) == (0, "")
     assert out.splitlines() == [
         f"file: {net}", f"bytes: {20 + 4 * sum(NUMBERS)}", "version: 0.2.3", "seen: 6400", "header bytes: 20",
-        f"numbers: {sum(NUMBERS)}", "size of: no known file",
+        f"values: {sum(NUMBERS)}", "size matches: no official file",
     ]  # fmt: skip
 
 
@@ -252,7 +252,7 @@ def test_inspect_knows_the_sizes_of_the_catalogue(weights, tmp_path):
     path.write_bytes(Header(0, 1).to_bytes() + bytes(len(WEIGHTS) - 16))
     code, out, _ = weights("inspect", path)
     assert code == 0
-    assert f"size of: {', '.join(ENTRIES)}" in out
+    assert f"size matches: {', '.join(ENTRIES)}" in out
 
 
 def test_inspect_with_a_cfg_says_what_the_file_holds_of_each_layer(weights, net):
@@ -276,7 +276,7 @@ def test_inspect_with_a_cfg_says_what_the_file_holds_of_each_layer(weights, net)
             -NUMBERS[1] - 1, [f"{4 * NUMBERS[0] - 4} of {4 * NUMBERS[0]} bytes", "missing"],
             "no, it ends inside layers.0.conv", 0,
         ),
-        (-sum(NUMBERS), ["missing", "missing"], "no, it has no layer", 0),
+        (-sum(NUMBERS), ["missing", "missing"], "no, it holds no layer", 0),
     ],
 )  # fmt: skip
 def test_inspect_as_json_says_what_is_left_over_or_missing(weights, net, tmp_path, more, holds, fits, leftover):
@@ -286,9 +286,9 @@ def test_inspect_as_json_says_what_is_left_over_or_missing(weights, net, tmp_pat
     found = json.loads(out)
     assert code == 0
     assert f"seen: {found['seen']}" in err  # the text is out of the way
-    assert [row["holds"] for row in found["layers"]] == holds
-    assert [row["numbers"] for row in found["layers"]] == list(NUMBERS)
-    assert (found["leftover bytes"], found["numbers"]) == (leftover, sum(NUMBERS) + more)
+    assert [row["status"] for row in found["layers"]] == holds
+    assert [row["values"] for row in found["layers"]] == list(NUMBERS)
+    assert (found["leftover bytes"], found["values"]) == (leftover, sum(NUMBERS) + more)
     assert weights("inspect", net, "--json", tmp_path / "a.json")[0] == 0
     assert json.loads((tmp_path / "a.json").read_text())["layers"] == []
     counted = json.loads(out)
@@ -310,17 +310,17 @@ def test_inspect_of_a_checkpoint(weights, own, net, tmp_path):
     assert code == 0
     found = json.loads(out)
     assert found["from Darknet"] == "major 0, minor 2, revision 3, seen 6400, blocks 2"
-    assert [row["numbers"] for row in found["layers"]] == list(NUMBERS)
-    assert found["numbers"] == sum(NUMBERS)
+    assert [row["values"] for row in found["layers"]] == list(NUMBERS)
+    assert found["values"] == sum(NUMBERS)
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
         (b"", "0 bytes; a weights file begins"),
-        (b"<html><body>" * 9, "a web page, not weights"),
-        (CFG.encode(), "neither a checkpoint nor a weights file of Darknet"),
-        (Header().to_bytes() + b"123", "3 bytes after the header are no whole number of float32"),
+        (b"<html><body>" * 9, "an HTML page, not weights"),
+        (CFG.encode(), "neither a checkpoint nor a Darknet weights file"),
+        (Header().to_bytes() + b"123", "3 bytes after the header; must be a multiple of 4"),
     ],
 )
 def test_inspect_of_what_is_no_weights_file_is_one_line(weights, net, content, says):
@@ -340,7 +340,7 @@ def test_a_mistake_in_a_cfg_is_a_warning_or_with_strict_an_error(weights, net, t
     caplog.clear()
     assert weights(name, net, *target, "--cfg", cfg)[0] == 0
     (warning,) = caplog.messages
-    assert warning == f"{cfg}:9: [convolutional] sise: unknown option, Darknet does not read it"
+    assert warning == f"{cfg}:9: [convolutional] sise=5: unknown option; Darknet ignores it"
     assert weights(name, net, *target, "--cfg", cfg, "--strict") == (4, "", f"error: {warning}\n")
     assert weights(name, net, *target, "--cfg", net.with_suffix(".cfg"), "--strict")[0] == 0
 
@@ -350,9 +350,9 @@ def test_inspect_with_a_wrong_cfg_is_one_line(weights, net, own):
     code, _, err = weights("inspect", net, "--cfg", net.with_suffix(".cfg"))
     assert code == 4
     assert_one_line(err)
-    assert f"{net.with_suffix('.cfg')}:10: [convolutional] filters: 17 channels reach [region]" in err
+    assert f"{net.with_suffix('.cfg')}:10: [convolutional] filters=17: [region] requires 16 channels" in err
     code, _, err = weights("inspect", own / "checkpoints" / "best.pt", "--cfg", net.with_suffix(".cfg"))
-    assert (code, err) == (2, "error: --cfg: a checkpoint says itself what its model is\n")
+    assert (code, err) == (2, "error: --cfg: only for Darknet weights files; a checkpoint contains its model config\n")
     assert weights("inspect", net.with_name("none"))[0] == 4
     assert weights("inspect", net.with_name("none.pt"))[0] == 4
 
@@ -378,7 +378,7 @@ def test_convert_writes_a_run_for_darknet(weights, own, tmp_path):
     assert weights("convert", own, tmp_path / "cells.weights")[0] == 0
     net = darknet.load(tmp_path / "cells.cfg", tmp_path / "cells.weights", names=tmp_path / "cells.names")
     assert net.labels.names == ("red cell", "white cell")
-    assert net.origin.blocks == 9
+    assert net.origin.layer_count == 9
     assert net.cfg.size_wh == (64, 64)
 
 
@@ -386,12 +386,12 @@ def test_convert_says_what_it_changed_in_the_cfg_of_a_tree(weights, net, tmp_pat
     net.with_suffix(".cfg").write_text(CFG + "tree=data/my.tree\n")
     code, out, err = weights("convert", net, tmp_path / "net.pt")
     assert (code, out) == (4, "")
-    assert err == f"error: {net}: the label tree of its cfg, data/my.tree, is not here; name it (--tree)\n"
+    assert err == f"error: {net}: the label tree of its cfg, data/my.tree, is missing; give it with --tree\n"
     (tmp_path / "a.tree").write_text("animal -1\ncat 0\ndog 0\n")
     assert weights("convert", net, tmp_path / "net.pt", "--tree", tmp_path / "a.tree")[0] == 0
     code, out, _ = weights("convert", tmp_path / "net.pt", tmp_path / "b.weights")
     assert code == 0
-    assert f"wrote {tmp_path / 'b.cfg'} (tree=b.tree, where it was tree=data/my.tree)\n" in out
+    assert f"wrote {tmp_path / 'b.cfg'} (tree=b.tree (was tree=data/my.tree))\n" in out
     assert (tmp_path / "b.weights").read_bytes() == net.read_bytes()
 
 
@@ -405,10 +405,10 @@ def test_convert_of_a_model_of_the_catalogue_fetches_it(weights, server):
 @pytest.mark.parametrize(
     ("source", "target", "code", "says"),
     [
-        ("yolov3", "a.pt", 4, "yolov3: no such file or run, and no model of the catalogue; did you mean yolov2?"),
-        ("bare.weights", "a.pt", 4, "a Darknet file needs its cfg; name it with --cfg"),
-        ("short.weights", "a.pt", 4, "layers.0.conv does not fit: it needs"),
-        ("net.weights", "a.cfg", 2, "a.cfg: the name must end in .pt for a checkpoint, in .weights for Darknet"),
+        ("yolov3", "a.pt", 4, "yolov3: no such file or run, and not in the catalogue; did you mean yolov2?"),
+        ("bare.weights", "a.pt", 4, "a Darknet file needs its cfg (--cfg)"),
+        ("short.weights", "a.pt", 4, "layers.0.conv does not fit: it requires"),
+        ("net.weights", "a.cfg", 2, "a.cfg: the name must end in .pt (checkpoint) or .weights (Darknet)"),
         ("net.weights", "a", 2, "a: the name must end in .pt"),
         ("net.weights", "net.cfg/a.pt", 6, "checkpoint cannot be written"),
         ("net.weights", "net.cfg/a.weights", 6, "cannot be written"),

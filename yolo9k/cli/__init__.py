@@ -1,4 +1,4 @@
-"""The `yolo9k` command: what a person types, parsed; one line for an error, and its exit code."""
+"""The `yolo9k` command: all subcommands, one-line error messages and exit codes."""
 
 import logging
 import sys
@@ -12,12 +12,11 @@ from yolo9k.cli import anchors, bench, classify, config, data, demo, detect, doc
 from yolo9k.errors import ConfigError, Yolo9kError
 from yolo9k.renamed import with_new_options
 
-UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # click's, which typer brings under another name
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # of click, which typer bundles under another name
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 a bug; 2 wrong usage, a wrong config or a name that is not known; 3 data that are missing "
-    "or wrong; 4 weights, checkpoints, downloads; 5 training diverged; 6 the machine: disk, memory, device, a place "
-    "that cannot be written; 130 Ctrl-C, 143 SIGTERM."
+    "Exit codes: 0 success; 1 bug; 2 usage, config or unknown name; 3 missing or wrong data; 4 weights, checkpoints or "
+    "downloads; 5 training diverged; 6 machine: disk, memory, device or permissions; 130 Ctrl-C; 143 SIGTERM."
 )
 
 app = typer.Typer(
@@ -41,8 +40,8 @@ app.add_typer(bench.app, name="bench")
 app.command("doctor")(doctor.doctor)
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"yolo9k {__version__}")
         raise typer.Exit
 
@@ -58,15 +57,17 @@ def _options(
 
 def main() -> None:
     """Run the `yolo9k` command."""
-    run(app, "yolo9k", with_new_options(sys.argv[1:]))
+    run(app, "yolo9k")
 
 
 def run(command: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit; a user's error is one line on standard error and its documented exit code."""
+    """Run a command and exit; a user error is printed as one line on standard error, with its exit code."""
     logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)
     try:
-        code = command(arguments, prog_name=name, standalone_mode=False)
-        if code == INTERRUPTED:  # what typer makes of Ctrl-C
+        code = command(
+            with_new_options(sys.argv[1:] if arguments is None else arguments), prog_name=name, standalone_mode=False
+        )
+        if code == INTERRUPTED:  # typer returns it for Ctrl-C
             raise KeyboardInterrupt
     except UsageError as error:
         _report_usage(error)
@@ -81,7 +82,7 @@ def run(command: typer.Typer, name: str, arguments: Sequence[str] | None = None)
 
 
 def _report_usage(error: Any) -> None:
-    if type(error).__name__ == "NoArgsIsHelpError":  # no error: the help is shown
+    if type(error).__name__ == "NoArgsIsHelpError":  # not an error: show the help
         error.show()
         return
     hint = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
@@ -89,4 +90,4 @@ def _report_usage(error: Any) -> None:
 
 
 def _report(message: str) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201  # the one place of error lines
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201  # the only place that prints errors

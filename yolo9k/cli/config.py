@@ -1,11 +1,11 @@
 """`yolo9k config`: list, show and check configs."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from yolo9k.cli.console import out, table
+from yolo9k.cli.options import CheckedConfigArgument, OverridesOption, RawOption, ShownConfigArgument
 from yolo9k.errors import ConfigError
 
 app = typer.Typer(help="List, show and check configs.", no_args_is_help=True)
@@ -13,42 +13,29 @@ app = typer.Typer(help="List, show and check configs.", no_args_is_help=True)
 
 @app.command("list")
 def list_configs() -> None:
-    """List the configs and data sets that come with the package.
+    """List the training configs and data sets of the package.
 
     Example: yolo9k config list
     """
     from yolo9k.config import config_names, dataset_names
     from yolo9k.config.catalogue import find
 
-    for title, names, is_dataset in (
-        ("Configs", config_names(), False),
-        ("Data sets", dataset_names(), True),
-    ):
+    for title, names, is_dataset in (("Configs", config_names(), False), ("Data sets", dataset_names(), True)):
         rows = [(name, _description(find(name, dataset=is_dataset))) for name in names]
-        listing = table(title, ["name", "what it is"], rows)
+        listing = table(title, ["name", "description"], rows)
         listing.columns[1].justify = "left"
         out.print(listing)
 
 
 def _description(path: Path | None) -> str:
-    """The first comment of a file."""
+    """Return the first comment of a file."""
     lines = path.read_text(encoding="utf-8").splitlines() if path else []
     return next((line.lstrip("# ").strip() for line in lines if line.startswith("#")), "")
 
 
 @app.command("show")
-def show_config(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A config or data set: a name or a path; left out: the defaults.")
-    ] = "",
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a value: KEY=VALUE; repeat it for more.")
-    ] = None,
-    raw: Annotated[
-        bool, typer.Option(help="The file as it is, with its comments: a beginning for one of your own.")
-    ] = False,
-) -> None:
-    """Print a config with all its values: those of the file, of what it extends, and the defaults.
+def show_config(name: ShownConfigArgument = "", overrides: OverridesOption = None, raw: RawOption = False) -> None:
+    """Show a config with all its values: its own, those of the config it extends, and the defaults.
 
     Example: yolo9k config show voc --set train.lr=0.0005
     Example: yolo9k config show small --raw > mine.yaml
@@ -57,7 +44,7 @@ def show_config(
 
     path, is_dataset = _locate(name) if name else (None, False)
     if overrides and (raw or is_dataset):
-        raise ConfigError("--set changes the values of a training config: it goes with neither --raw nor a data set")
+        raise ConfigError("--set: only for training configs, and not with --raw")
     if raw and path:
         text = path.read_text(encoding="utf-8")
     elif is_dataset and path:
@@ -68,12 +55,8 @@ def show_config(
 
 
 @app.command("check")
-def check_config(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The path of a config or data set, or a name of `yolo9k config list`.")
-    ],
-) -> None:
-    """Check a config: every key, type and range, and that its data set is known.
+def check_config(name: CheckedConfigArgument) -> None:
+    """Check a config: keys, types, ranges, and whether its data set exists in the catalogue or as a file.
 
     Example: yolo9k config check my.yaml
     """
@@ -90,7 +73,7 @@ def check_config(
 
 
 def _locate(name: str) -> tuple[Path, bool]:
-    """The file that a name means, and whether it is a data set's: those say their kind or their sources."""
+    """Return the file of a config, and whether it describes a data set (it then has the key `kind` or `sources`)."""
     import yaml
 
     from yolo9k.config import load_config
@@ -98,10 +81,10 @@ def _locate(name: str) -> tuple[Path, bool]:
 
     path = find(name) or find(name, dataset=True)
     if path is None:
-        load_config(name)  # raises the error that names what there is
+        load_config(name)  # raises the error that lists the existing names
         raise AssertionError(name)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return path, False  # the loader says what is wrong
+        return path, False  # loading it raises the error
     return path, isinstance(values, dict) and bool({"kind", "sources"} & values.keys())

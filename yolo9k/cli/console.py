@@ -1,4 +1,4 @@
-"""What all commands share: where text goes, progress bars, tables and JSON."""
+"""Console output of all commands: standard output and error, progress bars, tables and JSON."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from yolo9k.errors import MachineError
+from yolo9k.io import writing
 
 Item = TypeVar("Item")
 
@@ -19,10 +19,10 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE, as shells count
 
 
 class Output(Console):
-    """Standard output; where its reader goes away (`| head`) the command ends, and that is no error of its own."""
+    """Standard output. If its reader exits (`| head`), the command ends without an error message."""
 
     def on_broken_pipe(self) -> None:
-        """End with the code that other programs end with."""
+        """Exit with the code of other programs."""
         with suppress(SystemExit):
             super().on_broken_pipe()
         raise SystemExit(BROKEN_PIPE)
@@ -33,55 +33,51 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def speaker(json: str) -> Console:
-    """Where text for people goes: out of the way where JSON goes to standard output (`-`)."""
+    """Return the console for text: standard error if JSON goes to standard output (`-`)."""
     return err if json == "-" else out
 
 
 def print_plain(console: Console, text: str) -> None:
-    """A line as it is; paths and names may hold square brackets."""
+    """Print a line without markup: paths and names may contain square brackets."""
     console.print(text, markup=False)
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterable[Item]:
-    """A progress bar with the time left, on standard error; nothing where no person looks."""
+    """Show a progress bar with the remaining time on standard error; nothing if that is not a terminal."""
     if not err.is_terminal:
         return items
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
 
-    def shown() -> Iterable[Item]:
+    def tracked() -> Iterable[Item]:
         with Progress(*columns, console=err, transient=True) as progress:
             length = total if total is not None or not isinstance(items, Sized) else len(items)
             yield from progress.track(items, description=description, total=length)
 
-    return shown()
+    return tracked()
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A table whose first column is text and whose others are numbers; floats are shown with three decimals."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for number, column in enumerate(columns):
-        made.add_column(column, justify="right" if number else "left", overflow="fold")
+    """Return a table: the first column is left-aligned, the others right-aligned; floats have three decimals."""
+    result = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for index, column in enumerate(columns):
+        result.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(Text(f"{cell:.3f}" if isinstance(cell, float) else str(cell)) for cell in row))
-    return made
+        result.add_row(*(Text(f"{cell:.3f}" if isinstance(cell, float) else str(cell)) for cell in row))
+    return result
 
 
 def write_json(target: str, value: Any) -> None:
-    """Write JSON to a file, or to standard output for `-`; numbers that are not finite become null.
-
-    Raises `MachineError` where the file cannot be written.
-    """
+    """Write JSON to a file, or to standard output (`-`); NaN and infinities become null. Raises `MachineError`."""
     text = json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if target == "-":
         sys.stdout.write(text)
         return
-    try:
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        Path(target).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise MachineError(f"{target}: cannot be written: {error.strerror or error}") from error
+    path = Path(target)
+    with writing(path):  # in place, since the target may be a pipe or a device
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 def _finite(value: Any) -> Any:

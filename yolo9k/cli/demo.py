@@ -1,118 +1,126 @@
-"""`yolo9k demo`: the story of YOLO9000 on data it draws itself, from images to a trained detector."""
+"""`yolo9k demo`: YOLO9000 on a toy dataset, from images to a trained and evaluated detector."""
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
-import typer
+from rich.console import Console
 
-from yolo9k.cli.console import out, table, track, write_json
+from yolo9k.cli.console import speaker, table, track, write_json
+from yolo9k.cli.evaluate import print_scores
+from yolo9k.cli.options import (
+    AllBoxesOption,
+    DemoFolderOption,
+    DemoSeedOption,
+    DemoStepsOption,
+    JsonOption,
+    OverridesOption,
+)
 from yolo9k.cli.outputs import check_outputs
 
-MAX_NAMED = 6
-
 if TYPE_CHECKING:
+    from yolo9k.config import Config
     from yolo9k.datasets.joint import TrainingSet
-    from yolo9k.demo import Story
-    from yolo9k.evaluation import Evaluation
+    from yolo9k.demo import SupervisionScores
+    from yolo9k.demo.toy_joint import ToyJoint
+
+MAX_NAMED = 6  # labels of a source
 
 
 def demo(
-    folder: Annotated[Path, typer.Option("--out", help="Everything is written below this folder.")] = Path(
-        "demo-output"
-    ),
-    all_boxes: Annotated[
-        bool, typer.Option("--all-boxes", help="Train on boxes that are labelled by kind instead: the upper bound.")
-    ] = False,
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps of training; the config's if left out.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the images, the anchors and the training.")] = 0,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a value of configs/demo.yaml: KEY=VALUE.")
-    ] = None,
-    json: Annotated[str, typer.Option(help="Write the scores to this file.")] = "",
+    folder: DemoFolderOption = Path("demo-output"),
+    all_boxes: AllBoxesOption = False,
+    steps: DemoStepsOption = None,
+    seed: DemoSeedOption = 0,
+    overrides: OverridesOption = None,
+    json: JsonOption = "",
 ) -> None:
-    """Train one detector from boxes that say little and images that have no boxes, and see what it finds.
+    """Train YOLO9000 on a toy dataset: boxes for coarse classes, image-level labels for fine ones.
 
-    It draws shapes: some images have boxes, labelled round or angular and no more; others show a single thing each,
-    labelled red star or blue ring, without a box. Trained on both, over a label tree, the detector is scored on
-    the kinds of things that never had a box. It takes minutes, and no network.
+    The dataset is drawn: images of several shapes with boxes labelled round or
+    angular, and images of a single shape with a label such as red star or blue
+    ring, but no box. A detector is trained on both with a label tree, and
+    evaluated on boxes of the fine classes. Takes minutes on a CPU and needs no
+    network.
 
     Example: yolo9k demo --out demo-output
     """
-    from yolo9k.datasets.joint import read_training
     from yolo9k.datasets.load import read_annotations
-    from yolo9k.demo import configure, detect_some, make_dataset, score
+    from yolo9k.demo import evaluate, write_detections, write_toy_joint
     from yolo9k.evaluation.plots import write_plots
     from yolo9k.inference.detector import Detector
     from yolo9k.training import train
 
     check_outputs(files={"--json": json}, folders={"--out": folder})
-    start = time.monotonic()
-    _chapter(1, f"Drawing images of shapes into {folder / 'data'}")
-    toy = make_dataset(folder / "data", seed, all_boxes=all_boxes, track=track)
-    training, test = read_training(toy.joint, track=track), read_annotations(toy.test, "test", track=track)
-    _print_sets(training)
-    out.print(f"the label tree: yolo9k tree show {toy.taxonomy}", markup=False)
-
-    _chapter(2, "Clustering anchors from the training boxes")
+    console, start = speaker(json), time.monotonic()
+    _heading(console, 1, f"Drawing the images into {folder / 'data'}")
+    toy = write_toy_joint(folder / "data", all_boxes=all_boxes, seed=seed, track=track)
+    test = read_annotations(toy.test, "test", track=track)
     changes = [*(overrides or []), *([f"train.steps={steps}"] if steps else [])]
-    config, anchors = configure(toy.joint, training.box_records, changes, seed)
-    out.print(f"{len(anchors)} anchors in grid cells: {anchors.rounded()}", markup=False)
-    out.print(f"average IoU with the boxes {anchors.average_iou:.3f}")
+    config = _configure(console, toy, changes, seed)
 
-    _chapter(3, f"Training {config.model.name} at width {config.model.width:g} for {config.train.steps} steps")
+    _heading(console, 3, f"Training {config.model.name}, width {config.model.width:g}, {config.train.steps} steps")
     run = train(config, folder / "run")
 
-    _chapter(4, f"Scoring on {len(test.records)} test images")
+    _heading(console, 4, f"Evaluating on {len(test.records)} test images")
     detector = Detector.load(run)
-    scores, found, story = score(detector, test, track)
-    plots = write_plots(folder / "plots", scores, found, scores.records)
+    scores, detections, means = evaluate(detector, test, track)
+    plots = write_plots(folder / "plots", scores, detections)
 
-    _chapter(5, "Detecting")
-    images = detect_some(detector, test.records, folder / "detections")
-    _print_scores(scores)
-    _print_story(story, all_boxes=all_boxes, usual=not (changes or seed or all_boxes))
-    out.print(f"images with detections  {images[0]} and beside it", markup=False)
-    out.print(f"plots                     {', '.join(str(path) for path in plots)}", markup=False)
-    out.print(f"the trained detector      {run}")
-    out.print(f"done in {(time.monotonic() - start) / 60:.1f} minutes; try: yolo9k detect --weights {run} IMAGE")
+    _heading(console, 5, "Detecting")
+    drawn = write_detections(detector, test.records, folder / "detections")
+    print_scores(console, "Test images", scores)
+    _print_means(console, means, all_boxes=all_boxes, is_default=not (changes or seed or all_boxes))
+    _print_files(console, {"drawn images": drawn[:1], "plots": plots, "run": [run]})
+    console.print(f"done in {(time.monotonic() - start) / 60:.1f} minutes; next: yolo9k detect IMAGE --weights {run}")
     if json:
-        write_json(json, {**scores.to_dict(), **vars(story)})
+        write_json(json, {**scores.to_dict(), **vars(means)})
 
 
-def _chapter(number: int, text: str) -> None:
-    out.print(f"\n[bold]{number}/5[/] {text}")
+def _heading(console: Console, step: int, text: str) -> None:
+    console.print(f"\n[bold]{step}/5[/] {text}")
 
 
-def _print_sets(training: "TrainingSet") -> None:
+def _configure(console: Console, toy: "ToyJoint", overrides: list[str], seed: int) -> "Config":
+    """Print the training set, cluster anchors from its boxes, and return the config."""
+    from yolo9k.datasets.joint import read_training
+    from yolo9k.demo import configure
+
+    training = read_training(toy.joint, track=track)
+    _print_sources(console, training)
+    console.print(f"to draw the label tree: yolo9k tree show {toy.taxonomy}", markup=False)
+    _heading(console, 2, "Clustering anchors from the training boxes")
+    config, anchors = configure(toy.joint, training.box_records, overrides, seed)
+    console.print(f"{len(anchors)} anchors in grid cells: {anchors.rounded()}", markup=False)
+    console.print(f"average IoU with the boxes {anchors.average_iou:.3f}")
+    return config
+
+
+def _print_sources(console: Console, training: "TrainingSet") -> None:
     labels = training.labels
     supervision = training.supervision()
     for source, nodes in zip(training.sources, (supervision.boxes, supervision.images), strict=False):
         names = [labels.names[node] for node in nodes]
-        more = f", … {len(names)} in all" if len(names) > MAX_NAMED else ""
-        out.print(f"{source}: {', '.join(names[:MAX_NAMED])}{more}", markup=False)
+        more = f", … ({len(names)} in total)" if len(names) > MAX_NAMED else ""
+        console.print(f"{source}: {', '.join(names[:MAX_NAMED])}{more}", markup=False)
 
 
-def _print_scores(scores: "Evaluation") -> None:
-    from yolo9k.evaluation import report
+def _print_means(console: Console, means: "SupervisionScores", *, all_boxes: bool, is_default: bool) -> None:
+    """Print the mAP50 of coarse and fine labels; next to the upper bound, for the options it was measured with."""
+    from yolo9k.demo import ALL_BOXES_SCORES
+    from yolo9k.demo.toy_joint import COARSE_CLASSES
 
-    out.print(table("Test images", report.columns(scores), report.table_rows(scores)))
-    if scores.depth is not None:
-        out.print(table("Right down to which depth", report.DEPTH_COLUMNS, report.depth_rows(scores.depth)))
-    for line in report.summary(scores):
-        out.print(line)
+    labels = {"box_supervised": " and ".join(COARSE_CLASSES), "weakly_supervised": "shapes and colours"}
+    rows: list[list[Any]] = []
+    for name, text in labels.items():
+        value, bound = getattr(means, name), getattr(ALL_BOXES_SCORES, name)
+        title = text if all_boxes else f"{text}: {name.replace('_', ' ')}"
+        rows.append([title, value, *([bound, f"{value / bound:.0%}"] if is_default else [])])
+    columns = ["labels", "mAP50", *(["mAP50 with all boxes", "ratio"] if is_default else [])]
+    title = "Upper bound: box labels for all classes" if all_boxes else "Classes without box labels are detected, too"
+    console.print(table(title, columns, rows))
 
 
-def _print_story(story: "Story", *, all_boxes: bool, usual: bool) -> None:
-    """What training with few boxes gave, beside what all boxes would give, where that was measured."""
-    from yolo9k.demo import ALL_BOXES
-    from yolo9k.demo.toy_joint import COARSE
-
-    kinds = {" and ".join(COARSE): "box_supervised", "shapes and colours": "weakly_supervised"}
-    rows = []
-    for names, name in kinds.items():
-        title = names if all_boxes else f"{names}: {name.replace('_', ' ')}"
-        found, bound = getattr(story, name), getattr(ALL_BOXES, name)
-        rows.append([title, found, *([bound, f"{found / bound:.0%}"] if usual else [])])
-    columns = ["mAP50 of", "here", *(["with all boxes", "share"] if usual else [])]
-    out.print(table("What boxes for all kinds give" if all_boxes else "What never had a box is found", columns, rows))
+def _print_files(console: Console, files: dict[str, list[Path]]) -> None:
+    for title, paths in files.items():
+        console.print(f"{title:14}{', '.join(map(str, paths))}", markup=False)

@@ -1,32 +1,43 @@
-"""`yolo9k eval`: score a detector on a data set."""
+"""`yolo9k eval`: evaluate a detector on a data set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console
 
 from yolo9k.cli.console import err, out, speaker, table, track, write_json
-from yolo9k.cli.files import CfgOption, DataOption, NamesOption, StrictOption, TreeOption
-from yolo9k.cli.outputs import check_outputs
-from yolo9k.cli.running import (
+from yolo9k.cli.loading import load_arguments
+from yolo9k.cli.node_map import read_node_map
+from yolo9k.cli.options import (
+    BoxSupervisedOption,
+    CfgOption,
+    CocoOption,
+    CocoResultsOption,
+    DataOption,
     DeviceOption,
-    ScoredDatasetOption,
-    ScoresJsonOption,
-    SizeOption,
-    SplitOption,
-    WeightsOption,
-)
-from yolo9k.cli.tree_options import (
+    EvalBatchOption,
+    EvalConfOption,
+    EvalDatasetOption,
+    EvalIouOption,
+    EvalMaxDetectionsOption,
+    EvalSplitOption,
+    ExactOption,
     HierThreshOption,
+    InnerOption,
+    JsonOption,
     LeavesOnlyOption,
     MapOption,
+    NamesOption,
+    PlotsOption,
+    SizeOption,
+    StrictOption,
     TreeMode,
     TreeModeOption,
-    choose_class_decoder,
-    nodes_of,
+    TreeOption,
+    WeightsOption,
 )
+from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -34,9 +45,10 @@ if TYPE_CHECKING:
     from yolo9k.config.schema import EvalConfig
     from yolo9k.datasets.readers.records import Annotations
     from yolo9k.detection.thresholds import Thresholds
-    from yolo9k.evaluation import Evaluation
+    from yolo9k.evaluation import ClassSelection, Evaluation
     from yolo9k.inference.detector import Detector
     from yolo9k.samples import Detections
+    from yolo9k.wordtree.supervision import Supervision
 
 
 def evaluate(
@@ -46,211 +58,214 @@ def evaluate(
     tree: TreeOption = None,
     data: DataOption = None,
     strict: StrictOption = False,
-    dataset: ScoredDatasetOption = "",
-    split: SplitOption = "",
-    conf: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Leave out what has a lower confidence; .005 if left out.")
-    ] = None,
-    iou: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Of two boxes that overlap by more (IoU) one goes; .45 if left out."),
-    ] = None,
-    max_detections: Annotated[
-        int | None, typer.Option("--max-detections", min=1, help="Most detections an image; 100 if left out.")
-    ] = None,
+    dataset: EvalDatasetOption = "",
+    split: EvalSplitOption = "",
+    conf: EvalConfOption = None,
+    iou: EvalIouOption = None,
+    max_detections: EvalMaxDetectionsOption = None,
     size: SizeOption = "",
-    batch: Annotated[int | None, typer.Option(min=1, help="Images at a time.")] = None,
+    batch: EvalBatchOption = None,
     device: DeviceOption = "auto",
-    json: ScoresJsonOption = "",
-    results: Annotated[str, typer.Option(help="Write the detections as COCO results to this file.")] = "",
-    plots: Annotated[Path | None, typer.Option(help="Folder for curves and images with boxes.")] = None,
-    coco: Annotated[bool, typer.Option(help="COCO's twelve numbers; the slow part of the scores.")] = True,
+    json: JsonOption = "",
+    results: CocoResultsOption = "",
+    plots: PlotsOption = None,
+    coco: CocoOption = True,
     map_file: MapOption = None,
-    exact: Annotated[
-        bool | None,
-        typer.Option(
-            "--exact/--by-ancestry",
-            help="In a tree: a detection counts for its own label only, or for all above, too (usual for trees).",
-        ),
-    ] = None,
-    inner: Annotated[
-        bool, typer.Option("--inner", help="In a tree: score the labels above those of the boxes, too.")
-    ] = False,
-    boxed: Annotated[
-        Path | None,
-        typer.Option(
-            "--box-supervised",
-            help="A .map of labels that had boxes in training (all others: image labels), if the weights do not say.",
-        ),
-    ] = None,
+    exact: ExactOption = None,
+    inner: InnerOption = False,
+    box_supervised: BoxSupervisedOption = None,
     hier_thresh: HierThreshOption = None,
     leaves_only: LeavesOnlyOption = False,
     tree_mode: TreeModeOption = TreeMode.paper,
 ) -> None:
-    """Score a detector: VOC and COCO mean average precision, and a table of its labels.
+    """Evaluate a detector: mAP50, mAP50-95, VOC and COCO metrics, and a table of its classes.
 
-    Of images with a label and no boxes (kind folder) it tells how often the best box of an image has its label.
-    --results writes the truth beside the results in COCO's format, where the data set has no COCO file of its own.
+    For a data set with image-level labels (kind folder) it reports top-1 and
+    top-5 accuracy of the highest-scoring boxes. --results also writes the ground
+    truth in COCO format, unless the data set has a COCO file.
 
     Example: yolo9k eval --weights runs/voc --dataset voc --split test --json scores.json --plots plots
     Example: yolo9k eval --weights yolo9000 --dataset coco --map coco9k.map --exact
     """
-    from yolo9k.config import parse_size, updated
-    from yolo9k.datasets.load import read_annotations
     from yolo9k.detection.thresholds import Thresholds
-    from yolo9k.evaluation import evaluate_detector
-    from yolo9k.evaluation.coco import official_ground_truth
-    from yolo9k.evaluation.plots import write_plots
+    from yolo9k.evaluation.coco import add_coco_metrics, read_ground_truth
     from yolo9k.inference import Detector
-    from yolo9k.pretrained import DarknetFiles
 
     check_outputs(files={"--json": json, "--results": results}, folders={"--plots": plots})
-    files = DarknetFiles(cfg, names, tree, data, strict)
-    size_wh = parse_size(size) if size else None
-    detector = Detector.load(weights, device=device, size_wh=size_wh, files=files, track=track)
-    settings = _settings(detector, split, conf, iou, max_detections, batch)
-    source, read_split = _to_score(dataset, detector, settings.split)
-    settings = updated(settings, {"split": read_split})
-    thresholds = Thresholds.of(settings)
-    descent = choose_class_decoder(detector, hier_thresh, leaves_only, None, tree_mode)
-    if not source.has_boxes:
-        about_boxes = {
-            "--map": map_file, "--exact": exact is not None, "--inner": inner, "--box-supervised": boxed,
-            "--results": results,
-            "--plots": plots, "--hier-thresh": hier_thresh is not None, "--tree-mode": tree_mode != TreeMode.paper,
-        }  # fmt: skip
-        _refuse([option for option, given in about_boxes.items() if given], source)
-        _score_images(detector, source, settings, json)
-        return
-    annotations = read_annotations(source, settings.split, detector.config.data.on_error, track)
-    if annotations.errors:
-        number = len(annotations.errors)
-        err.print(f"warning: {number} errors in the labels, see yolo9k data check", style="yellow")
-    truth = official_ground_truth(source, settings.split, annotations) if coco or results else None
-    in_tree = _in_tree(detector, annotations, map_file, exact, inner, boxed)
-    if not detector.labels.is_flat:
-        in_tree["descent"] = descent
-    bad: list[DataError] = []
-    if detector.config.data.on_error == "skip":
-        in_tree["on_bad"] = bad.append
-    scores, found = evaluate_detector(
-        detector, annotations, thresholds,
-        batch=settings.batch, coco=coco, coco_ground_truth=truth, track=track, **in_tree,
+    detector = Detector.load(
+        weights,
+        **load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device),
+    )
+    source, settings = _choose_dataset(
+        dataset, detector,
+        {"split": split, "conf": conf, "iou": iou, "max_detections": max_detections, "batch": batch},
     )  # fmt: skip
-    if bad:
-        err.print(f"warning: {len(bad)} images could not be read, nothing was found in them; the first: {bad[0]}")
+    descent = detector.class_decoder(hier_thresh=hier_thresh, rule=tree_mode.value, leaves_only=leaves_only)
+    if not source.has_boxes:
+        box_options = {
+            "--map": map_file, "--exact": exact is not None, "--inner": inner, "--box-supervised": box_supervised,
+            "--results": results, "--plots": plots, "--hier-thresh": hier_thresh is not None,
+            "--tree-mode": tree_mode != TreeMode.paper,
+        }  # fmt: skip
+        _refuse_box_options(box_options, source)
+        _evaluate_image_labels(detector, source, settings, json)
+        return
+    annotations = _read_annotations(detector, source, settings.split)
+    ground_truth = read_ground_truth(source, settings.split, annotations) if coco or results else None
+    selection = _select_classes(detector, annotations, map_file, exact=exact, inner=inner)
+    if box_supervised:
+        detector.supervision = _read_supervision(box_supervised, len(detector.labels))
+    scores, detections = _run(detector, annotations, settings, selection=selection, descent=descent)
+    if coco:
+        scores = add_coco_metrics(scores, detections, ground_truth)
 
-    say = err if "-" in (json, results) else out
-    title = f"{source.name or source.root}, {settings.split}"
-    _print(say, title, scores, thresholds)
+    console = err if "-" in (json, results) else out
+    _print(console, f"{source.name or source.root}, {settings.split}", scores, Thresholds.of(settings))
     if json:
-        origin = {"weights": weights, "dataset": source.name or source.root, "size_wh": list(detector.size_wh)}
-        write_json(json, {**origin, "protocol": settings.model_dump(), **scores.to_dict()})
+        model = {"weights": weights, "dataset": source.name or source.root, "size_wh": list(detector.size_wh)}
+        write_json(json, {**model, "protocol": settings.model_dump(), **scores.to_dict()})
     if results:
-        _write_results(
-            results, found, scores, with_ground_truth=(truth is None or scores.by_ancestry) and results != "-"
-        )
-    for path in write_plots(plots, scores, found, scores.records) if plots else ():
-        say.print(f"wrote {path}")
+        _write_coco_results(results, detections, scores, with_ground_truth=ground_truth is None or scores.by_ancestry)
+    if plots:
+        _write_plots(plots, detections, scores, console)
 
 
-def _print(say: Console, title: str, scores: "Evaluation", thresholds: "Thresholds") -> None:
-    from yolo9k.evaluation import report
+def _choose_dataset(name: str, detector: "Detector", options: Mapping[str, Any]) -> "tuple[DatasetConfig, EvalConfig]":
+    """Return the data set `name`, or the one trained on, and the `eval` section of the training config.
 
-    for line in report.protocol(scores, thresholds):
-        say.print(line, style="dim")
-    say.print(table(title, report.columns(scores), report.table_rows(scores)))
-    if scores.depth is not None:
-        say.print(table("Right down to which depth", report.DEPTH_COLUMNS, report.depth_rows(scores.depth)))
-    for line in report.summary(scores):
-        say.print(line)
+    `options` replace values of that section unless they are empty; its `split` is one of the data set.
+    """
+    from yolo9k.config import load_dataset_config, updated
+    from yolo9k.datasets.autodetect import open_dataset
+    from yolo9k.datasets.joint import to_score
+
+    given = {key: value for key, value in options.items() if value not in (None, "")}
+    settings = updated(detector.config.eval, given)
+    dataset = open_dataset(name, track) if name else load_dataset_config(detector.config.data.dataset)
+    source, split = to_score(dataset, settings.split, track)
+    return source, updated(settings, {"split": split})
 
 
-def _refuse(options: list[str], source: "DatasetConfig") -> None:
-    """Raises `ConfigError` for options that say nothing where images have labels and no boxes."""
-    if options:
+def _refuse_box_options(options: Mapping[str, Any], source: "DatasetConfig") -> None:
+    """Raise `ConfigError` for options that have no effect with image-level labels."""
+    given = [option for option, value in options.items() if value]
+    if given:
         raise ConfigError(
-            f"{', '.join(options)}: only where images have boxes; those of {source.name or source.root} have a label "
-            "each, and the best box's likeliest leaf is compared with it"
+            f"{', '.join(given)}: only for data sets with boxes; {source.name or source.root} has image-level labels, "
+            "which are compared with the most probable leaf of the highest-scoring box"
         )
 
 
-def _score_images(detector: "Detector", source: "DatasetConfig", settings: "EvalConfig", json: str) -> None:
-    """Of images with a label and no boxes: how often the best box has the label."""
+def _evaluate_image_labels(detector: "Detector", source: "DatasetConfig", settings: "EvalConfig", json: str) -> None:
+    """Evaluate a detector on image-level labels: the label of an image's highest-scoring box is the prediction."""
     from yolo9k.datasets.load import read_images
-    from yolo9k.evaluation.images import evaluate_images
+    from yolo9k.evaluation.image_accuracy import evaluate_image_accuracy
 
     images = read_images(source, settings.split, track)
-    scores = evaluate_images(detector, images, batch=settings.batch, track=track)
-    say = speaker(json)
-    title = f"{source.name or source.root}, {settings.split}: {scores.images:,} images, named by their best box"
-    say.print(table(title, ["depth", "images", "right down to it"], scores.levels))
-    say.print(f"top-1 {scores.top1:.4f}   top-5 {scores.top5:.4f}")
+    scores = evaluate_image_accuracy(detector, images, batch=settings.batch, track=track)
+    console = speaker(json)
+    title = (
+        f"{source.name or source.root}, {settings.split}: label of the highest-scoring box, {scores.images:,} images"
+    )
+    console.print(table(title, ["depth", "images", "accuracy"], scores.levels))
+    console.print(f"top-1 {scores.top1:.4f}   top-5 {scores.top5:.4f}")
     if json:
         write_json(json, scores.to_dict())
 
 
-def _in_tree(
-    detector: "Detector",
-    annotations: "Annotations",
-    map_file: Path | None,
-    exact: bool | None,
-    inner: bool,
-    boxed: Path | None,
-) -> dict[str, Any]:
-    """What the options about trees mean for `evaluate_detector`.
+def _read_annotations(detector: "Detector", source: "DatasetConfig", split: str) -> "Annotations":
+    from yolo9k.datasets.load import read_annotations
 
-    Raises `ConfigError` where `--inner` or `--map` meets labels that it does not fit, `DataError` for a bad map.
+    annotations = read_annotations(source, split, detector.config.data.on_error, track)
+    if annotations.errors:
+        message = f"warning: {len(annotations.errors)} errors in the annotations; yolo9k data check lists them"
+        err.print(message, style="yellow")
+    return annotations
+
+
+def _select_classes(
+    detector: "Detector", annotations: "Annotations", map_file: Path | None, *, exact: bool | None, inner: bool
+) -> "ClassSelection":
+    """Return which classes to evaluate and how labels are matched.
+
+    Raises `ConfigError` if `--inner` or `--map` do not fit the labels of the data set, `DataError` for a bad map.
     """
+    from yolo9k.evaluation.class_selection import ClassSelection
+
+    labels = annotations.labels
+    node_map = read_node_map(map_file, nodes=len(detector.labels), labels=labels) if map_file else None
+    if inner and labels.is_flat:
+        raise ConfigError("--inner: the labels of the data set are flat, they have no ancestors")
+    labelled = {int(label) for record in annotations.records for label in record.boxes.label} if inner else ()
+    only = sorted({node for label in labelled for node in labels.path(label)}) if inner else None
+    return ClassSelection(node_map=node_map, only=only, by_ancestry=None if exact is None else not exact)
+
+
+def _read_supervision(path: Path, nodes: int) -> "Supervision":
+    """Return a supervision with boxes for the labels of a `.map` file, and image-level labels for the others."""
     from yolo9k.wordtree.files import read_map
     from yolo9k.wordtree.supervision import Supervision
 
-    nodes = len(detector.labels)
-    options: dict[str, Any] = {"by_ancestry": None if exact is None else not exact}
-    if map_file:
-        options["nodes"] = nodes_of(map_file, nodes, annotations.labels)
-    if inner:
-        if annotations.labels.is_flat:
-            raise ConfigError("--inner: the labels of the data set are flat, none is above another")
-        named = {int(label) for record in annotations.records for label in record.boxes.label}
-        options["only"] = sorted({node for label in named for node in annotations.labels.path(label)})
-    if boxed:
-        options["supervision"] = Supervision(boxes=read_map(boxed, nodes), images=tuple(range(nodes)))
-    return options
+    return Supervision(boxes=read_map(path, nodes), images=tuple(range(nodes)))
 
 
-def _write_results(path: str, found: Sequence["Detections"], scores: "Evaluation", *, with_ground_truth: bool) -> None:
-    """The detections as a COCO results file, and on request the truth beside it."""
-    from yolo9k.evaluation.coco import ground_truth_of, image_ids_of
+def _run(
+    detector: "Detector", annotations: "Annotations", settings: "EvalConfig", **options: Any
+) -> "tuple[Evaluation, list[Detections]]":
+    """Evaluate on box labels; print a warning about unreadable images if the config skips them."""
+    from yolo9k.detection.thresholds import Thresholds
+    from yolo9k.evaluation import evaluate_detector
+
+    unreadable: list[DataError] = []
+    if detector.config.data.on_error == "skip":
+        options["on_unreadable"] = unreadable.append
+    scores, detections = evaluate_detector(
+        detector, annotations, Thresholds.of(settings), batch=settings.batch, track=track, **options
+    )
+    if unreadable:
+        err.print(
+            f"warning: {len(unreadable)} images could not be read and have no detections; first: {unreadable[0]}",
+            markup=False,
+        )
+    return scores, detections
+
+
+def _print(console: Console, title: str, scores: "Evaluation", thresholds: "Thresholds") -> None:
+    from yolo9k.evaluation import report
+
+    for line in report.protocol(scores, thresholds):
+        console.print(line, style="dim")
+    print_scores(console, title, scores)
+
+
+def print_scores(console: Console, title: str, scores: "Evaluation") -> None:
+    """Print the table of classes, the one of depths in a label tree, and the summary."""
+    from yolo9k.evaluation import report
+
+    console.print(table(title, report.columns(scores), report.table_rows(scores)))
+    if scores.depth is not None:
+        console.print(
+            table("Accuracy by depth in the label tree", report.DEPTH_COLUMNS, report.depth_rows(scores.depth))
+        )
+    for line in report.summary(scores):
+        console.print(line)
+
+
+def _write_coco_results(
+    path: str, detections: "Sequence[Detections]", scores: "Evaluation", *, with_ground_truth: bool
+) -> None:
+    """Write the detections as COCO results and, if requested and not to standard output, the ground truth beside."""
+    from yolo9k.evaluation.coco import choose_image_ids, make_ground_truth
     from yolo9k.metrics import coco_results
 
-    write_json(path, coco_results(found, image_ids_of(scores.records), scores.category_ids))
-    if with_ground_truth:
-        truth = ground_truth_of(scores.records, scores.labels, scores.category_ids)
-        write_json(str(Path(path).with_suffix(".truth.json")), truth)
+    write_json(path, coco_results(detections, choose_image_ids(scores.records), scores.category_ids))
+    if with_ground_truth and path != "-":
+        ground_truth = make_ground_truth(scores.records, scores.labels, scores.category_ids)
+        write_json(str(Path(path).with_suffix(".truth.json")), ground_truth)
 
 
-def _settings(
-    detector: "Detector",
-    split: str,
-    conf: float | None,
-    iou: float | None,
-    max_detections: int | None,
-    batch: int | None,
-) -> "EvalConfig":
-    """The settings the model was trained with, changed by the options that were given."""
-    from yolo9k.config import updated
+def _write_plots(folder: Path, detections: "list[Detections]", scores: "Evaluation", console: Console) -> None:
+    from yolo9k.evaluation.plots import write_plots
 
-    options = {"conf": conf, "iou": iou, "max_detections": max_detections, "batch": batch}
-    given = {name: value for name, value in options.items() if value is not None}
-    return updated(detector.config.eval, given | ({"split": split} if split else {}))
-
-
-def _to_score(name: str, detector: "Detector", split: str) -> "tuple[DatasetConfig, str]":
-    """The data set that is named, else the one trained on, and its split."""
-    from yolo9k.config import load_dataset_config
-    from yolo9k.datasets.autodetect import open_dataset
-    from yolo9k.datasets.joint import to_score
-
-    dataset = open_dataset(name, track) if name else load_dataset_config(detector.config.data.dataset)
-    return to_score(dataset, split, track)
+    for path in write_plots(folder, scores, detections):
+        console.print(f"wrote {path}", markup=False)

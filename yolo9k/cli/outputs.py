@@ -1,24 +1,20 @@
-"""Where results go: looked at before the work, which may take minutes, begins."""
+"""Check that output files and folders can be written, before a command starts work that may take minutes."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from yolo9k.errors import MachineError
 
-JsonOption = Annotated[str, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")]
 Targets = Mapping[str, str | Path | None]
-NOTHING: Targets = {}
+NO_TARGETS: Targets = {}
 
 
-def check_outputs(files: Targets = NOTHING, folders: Targets = NOTHING) -> None:
-    """Look whether files and folders can be written, by the option that names them; makes and changes nothing.
+def check_outputs(files: Targets = NO_TARGETS, folders: Targets = NO_TARGETS) -> None:
+    """Check that files and folders, by the option that names them, can be written; nothing is created or changed.
 
-    What is not given and standard output (`-`) always can. Raises `MachineError` where a file is in the way of a
-    folder or a folder in that of a file, and where the place is not writable.
+    Options that are not given and standard output (`-`) are skipped. Raises `MachineError` if a file is in the place
+    of a folder, a folder in the place of a file, or the location is not writable.
     """
     for targets, is_folder in ((files, False), (folders, True)):
         for option, target in targets.items():
@@ -27,21 +23,21 @@ def check_outputs(files: Targets = NOTHING, folders: Targets = NOTHING) -> None:
 
 
 def _obstacle(target: Path, *, is_folder: bool) -> str:
-    """What keeps a file or folder from being written; nothing where it can be."""
+    """Return why a file or folder cannot be written; an empty text if it can."""
     try:
-        there = _nearest(target)
-        needs_folder = is_folder or there != target
-        if there.is_dir() and not needs_folder:
+        existing = _nearest_existing(target)
+        needs_folder = is_folder or existing != target
+        if existing.is_dir() and not needs_folder:
             return "it is a folder, a file is needed"
-        if not there.is_dir() and needs_folder:
-            return f"{'it' if there == target else there} is a file, a folder is needed"
-        return "" if os.access(there, os.W_OK) else f"no permission to write {there}"
+        if not existing.is_dir() and needs_folder:
+            return f"{'it' if existing == target else existing} is a file, a folder is needed"
+        return "" if os.access(existing, os.W_OK) else f"no permission to write {existing}"
     except OSError as error:
         return str(error.strerror or error)
 
 
-def _nearest(target: Path) -> Path:
-    """The first that is there of a path and the folders above it."""
+def _nearest_existing(target: Path) -> Path:
+    """Return the first of a path and its parents that exists."""
     for path in (target, *target.parents):
         try:
             path.stat()

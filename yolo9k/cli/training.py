@@ -1,174 +1,199 @@
-"""What the commands that train share: options, the config they make, starting a run and going on with it."""
+"""Start, resume or dry-run a training: what `yolo9k train` and `yolo9k classify train` share."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
-
-import typer
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from yolo9k.cli.console import err, out, table, track
+from yolo9k.cli.options import RUNS
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError
 
 if TYPE_CHECKING:
     from yolo9k.config import ClassifierConfig, Config, Override
-    from yolo9k.pretrained import DarknetFiles
     from yolo9k.training.dry_run import DryRun
 
     Run = TypeVar("Run", Config, ClassifierConfig)
 
-RUNS = Path("runs")
-
-ResumeOption = Annotated[Path | None, typer.Option(help="Go on with this run folder exactly where it stopped.")]
-WeightsOption = Annotated[
-    str,
-    typer.Option(help="Start from a run, a checkpoint, a Darknet file or a name of `yolo9k weights list`: what fits."),
-]
-NameOption = Annotated[
-    str, typer.Option(help="Name of the run folder (-2, -3, ... is added to one that is taken); else CONFIG-DATASET.")
-]
-RunsOption = Annotated[Path, typer.Option(help="The folder of all run folders.")]
-EpochsOption = Annotated[float | None, typer.Option(help="Passes over the images. Short for train.epochs.")]
-StepsOption = Annotated[int | None, typer.Option(help="Updates, instead of epochs. Short for train.steps.")]
-BatchOption = Annotated[int | None, typer.Option(help="Images of an update. Short for train.batch.")]
-LrOption = Annotated[float | None, typer.Option(help="Learning rate. Short for train.lr.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps. Short for train.device.")]
-PrecisionOption = Annotated[str, typer.Option(help="auto, float32, bf16, fp16. Short for train.precision.")]
-SeedOption = Annotated[int | None, typer.Option(help="Seed of all that is random. Short for train.seed.")]
-WorkersOption = Annotated[
-    int | None, typer.Option(help="Processes that read images, 0 for none. Short for data.workers.")
-]
-PatienceOption = Annotated[
-    int | None, typer.Option(help="Stop after so many epochs without a better score. Short for train.patience.")
-]
-OverridesOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Any key of `yolo9k config show`: KEY=VALUE; repeat it for more.")
-]
-DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Build all, run one step at the largest size, and say what a run takes.")
-]
+SHORT_FORMS: Mapping[str, str] = {  # option: config key
+    "epochs": "train.epochs",
+    "steps": "train.steps",
+    "batch": "train.batch",
+    "lr": "train.lr",
+    "device": "train.device",
+    "precision": "train.precision",
+    "seed": "train.seed",
+    "workers": "data.workers",
+    "patience": "train.patience",
+}
+NEW_RUN_ONLY = ("config", "dataset", "labels", "weights", "cfg", "tree", "strict", "name", "runs", "dry_run")
 
 
-def load(kind: "type[Run]", name: str, changes: "list[str | Override]", strict: bool) -> "Run":
-    """The config of that name, or what a Darknet cfg says of training. Raises `ConfigError` for another kind."""
-    from yolo9k.config import with_overrides
-    from yolo9k.config.loading import load_of, refuse_other
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Values of the options of a training command; `labels` exists for classifiers only."""
 
-    if not name.endswith(".cfg"):
-        return load_of(kind, name or None, changes)
-    from yolo9k.darknet.cfg import read_cfg
-    from yolo9k.darknet.recipe import config_of
+    config: str
+    dataset: str
+    resume: Path | None
+    weights: str
+    cfg: Path | None
+    tree: Path | None
+    strict: bool
+    name: str
+    runs: Path
+    epochs: float | None
+    steps: int | None
+    batch: int | None
+    size: str
+    lr: float | None
+    device: str
+    precision: str
+    seed: int | None
+    workers: int | None
+    patience: int | None
+    overrides: list[str] | None
+    dry_run: bool
+    labels: str = ""
 
-    cfg = read_cfg(name, strict=strict)
-    of_cfg = config_of(cfg)
-    refuse_other(kind, of_cfg.task, name)
-    assert isinstance(of_cfg, kind)
-    loaded = with_overrides(of_cfg, changes)
-    for warning in cfg.warnings:
-        err.print(f"warning: {warning}", markup=False)
-    if loaded.train.batch == 1:
-        err.print(f"warning: {name}: batch=1 is for testing; Darknet's networks were trained with 64 (--batch 64)")
-    return loaded
 
+def run_training(
+    kind: "type[Run]",
+    options: TrainingOptions,
+    *,
+    open_dataset: Callable[[str], Any],
+    cleared_by_size: str,
+    new_run_only: tuple[str, ...] = NEW_RUN_ONLY,
+    adjust: "Callable[[Run], Run]" = lambda config: config,
+) -> None:
+    """Train a model of the `kind` of config that is given, as the options say: a new run, a resumed one or a dry run.
 
-def changes(
-    short: Mapping[str, Any], sizes: Mapping[str, Any], size: str, overrides: list[str]
-) -> "list[str | Override]":
-    """Options as changes of the config; the length that is given replaces the config's, whichever way that counted.
-
-    `short`: values of keys, where they were given; `sizes`: what `--size` means.
+    `cleared_by_size`: the config key that `--size` resets; `new_run_only`: options that `--resume` refuses; `adjust`:
+    last change of the config of a new run. Raises `ConfigError` for options that exclude each other, and the errors of
+    `training.train`.
     """
+    overrides = _overrides(options, cleared_by_size)
+    if options.resume is not None:
+        _refuse_with_resume([name for name in new_run_only if getattr(options, name) not in ("", None, False, RUNS)])
+        _resume(options.resume, kind, overrides)
+        return
+    _check_run_folder(options.name, options.runs)
+    config = adjust(_with_dataset(_load_config(kind, options, overrides), options.dataset, open_dataset))
+    _start(config, options)
+
+
+def _overrides(options: TrainingOptions, cleared_by_size: str) -> "list[str | Override]":
+    """Return short forms and `--set` as config overrides; `--epochs` clears `train.steps` and vice versa."""
     from yolo9k.config import Override
 
-    given = {key: value for key, value in short.items() if value is not None}
-    made = [Override(key, value, f"--{key.rpartition('.')[2]} {value}") for key, value in given.items()]
+    values = {name: getattr(options, name) for name in SHORT_FORMS}
+    given = {name: value for name, value in values.items() if value not in (None, "")}
+    overrides = [Override(SHORT_FORMS[name], value, f"--{name} {value}") for name, value in given.items()]
     for length, other in (("epochs", "steps"), ("steps", "epochs")):
-        if f"train.{length}" in given and f"train.{other}" not in given:
-            made.append(Override(f"train.{other}", None, f"--{length}"))
-    made += [Override(key, value, f"--size {size}") for key, value in sizes.items()]
-    return [*made, *overrides]
+        if length in given and other not in given:
+            overrides.append(Override(f"train.{other}", None, f"--{length}"))
+    if options.size:
+        sizes = {"data.size": options.size, cleared_by_size: []}
+        overrides += [Override(key, value, f"--size {options.size}") for key, value in sizes.items()]
+    return [*overrides, *(options.overrides or [])]
 
 
-def with_dataset(config: "Run", dataset: str, opened: "Callable[[str], Any]") -> "Run":
-    """The config with its data set, or the one that is named, `opened`. Raises `ConfigError` where there is none."""
-    from yolo9k import resolve
-
-    source = dataset or config.data.dataset
-    if not isinstance(source, str):  # written out in the config
-        return config
-    if not source:
-        raise ConfigError("data.dataset: is missing; name a data set with --dataset (a name, a config or a folder)")
-    return resolve.with_dataset(config, opened(source))
+def _refuse_with_resume(names: list[str]) -> None:
+    if names:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        raise ConfigError(f"--resume continues a run with its own settings: remove {options}")
 
 
-def run_name(config: str, loaded: Any) -> str:
-    """What a run is called that nobody named."""
-    parts = [Path(config).stem if config else loaded.model.name, loaded.data.dataset.name]
-    return "-".join(dict.fromkeys(part for part in parts if part))
+def _resume(folder: Path, kind: "type[Run]", overrides: "list[str | Override]") -> None:
+    from yolo9k.cli.screen import Screen
+    from yolo9k.training import loop
+
+    if folder.is_file():
+        raise ConfigError(f"--resume {folder}: must be a run folder; --weights starts a new run from a file")
+    with Screen() as screen:
+        loop.resume(folder, overrides=overrides, kind=kind, callback=screen, track=track)
 
 
-def check_place(name: str, runs: Path) -> None:
-    """Raises `ConfigError` for a name that is a path, `MachineError` for a folder that cannot be written."""
+def _check_run_folder(name: str, runs: Path) -> None:
+    """Raise `ConfigError` if the name is a path, `MachineError` if the folder of the runs is not writable."""
     if Path(name).name != name or name in (".", ".."):
-        raise ConfigError(f"--name {name}: is the name of a folder inside --runs, without any path")
+        raise ConfigError(f"--name {name}: must be the name of a folder inside --runs, not a path")
     check_outputs(folders={"--runs": runs})
 
 
-def start(
-    config: "Config | ClassifierConfig",
-    place: tuple[Path, str],
-    *,
-    weights: str | None,
-    files: "DarknetFiles",
-    dry_run: bool,
-) -> None:
-    """Train in a new folder, `place`: the folder of all runs and a name; or try it out."""
+def _load_config(kind: "type[Run]", options: TrainingOptions, overrides: "list[str | Override]") -> "Run":
+    """Load the config from YAML, or convert a Darknet cfg. Raises `ConfigError` for a config of the other kind."""
+    from yolo9k.config import with_overrides
+    from yolo9k.config.loading import load_of, refuse_other
+
+    name = options.config
+    if not name.endswith(".cfg"):
+        return load_of(kind, name or None, overrides)
+    from yolo9k.darknet.cfg import read_cfg
+    from yolo9k.darknet.recipe import config_from_cfg
+
+    cfg = read_cfg(name, strict=options.strict)
+    converted = config_from_cfg(cfg)
+    refuse_other(kind, converted.task, name)
+    assert isinstance(converted, kind)
+    config = with_overrides(converted, overrides)
+    for warning in cfg.warnings:
+        err.print(f"warning: {warning}", markup=False)
+    if config.train.batch == 1:
+        err.print(f"warning: {name}: batch=1 is meant for testing; Darknet trained its networks with --batch 64")
+    return config
+
+
+def _with_dataset(config: "Run", dataset: str, open_dataset: Callable[[str], Any]) -> "Run":
+    """Return the config with `dataset`, or with its own one, opened. Raises `ConfigError` if there is none."""
+    from yolo9k import resolve
+
+    source = dataset or config.data.dataset
+    if not isinstance(source, str):  # the config contains the data set
+        return config
+    if not source:
+        raise ConfigError("data.dataset: is missing; choose a data set with --dataset (a name, a config or a folder)")
+    return resolve.with_dataset(config, open_dataset(source))
+
+
+def _start(config: "Config | ClassifierConfig", options: TrainingOptions) -> None:
     from yolo9k.cli.screen import Screen
+    from yolo9k.pretrained import DarknetFiles
     from yolo9k.training import loop
     from yolo9k.training.output.run_folder import new_run_folder
 
-    if dry_run:
+    weights = options.weights or None
+    files = DarknetFiles(options.cfg, tree=options.tree, strict=options.strict)
+    if options.dry_run:
         from yolo9k.training.dry_run import dry_run_report
 
-        _print_trial(dry_run_report(config, weights=weights, files=files, track=track))
+        _print_dry_run(dry_run_report(config, weights=weights, files=files, track=track))
         return
-    with new_run_folder(*place) as folder, Screen() as screen:
+    name = options.name or _default_name(options.config, config)
+    with new_run_folder(options.runs, name) as folder, Screen() as screen:
         loop.train(config, folder, weights=weights, files=files, callback=screen, track=track)
 
 
-def go_on(folder: Path, kind: "type[Run]", changes: "list[str | Override]", starts_anew: bool) -> None:
-    """Go on with a run of that kind. Raises `ConfigError` where an option is about a new one (`starts_anew`)."""
-    from yolo9k.cli.screen import Screen
-    from yolo9k.training import loop
-
-    if starts_anew:
-        raise ConfigError(
-            "--resume goes on with a run as it was: leave out --config, --dataset, --weights, --cfg, --name, --runs, "
-            "--dry-run"
-        )
-    if folder.is_file():
-        raise ConfigError(f"--resume {folder}: takes a run folder; --weights starts a new run from a file")
-    with Screen() as screen:
-        loop.resume(folder, overrides=changes, kind=kind, callback=screen, track=track)
+def _default_name(config_name: str, config: Any) -> str:
+    """Return CONFIG-DATASET, without the parts that have no name."""
+    parts = [Path(config_name).stem if config_name else config.model.name, config.data.dataset.name]
+    return "-".join(dict.fromkeys(part for part in parts if part))
 
 
-def _print_trial(trial: "DryRun") -> None:
-    for note in trial.notes:
+def _print_dry_run(report: "DryRun") -> None:
+    for note in report.notes:
         err.print(note, markup=False)
+    width, height = report.size_wh
+    memory = report.memory_bytes
     rows = [
-        ("parameters", f"{trial.parameters:,}"),
-        (
-            "operations of an image",
-            f"{trial.operations / 1e9:.3g} billion at {trial.size_wh[0]}x{trial.size_wh[1]}",
-        ),
-        ("device, numbers", f"{trial.device}, {trial.precision}"),
-        ("one step of this batch", f"{trial.step_seconds:.2f} s ({trial.images_per_second:.1f} images/s)"),
-        (
-            "memory",
-            "unknown" if trial.memory_bytes is None else f"{trial.memory_bytes / 2**30:.2f} GiB{trial.memory_note}",
-        ),
-        ("steps", f"{trial.total_steps:,} ({trial.epochs:.1f} epochs)"),
-        ("estimated time", f"{_duration(trial.estimated_seconds)} without evaluation"),
+        ("parameters", f"{report.parameters:,}"),
+        ("operations per image", f"{report.operations / 1e9:.3g} billion at {width}x{height}"),
+        ("device, precision", f"{report.device}, {report.precision}"),
+        ("time per step", f"{report.step_seconds:.2f} s ({report.images_per_second:.1f} images/s)"),
+        ("peak memory", "unknown" if memory is None else f"{memory / 2**30:.2f} GiB{report.memory_note}"),
+        ("steps", f"{report.total_steps:,} ({report.epochs:.1f} epochs)"),
+        ("estimated time", f"{_duration(report.estimated_seconds)} without evaluation"),
     ]
     out.print(table("Dry run at the largest size; nothing was written", ["", ""], rows))
 

@@ -1,4 +1,4 @@
-"""`yolo9k bench`: measurements a user can repeat."""
+"""`yolo9k bench`: measure the speed and memory of training and detection."""
 
 import typer
 

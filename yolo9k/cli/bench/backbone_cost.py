@@ -1,20 +1,14 @@
-"""`yolo9k bench backbones`: what each backbone costs."""
-
-from typing import Annotated
-
-import typer
+"""`yolo9k bench backbones`: parameters, operations and time of each backbone."""
 
 from yolo9k.cli.console import speaker, table, track, write_json
+from yolo9k.cli.options import BackboneOption, BenchRunsOption, BenchSizeOption, JsonOption
 from yolo9k.cli.outputs import check_outputs
 
 
 def backbone_cost(
-    size: Annotated[str, typer.Option(help="Size of the image, N or WIDTHxHEIGHT.")] = "416",
-    only: Annotated[list[str] | None, typer.Option(help="Only this backbone; may be given again.")] = None,
-    runs: Annotated[int, typer.Option(min=1, help="Runs, of which the median is taken.")] = 5,
-    json: Annotated[str, typer.Option(help="Write the numbers to this file; - is standard output.")] = "",
+    size: BenchSizeOption = "416", only: BackboneOption = None, runs: BenchRunsOption = 5, json: JsonOption = ""
 ) -> None:
-    """Parameters, operations and time on the CPU of a detector with each backbone: 20 labels, 5 anchors, one image.
+    """Measure parameters, operations and CPU time per image of a detector (20 classes, 5 anchors) by backbone.
 
     Example: yolo9k bench backbones --only darknet19 --only resnet18 --size 320
     """
@@ -26,12 +20,12 @@ def backbone_cost(
     check_outputs(files={"--json": json})
     size_wh = parse_size(size)
     costs = compare(size_wh, only or NAMES, runs=runs, track=track)
-    columns = ["backbone", "params, M", "backbone's", "operations, G", "backbone's", "time, ms"]
+    columns = ["backbone", "params (M)", "backbone (M)", "operations (G)", "backbone (G)", "time (ms)"]
     rows = [
         [
             cost.backbone,
-            *(f"{number / 1e6:.2f}" for number in (cost.parameters, cost.backbone_parameters)),
-            *(f"{number / 1e9:.2f}" for number in (cost.operations, cost.backbone_operations)),
+            *(f"{count / 1e6:.2f}" for count in (cost.parameters, cost.backbone_parameters)),
+            *(f"{count / 1e9:.2f}" for count in (cost.operations, cost.backbone_operations)),
             f"{cost.seconds * 1e3:.0f}",
         ]
         for cost in costs

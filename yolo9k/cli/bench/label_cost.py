@@ -1,32 +1,43 @@
-"""`yolo9k bench labels`: what many labels cost."""
+"""`yolo9k bench labels`: time and memory of thousands of labels, compared with twenty."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from yolo9k.cli.console import speaker, table, track, write_json
+from yolo9k.cli.options import (
+    BenchBatchOption,
+    BenchConfigOption,
+    BenchRoundsOption,
+    BenchSizeOption,
+    BenchStepsOption,
+    BenchTreeOption,
+    BoxesOnlyOption,
+    JsonOption,
+    OverridesOption,
+)
 from yolo9k.cli.outputs import check_outputs
 
 if TYPE_CHECKING:
     from yolo9k.bench.label_cost import Comparison
 
+ANCHORS = "model.anchors=[[0.77,1.02],[1.98,4.27],[3.86,2.95]]"  # YOLO9000 has three
+
 
 def label_cost(
-    tree: Annotated[Path, typer.Option(help="The label tree: a .tree file or a taxonomy.")],
-    config: Annotated[str, typer.Option(help="The config whose model, size and batch are measured.")] = "voc.yaml",
-    size: Annotated[str, typer.Option(help="Size of the images, N or WIDTHxHEIGHT.")] = "544",
-    batch: Annotated[int, typer.Option(min=1, help="Images of a step.")] = 16,
-    boxes_only: Annotated[bool, typer.Option(help="Every image has boxes, none a label of its own.")] = False,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of each measurement.")] = 3,
-    rounds: Annotated[int, typer.Option(min=1, help="How often the ways are measured in turn.")] = 3,
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="Any config key: KEY=VALUE.")] = None,
-    json: Annotated[str, typer.Option(help="Write the numbers to this file; - is standard output.")] = "",
+    tree: BenchTreeOption,
+    config: BenchConfigOption = "voc.yaml",
+    size: BenchSizeOption = "544",
+    batch: BenchBatchOption = 16,
+    boxes_only: BoxesOnlyOption = False,
+    steps: BenchStepsOption = 3,
+    rounds: BenchRoundsOption = 3,
+    overrides: OverridesOption = None,
+    json: JsonOption = "",
 ) -> None:
-    """What the labels of a tree cost beside 20 flat ones, with the rows that are needed and with all.
+    """Measure the cost of a label tree compared with 20 flat labels, with sparse and with dense class outputs.
 
-    Training mixes an image with boxes with four that have a label each.
-    Detection descends the tree for 20 boxes of an image, evaluation scores all labels of all boxes.
+    A training batch has four images with image-level labels per image with boxes.
+    Detection descends the tree for 20 boxes per image, evaluation computes all
+    labels of all boxes.
 
     Example: yolo9k bench labels --tree 9k.tree
     """
@@ -35,33 +46,32 @@ def label_cost(
     from yolo9k.wordtree.taxonomy import open_tree
 
     check_outputs(files={"--json": json})
-    anchors = "model.anchors=[[0.77,1.02],[1.98,4.27],[3.86,2.95]]"
-    given = [anchors, f"data.size={size}", f"train.batch={batch}", *(overrides or [])]
-    loaded, labels = load_config(config, given), open_tree(tree)
-    found = compare(loaded, labels, steps=steps, rounds=rounds, boxes_only=boxes_only, track=track)
-    title = f"{found.device}, {found.precision}, {found.setting}"
-    speaker(json).print(table(title, ["", *found.costs], _cost_rows(found)))
+    loaded = load_config(config, [ANCHORS, f"data.size={size}", f"train.batch={batch}", *(overrides or [])])
+    comparison = compare(loaded, open_tree(tree), steps=steps, rounds=rounds, boxes_only=boxes_only, track=track)
+    title = f"{comparison.device}, {comparison.precision}, {comparison.setting}"
+    speaker(json).print(table(title, ["", *comparison.costs], _rows(comparison)))
     if json:
-        write_json(json, _as_dict(found))
+        write_json(
+            json, {**vars(comparison), "costs": {variant: vars(cost) for variant, cost in comparison.costs.items()}}
+        )
 
 
-def _cost_rows(found: "Comparison") -> list[list[Any]]:
-    """A row for each number: its value, and as a multiple of what flat labels cost."""
-    units = {"step": "training step, s", "update": "update alone, s", "detection": "detection of an image, s",
-             "evaluation": "evaluation of an image, s", "memory": "memory in training, MB"}  # fmt: skip
+def _rows(comparison: "Comparison") -> list[list[Any]]:
+    """Return a row per measurement: its value, and in brackets its ratio to that of flat labels."""
+    titles = {
+        "training_step": "training step (s)", "optimizer_step": "optimiser step alone (s)",
+        "detection": "detection per image (s)", "evaluation": "evaluation per image (s)",
+        "memory": "training memory (MiB)",
+    }  # fmt: skip
     rows: list[list[Any]] = [
-        [what.replace("_", " "), *(f"{int(getattr(cost, what)):,}" for cost in found.costs.values())]
-        for what in ("labels", "parameters")
+        [name, *(f"{int(getattr(cost, name)):,}" for cost in comparison.costs.values())]
+        for name in ("labels", "parameters")
     ]
-    for what, text in units.items():
+    for name, title in titles.items():
         cells = []
-        for way, cost in found.costs.items():
-            value = getattr(cost, what)
-            shown = "-" if value is None else f"{value / 2**20:.0f}" if what == "memory" else f"{value:.3f}"
-            cells.append(f"{shown} ({found.ratios[way][what]:.2f})" if what in found.ratios[way] else shown)
-        rows.append([text, *cells])
+        for variant, cost in comparison.costs.items():
+            value, ratios = getattr(cost, name), comparison.ratios[variant]
+            text = "-" if value is None else f"{value / 2**20:.0f}" if name == "memory" else f"{value:.3f}"
+            cells.append(f"{text} ({ratios[name]:.2f})" if name in ratios else text)
+        rows.append([title, *cells])
     return rows
-
-
-def _as_dict(found: "Comparison") -> dict[str, Any]:
-    return {**vars(found), "costs": {way: vars(cost) for way, cost in found.costs.items()}}

@@ -1,18 +1,20 @@
-"""`yolo9k classify train`: the short forms of a classifier's config keys."""
+"""`yolo9k classify train`: train an image classifier."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
-import typer
-
-from yolo9k.cli import training
-from yolo9k.cli.files import CfgOption, StrictOption, TreeOption
-from yolo9k.cli.training import (
+from yolo9k.cli.options import (
     RUNS,
     BatchOption,
-    DeviceOption,
+    CfgOption,
+    ClassifierDatasetOption,
+    ClassifierSizeOption,
+    ConfigOption,
     DryRunOption,
     EpochsOption,
+    InitialWeightsOption,
+    LabelTreeOption,
     LrOption,
     NameOption,
     OverridesOption,
@@ -22,9 +24,12 @@ from yolo9k.cli.training import (
     RunsOption,
     SeedOption,
     StepsOption,
-    WeightsOption,
+    StrictOption,
+    TrainingDeviceOption,
+    TreeOption,
     WorkersOption,
-)  # fmt: skip
+)
+from yolo9k.cli.training import NEW_RUN_ONLY, TrainingOptions, run_training
 from yolo9k.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,29 +37,11 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[
-        str,
-        typer.Option(
-            help="A classifier's config file, a name of `yolo9k config list`, or a Darknet cfg (NAME.cfg); "
-            "the defaults if left out."
-        ),
-    ] = "",
-    dataset: Annotated[
-        str,
-        typer.Option(
-            help="A name of `yolo9k data list`, a data set config (kind folder or shards), or a folder of class "
-            "folders or tar shards. Short for data.dataset."
-        ),
-    ] = "",
-    labels: Annotated[
-        str,
-        typer.Option(
-            help="A label tree (a .tree file or a taxonomy) whose nodes the classes are; flat labels if left out. "
-            "Short for labels.tree of the data set."
-        ),
-    ] = "",
+    config: ConfigOption = "",
+    dataset: ClassifierDatasetOption = "",
+    labels: LabelTreeOption = "",
     resume: ResumeOption = None,
-    weights: WeightsOption = "",
+    weights: InitialWeightsOption = "",
     cfg: CfgOption = None,
     tree: TreeOption = None,
     strict: StrictOption = False,
@@ -63,11 +50,9 @@ def train(
     epochs: EpochsOption = None,
     steps: StepsOption = None,
     batch: BatchOption = None,
-    size: Annotated[
-        str, typer.Option(help="One size for all, N or WIDTHxHEIGHT, and one stage. Short for data.size, stages.")
-    ] = "",
+    size: ClassifierSizeOption = "",
     lr: LrOption = None,
-    device: DeviceOption = "",
+    device: TrainingDeviceOption = "",
     precision: PrecisionOption = "",
     seed: SeedOption = None,
     workers: WorkersOption = None,
@@ -75,11 +60,13 @@ def train(
     overrides: OverridesOption = None,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Train a classifier of whole images, in the stages of its config.
+    """Train an image classifier, in the stages of its config.
 
-    Writes the folder runs/NAME: the whole config, metrics, plots, checkpoints/best.pt, last.pt, and stage1.pt, the
-    weights at the end of the first of several stages. A detector starts from it with yolo9k train --weights runs/NAME.
-    --epochs, --steps and --lr are those of every stage that does not say its own; --size N makes one stage.
+    Writes the run folder runs/NAME: config, metrics, plots, checkpoints/best.pt,
+    last.pt and, after the first of several stages, stage1.pt. To use it as the
+    backbone of a detector: yolo9k train --weights runs/NAME. --epochs, --steps
+    and --lr apply to stages without values of their own; --size trains a single
+    stage.
 
     Example: yolo9k classify train --config darknet19-imagenet --dataset imagenet
     Example: yolo9k classify train --config small-classifier --dataset my-folders/ --name kinds
@@ -87,48 +74,41 @@ def train(
     Example: yolo9k classify train --config darknet19.cfg --dataset imagenet --batch 128
     Example: yolo9k classify train --resume runs/kinds
     """
+    options = TrainingOptions(**locals())  # first: the parameters are the only local names
     from yolo9k.config import ClassifierConfig
-
-    short = {
-        "train.epochs": epochs, "train.steps": steps, "train.batch": batch, "train.lr": lr,
-        "train.device": device or None, "train.precision": precision or None, "train.seed": seed,
-        "data.workers": workers, "train.patience": patience,
-    }  # fmt: skip
-    changes = training.changes(short, {"data.size": size, "stages": []} if size else {}, size, overrides or [])
-    if resume is not None:
-        given = bool(config or dataset or labels or weights or cfg or tree or strict or name or runs != RUNS or dry_run)
-        training.go_on(resume, ClassifierConfig, changes, given or bool(size))
-        return
     from yolo9k.datasets.autodetect import open_images
-    from yolo9k.pretrained import DarknetFiles
 
-    training.check_place(name, runs)
-    loaded = training.with_dataset(training.load(ClassifierConfig, config, changes, strict), dataset, open_images)
-    _refuse_idle(loaded, {"epochs": epochs, "steps": steps, "lr": lr})
-    if labels:
-        loaded = _with_labels(loaded, labels)
-    files = DarknetFiles(cfg, tree=tree, strict=strict)
-    place = runs, name or training.run_name(config, loaded)
-    training.start(loaded, place, weights=weights or None, files=files, dry_run=dry_run)
+    run_training(
+        ClassifierConfig, options,
+        open_dataset=open_images, cleared_by_size="stages", new_run_only=(*NEW_RUN_ONLY, "size"),
+        adjust=partial(_adjust, options),
+    )  # fmt: skip
 
 
-def _refuse_idle(config: "ClassifierConfig", given: Mapping[str, Any]) -> None:
-    """Raises `ConfigError` for an option that no stage would follow, since each says its own."""
-    for name, value in given.items():
+def _adjust(options: TrainingOptions, config: "ClassifierConfig") -> "ClassifierConfig":
+    """Return the config with `--labels` applied. Raises `ConfigError` for an option without effect."""
+    _refuse_unused(config, {"epochs": options.epochs, "steps": options.steps, "lr": options.lr})
+    return _with_labels(config, options.labels) if options.labels else config
+
+
+def _refuse_unused(config: "ClassifierConfig", values: Mapping[str, float | None]) -> None:
+    """Raise `ConfigError` for an option that every stage overrides."""
+    for name, value in values.items():
         keys = ("epochs", "steps") if name in ("epochs", "steps") else (name,)
-        says_own = [any(getattr(stage, key) is not None for key in keys) for stage in config.stages]
-        if value is not None and says_own and all(says_own):
+        overridden = [any(getattr(stage, key) is not None for key in keys) for stage in config.stages]
+        if value is not None and overridden and all(overridden):
             raise ConfigError(
-                f"--{name} {value}: every stage of this config says its own; --size N makes one stage of it, "
-                f"--set 'stages=[...]' others"
+                f"--{name} {value}: has no effect, every stage of this config sets its own; use --size N for a single "
+                "stage, or --set 'stages=[...]'"
             )
 
 
-def _with_labels(config: Any, tree: str) -> Any:
-    """The config whose data set has the nodes of a tree as labels; what else it says of its labels stays."""
-    from yolo9k.config import updated
+def _with_labels(config: "ClassifierConfig", tree: str) -> "ClassifierConfig":
+    """Return the config with the nodes of a tree as the labels of its data set; other label settings stay."""
+    from yolo9k.config import DatasetConfig, updated
     from yolo9k.config.datasets import TreeLabels
 
+    assert isinstance(config.data.dataset, DatasetConfig)
     own = config.data.dataset.labels
     labels = updated(own, {"tree": tree}) if isinstance(own, TreeLabels) else TreeLabels(tree=tree)
     return updated(config, {"data.dataset.labels": labels})

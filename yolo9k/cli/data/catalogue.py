@@ -1,12 +1,9 @@
-"""`yolo9k data list` and `download`: the data sets of the catalogue."""
+"""`yolo9k data list` and `yolo9k data download`: the data sets of the catalogue."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from yolo9k.cli.console import out, print_plain, speaker, table, track, write_json
-from yolo9k.cli.outputs import JsonOption
+from yolo9k.cli.options import DataRootOption, DownloadedDatasetArgument, JsonOption, KeepArchivesOption
 from yolo9k.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -14,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def list_datasets(json: JsonOption = "") -> None:
-    """The data sets of the catalogue, and whether they are on this machine.
+    """List the data sets of the catalogue, and whether they are on this machine.
 
     Example: yolo9k data list
     """
@@ -26,37 +23,35 @@ def list_datasets(json: JsonOption = "") -> None:
     if json:
         write_json(json, {"data": str(data_folder()), "datasets": rows})
     console = speaker(json)
-    shown = [(row["name"], row["kind"], "yes" if row["here"] else "no", row["root"]) for row in rows]
-    console.print(table("Data sets", ["name", "kind", "there", "root"], shown))
+    cells = [(row["name"], row["kind"], "yes" if row["here"] else "no", row["root"]) for row in rows]
+    console.print(table("Data sets", ["name", "kind", "on disk", "root"], cells))
     for row in rows:
         if row["name"] in ARCHIVES and not row["here"]:
-            print_plain(console, f"to fetch {row['name']}: yolo9k data download {row['name']}")
+            print_plain(console, f"to download {row['name']}: yolo9k data download {row['name']}")
 
 
 def download(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="voc or coco.")],
-    root: Annotated[Path | None, typer.Option(help="Where to put it; default: $YOLO9K_DATA, else data.")] = None,
-    keep_archives: Annotated[bool, typer.Option("--keep-archives", help="Leave the packed files.")] = False,
+    name: DownloadedDatasetArgument, root: DataRootOption = None, keep_archives: KeepArchivesOption = False
 ) -> None:
-    """Fetch a public data set from its official address; a second call goes on where the first one broke off.
+    """Download a public data set from its official address; a second call resumes an interrupted download.
 
     Example: yolo9k data download voc
     """
     from yolo9k.datasets.load import data_folder
     from yolo9k.datasets.tools.download import ARCHIVES
-    from yolo9k.datasets.tools.download import download as fetch_dataset
+    from yolo9k.datasets.tools.download import download as download_dataset
 
     if name not in ARCHIVES:
-        raise ConfigError(f"{name}: cannot be downloaded; allowed are {', '.join(ARCHIVES)}")
-    base = root or data_folder()
-    for path in fetch_dataset(name, base, keep_archives, track):
-        print_plain(out, f"have {path}")
-    elsewhere = "" if base == data_folder() else f"YOLO9K_DATA={base} "
-    print_plain(out, f"Next: {elsewhere}yolo9k data check {name}")
+        raise ConfigError(f"{name}: no downloadable data set; allowed are {', '.join(ARCHIVES)}")
+    folder = root or data_folder()
+    for path in download_dataset(name, folder, keep_archives, track):
+        print_plain(out, f"downloaded {path}")
+    variable = "" if folder == data_folder() else f"YOLO9K_DATA={folder} "
+    print_plain(out, f"next: {variable}yolo9k data check {name}")
 
 
 def _row(name: str, config: "AnyDataset") -> dict[str, Any]:
-    """A data set in the list; a joint one is here when all its sources are."""
+    """Return a data set of the list; a joint one is here if all its sources are."""
     from yolo9k.config import DatasetConfig
     from yolo9k.datasets.load import data_folder
 

@@ -1,52 +1,54 @@
-"""`yolo9k data check`: what a data set holds, and what is wrong with it."""
+"""`yolo9k data check`: report the contents of a data set and its errors."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Console
 
 from yolo9k.cli.console import out, print_plain, speaker, table, track, write_json
-from yolo9k.cli.outputs import JsonOption, check_outputs
+from yolo9k.cli.options import (
+    AugmentedConfigOption,
+    AugmentedOption,
+    CheckedDatasetArgument,
+    CheckedSplitsOption,
+    FailOnErrorsOption,
+    JsonOption,
+    PlotsOption,
+)
+from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import DataError
 
 if TYPE_CHECKING:
     from yolo9k.config import AnyDataset
     from yolo9k.datasets.readers.records import Issue
-    from yolo9k.datasets.tools.check import Report, Spread
+    from yolo9k.datasets.tools.check import LengthStats, Report
 
-SHOWN_DEFECTS = 20  # of each sort; --json has them all
+MAX_SHOWN = 20  # errors, and warnings, on the screen
+DEFAULT_PLOTS = Path("plots")  # of --augmented
 
 
 def check(
-    dataset: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATASET",
-            help="A name of `yolo9k data list`, a data set config, or a folder; may be left out with --config.",
-        ),
-    ] = "",
-    split: Annotated[list[str] | None, typer.Option(help="Only this split, e.g. train; may be repeated.")] = None,
+    dataset: CheckedDatasetArgument = "",
+    split: CheckedSplitsOption = None,
     json: JsonOption = "",
-    plots: Annotated[
-        Path | None, typer.Option(help="Folder for a class histogram, box sizes and images with boxes.")
-    ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when there are errors.")] = False,
-    augmented: Annotated[
-        int, typer.Option(min=0, help="Instead: draw so many training images as the network will see them.")
-    ] = 0,
-    config: Annotated[str, typer.Option(help="With --augmented: the training config, a path or a name.")] = "",
+    plots: PlotsOption = None,
+    strict: FailOnErrorsOption = False,
+    augmented: AugmentedOption = 0,
+    config: AugmentedConfigOption = "",
 ) -> None:
-    """Read every annotation, open every image, and report counts, sizes and errors.
+    """Check a data set: read all annotations and images, report counts, sizes, errors and warnings.
 
-    Defects cost a box or an image; warnings may be right. --augmented writes augmented.png into plots/, or --plots.
+    Boxes and images with errors are not used; what a warning names may be
+    correct. --augmented writes augmented.png to the folder of --plots
+    (default: plots).
 
     Example: yolo9k data check bccd.yaml --plots plots
     Example: yolo9k data check --augmented 16 --config voc.yaml
     """
-    check_outputs(files={"--json": json}, folders={"--plots": plots or ("plots" if augmented else None)})
+    check_outputs(files={"--json": json}, folders={"--plots": plots or (DEFAULT_PLOTS if augmented else None)})
     if augmented:
-        return _draw_augmented(dataset, config, augmented, plots or Path("plots"))
+        _draw_augmented(dataset, config, augmented, plots or DEFAULT_PLOTS)
+        return
     from yolo9k.datasets.joint import single
     from yolo9k.datasets.tools.check import check_dataset
 
@@ -62,18 +64,18 @@ def check(
             print_plain(console, f"wrote {path}")
     if strict and report.errors:
         first = report.errors[0]
-        raise DataError(f"{dataset}: {len(report.errors)} errors, first {first.place}: {first.message}")
+        raise DataError(f"{dataset}: {len(report.errors)} errors; first: {first.place}: {first.message}")
 
 
-def _open(dataset: str, otherwise: "str | AnyDataset" = "") -> "AnyDataset":
-    """The data set that is named; `otherwise` where none is."""
+def _open(dataset: str, default: "str | AnyDataset" = "") -> "AnyDataset":
+    """Return the data set of that name, or `default` without a name."""
     from yolo9k.config import load_dataset_config
     from yolo9k.datasets.autodetect import open_dataset
 
-    return open_dataset(dataset, track) if dataset else load_dataset_config(otherwise)
+    return open_dataset(dataset, track) if dataset else load_dataset_config(default)
 
 
-def _draw_augmented(dataset: str, config_name: str, number: int, folder: Path) -> None:
+def _draw_augmented(dataset: str, config_name: str, count: int, folder: Path) -> None:
     """Write `augmented.png`: the first images that training with this config sees."""
     from yolo9k.config import load_config
     from yolo9k.datasets.joint import read_training
@@ -84,7 +86,7 @@ def _draw_augmented(dataset: str, config_name: str, number: int, folder: Path) -
     config = load_config(config_name or None)
     training = read_training(_open(dataset, config.data.dataset), config.data.on_error, track)
     target = folder / "augmented.png"
-    save_image(target, augmented_mosaic(training, with_aspect(config, training.box_records), number))
+    save_image(target, augmented_mosaic(training, with_aspect(config, training.box_records), count))
     print_plain(out, f"wrote {target}")
 
 
@@ -96,22 +98,22 @@ def _show_report(report: "Report", console: Console) -> None:
         for s in report.splits
     ]
     console.print(table("Splits", columns, rows))
-    sizes = [(s.name, *map(_spread, (s.image_width, s.image_height, s.box_width, s.box_height))) for s in report.splits]
+    sizes = [(s.name, *map(_stats, (s.image_width, s.image_height, s.box_width, s.box_height))) for s in report.splits]
     columns = ["split", "image width", "image height", "box width", "box height"]
-    console.print(table("Sizes in pixels: smallest / median / largest", columns, sizes))
+    console.print(table("Sizes in pixels: min / median / max", columns, sizes))
     _show_classes(report, console)
-    _show_defects("errors", report.errors, console)
-    _show_defects("warnings (may be right)", report.warnings, console)
+    _show_issues("errors", report.errors, console)
+    _show_issues("warnings (may be correct data)", report.warnings, console)
 
 
-def _spread(spread: "Spread | None") -> str:
-    return "-" if spread is None else f"{spread.smallest:.0f} / {spread.median:.0f} / {spread.largest:.0f}"
+def _stats(stats: "LengthStats | None") -> str:
+    return "-" if stats is None else f"{stats.min:.0f} / {stats.median:.0f} / {stats.max:.0f}"
 
 
 def _show_classes(report: "Report", console: Console) -> None:
-    columns = ["class", *(f"{split.name} {what}" for split in report.splits for what in ("images", "boxes"))]
+    columns = ["class", *(f"{split.name} {unit}" for split in report.splits for unit in ("images", "boxes"))]
     rows = [
-        (name, *(number for s in report.splits for number in (s.classes[i].images, s.classes[i].boxes)))
+        (name, *(count for s in report.splits for count in (s.classes[i].images, s.classes[i].boxes)))
         for i, name in enumerate(report.labels)
     ]
     in_tree = any(not part.labels.is_flat for part in report.annotations.values())
@@ -119,12 +121,12 @@ def _show_classes(report: "Report", console: Console) -> None:
     console.print(table("Classes", columns, shown))
 
 
-def _show_defects(title: str, errors: "tuple[Issue, ...]", console: Console) -> None:
-    from yolo9k.datasets.tools.check import counts
+def _show_issues(title: str, issues: "tuple[Issue, ...]", console: Console) -> None:
+    from yolo9k.datasets.tools.check import count_by_kind
 
-    kinds = ", ".join(f"{number} {kind}" for kind, number in counts(errors).items())
-    print_plain(console, f"{len(errors)} {title}" + (f": {kinds}" if kinds else ""))
-    for issue in errors[:SHOWN_DEFECTS]:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in count_by_kind(issues).items())
+    print_plain(console, f"{len(issues)} {title}" + (f": {kinds}" if kinds else ""))
+    for issue in issues[:MAX_SHOWN]:
         print_plain(console, f"  {issue.kind}: {issue.place}: {issue.message}")
-    if len(errors) > SHOWN_DEFECTS:
-        print_plain(console, f"  … and {len(errors) - SHOWN_DEFECTS} more (--json FILE has all)")
+    if len(issues) > MAX_SHOWN:
+        print_plain(console, f"  … and {len(issues) - MAX_SHOWN} more (--json FILE has all)")

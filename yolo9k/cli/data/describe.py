@@ -1,33 +1,28 @@
-"""`yolo9k data make config`: a folder looked at, and described as a data set."""
+"""`yolo9k data make config`: detect the format of a folder and write its data set config."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from yolo9k.cli.console import out, print_plain, track
+from yolo9k.cli.options import DatasetConfigOption, DescribedFolderArgument, HoldoutOption, KindOption, OverwriteOption
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError
+from yolo9k.io import write_text
 
 if TYPE_CHECKING:
     from yolo9k.config import DatasetConfig
 
 
 def make_config(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder with images and their boxes.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file to write; NAME.yaml here if left out.")
-    ] = None,
-    kind: Annotated[str | None, typer.Option(help="voc, coco or yolo; recognised if not given.")] = None,
-    holdout: Annotated[
-        float,
-        typer.Option(min=0, max=0.9, help="Share of train that becomes val, where there is none."),
-    ] = 0.2,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    folder: DescribedFolderArgument,
+    output: DatasetConfigOption = None,
+    kind: KindOption = None,
+    holdout: HoldoutOption = 0.2,
+    overwrite: OverwriteOption = False,
 ) -> None:
-    """Look at a folder, recognise its kind and splits, and write a data set config.
+    """Write a data set config for a folder: its annotation format and splits are detected.
 
-    Where there is no val split, some of the training images become one, at least one of them.
+    Without a val split, some training images (at least one) are held out as val.
 
     Example: yolo9k data make config ~/images/cells -o cells.yaml
     """
@@ -36,40 +31,30 @@ def make_config(
     target = output or Path(f"{folder.resolve().name}.yaml")
     check_outputs(files={"-o": target})
     if target.exists() and not overwrite:
-        raise ConfigError(f"{target}: is there already; name another with -o, or give --overwrite")
+        raise ConfigError(f"{target}: already exists; choose another file with -o, or give --overwrite")
     if kind not in (None, *FINDERS):
         raise ConfigError(f"--kind {kind}: allowed are {', '.join(FINDERS)}")
     config = recognise(folder, kind, holdout, track)
     counts, errors = _count_splits(config)
-    _write_text(target, to_yaml(config, counts))
+    write_text(target, to_yaml(config, counts))
     _show_config(config, counts, errors, target)
 
 
-def _write_text(path: Path, text: str) -> None:
-    from yolo9k.errors import MachineError
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise MachineError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
 def _count_splits(config: "DatasetConfig") -> tuple[dict[str, str], int]:
-    """What each split holds, in words, and how many errors the annotations have."""
+    """Return the contents of each split in words, and the number of annotation errors."""
     from yolo9k.datasets.load import read_annotations, split_names
 
     counts, errors = {}, 0
     for split in split_names(config):
-        read = read_annotations(config, split, "skip", track)
-        boxes = sum(len(record.boxes) for record in read.records)
-        counts[split] = f"{_number(len(read.records), 'image')}, {_number(boxes, 'box')}"
-        errors += len(read.errors)
+        annotations = read_annotations(config, split, "skip", track)
+        boxes = sum(len(record.boxes) for record in annotations.records)
+        counts[split] = f"{_count(len(annotations.records), 'image')}, {_count(boxes, 'box')}"
+        errors += len(annotations.errors)
     return counts, errors
 
 
-def _number(count: int, noun: str) -> str:
-    plural = f"{noun}es" if noun.endswith("x") else f"{noun}s"
+def _count(count: int, noun: str) -> str:
+    plural = f"{noun}es" if noun.endswith(("x", "ss")) else f"{noun}s"
     return f"{count} {noun if count == 1 else plural}"
 
 
@@ -81,12 +66,10 @@ def _show_config(config: "DatasetConfig", counts: dict[str, str], errors: int, t
         held_out = " (held out of train)" if split not in config.splits else ""
         print_plain(out, f"  {split}: {text}{held_out}")
     if "val" not in counts:
-        print_plain(
-            out, "  no val split: training keeps its newest weights; name one in the file, and it keeps the best"
-        )
-    print_plain(out, f"  {_number(len(config.classes), 'label')}: {', '.join(config.classes)}")
+        print_plain(out, "  no val split: training keeps the last weights; with a val split it keeps the best")
+    print_plain(out, f"  {_count(len(config.classes), 'class')}: {', '.join(config.classes)}")
     if errors:
-        print_plain(out, f"  {_number(errors, 'issue')}: see `yolo9k data check`")
+        print_plain(out, f"  {_count(errors, 'error')}: see yolo9k data check")
     print_plain(out, f"wrote {target}")
-    print_plain(out, f"Next: yolo9k data check {target}")
+    print_plain(out, f"next: yolo9k data check {target}")
     print_plain(out, f"      yolo9k train --config small.yaml --dataset {target}")
