@@ -95,9 +95,7 @@ class DarknetNetwork(nn.Module):
         """Raise `WeightsError` if a softmax has another size than `labels`; a region's are checked when they load."""
         softmax = next((section for section in self.cfg.layers if section.name == "softmax"), None)
         if softmax is not None and self.labels is not None and len(self.labels) != self.shapes[-1].channels:
-            raise WeightsError(
-                f"{softmax.location}: {len(self.labels)} labels for {self.shapes[-1].channels} classes"
-            )
+            raise WeightsError(f"{softmax.location}: {len(self.labels)} labels for {self.shapes[-1].channels} classes")
 
     @property
     def classes(self) -> int:

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from yolo9k.config.classifier import CROP_SIZE, ClassifierConfig
+from yolo9k.config.explain import explain
 from yolo9k.config.schema import Config
 from yolo9k.darknet.cfg import Cfg, Section
 from yolo9k.darknet.region import Region
@@ -78,9 +79,7 @@ def _validate(config_class: type[AnyConfig], net: Section, values: dict[str, Any
     try:
         return config_class.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise WeightsError(f"{net.location}: invalid config: {key}: {' '.join(first['msg'].split())}") from error
+        raise WeightsError(f"{net.location}: invalid config: {explain(config_class, error)}") from error
 
 
 def train_values(net: Section) -> dict[str, Any]:
