@@ -9,7 +9,7 @@ from yolo9k.config.schema import ModelConfig
 from yolo9k.darknet.catalogue import ENTRIES
 from yolo9k.darknet.cfg import read_cfg
 from yolo9k.darknet.network import DarknetNetwork
-from yolo9k.darknet.weights import BYTES, blocks, describe, read_header
+from yolo9k.darknet.weights import BYTES, conv_layers, describe, read_header
 from yolo9k.models.layers import layer_names
 from yolo9k.wordtree.tree import describe as describe_labels
 
@@ -46,7 +46,7 @@ def inspect_weights(path: Path, cfg: Path | None = None, *, strict: bool = False
         return facts, []
     read = read_cfg(cfg, strict=strict)
     read.log_warnings()
-    network = blocks(DarknetNetwork(read))
+    network = conv_layers(DarknetNetwork(read))
     rows = [
         LayerRow(block.name, "x".join(map(str, block.tensors[-1].shape)), block.size // BYTES, status)
         for block, status in describe(network, floats)

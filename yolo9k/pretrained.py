@@ -11,10 +11,10 @@ from yolo9k.checkpoint import Checkpoint
 from yolo9k.config import ClassifierConfig, Config, RunConfig
 from yolo9k.darknet import catalogue
 from yolo9k.darknet.cfg import parse_cfg, read_cfg
-from yolo9k.darknet.label_files import find_labels, read_data_file
+from yolo9k.darknet.label_files import load_labels, read_data_file
 from yolo9k.darknet.network import DarknetNetwork
-from yolo9k.darknet.recipe import config_of
-from yolo9k.darknet.weights import Header, blocks, read_header, write_weights
+from yolo9k.darknet.recipe import config_from_cfg
+from yolo9k.darknet.weights import Header, conv_layers, read_header, write_weights
 from yolo9k.darknet.writer import cfg_text, classifier_cfg_text
 from yolo9k.errors import ConfigError, WeightsError
 from yolo9k.io import write_text
@@ -65,7 +65,7 @@ def open_weights(source: str | Path, files: DarknetFiles | None = None, track: T
         return checkpoint.load(path)
     entry = catalogue.find(str(source))
     if entry is None:
-        raise WeightsError(f"{source}: no such file or run, and not in the catalogue; {catalogue.near(str(source))}")
+        raise WeightsError(f"{source}: no such file or run, and not in the catalogue; {catalogue.suggest(str(source))}")
     files.refuse(source, "a catalogue model, which has its own")
     fetched = catalogue.download(entry, track)
     return _from_darknet(fetched.weights, DarknetFiles(fetched.cfg, fetched.names, fetched.tree))
@@ -85,16 +85,16 @@ def _from_darknet(path: Path, files: DarknetFiles, track: Track = silent) -> Che
     cfg_path, names, tree = _texts(path, files, track)
     cfg = read_cfg(cfg_path, strict=files.strict)
     cfg.log_warnings()
-    labels = find_labels(cfg, tree, names)
+    labels = load_labels(cfg, tree, names)
     network = DarknetNetwork(cfg, labels)
     loaded = network.read(path)
     header = loaded.header
     origin = {
         "major": header.major, "minor": header.minor, "revision": header.revision, "seen": header.seen,
-        "blocks": loaded.blocks,
+        "blocks": loaded.layer_count,
     }  # fmt: skip
     labels = labels or _unnamed_labels(network.classes)
-    return Checkpoint(config_of(cfg), labels, network.state_dict(), darknet=origin)
+    return Checkpoint(config_from_cfg(cfg), labels, network.state_dict(), darknet=origin)
 
 
 def _texts(path: Path, files: DarknetFiles, track: Track) -> tuple[str | Path, str | Path | None, str | Path | None]:
@@ -167,7 +167,7 @@ def build_whole_classifier(stored: Checkpoint, source: str | Path) -> tuple[Clas
 
 
 def _check_whole(stored: Checkpoint, network: Network | ClassifierNetwork, source: str | Path) -> None:
-    if stored.darknet is not None and stored.darknet["blocks"] < (total := len(blocks(network))):
+    if stored.darknet is not None and stored.darknet["blocks"] < (total := len(conv_layers(network))):
         raise WeightsError(
             f"{source}: a partial file with {stored.darknet['blocks']} of {total} layers; "
             f"use it to start a training (yolo9k train --weights)"
@@ -179,7 +179,7 @@ def check_tree(stored: Checkpoint, source: str | Path) -> None:
     """Raise `WeightsError` if the label tree that the cfg names is missing: labels would be meaningless indices."""
     if stored.config.model.name != "darknet" or stored.labels != _unnamed_labels(len(stored.labels)):
         return
-    section = parse_cfg(stored.config.model.cfg).classes
+    section = parse_cfg(stored.config.model.cfg).label_section
     if section is not None and "tree" in section.values:
         raise WeightsError(
             f"{source}: the label tree of its cfg, {section.values['tree']}, is missing; give it with --tree"
@@ -208,7 +208,7 @@ def write_darknet(stored: Checkpoint, source: str | Path, target: Path) -> list[
     if len(tree.split()) > 1:
         raise WeightsError(f"{target}: a cfg cannot name a tree whose file name has spaces; use a name without")
     cfg, note = _cfg_of(network, stored.config, tree)
-    chosen = blocks(network)
+    chosen = conv_layers(network)
     header = Header(seen=int((stored.training or {}).get("seen", 0)))
     if stored.darknet is not None:
         origin = dict(stored.darknet)
@@ -222,7 +222,7 @@ def write_darknet(stored: Checkpoint, source: str | Path, target: Path) -> list[
 
 
 def _needs_tree(stored: Checkpoint, network: Network | ClassifierNetwork) -> bool:
-    section = network.cfg.classes if isinstance(network, DarknetNetwork) else None
+    section = network.cfg.label_section if isinstance(network, DarknetNetwork) else None
     return not stored.labels.is_flat or (section is not None and "tree" in section.values)
 
 
@@ -234,7 +234,7 @@ def _cfg_of(network: Network | ClassifierNetwork, config: RunConfig, tree: str) 
     if isinstance(network, DetectionNetwork):
         assert isinstance(config, Config)
         return cfg_text(network, config, tree), ""
-    section = network.cfg.classes
+    section = network.cfg.label_section
     if section is None or not tree or section.values["tree"] == tree:
         return network.cfg.text, ""
     notes = [f"tree={tree} (was tree={section.values['tree']})"]
