@@ -45,7 +45,7 @@ class FixedClassifier:
     def __init__(self, answers: dict[str, dict[str, float]], labels: WordTree) -> None:
         self.known, self.labels, self.softmax = answers, labels, HierarchicalSoftmax(labels)
 
-    def stream_logits(self, images, *, batch, on_bad) -> Iterator[LogitBatch]:
+    def stream_logits(self, images, *, batch, on_unreadable) -> Iterator[LogitBatch]:
         images = list(images)
         for start in range(0, len(images), batch):
             part = images[start : start + batch]
@@ -53,9 +53,9 @@ class FixedClassifier:
             for path in part:
                 if path.name == "bad.png":
                     error = DataError(f"{path}: not a readable image")
-                    if on_bad is None:
+                    if on_unreadable is None:
                         raise error
-                    on_bad(error)
+                    on_unreadable(error)
             rows = [self._logits(path) for path, good in zip(part, is_read, strict=True) if good]
             yield LogitBatch(is_read, torch.tensor(rows).reshape(-1, len(self.labels)))
 

@@ -29,6 +29,7 @@ class FixedDetector:
     supervision: Supervision | None = None
     scored: dict[str, Detections] = field(default_factory=dict)
     calls: list[dict[str, Any]] = field(default_factory=list)
+    default_decoder: str = "default"
 
     def multi_label_decoder(self, nodes: list[int]) -> tuple[int, ...]:
         return tuple(nodes)
@@ -36,7 +37,8 @@ class FixedDetector:
     def stream(self, paths: list[Path], **settings: Any) -> Iterator[Detections]:
         self.calls.append(settings)
         for path in paths:
-            yield (self.scored if settings.get("class_decoder") and self.scored else self.found)[path.name]
+            is_multi_label = isinstance(settings.get("class_decoder"), tuple)
+            yield (self.scored if is_multi_label and self.scored else self.found)[path.name]
 
 
 def found(rows: list[tuple[list[float], float, int]]) -> Detections:

@@ -8,7 +8,7 @@ import pytest
 
 from yolo9k.datasets.readers.records import Annotations, OwnClass, Record
 from yolo9k.errors import ConfigError
-from yolo9k.evaluation.class_selection import choose_classes, find_nodes
+from yolo9k.evaluation.class_selection import ClassSelection, find_nodes, select_classes
 from yolo9k.samples import BoxLabels
 from yolo9k.wordtree import WordTree
 
@@ -23,7 +23,7 @@ def annotations(labels: WordTree, boxes=(), ignore=None, **others) -> Annotation
 
 
 def test_flat_labels_are_found_by_id_name_and_alias():
-    classes = choose_classes(MODEL, annotations(WordTree.flat(["hound", "n4", "terrier"])))
+    classes = select_classes(MODEL, annotations(WordTree.flat(["hound", "n4", "terrier"])))
     assert classes.nodes.tolist() == [2, 3, 5]
     assert classes.labels.names == ("hound", "n4", "terrier")
     assert not classes.by_ancestry
@@ -37,19 +37,19 @@ def test_a_label_is_found_by_its_id_before_its_name():
 def test_what_is_not_found_is_an_error_that_lists_all():
     expected = "the model has no label for 3 of the data set's: cow, crane (several: n4, n5), eel; it has animal, "
     with pytest.raises(ConfigError, match=re.escape(expected)):
-        choose_classes(MODEL, annotations(WordTree.flat(["cow", "dog", "crane", "eel"])))
+        select_classes(MODEL, annotations(WordTree.flat(["cow", "dog", "crane", "eel"])))
 
 
 def test_a_flat_model_may_know_more_than_the_data_set():
     model = WordTree.flat(["cat", "dog", "eel"])
-    classes = choose_classes(model, annotations(WordTree.flat(["eel", "cat"])))
+    classes = select_classes(model, annotations(WordTree.flat(["eel", "cat"])))
     assert classes.nodes.tolist() == [2, 0]
-    assert classes.asked == [0, 2]
+    assert classes.unique_nodes == [0, 2]
 
 
 def test_a_map_names_the_nodes():
     data = annotations(WordTree.flat(["cow", "lift"]), category_ids=(3, 90))
-    classes = choose_classes(MODEL, data, nodes=(0, 4))
+    classes = select_classes(MODEL, data, ClassSelection(node_map=(0, 4)))
     assert classes.nodes.tolist() == [0, 4]
     assert classes.category_ids == (3, 90)
 
@@ -57,55 +57,55 @@ def test_a_map_names_the_nodes():
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [
-        ((1,), r"map: 1 nodes for the 2 labels of the data set"),
-        ((1, 6), r"map: node 6 is none of the model's, which are 0 to 5"),
-        ((-1, 1), r"map: node -1 is none"),
+        ((1,), r"map: has 1 nodes, but the data set has 2 labels"),
+        ((1, 6), r"map: the model has no node 6; its nodes are 0 to 5"),
+        ((-1, 1), r"map: the model has no node -1"),
     ],
 )
 def test_a_map_that_does_not_fit(nodes, message):
     with pytest.raises(ConfigError, match=message):
-        choose_classes(MODEL, annotations(WordTree.flat(["cow", "lift"])), nodes=nodes)
+        select_classes(MODEL, annotations(WordTree.flat(["cow", "lift"])), ClassSelection(node_map=nodes))
 
 
 def test_of_a_tree_the_labels_of_boxes_that_count_are_scored():
-    classes = choose_classes(MODEL, annotations(MODEL, [5, 2, 5, 1], [False, False, False, True]))
+    classes = select_classes(MODEL, annotations(MODEL, [5, 2, 5, 1], [False, False, False, True]))
     assert classes.by_ancestry
-    assert classes.own.tolist() == [2, 5]
+    assert classes.dataset_labels.tolist() == [2, 5]
     assert classes.labels.ids == ("n3", "n6")
     assert classes.labels.names == ("dog", "terrier")
 
 
 def test_of_a_tree_without_boxes_the_roots_are_scored():
-    assert choose_classes(MODEL, annotations(MODEL)).labels.names == ("animal", "device")
+    assert select_classes(MODEL, annotations(MODEL)).labels.names == ("animal", "device")
 
 
 def test_another_tree_needs_only_the_labels_in_use():
     other = WordTree(("x", "n3", "y"), ("thing", "hund", "eel"), (-1, 0, 0))
-    classes = choose_classes(MODEL, annotations(other, [1, 2], [False, True]))
+    classes = select_classes(MODEL, annotations(other, [1, 2], [False, True]))
     assert classes.nodes.tolist() == [2]
-    assert classes.in_nodes(annotations(other, [1, 2]).records)[0].boxes.label.tolist() == [2]
+    assert classes.to_nodes(annotations(other, [1, 2]).records)[0].boxes.label.tolist() == [2]
     with pytest.raises(ConfigError, match="no label for 1 of the data set's: eel;"):
-        choose_classes(MODEL, annotations(other, [1, 2]))
+        select_classes(MODEL, annotations(other, [1, 2]))
 
 
 def test_without_ancestry_the_own_classes_of_a_data_set_are_scored():
     own = (OwnClass("lifter", 4, 7), OwnClass("left out", None, 8), OwnClass("pup", 2, 9), OwnClass("puppy", 2, 10))
     data = annotations(MODEL, [5], classes=own)
-    classes = choose_classes(MODEL, data, by_ancestry=False)
+    classes = select_classes(MODEL, data, ClassSelection(by_ancestry=False))
     assert classes.labels.names == ("lifter", "pup")
     assert classes.nodes.tolist() == [4, 2]
     assert classes.category_ids == (7, 9)
 
 
 def test_chosen_labels_alone():
-    classes = choose_classes(MODEL, annotations(MODEL, [5]), only=[2, 0, 2])
+    classes = select_classes(MODEL, annotations(MODEL, [5]), ClassSelection(only=[2, 0, 2]))
     assert classes.labels.names == ("dog", "animal")
     assert classes.by_ancestry
-    assert np.array_equal(classes.label_nodes, np.arange(6))
+    assert np.array_equal(classes.node_of_label, np.arange(6))
 
 
 def test_a_flat_model_on_a_tree_has_no_ancestry():
     model = WordTree.flat(["terrier", "dog"])
-    classes = choose_classes(model, annotations(MODEL, [5, 2]))
+    classes = select_classes(model, annotations(MODEL, [5, 2]))
     assert not classes.by_ancestry
     assert classes.nodes.tolist() == [1, 0]

@@ -6,7 +6,7 @@ from PIL import Image
 from yolo9k.errors import MachineError
 from yolo9k.evaluation import classifier_report as report
 from yolo9k.evaluation.classifier import evaluate_classifier, score_outcomes
-from yolo9k.evaluation.classifier_plots import confused_labels, worst_mistakes, write_plots
+from yolo9k.evaluation.classifier_plots import draw_worst_mistakes, plot_confusion, write_plots
 from yolo9k.metrics.classification import Outcomes
 from yolo9k.wordtree import WordTree
 
@@ -42,15 +42,15 @@ def test_tables_and_words_of_a_tree(over_tree):
     assert report.depth_rows(over_tree.tree)[2] == (2, 4, 0.25, 0.5, 0.25)
     assert len(report.depth_rows(over_tree.tree)[0]) == len(report.DEPTH_COLUMNS)
     assert "above 0.5" in " ".join(report.protocol(over_tree))
-    assert report.summary(over_tree)[1] == "descent: exact label 0.3333, depth 1.33 reached of 1.67"
-    assert report.summary(over_tree)[2].endswith("with the right label: 1 at 1, 1 at 3; mean 2.00")
+    assert report.summary(over_tree)[1] == "descent: exact label 0.3333; mean depth: ground truth 1.67, predicted 1.33"
+    assert report.summary(over_tree)[2].endswith("with the correct label: 1 at 1, 1 at 3; mean 2.00")
 
 
 def test_where_all_is_right_nothing_is_worst():
     scores = score_outcomes(outcomes([2, 5], [5, 5]), TREE, [])
     assert report.worst_rows(scores) == report.pair_rows(scores) == []
     assert len(report.summary(scores)) == 2
-    assert worst_mistakes(scores) is None
+    assert draw_worst_mistakes(scores) is None
 
 
 def test_all_plots_are_written(tmp_path, flat, over_tree):
@@ -79,12 +79,12 @@ def cells(figure):
 
 
 def test_the_matrix_has_shares_of_each_truth(flat, over_tree):
-    found = cells(confused_labels(flat))
+    found = cells(plot_confusion(flat))
     assert found == {
         ("cat", "cat"): pytest.approx(1 / 3), ("cat", "dog"): pytest.approx(2 / 3), ("cat", "others"): 0,
         ("dog", "cat"): 0, ("dog", "dog"): 1, ("dog", "others"): 0,
     }  # fmt: skip
-    found = cells(confused_labels(over_tree))
+    found = cells(plot_confusion(over_tree))
     assert found["dog", "dog"] == 1  # it was called terrier, which is below
     assert found["terrier", "clock"] == pytest.approx(1 / 3)
 
@@ -93,7 +93,7 @@ def test_of_many_labels_the_most_confused_are_shown():
     tree = WordTree.flat([f"n{number}" for number in range(200)])
     truth, label = np.arange(200), np.arange(200)
     label[150], label[[160, 161]] = 7, 199
-    found = cells(confused_labels(score_outcomes(outcomes([*truth, 160], [*label, 199]), tree, [])))
+    found = cells(plot_confusion(score_outcomes(outcomes([*truth, 160], [*label, 199]), tree, [])))
     assert len(found) == 30 * 31
     assert found["n150", "n7"] == found["n160", "n199"] == 1
     assert found["n7", "n7"] == 1
@@ -106,6 +106,6 @@ def test_mistakes_that_the_model_is_surest_of_come_first(tmp_path):
         Image.fromarray(np.full((12, 16, 3), value, np.uint8)).save(path)
     truth, label = np.zeros(len(paths), int), np.ones(len(paths), int)
     label[0] = 0  # right, and with the highest probability
-    sheet = worst_mistakes(score_outcomes(outcomes(truth, label), FLAT, paths))
+    sheet = draw_worst_mistakes(score_outcomes(outcomes(truth, label), FLAT, paths))
     assert [int(sheet[130, 160 + 324 * column, 0]) for column in range(4)] == [12, 24, 36, 48]
     assert sheet.shape[1] == 4 * 324 + 4

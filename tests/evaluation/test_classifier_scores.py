@@ -44,8 +44,8 @@ def test_scores_in_a_tree_by_hand(tmp_path, batch):
         Level(2, truths=4, right=1, too_coarse=2, wrong_branch=1, not_found=0),
     )
     assert tree.exact == pytest.approx(2 / 6)  # one terrier and the clock; the dog was called terrier
-    assert tree.truth_depth == pytest.approx((1 + 2 * 4 + 1) / 6)
-    assert tree.reached_depth == pytest.approx((2 + 1 + 1 + 2 + 1 + 1) / 6)
+    assert tree.ground_truth_depth == pytest.approx((1 + 2 * 4 + 1) / 6)
+    assert tree.predicted_depth == pytest.approx((2 + 1 + 1 + 2 + 1 + 1) / 6)
     assert tree.mistakes == {1: 1, 3: 1}
     assert tree.mistake_height == 2
     assert scores.loss == pytest.approx(
@@ -67,7 +67,7 @@ def test_the_threshold_of_the_descent(tmp_path):
     images, classifier = in_tree(tmp_path), FixedClassifier(IN_TREE, TREE)
     coarse = evaluate_classifier(classifier, images, hier_thresh=0.95).tree
     deep = evaluate_classifier(classifier, images, hier_thresh=0.1).tree
-    assert coarse.reached_depth == 0
+    assert coarse.predicted_depth == 0
     assert deep.levels[2].right == 2
     assert (coarse.hier_thresh, deep.hier_thresh) == (0.95, 0.1)
     with pytest.raises(ConfigError, match="hier-thresh is about label trees"):
@@ -79,12 +79,12 @@ def test_labels_find_each_other_by_name_or_by_a_map(tmp_path):
     other = WordTree.flat(["eel", "dog", "cat"])
     assert evaluate_classifier(FixedClassifier(OF_FLAT, other), images).top1 == pytest.approx(2 / 4)
     strange = WordTree.flat(["dog", "eel", "cat"])
-    swapped = evaluate_classifier(FixedClassifier(OF_FLAT, strange), images, nodes=[0, 2])  # cats are labelled dog
+    swapped = evaluate_classifier(FixedClassifier(OF_FLAT, strange), images, node_map=[0, 2])  # cats are labelled dog
     assert swapped.top1 == pytest.approx(2 / 4)
-    with pytest.raises(ConfigError, match=r"no label for 2 of the data set's: cat, dog; it has a, b; a \.map can say"):
+    with pytest.raises(ConfigError, match=r"no label for 2 of the data set's: cat, dog; it has a, b; pass a \.map"):
         evaluate_classifier(FixedClassifier(OF_FLAT, WordTree.flat(["a", "b"])), images)
-    with pytest.raises(ConfigError, match="map: 1 nodes for the 2 labels"):
-        evaluate_classifier(FixedClassifier(OF_FLAT, FLAT), images, nodes=[0])
+    with pytest.raises(ConfigError, match="map: has 1 nodes, but the data set has 2 labels"):
+        evaluate_classifier(FixedClassifier(OF_FLAT, FLAT), images, node_map=[0])
 
 
 def test_a_long_list_of_lost_labels_is_cut(tmp_path):
@@ -98,15 +98,15 @@ def test_a_long_list_of_lost_labels_is_cut(tmp_path):
 def test_images_that_cannot_be_read_are_left_out(tmp_path, batch):
     names = {**OF_FLAT, "cat/bad.png": {}, "dog/bad.png": {}}
     images, classifier, errors = image_set(tmp_path, names), FixedClassifier(OF_FLAT, FLAT), []
-    scores = evaluate_classifier(classifier, images, batch=batch, on_bad=errors.append)
+    scores = evaluate_classifier(classifier, images, batch=batch, on_unreadable=errors.append)
     assert (scores.images, scores.unreadable, len(errors)) == (4, 2, 2)
     assert scores.top1 == pytest.approx(2 / 4)
     assert [path.name for path in scores.sources] == ["0.png", "1.png", "2.png", "0.png"]
-    with pytest.raises(DataError, match="not an image"):
+    with pytest.raises(DataError, match="not a readable image"):
         evaluate_classifier(classifier, images, batch=batch)
     only_bad = image_set(tmp_path / "bad", {"cat/bad.png": {}})
-    with pytest.raises(DataError, match=r"none of 1 images can be read, the first is .*bad\.png"):
-        evaluate_classifier(classifier, only_bad, batch=batch, on_bad=errors.append)
+    with pytest.raises(DataError, match=r"none of 1 images could be read; first: .*bad\.png"):
+        evaluate_classifier(classifier, only_bad, batch=batch, on_unreadable=errors.append)
 
 
 def test_the_numbers_go_to_json(tmp_path):
@@ -116,7 +116,7 @@ def test_the_numbers_go_to_json(tmp_path):
     assert stored["tree"]["levels"][2]["shares"]["too_coarse"] == 0.5
     assert stored["tree"]["mistakes"] == {"1": 1, "3": 1}
     assert {row["name"]: row["top1"] for row in stored["classes"]}["terrier"] == pytest.approx(2 / 3)
-    assert stored["confused_pairs"][0] == {"truth": "terrier", "predicted": "clock", "count": 1}
+    assert stored["confused_pairs"][0] == {"ground_truth": "terrier", "predicted": "clock", "count": 1}
     assert "outcomes" not in stored
     many = replace(found, pairs=found.pairs * 600)
     assert len(many.to_dict()["confused_pairs"]) == 1000

@@ -5,22 +5,22 @@ import pytest
 
 from yolo9k.config import DatasetConfig
 from yolo9k.datasets.readers.records import Annotations, Record
-from yolo9k.evaluation.coco import category_ids_of, ground_truth_of, image_ids_of, official_ground_truth
+from yolo9k.evaluation.coco import choose_category_ids, choose_image_ids, make_ground_truth, read_ground_truth
 from yolo9k.samples import BoxLabels
 from yolo9k.wordtree import WordTree
 
 
 def test_numbers_are_cocos_own_or_counted(annotations):
     records = annotations.records
-    assert image_ids_of(records) == [1, 2]
-    assert image_ids_of([replace(records[0], id=42), replace(records[1], id=7)]) == [42, 7]
-    assert image_ids_of([replace(record, id=42) for record in records]) == [1, 2]
-    assert list(category_ids_of(annotations.labels, None)) == [1, 2, 3]
-    assert category_ids_of(annotations.labels, (4, 5, 90)) == (4, 5, 90)
+    assert choose_image_ids(records) == [1, 2]
+    assert choose_image_ids([replace(records[0], id=42), replace(records[1], id=7)]) == [42, 7]
+    assert choose_image_ids([replace(record, id=42) for record in records]) == [1, 2]
+    assert list(choose_category_ids(annotations.labels, None)) == [1, 2, 3]
+    assert choose_category_ids(annotations.labels, (4, 5, 90)) == (4, 5, 90)
 
 
 def test_truth_of_records(annotations):
-    truth = ground_truth_of(annotations.records, annotations.labels, range(1, 4))
+    truth = make_ground_truth(annotations.records, annotations.labels, range(1, 4))
     assert [entry["iscrowd"] for entry in truth["annotations"]] == [0, 0, 0, 1]
     assert truth["annotations"][1]["bbox"] == [40, 20, 30, 30]
     assert [category["name"] for category in truth["categories"]] == ["cat", "dog", "eel"]
@@ -45,15 +45,15 @@ def test_official_truth_keeps_areas_of_what_was_read(tmp_path, content):
     config = DatasetConfig(kind="coco", root=str(tmp_path), splits={"val": ("a.json",), "both": ("a.json", "b")})
     record = Record(tmp_path / "3.jpg", (9, 9), BoxLabels.of([], []), 3)
     read = Annotations((record,), WordTree.flat(["cat"]), category_ids=(1,))
-    truth = official_ground_truth(config, "val", read)
+    truth = read_ground_truth(config, "val", read)
     assert truth["images"] == [{"id": 3}]
     assert truth["categories"] == [{"id": 1, "name": "cat"}]
     assert [(entry["id"], entry["area"], entry["iscrowd"]) for entry in truth["annotations"]] == [
         (1, 11.5, 1),
         (2, 20, 0),
     ]
-    assert official_ground_truth(config, "both", read) is None
+    assert read_ground_truth(config, "both", read) is None
     held_out = DatasetConfig(kind="coco", root=str(tmp_path), splits={"train": ("a.json",)}, holdout=0.5)
-    assert official_ground_truth(held_out, "val", read) == truth
-    assert official_ground_truth(config.model_copy(update={"kind": "voc"}), "val", read) is None
-    assert official_ground_truth(config, "val", replace(read, category_ids=None)) is None  # over a tree
+    assert read_ground_truth(held_out, "val", read) == truth
+    assert read_ground_truth(config.model_copy(update={"kind": "voc"}), "val", read) is None
+    assert read_ground_truth(config, "val", replace(read, category_ids=None)) is None  # over a tree

@@ -38,10 +38,10 @@ def test_levels_by_hand():
         Level(2, truths=3, right=0, too_coarse=1, wrong_branch=2, not_found=0),
     )
     assert report.levels[2].shares["too_coarse"] == pytest.approx(1 / 3)
-    assert (report.truths, report.found) == (6, 5)
+    assert (report.boxes, report.detected) == (6, 5)
     assert report.exact == pytest.approx(1 / 6)
-    assert report.truth_depth == pytest.approx((2 + 2 + 2 + 1 + 1 + 1) / 6)
-    assert report.reached_depth == pytest.approx((1 + 2 + 1 + 1 + 2) / 5)
+    assert report.ground_truth_depth == pytest.approx((2 + 2 + 2 + 1 + 1 + 1) / 6)
+    assert report.predicted_depth == pytest.approx((1 + 2 + 1 + 1 + 2) / 5)
     # related: the dog for a terrier, the cat, the terrier for a dog
     assert report.matches.hit[0].tolist() == [True, False, False, True, False, True, False]
 
@@ -55,17 +55,17 @@ def test_the_best_score_takes_a_box_whatever_its_label():
 def test_boxes_to_ignore_do_not_count():
     records = [scenes.record(0, [0, 1], [DOG, CAT], [True, False])]
     report = depth_report([scenes.detections([0], [DOG], [0.9])], records, TREE)
-    assert (report.truths, report.found) == (1, 0)
+    assert (report.boxes, report.detected) == (1, 0)
     assert report.levels[0].not_found == 1
-    assert math.isnan(report.reached_depth)
+    assert math.isnan(report.predicted_depth)
 
 
 def test_nothing_to_measure():
     report = depth_report([Detections.empty()], [scenes.record(0, [], [])], TREE)
     assert report.levels == ()
-    assert (report.truths, report.found) == (0, 0)
+    assert (report.boxes, report.detected) == (0, 0)
     assert math.isnan(report.exact)
-    assert math.isnan(report.truth_depth)
+    assert math.isnan(report.ground_truth_depth)
     assert depth_report([], [], TREE).levels == ()
 
 
@@ -74,7 +74,7 @@ def test_the_dictionary_is_json():
     stored = json.loads(json.dumps(report.to_dict()))
     assert stored["levels"][1]["shares"] == {"right": 0.5, "too_coarse": 0, "wrong_branch": 0, "not_found": 0.5}
     assert stored["levels"][2]["too_coarse"] == 1
-    assert stored["found"] == 1
+    assert stored["detected"] == 1
     assert "records" not in stored
 
 
@@ -93,10 +93,10 @@ def test_a_perfect_detector_is_right_at_every_level(data):
     records = data.draw(scenes.records(tree, least=1))
     report = depth_report(just_the_truth(records), records, tree)
     assert all(level.right == level.truths for level in report.levels)
-    assert report.levels[0].truths == report.truths == report.found
+    assert report.levels[0].truths == report.boxes == report.detected
     assert len(report.levels) == 1 + max(tree.depth[r.boxes.label[~r.boxes.ignore]].max(initial=0) for r in records)
     assert report.exact == 1
-    assert report.truth_depth == report.reached_depth
+    assert report.ground_truth_depth == report.predicted_depth
     assert report.matches.hit.all()
 
 
@@ -125,4 +125,4 @@ def test_fates_at_a_level_add_up_and_being_right_only_fades(data):
         assert level.right + level.too_coarse + level.wrong_branch + level.not_found == level.truths
         assert sum(level.shares.values()) == pytest.approx(1)
     assert rights == sorted(rights, reverse=True)
-    assert report.truths == (report.levels[0].truths if report.levels else 0)
+    assert report.boxes == (report.levels[0].truths if report.levels else 0)

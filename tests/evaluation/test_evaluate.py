@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from yolo9k.detection.thresholds import Thresholds
-from yolo9k.evaluation import evaluate, evaluate_detector
+from yolo9k.evaluation import add_coco_metrics, evaluate, evaluate_detector
 from yolo9k.samples import BoxLabels, Detections
 from yolo9k.wordtree import WordTree
 
@@ -46,23 +46,24 @@ def test_settings_reach_the_detector(detector, annotations):
 
 
 def test_coco_on_request(detector, annotations):
-    scores, _ = evaluate_detector(detector, annotations, coco=True)
+    scores = add_coco_metrics(*evaluate_detector(detector, annotations))
     # precision 1 at the 51 points up to .5, 2/3 at 50 more; the dog is missed
     assert scores.coco["AP50"] == pytest.approx((51 + 50 * 2 / 3) / 101 / 2)
     assert len(scores.coco) == 12
 
 
 def test_the_dictionary_is_json(detector, annotations):
-    scores, _ = evaluate_detector(detector, annotations, coco=True)
+    scores = add_coco_metrics(*evaluate_detector(detector, annotations))
     stored = json.loads(json.dumps(scores.to_dict()))
     assert stored["map50"] == scores.map50
     assert stored["classes"][1]["name"] == "dog"
-    assert {"truth": "dog", "predicted": "background", "count": 1} in stored["confusion"]
-    assert stored["confusion"][0] == {"truth": "cat", "predicted": "cat", "count": 2}
+    assert {"ground_truth": "dog", "predicted": "background", "count": 1} in stored["confusion"]
+    assert stored["confusion"][0] == {"ground_truth": "cat", "predicted": "cat", "count": 2}
 
 
 def test_no_detections(annotations):
-    scores = evaluate([Detections.empty()] * 2, annotations.records, annotations.labels, coco=True)
+    detections = [Detections.empty()] * 2
+    scores = add_coco_metrics(evaluate(detections, annotations.records, annotations.labels), detections)
     assert (scores.map50, scores.voc07, scores.coco["AP"], scores.total.precision) == (0, 0, 0, 0)
 
 
@@ -90,7 +91,9 @@ def test_labels_in_another_order_are_matched_by_name(detector, annotations):
 
 
 def test_over_a_tree_scores_and_depths_come_from_two_ways_of_naming(tree_detector, tree_annotations):
-    scores, detections = evaluate_detector(tree_detector, tree_annotations, Thresholds(max_detections=10))
+    scores, detections = evaluate_detector(
+        tree_detector, tree_annotations, Thresholds(max_detections=10), descent=tree_detector.default_decoder
+    )
     assert [(row.name, row.boxes, row.ap50, row.supervision) for row in scores.classes] == [
         ("dog", 2, pytest.approx(1), "box"),
         ("cat", 1, 0, "image-level"),
@@ -103,12 +106,12 @@ def test_over_a_tree_scores_and_depths_come_from_two_ways_of_naming(tree_detecto
     # one box may be a dog and a terrier: two rows of scores for each box that is looked for
     assert [(call["thresholds"].max_detections, call["class_decoder"]) for call in tree_detector.calls] == [
         (20, (2, 3, 4)),
-        (10, None),
+        (10, "default"),
     ]
 
 
 def test_the_second_way_is_left_out_on_request(tree_detector, tree_annotations):
-    scores, _ = evaluate_detector(tree_detector, tree_annotations, depth=False)
+    scores, _ = evaluate_detector(tree_detector, tree_annotations)
     assert scores.depth is None
     assert len(tree_detector.calls) == 1
 
@@ -129,7 +132,8 @@ def test_of_a_model_with_more_labels_those_of_the_data_set_are_asked_for(detecto
 
 
 def test_the_dictionary_of_a_tree_is_json(tree_detector, tree_annotations):
-    scores, _ = evaluate_detector(tree_detector, tree_annotations, coco=True)
+    descent = tree_detector.default_decoder
+    scores = add_coco_metrics(*evaluate_detector(tree_detector, tree_annotations, descent=descent))
     stored = json.loads(json.dumps(scores.to_dict()))
     assert stored["confusion"] is None
     assert stored["depth"]["levels"][2]["too_coarse"] == 1

@@ -6,7 +6,14 @@ from PIL import Image
 
 from yolo9k.errors import MachineError
 from yolo9k.evaluation import evaluate, evaluate_detector
-from yolo9k.evaluation.plots import FATES, confusion_matrix, depth_levels, precision_recall, worst_misses, write_plots
+from yolo9k.evaluation.plots import (
+    OUTCOME_COLOURS,
+    draw_worst,
+    plot_confusion,
+    plot_levels,
+    plot_precision_recall,
+    write_plots,
+)
 from yolo9k.metrics import Confusion
 from yolo9k.samples import BoxLabels, Detections
 from yolo9k.wordtree import WordTree
@@ -14,7 +21,7 @@ from yolo9k.wordtree import WordTree
 
 def test_writes_all_plots(tmp_path, detector, annotations):
     scores, detections = evaluate_detector(detector, annotations)
-    paths = write_plots(tmp_path / "plots", scores, detections, annotations.records)
+    paths = write_plots(tmp_path / "plots", scores, detections)
     assert [path.name for path in paths] == [
         "precision_recall.png",
         "f1_confidence.png",
@@ -30,7 +37,7 @@ def test_writes_all_plots(tmp_path, detector, annotations):
 def test_works_without_truths_and_detections(tmp_path, annotations):
     records = [replace(annotations.records[0], boxes=BoxLabels.of([], []))]
     scores = evaluate([Detections.empty()], records, annotations.labels)
-    paths = write_plots(tmp_path, scores, [Detections.empty()], records)
+    paths = write_plots(tmp_path, scores, [Detections.empty()])
     assert "worst_misses.jpg" not in [path.name for path in paths]
 
 
@@ -38,14 +45,14 @@ def test_a_folder_that_cannot_be_written(tmp_path, detector, annotations):
     scores, detections = evaluate_detector(detector, annotations)
     (tmp_path / "plots").write_text("a file")
     with pytest.raises(MachineError, match="cannot be written"):
-        write_plots(tmp_path / "plots", scores, detections, annotations.records)
+        write_plots(tmp_path / "plots", scores, detections)
 
 
 def test_fates_have_their_colours(detector, annotations):
     scores, detections = evaluate_detector(detector, annotations)
-    sheet = worst_misses(scores, detections, annotations.records)
-    for fate in ("hit", "false positive", "missed"):
-        assert (sheet[40:] == FATES[fate]).all(axis=2).any(), fate
+    sheet = draw_worst(scores, detections)
+    for outcome in ("true positive", "false positive", "false negative"):
+        assert (sheet[40:] == OUTCOME_COLOURS[outcome]).all(axis=2).any(), outcome
 
 
 def test_many_labels_name_only_the_best_and_the_worst(annotations):
@@ -54,7 +61,7 @@ def test_many_labels_name_only_the_best_and_the_worst(annotations):
     record = replace(annotations.records[0], boxes=BoxLabels.of(boxes, range(80)))
     found = Detections(boxes[:40], np.full(40, 0.9, np.float32), np.arange(40))
     scores = evaluate([found], [record], WordTree.flat(names))
-    axes = precision_recall(scores).axes[0]
+    axes = plot_precision_recall(scores).axes[0]
     assert len(axes.lines) == 81
     assert len(axes.get_legend().get_texts()) == 7
 
@@ -64,15 +71,15 @@ def test_of_many_labels_the_most_confused_are_shown():
     counts = np.diag(np.full(count + 1, 5))
     counts[250, 7] = 3
     confused = Confusion(np.arange(count), counts)
-    axes = confusion_matrix(confused, WordTree.flat([f"n{i}" for i in range(count)])).axes[0]
+    axes = plot_confusion(confused, WordTree.flat([f"n{i}" for i in range(count)])).axes[0]
     shown = [text.get_text() for text in axes.get_yticklabels()]
     assert len(shown) == 101
     assert {"n7", "n250", "background"} <= set(shown)
 
 
 def test_over_a_tree_depth_takes_the_place_of_confusion(tmp_path, tree_detector, tree_annotations):
-    scores, detections = evaluate_detector(tree_detector, tree_annotations)
-    paths = write_plots(tmp_path, scores, detections, scores.records)
+    scores, detections = evaluate_detector(tree_detector, tree_annotations, descent=tree_detector.default_decoder)
+    paths = write_plots(tmp_path, scores, detections)
     assert [path.name for path in paths] == [
         "precision_recall.png",
         "f1_confidence.png",
@@ -83,8 +90,8 @@ def test_over_a_tree_depth_takes_the_place_of_confusion(tmp_path, tree_detector,
 
 
 def test_bars_of_a_level_add_up(tree_detector, tree_annotations):
-    scores, _ = evaluate_detector(tree_detector, tree_annotations)
-    axes = depth_levels(scores.depth.levels, "title").axes[0]
+    scores, _ = evaluate_detector(tree_detector, tree_annotations, descent=tree_detector.default_decoder)
+    axes = plot_levels(scores.depth.levels, "title").axes[0]
     heights = np.array([[bar.get_height() for bar in kind] for kind in axes.containers])
     assert heights.shape == (4, 3)
     assert heights.sum(axis=0) == pytest.approx([1, 1, 1])
@@ -92,8 +99,8 @@ def test_bars_of_a_level_add_up(tree_detector, tree_annotations):
 
 
 def test_over_a_tree_images_show_one_label_a_box(tree_detector, tree_annotations):
-    scores, _ = evaluate_detector(tree_detector, tree_annotations)
+    scores, _ = evaluate_detector(tree_detector, tree_annotations, descent=tree_detector.default_decoder)
     depth = scores.depth
-    sheet = worst_misses(depth, depth.detections, depth.records)
-    for fate in FATES:  # the dog is on the way to poodle, the cat is missed
-        assert (sheet[40:] == FATES[fate]).all(axis=2).any(), fate
+    sheet = draw_worst(depth, depth.detections)
+    for outcome in OUTCOME_COLOURS:  # the dog is on the way to poodle, the cat is missed
+        assert (sheet[40:] == OUTCOME_COLOURS[outcome]).all(axis=2).any(), outcome

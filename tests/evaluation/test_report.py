@@ -1,5 +1,5 @@
 from yolo9k.detection.thresholds import Thresholds
-from yolo9k.evaluation import evaluate, evaluate_detector
+from yolo9k.evaluation import add_coco_metrics, evaluate, evaluate_detector
 from yolo9k.evaluation.report import COLUMNS, DEPTH_COLUMNS, columns, depth_rows, protocol, summary, table_rows
 from yolo9k.samples import Detections
 
@@ -28,8 +28,7 @@ def test_numbers_that_do_not_exist_are_a_dash(annotations):
 
 
 def test_coco_has_two_lines(detector, annotations):
-    scores, _ = evaluate_detector(detector, annotations, coco=True)
-    lines = summary(scores)
+    lines = summary(add_coco_metrics(*evaluate_detector(detector, annotations)))
     assert lines[2].startswith("COCO  AP 0.")
     assert "AR large -" in lines[3]
 
@@ -42,19 +41,19 @@ def test_over_a_tree_rows_say_how_a_label_was_taught(tree_detector, tree_annotat
 
 
 def test_over_a_tree_the_summary_has_groups_and_depths(tree_detector, tree_annotations):
-    scores, _ = evaluate_detector(tree_detector, tree_annotations)
+    scores, _ = evaluate_detector(tree_detector, tree_annotations, descent=tree_detector.default_decoder)
     assert summary(scores)[2:] == [
-        "box: 1 labels  mAP50 1.0000  mAP50-95 1.0000",
-        "image-level: 2 labels  mAP50 0.5000  mAP50-95 0.5000",
-        "depth 1.3333 of the labels, 1.0000 reached; found 3 of 3 boxes, with the exact label 0.0000",
+        "supervision box: 1 labels  mAP50 1.0000  mAP50-95 1.0000",
+        "supervision image-level: 2 labels  mAP50 0.5000  mAP50-95 0.5000",
+        "label tree: 3 of 3 boxes detected, exact label 0.0000; mean depth: ground truth 1.3333, predicted 1.0000",
     ]
     text = " ".join(protocol(scores, Thresholds(0.005, 0.45, 100)))
-    assert "every label above it" in text
+    assert "all its ancestors" in text
     assert "roots have depth 0" in text
 
 
 def test_depths_have_a_row_for_each_level(tree_detector, tree_annotations):
-    scores, _ = evaluate_detector(tree_detector, tree_annotations)
+    scores, _ = evaluate_detector(tree_detector, tree_annotations, descent=tree_detector.default_decoder)
     rows = depth_rows(scores.depth)
     assert {len(row) for row in rows} == {len(DEPTH_COLUMNS)}
     assert rows[2] == (2, 1, 0.0, 1.0, 0.0, 0.0)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scenes import trees
 
 from yolo9k.datasets.readers.records import Annotations
-from yolo9k.evaluation import evaluate, evaluate_tree
-from yolo9k.evaluation.class_selection import choose_classes
+from yolo9k.evaluation import add_coco_metrics, evaluate, evaluate_tree
+from yolo9k.evaluation.class_selection import ClassSelection, select_classes
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.supervision import Supervision
@@ -25,10 +25,23 @@ def read(records, labels, **others) -> Annotations:
     return Annotations(tuple(records), labels, **others)
 
 
+def with_ancestors(detections, tree) -> list[Detections]:
+    """Detections with one label per box as detections with a row for the label and for each ancestor, root first."""
+    expanded = []
+    for each in detections:
+        paths = [tree.path(int(label))[::-1] for label in each.label]
+        row = np.array([i for i, path in enumerate(paths) for _ in path], int)
+        nodes = np.array([node for path in paths for node in path], int)
+        expanded.append(Detections(each.xyxy[row], each.score[row], nodes))
+    return expanded
+
+
 def test_a_descendant_counts_for_its_labelled_ancestor():
     records = [scenes.record(0, [0, 1], [CLOCK, TOOL])]
     descended = [scenes.detections([0, 1], [ALARM, METER], [0.9, 0.8])]
-    scores, found = evaluate_tree(None, descended, records, choose_classes(TREE, read(records, TREE)))
+    scores, found = evaluate_tree(
+        with_ancestors(descended, TREE), descended, records, select_classes(TREE, read(records, TREE))
+    )
     assert [(row.name, row.ap50) for row in scores.classes] == [("clock", 1.0), ("tool", 0.0)]
     assert [name for _, _, name in found[0]] == ["clock", "clock"]
     assert scores.confusion is None
@@ -39,7 +52,7 @@ def test_a_descendant_counts_for_its_labelled_ancestor():
 def test_a_box_with_a_coarser_label_counts_neither_way():
     records = [scenes.record(0, [0, 1], [CLOCK, METER])]
     scored = [scenes.detections([0, 1, 1], [METER, METER, CLOCK], [0.9, 0.8, 0.8])]
-    scores, _ = evaluate_tree(scored, None, records, choose_classes(TREE, read(records, TREE)))
+    scores, _ = evaluate_tree(scored, None, records, select_classes(TREE, read(records, TREE)))
     assert [(row.name, row.boxes, row.ap50) for row in scores.classes] == [("clock", 2, 0.5), ("meter", 1, 1.0)]
     assert scores.total.boxes == 2
     assert scores.depth is None
@@ -49,11 +62,11 @@ def test_exact_classes_keep_a_meter_from_being_a_clock():
     flat = WordTree.flat(["parking meter", "clock"])
     records = [scenes.record(0, [0, 1], [0, 1])]
     scored = [scenes.detections([0, 0, 1], [METER, CLOCK, CLOCK], [0.9, 0.8, 0.7])]
-    classes = choose_classes(TREE, read(records, flat), nodes=(METER, CLOCK))
+    classes = select_classes(TREE, read(records, flat), ClassSelection((METER, CLOCK)))
     exact, _ = evaluate_tree(scored, None, records, classes)
     assert [(row.name, row.boxes, row.ap50) for row in exact.classes] == [("parking meter", 1, 1.0), ("clock", 1, 0.5)]
     assert exact.confusion is not None
-    related = choose_classes(TREE, read(records, flat), nodes=(METER, CLOCK), by_ancestry=True)
+    related = select_classes(TREE, read(records, flat), ClassSelection((METER, CLOCK), by_ancestry=True))
     asked, _ = evaluate_tree(scored, None, records, related)
     assert [(row.name, row.boxes, row.ap50) for row in asked.classes] == [("parking meter", 1, 1.0), ("clock", 2, 1.0)]
 
@@ -61,7 +74,7 @@ def test_exact_classes_keep_a_meter_from_being_a_clock():
 def test_scores_by_what_was_taught():
     records = [scenes.record(0, [0, 1, 2], [CLOCK, TOOL, METER])]
     scored = [scenes.detections([0, 1], [CLOCK, TOOL], [0.9, 0.8])]
-    classes = choose_classes(TREE, read(records, TREE))
+    classes = select_classes(TREE, read(records, TREE))
     scores, _ = evaluate_tree(scored, None, records, classes, supervision=Supervision((CLOCK,), (METER, TOOL)))
     assert [(row.name, row.supervision) for row in scores.classes] == [
         ("clock", "box"),
@@ -85,18 +98,13 @@ def test_an_annotation_file_is_the_truth_only_of_its_own_classes():
         "categories": [{"id": 4}, {"id": 9}],
         "annotations": [{"id": 1, "image_id": 1, "category_id": 4, "bbox": [60, 60, 9, 9], "area": 81, "iscrowd": 0}],
     }
-    options = {"coco": True, "coco_ground_truth": truth}
-    exact, _ = evaluate_tree(scored, None, records, choose_classes(TREE, data, nodes=(METER, CLOCK)), **options)
+    classes = select_classes(TREE, data, ClassSelection((METER, CLOCK)))
+    exact = add_coco_metrics(*evaluate_tree(scored, None, records, classes), truth)
     assert exact.coco["AP50"] == 0  # by the file, whose box lies elsewhere
     for others in ({"by_ancestry": True}, {"only": [0]}):
-        classes = choose_classes(TREE, data, nodes=(METER, CLOCK), **others)
-        assert evaluate_tree(scored, None, records, classes, **options)[0].coco["AP50"] == pytest.approx(1)
-
-
-def test_some_form_of_detections_is_needed():
-    classes = choose_classes(TREE, read([], TREE))
-    with pytest.raises(ValueError, match="scored or descended"):
-        evaluate_tree(None, None, [], classes)
+        classes = select_classes(TREE, data, ClassSelection((METER, CLOCK), **others))
+        scores = add_coco_metrics(*evaluate_tree(scored, None, records, classes), truth)
+        assert scores.coco["AP50"] == pytest.approx(1)
 
 
 @settings(max_examples=50)
@@ -107,9 +115,9 @@ def test_a_tree_of_depth_one_gives_the_flat_scores(data):
     found = data.draw(scenes.found(flat, len(records)))
     expected = evaluate(found, records, flat)
     for by_ancestry in (True, False):
-        classes = choose_classes(flat, read(records, flat), by_ancestry=by_ancestry)
-        for forms in ((found, None), (None, found)):
-            scores, _ = evaluate_tree(*forms, records, classes)
+        classes = select_classes(flat, read(records, flat), ClassSelection(by_ancestry=by_ancestry))
+        for descended in (found, None):
+            scores, _ = evaluate_tree(found, descended, records, classes)
             stored, wanted = scores.to_dict(), expected.to_dict()
             if by_ancestry:
                 del stored["confusion"], wanted["confusion"]
@@ -132,13 +140,12 @@ def perfect(records, tree) -> tuple[list[Detections], list[Detections]]:
 def test_a_perfect_detector_scores_1_in_every_class(data):
     tree = data.draw(trees())
     records = data.draw(scenes.records(tree, least=1))
-    classes = choose_classes(tree, read(records, tree), by_ancestry=True)
+    classes = select_classes(tree, read(records, tree), ClassSelection(by_ancestry=True))
     named = {int(label) for record in records for label in record.boxes.label[~record.boxes.ignore]}
     scored, descended = perfect(records, tree)
-    for forms in ((scored, descended), (None, descended)):
-        scores, _ = evaluate_tree(*forms, records, classes)
-        assert [row.ap50_95 for row in scores.classes] == pytest.approx([1] * len(named))
-        assert scores.total.boxes == sum(int((~record.boxes.ignore).sum()) for record in records)
+    scores, _ = evaluate_tree(scored, descended, records, classes)
+    assert [row.ap50_95 for row in scores.classes] == pytest.approx([1] * len(named))
+    assert scores.total.boxes == sum(int((~record.boxes.ignore).sum()) for record in records)
 
 
 def cut(tree: WordTree, depth: int) -> tuple[WordTree, np.ndarray]:
@@ -167,16 +174,17 @@ def test_expanding_commutes_with_coarsening_the_tree(data):
 
     coarse_records = [replace(r, boxes=replace(r.boxes, label=coarse[r.boxes.label])) for r in records]
     coarse_found = [replace(each, label=coarse[each.label]) for each in found]
-    fine = choose_classes(tree, read(records, tree), only=places, by_ancestry=True)
-    short = choose_classes(shorter, read(coarse_records, shorter), only=chosen, by_ancestry=True)
+    fine = select_classes(tree, read(records, tree), ClassSelection(only=places, by_ancestry=True))
+    short = select_classes(shorter, read(coarse_records, shorter), ClassSelection(only=chosen, by_ancestry=True))
 
-    for one, other in zip(fine.truths(records), short.truths(coarse_records), strict=True):
+    for one, other in zip(fine.ground_truth(records), short.ground_truth(coarse_records), strict=True):
         assert in_order(one.boxes) == in_order(other.boxes)
-    for one, other in zip(fine.descended(found), short.descended(coarse_found), strict=True):
+    scored, coarse_scored = with_ancestors(found, tree), with_ancestors(coarse_found, shorter)
+    for one, other in zip(fine.to_classes(scored), short.to_classes(coarse_scored), strict=True):
         np.testing.assert_array_equal(one.xyxy, other.xyxy)
         np.testing.assert_array_equal(one.label, other.label)
-    scores, _ = evaluate_tree(None, found, records, fine)
-    expected, _ = evaluate_tree(None, coarse_found, coarse_records, short)
+    scores, _ = evaluate_tree(scored, found, records, fine)
+    expected, _ = evaluate_tree(coarse_scored, coarse_found, coarse_records, short)
     for name in ("map50", "map50_95", "voc_area", "classes"):
         np.testing.assert_equal(getattr(scores, name), getattr(expected, name))
     if not (tree.is_flat or shorter.is_flat):

@@ -136,7 +136,7 @@ def test_bad_images_get_no_label(classifier, images, tmp_path, batch):
     (tmp_path / "bad.png").write_text("text")
     names = ["bad.png", "a.png", "bad.png", "bad.png", "a.png", "bad.png"]
     errors = []
-    found = list(classifier.stream([tmp_path / name for name in names], batch=batch, on_bad=errors.append))
+    found = list(classifier.stream([tmp_path / name for name in names], batch=batch, on_unreadable=errors.append))
     assert [len(each) > 0 for each in found] == [name == "a.png" for name in names]
     assert found[1].label.tolist() == classifier(images[0]).label.tolist()
     assert len(errors) == 4

@@ -1,4 +1,4 @@
-"""A classifier over labelled images: top-1 and top-5, classes, what is taken for what, and depth in a tree."""
+"""Evaluate a classifier on labelled images: top-1 and top-5 accuracy, confused pairs, depth in a label tree."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ import torch
 from yolo9k.datasets.load import ImageSet
 from yolo9k.datasets.readers.records import ImageSequence
 from yolo9k.errors import DataError
-from yolo9k.evaluation.class_selection import find_nodes, given_nodes
+from yolo9k.evaluation.class_selection import check_node_map, find_nodes
 from yolo9k.images import ImageSource
 from yolo9k.metrics.classification import (
     TOP,
@@ -37,36 +37,36 @@ MAX_PAIRS = 1000  # written to JSON
 
 @dataclass(frozen=True)
 class TreeScores:
-    """What a tree of labels adds. The descent from the roots goes on while the probability is above `hier_thresh`.
+    """Scores over a label tree, of descents from the roots while the path probability is above `hier_thresh`.
 
-    `levels`: what became of the descents at each depth; `exact`: the share that ended at just the image's label.
-    Mean depths: `truth_depth` of the labels, `reached_depth` of where descents ended. `mistakes` counts the images
-    whose likeliest label is wrong by the height of its lowest common ancestor with the image's own (1: below one
-    parent of leaves), of which `mistake_height` is the mean, NaN without a mistake.
+    `levels`: outcomes at each depth; `exact`: fraction of descents that end at exactly the image's label. Mean depths:
+    `ground_truth_depth` of the images' labels, `predicted_depth` of the ends of the descents.
+    `mistakes`: for images whose most probable label is wrong, counts by the height of the lowest common ancestor with
+    the correct label (1: both are leaves of one parent); `mistake_height`: their mean, NaN without mistakes.
     """
 
     hier_thresh: float
     levels: tuple[Level, ...]
     exact: float
-    truth_depth: float
-    reached_depth: float
+    ground_truth_depth: float
+    predicted_depth: float
     mistakes: Mapping[int, int]
     mistake_height: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The numbers, ready for JSON."""
+        """Return the numbers for JSON."""
         levels = [{**asdict(level), "shares": level.shares} for level in self.levels]
         return {**vars(self), "levels": levels, "mistakes": dict(self.mistakes)}
 
 
 @dataclass(frozen=True)
 class ClassifierScores:
-    """The scores of a classifier on `images`; those that could not be read (`unreadable`) are not among them.
+    """The scores of a classifier on `images` images, without the `unreadable` ones.
 
-    `top1`, `top5`: the shares of images whose label is the likeliest, one of the five likeliest; `class_top1`: the
-    mean of top-1 over the labels that images have; `loss`: the mean cross entropy. `classes`: a row for each of those
-    labels; `pairs`: what was taken for what, the most frequent first. `tree`: none where labels are flat.
-    `outcomes` and `sources` say of each image what it was called and where it is.
+    `top1`, `top5`: accuracy of the most probable label, of the five most probable; `class_top1`: mean of the top-1
+    accuracy of the classes; `loss`: mean cross entropy. `classes`: a row for each label that images have; `pairs`: the
+    confused labels, most frequent first. `tree`: scores over the label tree, `None`: the labels are flat.
+    `outcomes` and `sources`: the predictions for each image, and its file.
     """
 
     images: int
@@ -83,7 +83,7 @@ class ClassifierScores:
     sources: Sequence[ImageSource]
 
     def to_dict(self) -> dict[str, Any]:
-        """The numbers, ready for JSON; of the pairs the most frequent."""
+        """Return the numbers for JSON; of the confused pairs only the most frequent."""
         names, ids = self.labels.names, self.labels.ids
         numbers = ("images", "unreadable", "top1", "top5", "class_top1", "loss")
         return {
@@ -91,7 +91,7 @@ class ClassifierScores:
             "tree": None if self.tree is None else self.tree.to_dict(),
             "classes": [{"id": ids[row.label], "name": names[row.label], **asdict(row)} for row in self.classes],
             "confused_pairs": [
-                {"truth": names[pair.truth], "predicted": names[pair.label], "count": pair.count}
+                {"ground_truth": names[pair.truth], "predicted": names[pair.label], "count": pair.count}
                 for pair in self.pairs[:MAX_PAIRS]
             ],
         }
@@ -102,45 +102,43 @@ def evaluate_classifier(
     images: ImageSet,
     *,
     batch: int = BATCH,
-    nodes: Sequence[int] | None = None,
+    node_map: Sequence[int] | None = None,
     hier_thresh: float | None = None,
-    on_bad: Callable[[DataError], None] | None = None,
+    on_unreadable: Callable[[DataError], None] | None = None,
     track: Track = silent,
 ) -> ClassifierScores:
-    """Run a classifier over labelled images and score what it calls them.
+    """Run a classifier on labelled images and score its predictions.
 
-    `nodes`: the model's node of each label of the data set, as a `.map` gives them; without them by id, name or alias.
-    `hier_thresh`: in a tree the descent goes on while the probability is above it (.5). Raises `ConfigError` for labels
-    that the model does not have, and for a threshold over flat labels; `DataError` for a bad image unless `on_bad`
-    takes it, and where no image is left.
+    `batch`: batch size; `node_map`: the model's node of each label of the data set, as in a `.map` file (`None`:
+    labels are found by id, name or alias); `hier_thresh`: in a tree, descend while the path probability is above it
+    (default 0.5). Raises `ConfigError` for labels that the model does not have and for `hier_thresh` with flat labels,
+    and `DataError` for an unreadable image. If `on_unreadable` is given, it receives that error and the image is
+    excluded; if no image is left, this raises `DataError`.
     """
     threshold = descent_threshold(classifier.labels, hier_thresh)
-    sources, truth = _listed(images.records)
-    truth = _nodes_of(classifier.labels, images.labels, truth, nodes)[truth]
+    sources, image_label = _sources_and_labels(images.records)
+    if node_map is None:
+        node_of_label = find_nodes(classifier.labels, images.labels, np.unique(image_label).tolist())
+    else:
+        node_of_label = check_node_map(classifier.labels, images.labels, node_map)
+    nodes = node_of_label[image_label]
     tally = Tally(classifier.softmax, TOP, threshold)
-    read: list[bool] = []
-    answers = classifier.stream_logits(track(sources, "Classifying", len(sources)), batch=batch, on_bad=on_bad)
-    for part in answers:
-        own = truth[len(read) : len(read) + len(part.is_read)][part.is_read]
-        tally.add(part.logits, torch.from_numpy(own).to(part.logits.device))
-        read += part.is_read
-    if not any(read):
-        raise DataError(f"none of {len(read)} images can be read, the first is {sources[0]}")
-    kept = [source for source, is_read in zip(sources, read, strict=True) if is_read]
-    return score_outcomes(tally.outcomes(), classifier.labels, kept, threshold, unreadable=len(read) - len(kept))
+    is_read: list[bool] = []
+    tracked = track(sources, "Classifying", len(sources))
+    for part in classifier.stream_logits(tracked, batch=batch, on_unreadable=on_unreadable):
+        expected = nodes[len(is_read) : len(is_read) + len(part.is_read)][part.is_read]
+        tally.add(part.logits, torch.from_numpy(expected).to(part.logits.device))
+        is_read += part.is_read
+    if not any(is_read):
+        raise DataError(f"none of {len(is_read)} images could be read; first: {sources[0]}")
+    readable = [source for source, flag in zip(sources, is_read, strict=True) if flag]
+    unreadable = len(is_read) - len(readable)
+    return score_outcomes(tally.outcomes(), classifier.labels, readable, threshold, unreadable=unreadable)
 
 
-def _listed(records: ImageSequence) -> tuple[list[ImageSource], np.ndarray]:
-    """Where each image is, and its label in the data set."""
-    found = [records[number] for number in range(len(records))]
-    return [each.source for each in found], np.array([each.image_label for each in found], np.int64)
-
-
-def _nodes_of(model: WordTree, data: WordTree, truth: np.ndarray, nodes: Sequence[int] | None) -> np.ndarray:
-    """(L,) the model's node of each label of the data set, as far as `truth` needs it."""
-    if nodes is not None:
-        return given_nodes(model, data, nodes)
-    return find_nodes(model, data, np.unique(truth).tolist())
+def _sources_and_labels(records: ImageSequence) -> tuple[list[ImageSource], np.ndarray]:
+    images = [records[index] for index in range(len(records))]
+    return [image.source for image in images], np.array([image.image_label for image in images], np.int64)
 
 
 def score_outcomes(
@@ -151,7 +149,7 @@ def score_outcomes(
     *,
     unreadable: int = 0,
 ) -> ClassifierScores:
-    """The scores of what images at `sources` were called, with a descent by `hier_thresh`."""
+    """Score the predictions for the images at `sources`; `hier_thresh` is that of their descents."""
     right = is_right(labels, outcomes.label, outcomes.truth)
     classes = accuracy_by_class(outcomes.truth, right)
     return ClassifierScores(
@@ -177,8 +175,8 @@ def _tree_scores(outcomes: Outcomes, tree: WordTree, right: np.ndarray, hier_thr
         hier_thresh=hier_thresh,
         levels=levels_of(tree, outcomes.truth, outcomes.reached),
         exact=float(np.mean(outcomes.reached == outcomes.truth)),
-        truth_depth=float(tree.depth[outcomes.truth].mean()),
-        reached_depth=float(tree.depth[outcomes.reached].mean()),
+        ground_truth_depth=float(tree.depth[outcomes.truth].mean()),
+        predicted_depth=float(tree.depth[outcomes.reached].mean()),
         mistakes={int(each): int((height == each).sum()) for each in np.unique(height)},
         mistake_height=float(height.mean()) if len(height) else float("nan"),
     )

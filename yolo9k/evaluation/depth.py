@@ -1,7 +1,7 @@
-"""How deep into a label tree detections are right, for detectors that give each box one label.
+"""`DepthReport`: the depth in the label tree to which detections are correct, for detectors with one label per box.
 
-Each box that counts is looked for by the detections of any label, with VOC's rule at IoU >= .5. The label of the
-detection that found it is compared with its own by the rules of `metrics.depth`.
+Each ground-truth box is matched with the detections of any label, by VOC's rule at IoU >= 0.5. The label of the matched
+detection is compared with the label of the box by the rules of `metrics.depth`.
 """
 
 from collections.abc import Sequence
@@ -21,71 +21,71 @@ IOU = 0.5
 
 @dataclass(frozen=True)
 class DepthReport:
-    """The levels from the roots on, of `truths` boxes that count, of which `found` were found.
+    """Accuracy at each depth of the label tree, roots first (`levels`).
 
-    `exact`: the share of truths whose detection has just their label. Mean depths, NaN where there is nothing:
-    `truth_depth` of the labels, `reached_depth` of the detections that found a box.
-    `labels`, `detections` and `records` are what was measured; in `matches` a hit is a detection whose label lies
-    on the way to that of the box, or below it.
+    `boxes`: ground-truth boxes that are not ignored, of which `detected` have a matching detection. `exact`: fraction
+    of the boxes whose detection has exactly their label. Mean depths (NaN if there are none): `ground_truth_depth` of
+    the labels of the boxes, `predicted_depth` of the labels of their detections.
+    `labels`, `detections` and `records` are what was evaluated; in `matches` a true positive is a detection whose
+    label is the label of the box, an ancestor or a descendant of it.
     """
 
     levels: tuple[Level, ...]
-    truths: int
-    found: int
+    boxes: int
+    detected: int
     exact: float
-    truth_depth: float
-    reached_depth: float
+    ground_truth_depth: float
+    predicted_depth: float
     labels: WordTree
     matches: Matches
     detections: Sequence[Detections]
     records: Sequence[Record]
 
     def to_dict(self) -> dict[str, Any]:
-        """The numbers, ready for JSON."""
-        names = ("truths", "found", "exact", "truth_depth", "reached_depth")
+        """Return the numbers for JSON."""
+        names = ("boxes", "detected", "exact", "ground_truth_depth", "predicted_depth")
         levels = [{**asdict(level), "shares": level.shares} for level in self.levels]
         return {**{name: getattr(self, name) for name in names}, "levels": levels}
 
 
 def depth_report(detections: Sequence[Detections], records: Sequence[Record], tree: WordTree) -> DepthReport:
-    """Measure detections with one label a box; all labels are nodes of `tree`.
+    """Evaluate detections with one label per box; all labels are nodes of `tree`.
 
-    Raises `ValueError` where the numbers of images differ.
+    Raises `ValueError` if the numbers of images differ.
     """
-    matches = _match_boxes(detections, records)
-    truth = _join([record.boxes.label for record in records])
-    counts = ~_join([record.boxes.ignore for record in records]).astype(bool)
-    named = _join([found.label for found in detections])
+    matches = _match_any_label(detections, records)
+    label = _concatenate([record.boxes.label for record in records])
+    counted = ~_concatenate([record.boxes.ignore for record in records]).astype(bool)
     hit = matches.hit[0]
-    predicted = np.full(len(truth), -1)
-    predicted[matches.truth[hit]] = named[hit]
+    predicted = np.full(len(label), -1)
+    predicted[matches.truth[hit]] = _concatenate([each.label for each in detections])[hit]
 
-    own, reached = lineages(tree, truth), lineages(tree, predicted)
-    fate = fates(own, reached)
-    related = (fate[:, 0] == RIGHT) & (fate != WRONG_BRANCH).all(axis=1)
-    found = predicted[counts] >= 0
+    own, given = lineages(tree, label), lineages(tree, predicted)
+    outcome = fates(own, given)
+    is_related = (outcome[:, 0] == RIGHT) & (outcome != WRONG_BRANCH).all(axis=1)
+    detected = predicted[counted] >= 0
     return DepthReport(
-        levels=levels(fate[counts], own[counts] >= 0),
-        truths=int(counts.sum()),
-        found=int(found.sum()),
-        exact=_mean(predicted[counts] == truth[counts]),
-        truth_depth=_mean(tree.depth[truth[counts]]),
-        reached_depth=_mean(tree.depth[predicted[counts][found]]),
+        levels=levels(outcome[counted], own[counted] >= 0),
+        boxes=int(counted.sum()),
+        detected=int(detected.sum()),
+        exact=_mean(predicted[counted] == label[counted]),
+        ground_truth_depth=_mean(tree.depth[label[counted]]),
+        predicted_depth=_mean(tree.depth[predicted[counted][detected]]),
         labels=tree,
-        matches=replace(matches, hit=matches.hit & np.append(related, False)[matches.truth]),
+        matches=replace(matches, hit=matches.hit & np.append(is_related, False)[matches.truth]),
         detections=detections,
         records=records,
     )
 
 
-def _match_boxes(detections: Sequence[Detections], records: Sequence[Record]) -> Matches:
-    """Detections and truths of one image, whatever their labels."""
-    found = [replace(each, label=np.zeros_like(each.label)) for each in detections]
-    truths = [replace(record.boxes, label=np.zeros_like(record.boxes.label)) for record in records]
-    return match(found, truths, 1, [IOU])
+def _match_any_label(detections: Sequence[Detections], records: Sequence[Record]) -> Matches:
+    """Match detections and ground-truth boxes regardless of their labels."""
+    unlabelled = [replace(each, label=np.zeros_like(each.label)) for each in detections]
+    boxes = [replace(record.boxes, label=np.zeros_like(record.boxes.label)) for record in records]
+    return match(unlabelled, boxes, 1, [IOU])
 
 
-def _join(parts: Sequence[np.ndarray]) -> np.ndarray:
+def _concatenate(parts: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.int64), *parts])
 
 

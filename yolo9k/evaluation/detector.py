@@ -1,6 +1,6 @@
-"""A detector over a data set: its scores, and what it found."""
+"""Evaluate a detector on a data set: run it on the images, and score its detections."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -8,16 +8,15 @@ from yolo9k.config.schema import EvalConfig
 from yolo9k.datasets.readers.records import Annotations
 from yolo9k.detection.thresholds import Thresholds
 from yolo9k.errors import DataError
-from yolo9k.evaluation.class_selection import choose_classes
+from yolo9k.evaluation.class_selection import ALL_CLASSES, ClassSelection, select_classes
 from yolo9k.evaluation.evaluate import Evaluation
 from yolo9k.evaluation.tree import evaluate_tree
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Detections
-from yolo9k.wordtree.supervision import Supervision
 
 if TYPE_CHECKING:
     from yolo9k.detection.class_decoder import ClassDecoder
-    from yolo9k.evaluation.scored_classes import ScoredClasses
+    from yolo9k.evaluation.eval_classes import EvalClasses
     from yolo9k.inference.detector import Detector
 
 DEFAULTS = EvalConfig()
@@ -30,54 +29,38 @@ def evaluate_detector(
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
     *,
     batch: int = DEFAULTS.batch,
-    nodes: Sequence[int] | None = None,
-    only: Sequence[int] | None = None,
-    by_ancestry: bool | None = None,
-    supervision: Supervision | None = None,
-    depth: bool = True,
+    selection: ClassSelection = ALL_CLASSES,
     descent: "ClassDecoder | None" = None,
-    coco: bool = False,
-    coco_ground_truth: Mapping[str, Any] | None = None,
-    on_bad: Callable[[DataError], None] | None = None,
+    on_unreadable: Callable[[DataError], None] | None = None,
     track: Track = silent,
 ) -> tuple[Evaluation, list[Detections]]:
-    """Run a detector over the images and score what it finds; detections have the labels of the scores.
+    """Run a detector on the images of a data set; return the scores, and the detections with the labels of the scores.
 
-    `nodes`, `only` and `by_ancestry` choose the classes (see `choose_classes`); `supervision`, `coco` and
-    `coco_ground_truth` as for `evaluate_tree`. Over a tree the images are gone through a second time for the `depth`
-    report, by `descent` or else as the detector usually names boxes.
-    `thresholds.max_detections` limits the boxes of an image, each of which may have several classes.
-    Raises `ConfigError` where the detector lacks labels of the data set, `DataError` for a bad image unless `on_bad`
-    takes it: then nothing was found in that image.
+    `thresholds` default to those of `EvalConfig`; its `max_detections` limits boxes, each of which may have several
+    classes. `batch`: batch size. `descent`: decoder of a second pass over the images for the depth report, with a
+    label tree; `None`: no depth report. Raises `ConfigError` if the detector lacks labels of the data set, and
+    `DataError` for an unreadable image. If `on_unreadable` is given, it receives that error, and the image has no
+    detections. COCO's metrics: see `add_coco_metrics`.
     """
-    classes = choose_classes(detector.labels, annotations, nodes=nodes, only=only, by_ancestry=by_ancestry)
+    classes = select_classes(detector.labels, annotations, selection)
     paths = [record.path for record in annotations.records]
+    optional: dict[str, Any] = {} if on_unreadable is None else {"on_unreadable": on_unreadable}
 
-    taking: dict[str, Any] = {} if on_bad is None else {"on_bad": on_bad}
-
-    def find(title: str, max_detections: int, **options: Any) -> list[Detections]:
-        limits = replace(thresholds, max_detections=max_detections)
-        stream = detector.stream(paths, thresholds=limits, batch=batch, **taking, **options)
+    def detect(title: str, max_detections: int, **decoder: Any) -> list[Detections]:
+        limited = replace(thresholds, max_detections=max_detections)
+        stream = detector.stream(paths, thresholds=limited, batch=batch, **optional, **decoder)
         return list(track(stream, title, total=len(paths)))
 
     max_rows = thresholds.max_detections * classes.max_classes_per_box
-    scored = find("Evaluating", max_rows, **_class_decoder(detector, classes))
+    multi_label = detect("Evaluating", max_rows, **_multi_label_decoder(detector, classes))
     descended = None
-    if depth and not detector.labels.is_flat:
-        descended = find("Descending the tree", thresholds.max_detections, class_decoder=descent)
-    return evaluate_tree(
-        scored,
-        descended,
-        annotations.records,
-        classes,
-        supervision=supervision or detector.supervision,
-        coco=coco,
-        coco_ground_truth=coco_ground_truth,
-    )
+    if descent is not None and not detector.labels.is_flat:
+        descended = detect("Descending the tree", thresholds.max_detections, class_decoder=descent)
+    return evaluate_tree(multi_label, descended, annotations.records, classes, detector.supervision)
 
 
-def _class_decoder(detector: "Detector", classes: "ScoredClasses") -> dict[str, Any]:
-    """Nothing where the classes are all labels of a flat set, which is how a detector names boxes anyway."""
-    if detector.labels.is_flat and len(classes.asked) == len(detector.labels):
+def _multi_label_decoder(detector: "Detector", classes: "EvalClasses") -> dict[str, Any]:
+    """Return the decoder argument of `Detector.stream`; none if the default decodes exactly these classes."""
+    if detector.labels.is_flat and len(classes.unique_nodes) == len(detector.labels):
         return {}
-    return {"class_decoder": detector.multi_label_decoder(classes.asked)}
+    return {"class_decoder": detector.multi_label_decoder(classes.unique_nodes)}

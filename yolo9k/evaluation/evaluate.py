@@ -1,43 +1,32 @@
-"""Scores of detections on the records of a data set.
+"""`evaluate`: mAP, VOC's AP, per-class scores, curves and the confusion matrix of detections.
 
-Two ways of matching are used side by side: without VOC's additional pixel for `map50`, `map50_95`, the table
-and the curves, and with it for VOC's own numbers. In both, truths to ignore (difficult, crowd) never count.
+Detections are matched twice: without VOC's additional pixel for `map50`, `map50_95`, the table and the curves, and with
+it for VOC's own metrics. Boxes to ignore (difficult, crowd) never count.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from yolo9k.datasets.readers.records import Record
-from yolo9k.evaluation.coco import category_ids_of, ground_truth_of, image_ids_of
+from yolo9k.evaluation.coco import choose_category_ids
 from yolo9k.evaluation.depth import DepthReport
-from yolo9k.metrics import (
-    Confusion,
-    Curves,
-    Matches,
-    average_precision,
-    coco_results,
-    coco_statistics,
-    confusion,
-    curves,
-    eleven_point,
-    match,
-    mean,
-)
+from yolo9k.metrics import Confusion, Curves, Matches, average_precision, confusion, curves, eleven_point, match, mean
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.supervision import SUPERVISION_KINDS, SupervisionKind
 
-THRESHOLDS = tuple((50 + 5 * i) / 100 for i in range(10))
+IOU_THRESHOLDS = tuple((50 + 5 * i) / 100 for i in range(10))
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """One row of the table: images with boxes that count, those boxes, P and R at the best mean F1, AP.
+    """The scores of one class: a row of the table.
 
-    `supervision`: how the model learnt the label, where that is known.
+    `images` with boxes of the class that are not ignored, those `boxes`, `precision` and `recall` at the confidence
+    with the best mean F1, average precision. `supervision`: how the model's label was trained, `None`: unknown.
     """
 
     name: str
@@ -52,7 +41,7 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class GroupScores:
-    """Means over the `classes` labels that were taught in one way."""
+    """Mean scores over the `classes` classes with one kind of supervision."""
 
     supervision: SupervisionKind
     classes: int
@@ -62,14 +51,14 @@ class GroupScores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of a set of detections; a mean over labels is NaN where no label has a truth that counts.
+    """The scores of detections; a mean over classes is NaN if no class has a box that counts.
 
-    `map50`: mean area under the precision envelope at IoU >= .5 without VOC's additional pixel, the number
-    that chooses checkpoints; `map50_95`: its mean over IoU .5, .55, ... .95; `voc_area` and `voc07` (11
-    points): with the pixel. `total` is the table's row of all labels, `classes` has one for each label with
-    a truth that counts. `labels`, `records` and `category_ids` are what the detections were scored against.
-    `confusion` is none where a box counts for several labels (`by_ancestry`); there, `depth` may say how deep into
-    the label tree detections are right. `coco`: the twelve numbers of pycocotools by name, where asked for.
+    `map50`: mean area under the precision envelope at IoU >= 0.5 without VOC's additional pixel, the metric that
+    selects checkpoints; `map50_95`: its mean over IoU 0.5, 0.55, ... 0.95; `voc_area` and `voc07` (11 points): with
+    the pixel. `total`: the table's row of all classes; `classes`: a row for each class that has a box that counts.
+    `labels`, `records` and `category_ids` are what the detections were evaluated against. `by_ancestry`: a box counts
+    for several classes; then `confusion` is `None`. `depth`: accuracy by depth in the label tree, `None`: not
+    evaluated. `coco`: the twelve metrics of pycocotools by name, `None`: not evaluated (see `add_coco_metrics`).
     """
 
     map50: float
@@ -90,15 +79,16 @@ class Evaluation:
 
     @property
     def groups(self) -> tuple[GroupScores, ...]:
-        """Scores of the labels that were taught alike, where that is known."""
+        """Return the scores by supervision, if it is known."""
+        rows_by_kind = {kind: [row for row in self.classes if row.supervision == kind] for kind in SUPERVISION_KINDS}
         return tuple(
-            _group(kind, rows)
-            for kind in SUPERVISION_KINDS
-            if (rows := [r for r in self.classes if r.supervision == kind])
+            GroupScores(kind, len(rows), _mean_of(rows, "ap50"), _mean_of(rows, "ap50_95"))
+            for kind, rows in rows_by_kind.items()
+            if rows
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The numbers, ready for JSON; of the confusion matrix the cells that are not 0, largest first."""
+        """Return the numbers for JSON; of the confusion matrix the cells above 0, largest first."""
         return {
             "map50": self.map50,
             "map50_95": self.map50_95,
@@ -110,23 +100,19 @@ class Evaluation:
             "classes": [asdict(row) for row in self.classes],
             "groups": [asdict(group) for group in self.groups],
             "depth": None if self.depth is None else self.depth.to_dict(),
-            "confusion": None if self.confusion is None else _confused(self.confusion, self.labels),
+            "confusion": None if self.confusion is None else _confusion_cells(self.confusion, self.labels),
         }
 
 
-def _confused(confusion: Confusion, labels: WordTree) -> list[dict[str, Any]]:
+def _confusion_cells(confusion: Confusion, labels: WordTree) -> list[dict[str, Any]]:
     names = [*(labels.names[label] for label in confusion.label), "background"]
     cells = np.argwhere(confusion.counts)
     counts = confusion.counts[tuple(cells.T)]
-    rows = [(cells[i], counts[i]) for i in np.argsort(-counts, kind="stable")]
+    order = np.argsort(-counts, kind="stable")
     return [
-        {"truth": names[truth], "predicted": names[predicted], "count": int(count)}
-        for (truth, predicted), count in rows
+        {"ground_truth": names[row], "predicted": names[column], "count": int(count)}
+        for (row, column), count in zip(cells[order], counts[order], strict=True)
     ]
-
-
-def _group(supervision: SupervisionKind, rows: Sequence[ClassScores]) -> GroupScores:
-    return GroupScores(supervision, len(rows), _mean_of(rows, "ap50"), _mean_of(rows, "ap50_95"))
 
 
 def _mean_of(rows: Sequence[ClassScores], column: str) -> float:
@@ -140,76 +126,67 @@ def evaluate(
     *,
     supervision: Sequence[SupervisionKind] = (),
     by_ancestry: bool = False,
-    coco: bool = False,
-    coco_ground_truth: Mapping[str, Any] | None = None,
     category_ids: Sequence[int] | None = None,
 ) -> Evaluation:
-    """Score detections; `detections[i]` belongs to `records[i]`, labels are those of `labels`.
+    """Evaluate detections; `detections[i]` belongs to `records[i]`, both with labels of `labels`.
 
-    `supervision`: how the model learnt each label. `by_ancestry`: boxes and detections are repeated for each label
-    that they count for, so there is no confusion matrix.
-    `coco` adds COCO's numbers (half a minute for 5,000 images), against `coco_ground_truth`, the content of an
-    annotation file, or else against the records. Raises `ValueError` where the numbers of images differ.
+    `supervision`: how each label was trained, empty: unknown. `by_ancestry`: boxes and detections are repeated for
+    each label that they count for, so there is no confusion matrix. `category_ids`: COCO's ids of the labels
+    (`None`: 1, 2, ...). Raises `ValueError` if the numbers of images differ.
     """
-    truths = [record.boxes for record in records]
-    matches = match(detections, truths, len(labels), THRESHOLDS)
-    voc = match(detections, truths, len(labels), THRESHOLDS[:1], voc_pixel=True)
-    precisions, lines = average_precision(matches), curves(matches)
-    rows = _class_rows(records, labels, lines, precisions, supervision)
-    numbers = category_ids_of(labels, category_ids)
-    statistics = None
-    if coco:
-        truth = ground_truth_of(records, labels, numbers) if coco_ground_truth is None else coco_ground_truth
-        statistics = coco_statistics(truth, coco_results(detections, image_ids_of(records), numbers))
+    boxes = [record.boxes for record in records]
+    matches = match(detections, boxes, len(labels), IOU_THRESHOLDS)
+    voc_matches = match(detections, boxes, len(labels), IOU_THRESHOLDS[:1], voc_pixel=True)
+    ap, class_curves = average_precision(matches), curves(matches)
+    rows = _class_rows(records, labels, class_curves, ap, supervision)
     return Evaluation(
-        map50=mean(precisions[0]),
-        map50_95=mean(precisions),
-        voc07=mean(average_precision(voc, eleven_point)),
-        voc_area=mean(average_precision(voc)),
-        total=_total(records, rows),
+        map50=mean(ap[0]),
+        map50_95=mean(ap),
+        voc07=mean(average_precision(voc_matches, eleven_point)),
+        voc_area=mean(average_precision(voc_matches)),
+        total=_total_row(records, rows),
         classes=rows,
         labels=labels,
         records=records,
-        category_ids=numbers,
+        category_ids=choose_category_ids(labels, category_ids),
         matches=matches,
-        curves=lines,
-        confusion=None if by_ancestry else confusion(detections, truths),
+        curves=class_curves,
+        confusion=None if by_ancestry else confusion(detections, boxes),
         by_ancestry=by_ancestry,
-        coco=statistics,
     )
 
 
 def _class_rows(
     records: Sequence[Record],
     labels: WordTree,
-    lines: Curves,
-    precisions: np.ndarray,
+    class_curves: Curves,
+    ap: np.ndarray,
     supervision: Sequence[SupervisionKind],
 ) -> tuple[ClassScores, ...]:
-    counted = [record.boxes.label[~record.boxes.ignore] for record in records]
-    boxes = _occurrences(counted, len(labels))
-    images = _occurrences([np.unique(label) for label in counted], len(labels))
+    box_labels = [record.boxes.label[~record.boxes.ignore] for record in records]
+    boxes = _count_labels(box_labels, len(labels))
+    images = _count_labels([np.unique(label) for label in box_labels], len(labels))
     return tuple(
         ClassScores(
             name=labels.names[label],
             images=int(images[label]),
             boxes=int(boxes[label]),
-            precision=float(lines.precision[row, lines.best]),
-            recall=float(lines.recall[row, lines.best]),
-            ap50=float(precisions[0, label]),
-            ap50_95=float(precisions[:, label].mean()),
+            precision=float(class_curves.precision[row, class_curves.best]),
+            recall=float(class_curves.recall[row, class_curves.best]),
+            ap50=float(ap[0, label]),
+            ap50_95=float(ap[:, label].mean()),
             supervision=supervision[label] if supervision else None,
         )
-        for row, label in enumerate(lines.label)
+        for row, label in enumerate(class_curves.label)
     )
 
 
-def _occurrences(labels: Sequence[np.ndarray], count: int) -> np.ndarray:
-    return np.bincount(np.concatenate([np.zeros(0, np.int64), *labels]), minlength=count)
+def _count_labels(labels: Sequence[np.ndarray], num_labels: int) -> np.ndarray:
+    return np.bincount(np.concatenate([np.zeros(0, np.int64), *labels]), minlength=num_labels)
 
 
-def _total(records: Sequence[Record], rows: Sequence[ClassScores]) -> ClassScores:
-    """The row of all labels: every image, every box that counts, means of the scores."""
+def _total_row(records: Sequence[Record], rows: Sequence[ClassScores]) -> ClassScores:
+    """Return the row of all classes: every image, every box that counts, means of the scores."""
     return ClassScores(
         name="all",
         images=len(records),

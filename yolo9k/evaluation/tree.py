@@ -1,69 +1,42 @@
-"""Scores over a label tree (YOLO9000 section 4): a detection counts for its label and for the classes above it."""
+"""Evaluate detections over a label tree (YOLO9000 section 4): they count for their label and its ancestors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from yolo9k.datasets.readers.records import Record
-from yolo9k.evaluation.coco import category_ids_of
 from yolo9k.evaluation.depth import depth_report
+from yolo9k.evaluation.eval_classes import EvalClasses
 from yolo9k.evaluation.evaluate import Evaluation, evaluate
-from yolo9k.evaluation.scored_classes import ScoredClasses
 from yolo9k.samples import Detections
-from yolo9k.wordtree.supervision import Supervision, SupervisionKind
+from yolo9k.wordtree.supervision import Supervision
 
 
 def evaluate_tree(
-    scored: Sequence[Detections] | None,
+    multi_label: Sequence[Detections],
     descended: Sequence[Detections] | None,
     records: Sequence[Record],
-    classes: ScoredClasses,
-    *,
+    classes: EvalClasses,
     supervision: Supervision | None = None,
-    coco: bool = False,
-    coco_ground_truth: Mapping[str, Any] | None = None,
 ) -> tuple[Evaluation, list[Detections]]:
-    """Score detections whose labels are nodes of the model's tree on records with the data set's labels.
+    """Evaluate detections whose labels are nodes of the model's tree on records with the data set's labels.
 
-    `scored`: a row for each node of `classes.asked` that a box is likely enough to be; these give average precision.
-    `descended`: one label a box, the end of its descent; these give the depth report, and average precision where
-    there is nothing else. Either may be missing. `supervision`: what the model was taught. `coco_ground_truth` (see
-    `evaluate`) is used where it has just the classes and a box counts for one only. Gives the scores, and the
-    detections in the labels that they are of (`Evaluation.labels`).
-    Raises `ValueError` where both forms are missing or numbers of images differ.
+    `multi_label`: for each box a row per node of `classes.unique_nodes` above the threshold, for average precision.
+    `descended`: one label per box, the end of its descent, for the depth report; `None`: no depth report.
+    `supervision`: how the model's labels were trained, if known. Returns the scores, and the detections with the
+    labels of the scores (`Evaluation.labels`). Raises `ValueError` if the numbers of images differ.
     """
-    if scored is not None:
-        found = classes.scored(scored)
-    elif descended is not None:
-        found = classes.descended(descended)
-    else:
-        raise ValueError("scores need detections: scored or descended")
+    detections = classes.to_classes(multi_label)
+    kinds = () if supervision is None else supervision.kinds(classes.tree)
     scores = evaluate(
-        found,
-        classes.truths(records),
+        detections,
+        classes.ground_truth(records),
         classes.labels,
-        supervision=_supervision_kinds(classes, supervision),
+        supervision=[kinds[node] for node in classes.nodes] if kinds else (),
         by_ancestry=classes.by_ancestry,
-        coco=coco,
-        coco_ground_truth=coco_ground_truth if _fits(coco_ground_truth, classes) else None,
         category_ids=classes.category_ids,
     )
-    # a box is one box in the row of all labels, however many of them it counts for
-    scores = replace(scores, total=replace(scores.total, boxes=classes.counted(records)))
+    # The row of all labels counts each box once, even if it counts for several classes.
+    scores = replace(scores, total=replace(scores.total, boxes=classes.count_boxes(records)))
     if descended is not None and not classes.tree.is_flat:
-        scores = replace(scores, depth=depth_report(descended, classes.in_nodes(records), classes.tree))
-    return scores, found
-
-
-def _supervision_kinds(classes: ScoredClasses, supervision: Supervision | None) -> Sequence[SupervisionKind]:
-    if supervision is None:
-        return ()
-    kinds = supervision.kinds(classes.tree)
-    return [kinds[node] for node in classes.nodes]
-
-
-def _fits(truth: Mapping[str, Any] | None, classes: ScoredClasses) -> bool:
-    """Whether an annotation file has just the classes, each for itself."""
-    if truth is None or classes.by_ancestry:
-        return False
-    return {entry["id"] for entry in truth["categories"]} == set(category_ids_of(classes.labels, classes.category_ids))
+        scores = replace(scores, depth=depth_report(descended, classes.to_nodes(records), classes.tree))
+    return scores, detections

@@ -132,32 +132,32 @@ class ImageClassifier:
         batch: int = 16,
         top: int = TOP,
         hier_thresh: float | None = None,
-        on_bad: Callable[[DataError], None] | None = None,
+        on_unreadable: Callable[[DataError], None] | None = None,
     ) -> Iterator[Classification]:
         """Classify many images: yield their classifications in order, and read the next images meanwhile.
 
         `batch`: batch size; `top`: number of labels per image; `hier_thresh`: in a tree, descend while the path
         probability is above it (default 0.5). Raises `ConfigError` for a `hier_thresh` with flat labels, and
-        `DataError` for an unreadable image. If `on_bad` is given, it receives the `DataError`, the image gets no
+        `DataError` for an unreadable image. If `on_unreadable` is given, it receives the `DataError`, the image gets no
         labels, and the stream goes on.
         """
         threshold = descent_threshold(self.labels, hier_thresh)
-        for logits in self.stream_logits(images, batch=batch, on_bad=on_bad):
+        for logits in self.stream_logits(images, batch=batch, on_unreadable=on_unreadable):
             rows = self._split(predict_labels(self.softmax, logits.logits, top, threshold))
             for is_read in logits.is_read:
                 yield next(rows) if is_read else Classification.empty(self.labels.names)
 
     def stream_logits(
-        self, images: Iterable[ImageInput], *, batch: int, on_bad: Callable[[DataError], None] | None = None
+        self, images: Iterable[ImageInput], *, batch: int, on_unreadable: Callable[[DataError], None] | None = None
     ) -> Iterator[LogitBatch]:
-        """Yield the logits of many images, batch by batch. Errors and `on_bad` as for `stream`."""
+        """Yield the logits of many images, batch by batch. Errors and `on_unreadable` as for `stream`."""
         prepared = read_ahead(images, self._prepare, ahead=2 * batch)
         while items := list(islice(prepared, batch)):
             for item in items:
                 if isinstance(item, DataError):
-                    if on_bad is None:
+                    if on_unreadable is None:
                         raise item
-                    on_bad(item)
+                    on_unreadable(item)
             readable = [item for item in items if not isinstance(item, DataError)]
             yield LogitBatch([not isinstance(item, DataError) for item in items], self._logits(readable))
 

@@ -159,12 +159,12 @@ class Detector:
         batch: int = 8,
         classes: Sequence[str] = (),
         class_decoder: ClassDecoder | None = None,
-        on_bad: Callable[[DataError], None] | None = None,
+        on_unreadable: Callable[[DataError], None] | None = None,
         **overrides: "Unpack[ThresholdOptions]",
     ) -> Iterator[Detections]:
         """Detect objects in many images: yield their detections in order, and read the next images meanwhile.
 
-        `batch`: batch size; the other options and the errors are those of `Detector.__call__`. If `on_bad` is given,
+        `batch`: batch size; the other options and the errors are those of `Detector.__call__`. If `on_unreadable` is given,
         it receives the `DataError` of an unreadable image, the image gets no detections, and the stream goes on.
         """
         thresholds = replace(thresholds, **overrides)
@@ -183,10 +183,10 @@ class Detector:
             for item in items:
                 if not isinstance(item, DataError):
                     yield next(results)
-                elif on_bad is None:
+                elif on_unreadable is None:
                     raise item
                 else:
-                    on_bad(item)
+                    on_unreadable(item)
                     yield Detections.empty(self.labels.names)
 
     def _find_nodes(self, names: Sequence[str], option: str) -> list[int]:

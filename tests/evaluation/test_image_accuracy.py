@@ -7,7 +7,7 @@ from yolo9k.config import DatasetConfig
 from yolo9k.config.datasets import TreeLabels
 from yolo9k.datasets.load import read_images
 from yolo9k.errors import ConfigError
-from yolo9k.evaluation.images import evaluate_images, score_images
+from yolo9k.evaluation.image_accuracy import evaluate_image_accuracy, image_accuracy
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
 
@@ -22,7 +22,7 @@ def named(*labels):
 def test_top_1_and_top_5_and_levels_by_hand():
     found = [named(2, 0), named(3, 2), named(0), named(1), named()]
     truths = [2, 2, 1, 2, 0]
-    scores = score_images(found, truths, TREE)
+    scores = image_accuracy(found, truths, TREE)
     assert scores.images == 5
     assert scores.top1 == pytest.approx(1 / 5)  # the first alone: "dog" is too coarse for a poodle
     assert scores.top5 == pytest.approx(2 / 5)
@@ -30,7 +30,7 @@ def test_top_1_and_top_5_and_levels_by_hand():
 
 
 def test_a_label_below_that_of_the_image_is_right():
-    assert score_images([named(2)], [1], TREE).top1 == 1
+    assert image_accuracy([named(2)], [1], TREE).top1 == 1
 
 
 class LabelPredictions:
@@ -71,12 +71,12 @@ def test_over_shards(folder, tmp_path):
                 seen.append(str(source))
                 yield named(self.labels.find(source.name.partition("/")[0]))
 
-    assert evaluate_images(Packed(TREE), read_images(shards, "train")).top1 == 1
+    assert evaluate_image_accuracy(Packed(TREE), read_images(shards, "train")).top1 == 1
     assert seen == [f"{tmp_path / 'all.tar'}: {name}/a.jpg" for name in ("cat", "poodle")]
 
 
 def test_over_a_folder(folder):
     images = read_images(folder, "train")
-    assert evaluate_images(LabelPredictions(TREE), images).top1 == 1
-    with pytest.raises(ConfigError, match="the same labels"):
-        evaluate_images(LabelPredictions(WordTree.flat(["cat"])), images)
+    assert evaluate_image_accuracy(LabelPredictions(TREE), images).top1 == 1
+    with pytest.raises(ConfigError, match="must have the same labels"):
+        evaluate_image_accuracy(LabelPredictions(WordTree.flat(["cat"])), images)

@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scenes import trees
 
 from yolo9k.datasets.readers.records import Annotations, Record
-from yolo9k.evaluation.class_selection import choose_classes
-from yolo9k.evaluation.scored_classes import ScoredClasses
+from yolo9k.evaluation.class_selection import ClassSelection, select_classes
+from yolo9k.evaluation.eval_classes import EvalClasses
 from yolo9k.samples import BoxLabels, Detections
 from yolo9k.wordtree import WordTree
 
@@ -24,9 +23,9 @@ def record(labels, ignore=None) -> Record:
     return Record(Path("a.png"), (80, 60), BoxLabels.of([BOX] * len(labels), labels, ignore), "a")
 
 
-def classes_of(nodes, by_ancestry=True) -> ScoredClasses:
+def classes_of(nodes, by_ancestry=True) -> EvalClasses:
     read = Annotations((), TREE)
-    return choose_classes(TREE, read, only=nodes, by_ancestry=by_ancestry)
+    return select_classes(TREE, read, ClassSelection(only=nodes, by_ancestry=by_ancestry))
 
 
 def found(labels) -> Detections:
@@ -36,7 +35,7 @@ def found(labels) -> Detections:
 
 def counted(classes, labels, ignore=None):
     """(name of the class, whether to ignore) of each box after expansion."""
-    boxes = classes.truths([record(labels, ignore)])[0].boxes
+    boxes = classes.ground_truth([record(labels, ignore)])[0].boxes
     return {(classes.labels.names[label], bool(flag)) for label, flag in zip(boxes.label, boxes.ignore, strict=True)}
 
 
@@ -68,22 +67,9 @@ def test_without_ancestry_a_box_is_one_class():
 
 def test_scored_nodes_are_the_classes_themselves():
     classes = classes_of([METER, CLOCK])
-    (result,) = classes.scored([found([CLOCK, METER, DOG])])
+    (result,) = classes.to_classes([found([CLOCK, METER, DOG])])
     assert [name for _, _, name in result] == ["clock", "meter"]
     assert result.score.tolist() == found([CLOCK, METER, DOG]).score[:2].tolist()
-
-
-def test_a_descended_box_counts_for_its_whole_path():
-    classes = classes_of([METER, DEVICE, CLOCK])
-    (result,) = classes.descended([found([METER, DOG, DEVICE])])
-    assert [name for _, _, name in result] == ["device", "clock", "meter", "device"]
-    assert result.score.tolist() == pytest.approx([0.9, 0.9, 0.9, 0.1])
-
-
-def test_without_ancestry_a_descended_box_is_the_nearest_class():
-    classes = classes_of([DOG, ANIMAL, CLOCK], by_ancestry=False)
-    (result,) = classes.descended([found([POODLE, CAT, DEVICE, CLOCK])])
-    assert [name for _, _, name in result] == ["dog", "animal", "clock"]
 
 
 def test_the_longest_chain_of_classes_bounds_the_labels_of_a_box():
@@ -94,29 +80,28 @@ def test_the_longest_chain_of_classes_bounds_the_labels_of_a_box():
 
 def test_two_classes_of_a_data_set_may_be_one_node():
     read = Annotations((record([0, 1, 2]),), WordTree.flat(["hound", "puss", "puppy"]))
-    classes = choose_classes(TREE, read, nodes=[DOG, CAT, DOG])
-    assert classes.asked == [DOG, CAT]
-    (result,) = classes.scored([found([CAT, DOG])])
+    classes = select_classes(TREE, read, ClassSelection(node_map=[DOG, CAT, DOG]))
+    assert classes.unique_nodes == [DOG, CAT]
+    (result,) = classes.to_classes([found([CAT, DOG])])
     assert [name for _, _, name in result] == ["puss", "hound", "puppy"]
-    assert classes.truths(read.records)[0].boxes.label.tolist() == [0, 1, 2]
-    assert classes.in_nodes(read.records)[0].boxes.label.tolist() == [DOG, CAT, DOG]
+    assert classes.ground_truth(read.records)[0].boxes.label.tolist() == [0, 1, 2]
+    assert classes.to_nodes(read.records)[0].boxes.label.tolist() == [DOG, CAT, DOG]
 
 
 def test_nothing_stays_nothing():
     classes = classes_of([DOG])
-    assert len(classes.truths([record([])])[0].boxes) == 0
-    assert len(classes.scored([Detections.empty()])[0]) == 0
-    assert len(classes.descended([Detections.empty()])[0]) == 0
-    assert classes.counted([record([DOG, TERRIER, CAT, DOG], [False, False, False, True])]) == 2
+    assert len(classes.ground_truth([record([])])[0].boxes) == 0
+    assert len(classes.to_classes([Detections.empty()])[0]) == 0
+    assert classes.count_boxes([record([DOG, TERRIER, CAT, DOG], [False, False, False, True])]) == 2
 
 
 @given(st.data())
 def test_a_box_is_sure_above_and_unsure_below(data):
     tree = data.draw(trees())
     chosen = data.draw(st.lists(st.integers(0, len(tree) - 1), min_size=1, unique=True))
-    classes = choose_classes(tree, Annotations((), tree), only=chosen, by_ancestry=True)
+    classes = select_classes(tree, Annotations((), tree), ClassSelection(only=chosen, by_ancestry=True))
     for node in range(len(tree)):
-        boxes = classes.truths([record([node])])[0].boxes
+        boxes = classes.ground_truth([record([node])])[0].boxes
         sure = {chosen[n] for n in boxes.label[~boxes.ignore]}
         unsure = {chosen[n] for n in boxes.label[boxes.ignore]}
         assert len(boxes) == len(sure) + len(unsure)
