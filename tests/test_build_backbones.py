@@ -142,8 +142,8 @@ def stored(*overrides):
 def test_the_backbone_of_one_model_starts_another():
     before, network = stored("model.name=yolo9000"), build_network(config("model.name=yolov2-tiny-voc").model, LABELS)
     report = transfer(before, network)
-    assert len(report.taken) == 20
-    assert all(name.startswith("backbone.body.") for name in report.taken)
+    assert len(report.loaded) == 20
+    assert all(name.startswith("backbone.body.") for name in report.loaded)
     assert torch.equal(network.state_dict()["backbone.body.layer4.1.bn2.weight"],
                        before.weights["backbone.body.layer4.1.bn2.weight"])  # fmt: skip
 
@@ -157,6 +157,6 @@ def test_inspection_has_a_row_for_each_convolution(tmp_path):
 
 
 def test_no_cfg_can_say_what_it_is(tmp_path):
-    with pytest.raises(WeightsError, match=r"model\.backbone: resnet18 of torchvision cannot be written as a Darknet"):
+    with pytest.raises(WeightsError, match=r"model\.backbone: torchvision's resnet18 cannot be written as a Darknet"):
         write_darknet(stored("model.name=yolo9000"), "run", tmp_path / "a.weights")
     assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,7 @@ from yolo9k.config import (
 )
 from yolo9k.config.catalogue import find, folder
 from yolo9k.darknet.cfg import read_cfg
-from yolo9k.darknet.recipe import config_of
+from yolo9k.darknet.recipe import config_from_cfg
 from yolo9k.samples import Batch, BoxLabels, Sample
 from yolo9k.training.schedule import learning_rate
 from yolo9k.training.stages import stages_of
@@ -87,10 +87,10 @@ def test_each_classifier_has_the_stages_of_the_paper(name):
     config = load_classifier_config(name)
     first, second = stages_of(config, 10010.0)  # ILSVRC's 1,281,167 images
     assert (first.sizes, second.sizes) == (((224, 224),), ((448, 448),))
-    assert (first.last, second.last) == (160 * 10010, 170 * 10010)
+    assert (first.stop, second.stop) == (160 * 10010, 170 * 10010)
     assert first.learning_rate(0, 10010.0) == pytest.approx(0.1, rel=1e-4)
-    assert first.learning_rate(first.last // 2 - 1, 10010.0) == pytest.approx(0.1 / 2**4)
-    assert second.learning_rate(second.first, 10010.0) == pytest.approx(1e-3, rel=1e-3)
+    assert first.learning_rate(first.stop // 2 - 1, 10010.0) == pytest.approx(0.1 / 2**4)
+    assert second.learning_rate(second.start, 10010.0) == pytest.approx(1e-3, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", dataset_names())
@@ -129,7 +129,7 @@ def test_nothing_outside_is_found(name):
 
 def test_yolo9000_is_that_of_the_cfg_and_the_paper(shared):
     config = load_config("yolo9000")
-    official = config_of(read_cfg(shared("golden", "darknet", "cfg", "yolo9000.cfg")))
+    official = config_from_cfg(read_cfg(shared("golden", "darknet", "cfg", "yolo9000.cfg")))
     assert config.model.anchors == pytest.approx(np.array(official.model.anchors))
     assert config.data.size == official.data.size == (544, 544)
     assert config.data.sizes == official.data.sizes

@@ -1,4 +1,4 @@
-"""A few toy images and a network that learns nothing much, fast."""
+"""Fixtures: a toy data set and the config of a training run that takes a second."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from toy_data import write_toy
 
-from yolo9k.config import Config, DatasetConfig, load_config, with_overrides
+from yolo9k.config import Config, DatasetConfig, load_config, updated, with_overrides
 
 TINY = (
     "model.name=yolov2-tiny", "model.width=0.1", "model.anchors=[[0.5,0.5],[1,1]]", "data.size=64", "data.workers=0",
@@ -17,18 +17,16 @@ TINY = (
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> DatasetConfig:
-    """Six images of 64x64 to train on and three to look at."""
+    """Six training and three validation images of 64x64 pixels."""
     return write_toy(tmp_path_factory.mktemp("toy"), {"train": 6, "val": 3}, side_px=64)
 
 
 @pytest.fixture
 def tiny(toy: DatasetConfig) -> Callable[..., Config]:
-    """`tiny("train.steps=2")` is a config of a run that takes a second."""
+    """`tiny("train.steps=2")` is the config of a tiny detector's run, with overrides."""
 
     def config(*overrides: str) -> Config:
-        made = load_config(None, TINY)
-        made = made.model_copy(update={"data": made.data.model_copy(update={"dataset": toy})})
-        return with_overrides(made, overrides)
+        return with_overrides(updated(load_config(None, TINY), {"data.dataset": toy}), overrides)
 
     return config
 

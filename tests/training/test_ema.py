@@ -17,7 +17,7 @@ def fill(network, value):
             tensor.fill_(value)
 
 
-def test_starts_as_a_copy_that_shares_nothing(network):
+def test_starts_as_an_independent_copy(network):
     ema = Ema(network, 0.9)
     before = {name: value.clone() for name, value in ema.network.state_dict().items()}
     fill(network, 5.0)
@@ -33,7 +33,7 @@ def test_the_average_by_hand(network):
     assert ema.network.head.conv.bias[0].item() == pytest.approx(9 / 11)
     ema.update(network)  # decay min(.25, 3/12)
     assert ema.network.head.conv.bias[0].item() == pytest.approx(0.25 * 9 / 11 + 0.75)
-    ema.update(network)  # 4/13 would be more than .25
+    ema.update(network)  # decay min(.25, 4/13)
     assert ema.network.head.conv.bias[0].item() == pytest.approx(0.25 * (0.25 * 9 / 11 + 0.75) + 0.75)
 
 

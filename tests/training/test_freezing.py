@@ -1,4 +1,4 @@
-"""Parts of a network that do not learn, or later, or slower."""
+"""Layers that are frozen, unfrozen later, or trained with their own learning rate."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def network(kind="batch"):
 
 def stepper(net, steps_per_epoch=1.5, **changes):
     config = TrainConfig(**{"batch": 2, "weight_decay": 0.5, "momentum": 0.5, **changes})
-    step = SquareStep(net, device=CPU, precision="float32", images=2)
+    step = SquareStep(net, device=CPU, precision="float32", batch_size=2)
     return Stepper(step, config, torch.contiguous_format, steps_per_epoch)
 
 
@@ -54,7 +54,7 @@ def changed(before, module):
 # --- names
 
 
-def test_yes_is_no_number_of_layers():
+def test_true_is_not_a_number_of_layers():
     with pytest.raises(ValueError, match="must be a number of layers or layer names, not true"):
         TrainConfig(freeze=True)
 
@@ -63,53 +63,53 @@ def layers_of(**changes):
     return Freezing(network(), TrainConfig(**changes)).frozen
 
 
-def test_names_of_parts_numbers_and_patterns():
+def test_freeze_takes_names_counts_and_patterns():
     everything = Freezing(network(), TrainConfig()).layers
     assert layers_of() == layers_of(freeze=0) == layers_of(freeze="") == ()
     assert layers_of(freeze="backbone") == layers_of(freeze=18) == everything[:18]
     assert layers_of(freeze=("backbone.fine", "backbone.coarse.*")) == everything[:18]
     assert layers_of(freeze=3) == ("backbone.fine.0.0", "backbone.fine.1.1", "backbone.fine.2.1")
     assert layers_of(freeze="neck.deepen.?") == ("neck.deepen.0", "neck.deepen.1")
-    assert layers_of(freeze=("head", "neck.join")) == ("neck.join", "head")  # their order is the network's
+    assert layers_of(freeze=("head", "neck.join")) == ("neck.join", "head")  # in the order of the network
 
 
 @pytest.mark.parametrize(
     ("freeze", "message"),
     [
-        ("bakbone", "train.freeze: no layer is called 'bakbone'; near are backbone"),
-        (("backbone", "neck.jion"), "train.freeze: no layer is called 'neck.jion'; near are neck.join"),
-        ("zzz.*", "train.freeze: no layer is called 'zzz.*'; near are backbone, neck, head"),
+        ("bakbone", "train.freeze: no layer is named 'bakbone'; did you mean backbone, "),
+        (("backbone", "neck.jion"), "train.freeze: no layer is named 'neck.jion'; did you mean neck.join"),
+        ("zzz.*", "train.freeze: no layer is named 'zzz.*'; did you mean backbone, neck, head?"),
         (23, "train.freeze: must be from 1 to 22 layers, not 23"),
         (-1, "train.freeze: must be from 1 to 22 layers, not -1"),
-        (("backbone", "neck", "head"), "train.freeze: backbone, neck, head is all of the network"),
+        (("backbone", "neck", "head"), "train.freeze: backbone, neck, head selects all layers"),
     ],
 )
-def test_names_that_cannot_be(freeze, message):
+def test_names_that_are_errors(freeze, message):
     with pytest.raises(ConfigError) as refused:
         layers_of(freeze=freeze)
     assert str(refused.value).startswith(message)
 
 
-def test_brackets_are_patterns_too():
+def test_brackets_are_patterns():
     assert find_layers(["a.1", "a.2", "a.3"], "a.[12]", "key") == ["a.1", "a.2"]
 
 
-# --- still
+# --- frozen
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_what_stands_still_changes_in_no_bit(optimizer):
+def test_frozen_layers_do_not_change(optimizer):
     net = network()
     made = stepper(net, freeze="backbone", optimizer=optimizer)
     before = state(net)
-    for number in range(3):
-        made(number, [batch(number)], 0.01)
+    for step in range(3):
+        made(step, [batch(step)], 0.01)
     names = changed(before, net)
     assert not any(name.startswith("backbone.") for name in names)
     assert {"neck.join.conv.weight", "neck.join.norm.running_mean", "head.conv.bias"} <= names
 
 
-def test_what_stands_still_costs_no_way_back():
+def test_no_gradient_is_computed_for_a_frozen_backbone():
     net = network()
     stepper(net, freeze="backbone").freezing.apply(0)
     fine, coarse = net.backbone(torch.rand(2, 3, 32, 64))
@@ -118,7 +118,7 @@ def test_what_stands_still_costs_no_way_back():
     assert net(torch.rand(2, 3, 32, 64)).grad_fn is not None
 
 
-def test_a_frozen_part_in_the_middle_lets_gradients_through():
+def test_gradients_flow_through_a_frozen_layer_in_the_middle():
     net = network()
     made = stepper(net, freeze="neck")
     before = state(net)
@@ -129,23 +129,23 @@ def test_a_frozen_part_in_the_middle_lets_gradients_through():
 
 
 def test_evaluation_in_between_changes_nothing():
-    disturbed, left = network(), network()
-    for net in (disturbed, left):
+    evaluated, undisturbed = network(), network()
+    for net in (evaluated, undisturbed):
         made = stepper(net, freeze=5)
-        for number in range(2):
-            made(number, [batch(number)], 0.01)
-            if net is disturbed:
+        for step in range(2):
+            made(step, [batch(step)], 0.01)
+            if net is evaluated:
                 net.eval()
-    assert changed(state(left), disturbed) == set()
+    assert changed(state(undisturbed), evaluated) == set()
 
 
-def test_the_average_of_what_stands_still_is_that():
+def test_the_average_of_frozen_weights_does_not_change():
     net = network()
     made = stepper(net, freeze="backbone")
     before = state(net)
     ema = Ema(net, 0.9)
-    for number in range(3):
-        made(number, [batch(number)], 0.01)
+    for step in range(3):
+        made(step, [batch(step)], 0.01)
         ema.update(net)
     assert not any(name.startswith("backbone.") for name in changed(before, ema.network))
 
@@ -153,12 +153,12 @@ def test_the_average_of_what_stands_still_is_that():
 # --- stopbackward
 
 
-def test_behind_stopbackward_weights_decay_and_statistics_move():
+def test_with_stopbackward_weights_decay_and_statistics_update():
     net = network()
     made = stepper(net, freeze="backbone", freeze_mode="stopbackward")
     before = state(net)
-    for number in range(2):
-        made(number, [batch(number)], 0.25)
+    for step in range(2):
+        made(step, [batch(step)], 0.25)
     after = net.state_dict()
     for name in before:
         if not name.startswith("backbone."):
@@ -172,14 +172,14 @@ def test_behind_stopbackward_weights_decay_and_statistics_move():
             assert not torch.equal(after[name], before[name]), name
 
 
-def test_no_way_back_through_stopbackward():
+def test_no_gradient_passes_stopbackward():
     net = network()
     stepper(net, freeze="backbone", freeze_mode="stopbackward").freezing.apply(0)
     assert all(feature.grad_fn is None for feature in net.backbone(torch.rand(2, 3, 32, 64)))
 
 
-def test_stopbackward_of_a_cfg_decays_as_darknet_has_it():
-    """Darknet's update runs for the layers below, too: their weights decay and their statistics move."""
+def test_stopbackward_of_a_cfg_decays_as_in_darknet():
+    """Darknet's update runs for earlier layers, too: their weights decay and their statistics update."""
     text = f"[net]\nwidth=32\nheight=32\nchannels=3\n{CONV}{CONV}stopbackward=1\n{CONV}"
     torch.manual_seed(0)
     net = darknet.load(darknet.parse_cfg(text)).initialise()
@@ -196,69 +196,69 @@ def test_stopbackward_of_a_cfg_decays_as_darknet_has_it():
 # --- unfreezing
 
 
-def test_from_its_epoch_on_all_learns():
+def test_from_unfreeze_at_on_all_layers_are_trained():
     net = network()
-    made = stepper(net, freeze="backbone", unfreeze_at=1.5)  # 1.5 epochs of 1.5 steps: steps 0, 1, 2 are before
+    made = stepper(net, freeze="backbone", unfreeze_at=1.5)  # 1.5 epochs of 1.5 steps: frozen in steps 0, 1, 2
     before = state(net)
-    for number in range(3):
-        made(number, [batch(number)], 0.01)
+    for step in range(3):
+        made(step, [batch(step)], 0.01)
     assert not any(name.startswith("backbone.") for name in changed(before, net))
     made(3, [batch(3)], 0.01)
     after = changed(before, net)
     assert all(name in after for name in before if name.startswith("backbone."))
 
 
-@pytest.mark.parametrize("how", ["frozen", "stopbackward"])
+@pytest.mark.parametrize("mode", ["frozen", "stopbackward"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_going_on_across_unfreezing_is_exact(how, optimizer):
-    changes = {"freeze": "backbone", "unfreeze_at": 2, "freeze_mode": how, "optimizer": optimizer}
+def test_resuming_across_unfreezing_is_exact(mode, optimizer):
+    changes = {"freeze": "backbone", "unfreeze_at": 2, "freeze_mode": mode, "optimizer": optimizer}
     whole = stepper(network(), **changes)
-    for number in range(6):
-        whole(number, [batch(number)], 0.01)
-    for stop in (2, 3, 4):  # before, at and after the step that unfreezes
+    for step in range(6):
+        whole(step, [batch(step)], 0.01)
+    for stop in (2, 3, 4):  # before, at and after the first unfrozen step
         first = stepper(network(), **changes)
-        for number in range(stop):
-            first(number, [batch(number)], 0.01)
+        for step in range(stop):
+            first(step, [batch(step)], 0.01)
         second = stepper(network(), **changes)
-        second.step.network.load_state_dict(first.step.network.state_dict())
+        second.network.load_state_dict(first.network.state_dict())
         second.restore(first.state())
-        for number in range(stop, 6):
-            second(number, [batch(number)], 0.01)
-        assert changed(state(whole.step.network), second.step.network) == set(), stop
+        for step in range(stop, 6):
+            second(step, [batch(step)], 0.01)
+        assert changed(state(whole.network), second.network) == set(), stop
 
 
-def test_frozen_batch_norm_stays_frozen_when_its_layer_is_not():
+def test_frozen_batch_norm_stays_frozen_after_its_layer_is_unfrozen():
     net = network("frozen")
     made = stepper(net, freeze="backbone", unfreeze_at=1, steps_per_epoch=1)
     before = state(net)
-    for number in range(2):
-        made(number, [batch(number)], 0.01)
+    for step in range(2):
+        made(step, [batch(step)], 0.01)
     names = changed(before, net)
     assert "backbone.fine.0.0.conv.weight" in names
     assert not any(".norm." in name for name in names)
 
 
-# --- what is told
+# --- notes
 
 
-def test_what_is_frozen_is_told():
+def test_a_note_lists_the_frozen_layers():
     net = network()
     (note,) = Freezing(net, TrainConfig(freeze="backbone", unfreeze_at=2), 1.25).notes()
     backbone, total = (sum(p.numel() for p in part.parameters()) for part in (net.backbone, net))
     assert note == (
-        f"frozen until step 3: 18 of 23 layers, {backbone:,} of {total:,} parameters, "
+        f"frozen until step 3: 18 of 23 layers, {backbone:,} of {total:,} parameters: "
         f"backbone.fine.0.0 to backbone.coarse.5"
     )
     (note,) = Freezing(net, TrainConfig(freeze="head", freeze_mode="stopbackward")).notes()
-    assert note.endswith("head, but decay, and their statistics move (stopbackward)")
+    assert note.endswith("head; their weights decay and their statistics update (stopbackward)")
     assert note.startswith("frozen: 1 of 23 layers")
     assert list(Freezing(net, TrainConfig()).notes()) == []
 
 
-def test_frozen_norms_without_weights_are_told():
+def test_a_note_warns_of_frozen_norms_without_statistics():
     net = network("frozen")
     (note,) = Freezing(net, TrainConfig()).notes()
-    assert note.startswith("warning: 22 frozen norms got no statistics from any weights and change nothing")
+    assert note.startswith("warning: 22 frozen norms have no statistics and change nothing, first: backbone.fine.0.0")
     for norm in net.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.running_mean.fill_(0.5)
@@ -266,23 +266,23 @@ def test_frozen_norms_without_weights_are_told():
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_restored_run_may_have_other_rates_for_its_layers(optimizer):
-    """What is remembered of a weight stays with it, though the groups of weights are others."""
+def test_a_restored_run_may_have_other_lr_factors(optimizer):
+    """Optimiser state stays with its parameter, even if the parameter groups differ."""
     before, after = {"backbone.fine.2.1": 0.5}, {"backbone.fine.2.2": 0.25, "head": 2.0}
     first = stepper(network(), optimizer=optimizer, lr_factors=before)
-    for number in range(2):
-        first(number, [batch(number)], 0.01)
+    for step in range(2):
+        first(step, [batch(step)], 0.01)
     second = stepper(network(), optimizer=optimizer, lr_factors=after)
-    second.step.network.load_state_dict(first.step.network.state_dict())
+    second.network.load_state_dict(first.network.state_dict())
     second.restore(first.state())
-    theirs = dict(first.step.network.named_parameters())
-    own = dict(second.step.network.named_parameters())
-    for name, parameter in own.items():
+    source = dict(first.network.named_parameters())
+    target = dict(second.network.named_parameters())
+    for name, parameter in target.items():
         for key, value in second.optimizer.state[parameter].items():
-            assert torch.equal(value, first.optimizer.state[theirs[name]][key]), (name, key)
-    rates = {name: group.get("lr_factor", 1) for group in second.optimizer.param_groups for name in own
-             if any(own[name] is each for each in group["params"])}  # fmt: skip
-    assert rates["backbone.fine.2.2.conv.weight"] == 0.25
-    assert rates["backbone.fine.2.1.conv.weight"] == 1
+            assert torch.equal(value, first.optimizer.state[source[name]][key]), (name, key)
+    factors = {name: group.get("lr_factor", 1) for group in second.optimizer.param_groups for name in target
+           if any(target[name] is each for each in group["params"])}  # fmt: skip
+    assert factors["backbone.fine.2.2.conv.weight"] == 0.25
+    assert factors["backbone.fine.2.1.conv.weight"] == 1
     second(2, [batch(2)], 0.01)
-    assert all(parameter.isfinite().all() for parameter in own.values())
+    assert all(parameter.isfinite().all() for parameter in target.values())

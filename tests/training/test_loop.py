@@ -18,14 +18,14 @@ from yolo9k.training.tasks import detection
 
 
 class Recorder(Callback):
-    """Remembers what a run told, and may raise a signal after a step."""
+    """Records the events of a run, and may raise a signal after a step."""
 
     def __init__(self, stop_after=None, number=signal.SIGINT):
-        self.steps, self.entries, self.scores, self.notes, self.plan, self.end = [], [], [], [], None, None
+        self.steps, self.entries, self.scores, self.notes, self.info, self.end = [], [], [], [], None, None
         self.stop_after, self.number = stop_after, number
 
-    def on_start(self, plan):
-        self.plan = plan
+    def on_start(self, info):
+        self.info = info
 
     def on_step(self, step, size_wh):
         self.steps.append((step, size_wh))
@@ -50,22 +50,22 @@ def last(folder):
 
 
 def metrics(folder):
-    """The entries of a run, without what depends on the clock."""
+    """Return the entries of metrics.jsonl without the speed, which differs between runs."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [{n: v for n, v in json.loads(line).items() if n != "images_per_second"} for line in lines]
 
 
-def differences(first, second, place=""):
-    """Where two nested states differ, in any bit."""
+def differences(first, second, path=""):
+    """Return the paths at which two nested states differ, in any bit."""
     if isinstance(first, torch.Tensor):
-        return [] if torch.equal(first, second) else [place]
+        return [] if torch.equal(first, second) else [path]
     if isinstance(first, dict):
         if first.keys() != second.keys():
-            return [f"{place} keys"]
-        return [d for key in first for d in differences(first[key], second[key], f"{place}.{key}")]
+            return [f"{path} keys"]
+        return [d for key in first for d in differences(first[key], second[key], f"{path}.{key}")]
     if isinstance(first, list):
-        return [d for i, pair in enumerate(zip(first, second, strict=True)) for d in differences(*pair, f"{place}.{i}")]
-    return [] if first == second else [place]
+        return [d for i, pair in enumerate(zip(first, second, strict=True)) for d in differences(*pair, f"{path}.{i}")]
+    return [] if first == second else [path]
 
 
 @pytest.mark.parametrize(
@@ -75,12 +75,12 @@ def differences(first, second, place=""):
         ("data.workers=2", "data.sizes=[64,96]", "data.size_period=1", "train.ema=0.9", "train.eval_every=1"),
         ("train.optimizer=adamw", "train.accumulate=2", "train.clip_grad=1"),
         ("train.channels_last=false", "train.eval_every=1"),
-        ("train.freeze=backbone", "train.unfreeze_at=1.5", "train.eval_every=1"),  # from step 3 on, one after the stop
+        ("train.freeze=backbone", "train.unfreeze_at=1.5", "train.eval_every=1"),  # step 3, one after the stop
         ("train.freeze=2", "train.unfreeze_at=1", "train.lr_factors={backbone: 0.1}", "train.optimizer=adamw"),
     ],
-    ids=["plain", "workers, sizes, ema", "adamw, accumulate", "contiguous", "unfreezing", "unfreezing, rates"],
+    ids=["plain", "workers, sizes, ema", "adamw, accumulate", "contiguous", "unfreezing", "unfreezing, lr factors"],
 )
-def test_a_resumed_run_is_the_run_that_was_not_stopped(tiny, tmp_path, changes):
+def test_a_resumed_run_equals_a_run_that_was_not_stopped(tiny, tmp_path, changes):
     whole = train(tiny(*changes), tmp_path / "whole")
     with pytest.raises(Stopped):
         train(tiny(*changes), tmp_path / "parts", callback=Recorder(stop_after=2))
@@ -91,13 +91,13 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(tiny, tmp_path, changes):
     assert last(whole).training["next_step"] == 4
 
 
-def test_workers_change_nothing(tiny, tmp_path):
-    alone, helped = (train(tiny(f"data.workers={n}"), tmp_path / str(n)) for n in (0, 2))
-    assert differences(dict(last(alone).weights), dict(last(helped).weights)) == []
+def test_the_number_of_workers_changes_nothing(tiny, tmp_path):
+    without, with_workers = (train(tiny(f"data.workers={n}"), tmp_path / str(n)) for n in (0, 2))
+    assert differences(dict(last(without).weights), dict(last(with_workers).weights)) == []
 
 
 def test_the_memory_format_changes_only_rounding(tiny, tmp_path):
-    """An evaluation in between must not disturb the layout that the optimiser relies on."""
+    """An evaluation in between must keep the memory format that the optimiser relies on."""
     first, second = (
         train(tiny(f"train.channels_last={requested}", "train.eval_every=1"), tmp_path / requested)
         for requested in ("true", "false")
@@ -106,33 +106,33 @@ def test_the_memory_format_changes_only_rounding(tiny, tmp_path):
         torch.testing.assert_close(last(second).weights[name], value, rtol=1e-3, atol=1e-4)
 
 
-def test_everything_of_a_run_is_told(tiny, run_folder):
+def test_a_callback_receives_all_events(tiny, run_folder):
     callback = Recorder()
     assert train(tiny("train.eval_every=2"), run_folder, callback=callback) == run_folder
-    assert callback.plan.total_steps == 4
-    assert re.fullmatch(r"6 images with \d+ boxes", callback.plan.data)
-    assert callback.plan.steps_per_epoch == 1.5
+    assert callback.info.total_steps == 4
+    assert re.fullmatch(r"6 images with \d+ boxes", callback.info.data_summary)
+    assert callback.info.steps_per_epoch == 1.5
     assert callback.steps == [(step, (64, 64)) for step in range(4)]
     assert [entry["step"] for entry in callback.entries] == [1, 2, 3, 4]
     assert len(callback.scores) == 2  # after step 3 (2 epochs) and at the end
     assert callback.end == (run_folder, round(max(score for score, _ in callback.scores), 5))
 
 
-def test_entries_hold_what_a_person_asks_for(tiny, run_folder):
+def test_log_entries_have_losses_lr_size_and_gradient_norm(tiny, run_folder):
     train(tiny("train.log_every=2", "train.schedule.policy=constant"), run_folder)
     first, second, scores = metrics(run_folder)
     assert first["step"] == 2
     assert first["epoch"] == 1.333
-    parts = {name: value for name, value in first.items() if name.startswith("loss/")}
-    assert set(parts) == {"loss/box", "loss/objectness", "loss/classification", "loss/warmup"}
-    assert first["loss"] == pytest.approx(sum(parts.values()))
-    assert first["lr"] == second["lr"] == 0.01  # the burn-in is over
+    losses = {name: value for name, value in first.items() if name.startswith("loss/")}
+    assert set(losses) == {"loss/box", "loss/objectness", "loss/classification", "loss/warmup"}
+    assert first["loss"] == pytest.approx(sum(losses.values()))
+    assert first["lr"] == second["lr"] == 0.01  # after the warm-up
     assert (first["width"], first["height"]) == (64, 64)
     assert first["gradient_norm"] > 0
     assert set(scores) == {"step", "val/P", "val/R", "val/mAP50", "val/mAP50-95", "val/mAP_voc07"}
 
 
-def test_without_a_split_to_look_at_the_newest_weights_are_the_best(tiny, run_folder):
+def test_without_a_validation_split_the_newest_weights_are_the_best(tiny, run_folder):
     callback = Recorder()
     train(tiny("eval.split=test", "train.eval_every=1"), run_folder, callback=callback)
     assert callback.scores == []
@@ -143,7 +143,7 @@ def test_without_a_split_to_look_at_the_newest_weights_are_the_best(tiny, run_fo
 
 
 class Scores:
-    """Evaluations by a script."""
+    """An evaluation with a given mAP50."""
 
     map50_95 = voc07 = 0.0
 
@@ -158,7 +158,7 @@ def test_best_is_by_score_and_patience_stops(tiny, run_folder, monkeypatch):
     scripted = iter([0.2, 0.5, 0.4, float("nan"), 0.5, 0.9])
     monkeypatch.setattr(detection, "evaluate_detector", lambda *_, **__: (Scores(next(scripted)), []))
     callback = Recorder()
-    # two steps are an epoch of 6 images; the best comes after epoch 2, patience ends after epoch 5
+    # an epoch is two steps; the best score is that of epoch 2, so patience ends after epoch 5
     config = tiny("train.batch=3", "train.steps=40", "train.eval_every=1", "train.patience=3")
     train(config, run_folder, callback=callback)
     assert [best for _, best in callback.scores] == [True, True, False, False, False]
@@ -168,26 +168,26 @@ def test_best_is_by_score_and_patience_stops(tiny, run_folder, monkeypatch):
     assert last(run_folder).training["best_step"] == 4
     rows = (run_folder / "results.csv").read_text().splitlines()
     assert rows[0] == "step,epoch,P,R,mAP50,mAP50-95,mAP_voc07"
-    assert rows[4] == "8,4.0,0.0,0.0,0.0,0.0,0.0"  # what is not defined counts as 0
+    assert rows[4] == "8,4.0,0.0,0.0,0.0,0.0,0.0"  # an undefined score is 0
 
 
-def test_a_first_score_of_nothing_is_kept_too(tiny, run_folder, monkeypatch):
+def test_a_first_score_of_zero_is_the_best_so_far(tiny, run_folder, monkeypatch):
     monkeypatch.setattr(detection, "evaluate_detector", lambda *_, **__: (Scores(float("nan")), []))
     train(tiny(), run_folder)
     assert (run_folder / "checkpoints" / BEST).exists()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_says_how_to_go_on(tiny, run_folder, number, code):
+def test_a_signal_saves_and_says_how_to_resume(tiny, run_folder, number, code):
     before = signal.getsignal(number)
-    with pytest.raises(Stopped, match=r"stopped after step 1; go on with: yolo9k train --resume .*run") as caught:
+    with pytest.raises(Stopped, match=r"stopped after step 1; resume with: yolo9k train --resume .*run") as caught:
         train(tiny(), run_folder, callback=Recorder(stop_after=1, number=number))
     assert caught.value.exit_code == code
     assert last(run_folder).training["next_step"] == 1
     assert signal.getsignal(number) is before
 
 
-def test_a_signal_that_comes_late_waits_for_the_next_step(tiny, run_folder):
+def test_a_late_signal_stops_after_the_next_step(tiny, run_folder):
     class Late(Callback):
         def on_log(self, entry):
             if entry["step"] == 2:
@@ -206,27 +206,25 @@ def test_a_resumed_run_may_be_longer(tiny, run_folder):
     assert last(run_folder).config.train.steps == 3
 
 
-def test_a_finished_run_goes_on_for_no_step(tiny, run_folder):
+def test_resuming_a_finished_run_does_nothing(tiny, run_folder):
     train(tiny("train.steps=1"), run_folder)
     before = metrics(run_folder)
     callback = Recorder()
     assert resume(run_folder, callback=callback) == run_folder
     assert callback.steps == []
-    assert callback.notes == [
-        f"{run_folder} is finished: it has made all its 1 steps; ask for more (--steps, --epochs) to go on"
-    ]
+    assert callback.notes == [f"{run_folder}: finished, all 1 steps are done; for more, use --steps or --epochs"]
     assert metrics(run_folder) == before
 
 
-def test_fewer_steps_than_are_made_are_refused(tiny, run_folder):
+def test_fewer_steps_than_done_are_an_error(tiny, run_folder):
     train(tiny("train.steps=3"), run_folder)
-    with pytest.raises(ConfigError, match=r"run: has made 3 steps, more than the 2 asked for$"):
+    with pytest.raises(ConfigError, match=r"run: 3 steps are done, more than the 2 requested$"):
         resume(run_folder, overrides=["train.steps=2"])
     assert last(run_folder).training["next_step"] == 3
 
 
-def test_entries_after_the_last_checkpoint_come_only_once(tiny, run_folder):
-    """What a run wrote between its last checkpoint and a power cut is written again."""
+def test_entries_after_the_last_checkpoint_are_not_duplicated(tiny, run_folder):
+    """A resumed run writes the entries between its last checkpoint and a power cut again."""
     train(tiny("train.steps=2"), run_folder)
     whole = metrics(run_folder)
     with (run_folder / "metrics.jsonl").open("a") as file:
@@ -235,39 +233,39 @@ def test_entries_after_the_last_checkpoint_come_only_once(tiny, run_folder):
     assert [entry["step"] for entry in metrics(run_folder)] == [*(entry["step"] for entry in whole), 3, 3]
 
 
-def test_there_must_be_something_to_go_on_from(tiny, tmp_path):
+def test_resuming_needs_a_checkpoint_with_training_state(tiny, tmp_path):
     with pytest.raises(WeightsError, match="no such checkpoint"):
         resume(tmp_path)
     train(tiny("train.steps=1"), tmp_path / "run")
     path = tmp_path / "run" / "checkpoints"
     (path / BEST).replace(path / LAST)
-    with pytest.raises(WeightsError, match="a finished detector, not a run that can go on"):
+    with pytest.raises(WeightsError, match="has only weights and cannot be resumed"):
         resume(tmp_path / "run")
 
 
-def spoil(monkeypatch, step):
-    """Make the loss NaN from step number `step` on."""
+def make_loss_nan(monkeypatch, step):
+    """Make the loss NaN from step `step` on."""
     forward = RegionLoss.forward
 
-    def spoilt(self, head, features, batch, seen):
+    def bad_forward(self, head, features, batch, seen):
         losses = forward(self, head, features, batch, seen)
         return {name: value * float("nan") for name, value in losses.items()} if seen >= 4 * (step + 1) else losses
 
-    monkeypatch.setattr(RegionLoss, "forward", spoilt)
+    monkeypatch.setattr(RegionLoss, "forward", bad_forward)
 
 
 @pytest.mark.parametrize("ema", [0, 0.9])
-def test_a_run_that_diverges_keeps_the_weights_from_before(tiny, tmp_path, monkeypatch, ema):
+def test_a_diverged_run_keeps_the_weights_from_before(tiny, tmp_path, monkeypatch, ema):
     config = tiny(f"train.ema={ema}")
     with pytest.raises(Stopped):
         train(config, tmp_path / "good", callback=Recorder(stop_after=2))
-    spoil(monkeypatch, 2)
+    make_loss_nan(monkeypatch, 2)
     folder = tmp_path / "bad"
     with pytest.raises(DivergedError, match=r"^step 2: the loss .* images train-000\d.jpg, ") as caught:
         train(config, folder)
     assert "\n" not in str(caught.value)
-    found = differences(dict(last(tmp_path / "good").training), dict(last(folder).training))
-    assert {place.rsplit(".", 1)[1] for place in found} <= {"lr"}  # set before each step
+    paths = differences(dict(last(tmp_path / "good").training), dict(last(folder).training))
+    assert {path.rsplit(".", 1)[1] for path in paths} <= {"lr"}  # set before each step
     assert differences(dict(last(tmp_path / "good").weights), dict(last(folder).weights)) == []
     dump = torch.load(folder / "diverged-step2.pt", weights_only=True)
     assert dump["step"] == 2
@@ -279,7 +277,7 @@ def test_a_run_that_diverges_keeps_the_weights_from_before(tiny, tmp_path, monke
     assert last(folder).config.train.lr == 0.001
 
 
-def test_a_rate_that_is_far_too_high_diverges_with_finite_weights(tiny, run_folder):
+def test_a_run_with_a_huge_lr_diverges_with_finite_weights(tiny, run_folder):
     with pytest.raises(DivergedError):
         train(tiny("train.lr=1e6", "train.warmup=0", "train.steps=50", "train.momentum=0.99"), run_folder)
     stored = last(run_folder)
@@ -288,8 +286,8 @@ def test_a_rate_that_is_far_too_high_diverges_with_finite_weights(tiny, run_fold
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_image_that_cannot_be_read_loses_no_step(tiny, toy, tmp_path, run_folder, workers):
-    """An error of the data comes between two steps: those before it are saved."""
+def test_an_unreadable_image_loses_no_step(tiny, toy, tmp_path, run_folder, workers):
+    """A data error occurs between two steps; those before it are saved."""
 
     class Damage(Recorder):
         def on_step(self, step, size_wh):
@@ -302,42 +300,42 @@ def test_an_image_that_cannot_be_read_loses_no_step(tiny, toy, tmp_path, run_fol
     images = sorted((tmp_path / "toy" / "images" / "train").iterdir())
     config = tiny(f"data.dataset.root={tmp_path / 'toy'}", "train.steps=100", f"data.workers={workers}")
     callback = Damage()
-    message = r"train-000\d.jpg: not a readable image; yolo9k data check finds all that cannot be used"
+    message = r"train-000\d.jpg: not a readable image; yolo9k data check lists all unusable images and labels"
     with pytest.raises(DataError, match=message):
         train(config, run_folder, callback=callback)
     assert 2 <= len(callback.steps) < 100
     assert last(run_folder).training["next_step"] == len(callback.steps)
 
 
-def test_images_that_are_skipped_are_counted(tiny, toy, tmp_path, run_folder):
+def test_skipped_images_are_counted(tiny, toy, tmp_path, run_folder):
     shutil.copytree(toy.root, tmp_path / "toy")
     for name in ("train/train-0001.jpg", "train/train-0003.jpg", "val/val-0002.jpg"):
         path = tmp_path / "toy" / "images" / name
-        path.write_bytes(path.read_bytes()[:-500])  # its header still tells the size
+        path.write_bytes(path.read_bytes()[:-500])  # the header, with the size, is still there
     callback = Recorder()
     with pytest.raises(DataError, match=r"train-000\d.jpg"):
         train(tiny(f"data.dataset.root={tmp_path / 'toy'}"), tmp_path / "strict")
     train(tiny(f"data.dataset.root={tmp_path / 'toy'}", "data.on_error=skip"), run_folder, callback=callback)
     assert [entry["unreadable_images"] for entry in metrics(run_folder) if "loss" in entry][-1] == 2
-    note, of_val = callback.notes
-    assert of_val.startswith("warning: 1 validation images could not be read, nothing was found in them; the first: ")
-    assert "val-0002.jpg: " in of_val
-    assert note.startswith("warning: 2 training images could not be read, others took their place: train-000")
-    assert "train-0001.jpg" in note
-    assert "train-0003.jpg" in note
+    train_note, val_note = callback.notes
+    assert val_note.startswith("warning: 1 validation images could not be read and have no predictions; first: ")
+    assert "val-0002.jpg: " in val_note
+    assert train_note.startswith("warning: 2 training images could not be read and were replaced by others: train-000")
+    assert "train-0001.jpg" in train_note
+    assert "train-0003.jpg" in train_note
 
 
-def test_memory_that_runs_out_is_no_bug(tiny, run_folder, monkeypatch):
-    good = Stepper.__call__
+def test_out_of_memory_is_a_machine_error(tiny, run_folder, monkeypatch):
+    run_step = Stepper.__call__
 
-    def short_of_memory(self, number, parts, rate):
-        if number == 2:
+    def fail_at_step_2(self, step, micro_batches, lr):
+        if step == 2:
             self.guard.begin()
-            self.step.network(parts[0].normalised())  # moves the running statistics
+            self.network(micro_batches[0].normalised())  # updates the running statistics
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return good(self, number, parts, rate)
+        return run_step(self, step, micro_batches, lr)
 
-    monkeypatch.setattr(Stepper, "__call__", short_of_memory)
+    monkeypatch.setattr(Stepper, "__call__", fail_at_step_2)
     with pytest.raises(MachineError, match=r"out of memory on cpu; raise train.accumulate"):
         train(tiny(), run_folder)
     assert last(run_folder).training["next_step"] == 2
@@ -347,7 +345,7 @@ def test_memory_that_runs_out_is_no_bug(tiny, run_folder, monkeypatch):
     assert differences(dict(last(whole).training), dict(last(run_folder).training)) == []
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tiny, run_folder, monkeypatch):
+def test_a_checkpoint_that_cannot_be_written_keeps_the_old_one(tiny, run_folder, monkeypatch):
     train(tiny("train.steps=1"), run_folder)
     before = (run_folder / "checkpoints" / LAST).read_bytes()
 
@@ -370,12 +368,12 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tiny, run_folder
         ("coco", ["mAP50-95", "mAP50", "P", "R"]),
     ],
 )
-def test_the_score_that_chooses_the_best_is_told_first(tiny, run_folder, metric, names):
-    told = []
+def test_the_metric_that_selects_the_best_is_shown_first(tiny, run_folder, metric, names):
+    shown = []
 
-    class Looking(Callback):
+    class Recording(Callback):
         def on_evaluation(self, scores, *, best):
-            told.append((scores.text.split()[::2], float(scores.text.split()[1]) == round(scores.value, 4)))
+            shown.append((scores.text.split()[::2], float(scores.text.split()[1]) == round(scores.value, 4)))
 
-    train(tiny(f"eval.metric={metric}", "train.steps=1", "train.eval_every=1"), run_folder, callback=Looking())
-    assert told == [(names, True)]
+    train(tiny(f"eval.metric={metric}", "train.steps=1", "train.eval_every=1"), run_folder, callback=Recording())
+    assert shown == [(names, True)]

@@ -5,20 +5,20 @@ import torch
 
 from yolo9k import checkpoint
 from yolo9k.checkpoint import BEST, LAST
-from yolo9k.config import load_dataset_config
+from yolo9k.config import load_dataset_config, updated
 from yolo9k.errors import ConfigError, DataError, WeightsError
 from yolo9k.pretrained import open_weights
-from yolo9k.training.run import open_run
+from yolo9k.training.run import build_run
 from yolo9k.training.stages import DEFAULT_EPOCHS
 
 
-def same(first, second):
+def equal_weights(first, second):
     return all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 def test_the_length_counts_steps_or_epochs(tiny, run_folder):
     def length(*changes):
-        return open_run(tiny(*changes), run_folder).total_steps
+        return build_run(tiny(*changes), run_folder).total_steps
 
     assert length("train.steps=7") == 7
     assert length("train.steps=null", "train.epochs=10") == 15  # 6 images, 4 a step
@@ -27,30 +27,30 @@ def test_the_length_counts_steps_or_epochs(tiny, run_folder):
 
 
 def test_building_writes_nothing(tiny, run_folder):
-    open_run(tiny(), run_folder)
+    build_run(tiny(), run_folder)
     assert not run_folder.exists()
 
 
-def test_the_same_seed_starts_alike(tiny, run_folder):
-    states = [open_run(tiny(f"train.seed={seed}"), run_folder).network.state_dict() for seed in (1, 1, 2)]
-    assert same(states[0], states[1])
-    assert not same(states[0], states[2])
+def test_the_same_seed_gives_the_same_weights(tiny, run_folder):
+    states = [build_run(tiny(f"train.seed={seed}"), run_folder).network.state_dict() for seed in (1, 1, 2)]
+    assert equal_weights(states[0], states[1])
+    assert not equal_weights(states[0], states[2])
 
 
 def test_the_config_is_resolved(tiny, run_folder):
-    run = open_run(tiny("model.anchors=auto", "model.num_anchors=2", "train.precision=auto"), run_folder)
+    run = build_run(tiny("model.anchors=auto", "model.num_anchors=2", "train.precision=auto"), run_folder)
     assert len(run.config.model.anchors) == 2
     assert run.config.train.precision in ("float32", "bf16", "fp16")
     assert run.config.data.dataset.labels == run.task.labels.names
 
 
-def test_a_checkpoint_for_detection_holds_the_averaged_weights(tiny, run_folder):
-    run = open_run(tiny("train.ema=0.9"), run_folder)
+def test_checkpoints_hold_the_averaged_weights(tiny, run_folder):
+    run = build_run(tiny("train.ema=0.9"), run_folder)
     with torch.no_grad():
         run.ema.network.head.conv.bias.fill_(7)
     run.save(BEST)
     run.save(LAST)
-    best, last = (checkpoint.load(run.files.checkpoints / name) for name in (BEST, LAST))
+    best, last = (checkpoint.load(run.folder.checkpoints / name) for name in (BEST, LAST))
     assert best.training is None
     for stored in (best, last):
         assert (stored.weights["head.conv.bias"] == 7).all()
@@ -60,60 +60,60 @@ def test_a_checkpoint_for_detection_holds_the_averaged_weights(tiny, run_folder)
     assert last.training["next_step"] == 0
 
 
-def test_starting_from_weights_says_what_was_taken(tiny, run_folder):
-    source = open_run(tiny(), run_folder)
+def test_a_note_lists_the_layers_that_were_loaded(tiny, run_folder):
+    source = build_run(tiny(), run_folder)
     source.save(BEST)
-    run = open_run(tiny("train.seed=5", "train.ema=0.9", "model.anchors=[[1,1]]"), run_folder)
+    run = build_run(tiny("train.seed=5", "train.ema=0.9", "model.anchors=[[1,1]]"), run_folder)
     run.start_from(open_weights(run_folder), run_folder)
-    own, theirs = run.network.state_dict(), source.network.state_dict()
-    assert same({n: v for n, v in own.items() if not n.startswith("head")}, theirs)
-    assert same(own, run.ema.network.state_dict())
+    target_state, source_state = run.network.state_dict(), source.network.state_dict()
+    assert equal_weights({n: v for n, v in target_state.items() if not n.startswith("head")}, source_state)
+    assert equal_weights(target_state, run.ema.network.state_dict())
     (note,) = run.notes
-    assert "8 of 9 layers: backbone.fine.0.0 to neck.join; new: head; left out: head" in note
+    assert "8 of 9 layers: backbone.fine.0.0 to neck.join; new: head; unused: head" in note
     assert str(run_folder) in note
 
 
-def test_starting_from_the_same_model_takes_all(tiny, run_folder):
-    open_run(tiny(), run_folder).save(LAST)
-    run = open_run(tiny("train.seed=5"), run_folder)
+def test_starting_from_the_same_model_loads_all_layers(tiny, run_folder):
+    build_run(tiny(), run_folder).save(LAST)
+    run = build_run(tiny("train.seed=5"), run_folder)
     run.start_from(open_weights(run_folder), run_folder)
-    assert "new: none; left out: none" in run.notes[0]
+    assert "new: none; unused: none" in run.notes[0]
 
 
-def test_starting_from_a_model_that_shares_nothing(tiny, run_folder):
-    run = open_run(tiny(), run_folder)
+def test_starting_from_a_model_without_common_layers(tiny, run_folder):
+    run = build_run(tiny(), run_folder)
     run.save(BEST)
     stored = checkpoint.load(run_folder / "checkpoints" / BEST)
     other = {f"other.{name}": value[:1] if value.dim() else value for name, value in stored.weights.items()}
-    with pytest.raises(WeightsError, match="no layer of it fits"):
+    with pytest.raises(WeightsError, match="none of its layers fits this model"):
         run.start_from(checkpoint.Checkpoint(stored.config, stored.labels, other), run_folder)
 
 
 def test_another_model_cannot_be_restored(tiny, run_folder):
-    run = open_run(tiny(), run_folder)
+    run = build_run(tiny(), run_folder)
     run.save(LAST)
-    path = run.files.checkpoints / LAST
+    path = run.folder.checkpoints / LAST
     for change in ("model.width=0.5", "train.optimizer=adamw"):
         with pytest.raises(WeightsError, match="does not fit the run's model and optimiser"):
-            open_run(tiny(change), run_folder).restore(checkpoint.load(path), path)
+            build_run(tiny(change), run_folder).restore(checkpoint.load(path), path)
 
 
-def test_patience_needs_a_split_to_look_at(tiny, run_folder):
-    with pytest.raises(ConfigError, match=r"train.patience: the data set has no split 'test'"):
-        open_run(tiny("train.eval_every=1", "train.patience=1", "eval.split=test"), run_folder)
+def test_patience_needs_a_validation_split(tiny, run_folder):
+    with pytest.raises(ConfigError, match=r"needs a validation split; the data set has no split 'test'"):
+        build_run(tiny("train.eval_every=1", "train.patience=1", "eval.split=test"), run_folder)
 
 
-def test_defects_of_the_labels_are_told(tiny, toy, tmp_path, run_folder):
+def test_a_note_counts_label_errors(tiny, toy, tmp_path, run_folder):
     shutil.copytree(toy.root, tmp_path / "toy")
     label = sorted((tmp_path / "toy" / "labels" / "train").iterdir())[0]
     label.write_text(label.read_text() + "0 0.5 0.5 0 0.1\n")
     config = tiny(f"data.dataset.root={tmp_path / 'toy'}")
-    assert open_run(config, run_folder).notes == ["warning: 1 errors in the labels, see yolo9k data check"]
+    assert build_run(config, run_folder).notes == ["warning: 1 errors in the labels, see yolo9k data check"]
 
 
 def test_a_missing_folder_names_itself(tiny, run_folder):
     with pytest.raises(DataError, match="/nowhere: no such folder"):
-        open_run(tiny("data.dataset.root=/nowhere"), run_folder)
+        build_run(tiny("data.dataset.root=/nowhere"), run_folder)
 
 
 # --- joint data sets
@@ -123,70 +123,68 @@ def test_a_missing_folder_names_itself(tiny, run_folder):
 def joint(tiny, zoo):
     def config(*overrides):
         dataset = load_dataset_config(zoo / "joint.yaml")
-        made = tiny(*overrides)
-        return made.model_copy(update={"data": made.data.model_copy(update={"dataset": dataset})})
+        return updated(tiny(*overrides), {"data.dataset": dataset})
 
     return config
 
 
-def test_a_joint_run_learns_boxes_and_image_labels(joint, run_folder):
-    run = open_run(joint("train.batch=6", "train.steps=1", "model.anchors=auto", "model.num_anchors=1"), run_folder)
+def test_a_joint_run_trains_on_box_labels_and_image_level_labels(joint, run_folder):
+    run = build_run(joint("train.batch=6", "train.steps=1", "model.anchors=auto", "model.num_anchors=1"), run_folder)
     assert run.steps_per_epoch == 4 * 3 / 6
     assert len(run.config.model.anchors) == 1
-    plan = run.plan()
-    assert (plan.data, len(plan.labels)) == ("4 images with 8 boxes", 8)
-    assert plan.notes == (
-        "boxes: 4 images with boxes, 1 of 3 drawn", "kinds: 6 images with image labels, 2 of 3 drawn",
-    )  # fmt: skip
-    ((_, parts),) = run.batches()
-    losses = run.stepper(0, parts, 0.01)
+    info = run.info()
+    assert (info.data_summary, len(info.labels)) == ("4 images with 8 boxes", 8)
+    assert info.notes == (
+        "boxes: 4 images with boxes, sampling weight 1 of 3",
+        "kinds: 6 images with image labels, sampling weight 2 of 3",
+    )
+    ((_, micro_batches),) = run.remaining_steps()
+    losses = run.stepper(0, micro_batches, 0.01)
     assert {"box", "classification", "image_label"} <= losses.keys()
     assert all(torch.isfinite(value) for value in losses.values())
-    assert run.task.sets.train.supervision().images == tuple(
-        run.task.labels.find(key) for key in ("n1", "terrier", "car")
-    )
-    assert len(run.task.sets.val.records) == 2
-    assert run.task.sets.val.labels == run.task.labels
+    assert run.task.train.supervision().images == tuple(run.task.labels.find(key) for key in ("n1", "terrier", "car"))
+    assert len(run.task.val.records) == 2
+    assert run.task.val.labels == run.task.labels
 
 
-def test_a_joint_run_is_written_out_and_taken_up_again(joint, run_folder, monkeypatch, tmp_path):
-    first = open_run(joint(), run_folder)
+def test_a_joint_run_is_saved_and_restored(joint, run_folder, monkeypatch, tmp_path):
+    first = build_run(joint(), run_folder)
     first.save(LAST)
-    path = first.files.checkpoints / LAST
+    path = first.folder.checkpoints / LAST
     monkeypatch.chdir(tmp_path.parent)
     stored = checkpoint.load(path)
-    again = open_run(stored.config, run_folder)
+    again = build_run(stored.config, run_folder)
     again.restore(stored, path)
     assert again.config == first.config
-    assert [batch.names for _, parts in again.batches() for batch in parts] == [
-        batch.names for _, parts in first.batches() for batch in parts
+    assert [batch.names for _, batches in again.remaining_steps() for batch in batches] == [
+        batch.names for _, batches in first.remaining_steps() for batch in batches
     ]
 
 
-def test_a_tree_that_was_changed_is_noticed(joint, run_folder, zoo):
-    run = open_run(joint(), run_folder)
+def test_a_changed_label_tree_is_an_error(joint, run_folder, zoo):
+    run = build_run(joint(), run_folder)
     run.save(LAST)
-    path = run.files.checkpoints / LAST
+    path = run.folder.checkpoints / LAST
     text = (zoo / "zoo.txt").read_text()
     (zoo / "zoo.txt").write_text(text.replace("bus", "tram"))
-    with pytest.raises(WeightsError, match=r"last\.pt: its labels are others than those of the data set now"):
-        open_run(joint(), run_folder).restore(checkpoint.load(path), path)
+    with pytest.raises(WeightsError, match=r"last\.pt: its labels differ from those of the data set"):
+        build_run(joint(), run_folder).restore(checkpoint.load(path), path)
 
 
-def test_defects_of_a_source_are_told(joint, run_folder, zoo):
+def test_notes_count_the_label_errors_of_each_source(joint, run_folder, zoo):
     label = zoo / "boxes" / "train" / "0.txt"
     label.write_text(label.read_text() + "0 0.5 0.5 0 0.1\n")
-    notes = open_run(joint(), run_folder).notes
+    notes = build_run(joint(), run_folder).notes
     assert len(notes) == 3
-    assert notes[1].startswith("warning: boxes: 1 errors in the labels, the first is ")
+    assert notes[1].startswith("warning: boxes: 1 errors in the labels; first: ")
     assert "has no area" in notes[1]
 
 
-def test_a_run_of_an_earlier_version(tiny, run_folder):
-    run = open_run(tiny(), run_folder)
+def test_a_run_of_an_earlier_version_cannot_be_resumed(tiny, run_folder):
+    run = build_run(tiny(), run_folder)
     run.save(LAST)
-    path = run.files.checkpoints / LAST
+    path = run.folder.checkpoints / LAST
     stored = checkpoint.load(path)
     del stored.training["stepper"]
-    with pytest.raises(WeightsError, match=r"last\.pt: is from an earlier version, whose runs cannot go on here"):
+    with pytest.raises(WeightsError, match=r"last\.pt: is from an earlier version and cannot be resumed"):
         run.restore(stored, path)

@@ -16,24 +16,24 @@ CPU = torch.device("cpu")
 
 
 class FrozenStatistics(DetectionStep):
-    """A step whose network does not look at the rest of the batch."""
+    """A step with fixed batch norm statistics, so that the images of a batch do not affect each other."""
 
     def forward(self, batch, images, seen):
         self.network.eval()
         return super().forward(batch, images, seen)
 
 
-def stepper(images=8, kind=DetectionStep, memory_format=torch.contiguous_format, **changes):
+def stepper(batch_size=8, kind=DetectionStep, memory_format=torch.contiguous_format, **changes):
     torch.manual_seed(0)
     network = yolov2_tiny(torch.tensor([[0.5, 0.5], [1.0, 1.5]]), len(LABELS), width=0.1)
     network = network.to(memory_format=memory_format)
     loss = RegionLoss(Codec(network.anchors), HierarchicalSoftmax(LABELS, "softmax"), LossConfig(anchor_warmup=0))
-    step = kind(network, loss, device=CPU, precision="float32", images=images)
-    return Stepper(step, TrainConfig(**{"batch": images, "momentum": 0, **changes}), memory_format)
+    step = kind(network, loss, device=CPU, precision="float32", batch_size=batch_size)
+    return Stepper(step, TrainConfig(**{"batch": batch_size, "momentum": 0, **changes}), memory_format)
 
 
 def batch(images=8, seed=0):
-    """Images of noise, each with a box of its own."""
+    """Noise images, each with one box."""
     random = torch.Generator().manual_seed(seed)
     corner = torch.rand(images, 2, generator=random) * 30
     return Batch(
@@ -59,70 +59,70 @@ def halves(whole):
     return [half(0, middle), half(middle, len(whole))]
 
 
-def test_parts_learn_what_the_whole_batch_does():
-    whole, parted = stepper(kind=FrozenStatistics), stepper(kind=FrozenStatistics)
+def test_micro_batches_give_the_same_update_as_the_whole_batch():
+    whole, accumulated = stepper(kind=FrozenStatistics), stepper(kind=FrozenStatistics)
     losses = whole(0, [batch()], 0.5)
-    parts = parted(0, halves(batch()), 0.5)
+    accumulated_losses = accumulated(0, halves(batch()), 0.5)
     for name, value in losses.items():
-        torch.testing.assert_close(parts[name], value)
-    before = stepper().step.network.state_dict()
-    for name, value in whole.step.network.state_dict().items():
-        torch.testing.assert_close(parted.step.network.state_dict()[name], value, rtol=1e-4, atol=1e-6)
-    assert not torch.equal(before["head.conv.weight"], whole.step.network.state_dict()["head.conv.weight"])
+        torch.testing.assert_close(accumulated_losses[name], value)
+    before = stepper().network.state_dict()
+    for name, value in whole.network.state_dict().items():
+        torch.testing.assert_close(accumulated.network.state_dict()[name], value, rtol=1e-4, atol=1e-6)
+    assert not torch.equal(before["head.conv.weight"], whole.network.state_dict()["head.conv.weight"])
 
 
-def test_losses_are_per_image_of_the_update():
-    once, twice = stepper(images=8, kind=FrozenStatistics), stepper(images=16, kind=FrozenStatistics)
+def test_losses_are_per_image_of_the_step():
+    once, twice = stepper(batch_size=8, kind=FrozenStatistics), stepper(batch_size=16, kind=FrozenStatistics)
     for name, value in once(0, [batch()], 0.0).items():
         torch.testing.assert_close(twice(0, [batch(), batch()], 0.0)[name], value)
 
 
-def test_gradients_do_not_stay_for_the_next_step():
+def test_gradients_are_reset_after_each_step():
     made = stepper()
     made(0, [batch()], 0.01)
-    assert all(parameter.grad is None for parameter in made.step.network.parameters())
+    assert all(parameter.grad is None for parameter in made.network.parameters())
 
 
-def test_a_rate_of_zero_changes_no_weight():
+def test_a_learning_rate_of_zero_changes_no_weight():
     made = stepper(momentum=0.9)
-    before = {name: p.clone() for name, p in made.step.network.named_parameters()}
+    before = {name: p.clone() for name, p in made.network.named_parameters()}
     made(0, [batch()], 0.0)
-    assert all(torch.equal(p, before[name]) for name, p in made.step.network.named_parameters())
+    assert all(torch.equal(p, before[name]) for name, p in made.network.named_parameters())
 
 
 def test_clipping_bounds_the_update():
     made = stepper(clip_grad=1e-3, weight_decay=0)
-    before = [p.clone() for p in made.step.network.parameters()]
+    before = [p.clone() for p in made.network.parameters()]
     norm = made(0, [batch()], 1.0)["gradient_norm"]
-    moved = torch.stack([(p - b).norm() for p, b in zip(made.step.network.parameters(), before, strict=True)]).norm()
-    assert norm > 1e-2  # what it was before
+    moved = torch.stack([(p - b).norm() for p, b in zip(made.network.parameters(), before, strict=True)]).norm()
+    assert norm > 1e-2  # the norm before clipping
     assert moved.item() == pytest.approx(1e-3, rel=1e-2)
 
 
-def test_seen_counts_this_update_too():
+def test_seen_includes_the_current_micro_batch():
     made = stepper()
-    noted = []
-    forward = made.step.forward
+    recorded = []
+    forward = made.training_step.forward
 
-    def note(part, images, seen):
-        noted.append(seen)
-        return forward(part, images, seen)
+    def record(micro_batch, images, seen):
+        recorded.append(seen)
+        return forward(micro_batch, images, seen)
 
-    made.step.forward = note
+    made.training_step.forward = record
     made(0, halves(batch()), 0.01)
     made(5, [batch()], 0.01)
-    assert noted == [4, 8, 48]  # Darknet counts each part before its forward pass
+    assert recorded == [4, 8, 48]  # Darknet counts each micro-batch before its forward pass
 
 
-def test_a_restored_stepper_goes_on_alike():
+def test_a_restored_stepper_continues_exactly():
     first, second = stepper(momentum=0.9), stepper(momentum=0.9)
     first(0, [batch()], 0.01)
-    second.step.network.load_state_dict(first.step.network.state_dict())
+    second.network.load_state_dict(first.network.state_dict())
     second.restore(first.state())
     for made in (first, second):
         made(1, [batch(seed=1)], 0.01)
-    for name, value in first.step.network.state_dict().items():
-        assert torch.equal(second.step.network.state_dict()[name], value), name
+    for name, value in first.network.state_dict().items():
+        assert torch.equal(second.network.state_dict()[name], value), name
 
 
 def test_a_restored_stepper_keeps_its_own_settings():
@@ -133,18 +133,18 @@ def test_a_restored_stepper_keeps_its_own_settings():
 
 
 def test_a_restored_stepper_may_have_another_memory_format():
-    """The fused kernels read memory in order, whatever the strides say: the state must be laid out as the weights."""
+    """The fused kernels ignore strides, so the state needs the memory layout of the weights."""
     plain = stepper(momentum=0.9)
     plain(0, [batch()], 0.01)
     last = stepper(momentum=0.9, memory_format=torch.channels_last)
-    last.step.network.load_state_dict(plain.step.network.state_dict())
+    last.network.load_state_dict(plain.network.state_dict())
     last.restore(plain.state())
     for made in (plain, last):
         made(1, [batch(seed=1)], 0.01)
-    for name, value in plain.step.network.state_dict().items():
-        torch.testing.assert_close(last.step.network.state_dict()[name], value, rtol=1e-3, atol=1e-5)
+    for name, value in plain.network.state_dict().items():
+        torch.testing.assert_close(last.network.state_dict()[name], value, rtol=1e-3, atol=1e-5)
 
 
-def test_the_state_of_another_optimiser_is_refused():
+def test_the_state_of_another_optimiser_is_an_error():
     with pytest.raises(ValueError, match="another optimiser"):
         stepper().restore(stepper(optimizer="adamw").state())

@@ -6,7 +6,7 @@ import pytest
 from yolo9k.training.stop import StopSignal
 
 
-def test_notes_a_signal_and_gives_the_handlers_back():
+def test_stores_a_signal_and_restores_the_handlers():
     before = signal.getsignal(signal.SIGTERM)
     with StopSignal() as stop:
         assert stop.received == 0
@@ -15,14 +15,14 @@ def test_notes_a_signal_and_gives_the_handlers_back():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_second_signal_acts_at_once():
+def test_the_second_signal_acts_immediately():
     with StopSignal():
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 
 
-def test_another_thread_trains_without():
+def test_other_threads_run_without_handlers():
     entered = []
 
     def use():

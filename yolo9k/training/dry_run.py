@@ -1,4 +1,4 @@
-"""`--dry-run`: everything built, one step at the largest size, and what a run would take."""
+"""`dry_run_report`: build a run, time one step at its largest image size, estimate time and memory (`--dry-run`)."""
 
 import time
 from collections.abc import Sequence
@@ -8,24 +8,21 @@ from pathlib import Path
 import torch
 
 from yolo9k.config import RunConfig
-from yolo9k.config.section import SizeWH
 from yolo9k.datasets.loader.batches import make_batch, resize_requests
 from yolo9k.hardware import explain_out_of_memory, peak_memory
 from yolo9k.models.layers import count_operations, count_parameters
 from yolo9k.pretrained import DarknetFiles
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Batch
-from yolo9k.training.loop import prepare
-from yolo9k.training.run import Run
-from yolo9k.training.stages import Stage
+from yolo9k.training.run import Run, prepare_run
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """What one step told.
+    """The measurements of a dry run.
 
-    `operations`: those of an image of `size_wh`, the size of the weights that a run ends with. `memory_bytes`: the
-    peak of the GPU, or of this process; none where nobody counts it.
+    `operations`: per image of `size_wh`, the size of the last stage. `memory_bytes`: peak memory of the GPU, else of
+    this process, `None` if the platform does not report it; `memory_note` says whose.
     """
 
     parameters: int
@@ -50,19 +47,21 @@ def dry_run_report(
     files: DarknetFiles | None = None,
     track: Track = silent,
 ) -> DryRun:
-    """Build a run, make two steps at its largest size (the second is timed), and write nothing.
+    """Build a run, do two steps at its largest image size (the second is timed), and write nothing.
 
-    Takes what `train` takes and raises what it raises. The estimate takes the mean of the sizes, by their area.
+    Arguments and errors are those of `train`. The estimate scales the step's time by the mean area of the image sizes.
     """
-    run = prepare(config, Path("dry-run"), weights=weights, files=files, track=track)
-    stage, size = _largest(run.stages)
+    run = prepare_run(config, Path("dry-run"), weights=weights, files=files, track=track)
+    stage, size = max(((stage, size) for stage in run.stages for size in stage.sizes), key=lambda pair: _area(pair[1]))
     requests = resize_requests(run.sampler(0, 1).requests(0), size)
-    part = run.config.train.batch // stage.train.accumulate
-    batches = [make_batch(run.task.images_in(stage), requests[i : i + part]) for i in range(0, len(requests), part)]
-    with explain_out_of_memory(run.device, "raise train.accumulate, or lower train.batch or the size of images"):
-        _step_seconds(run, batches)  # the first one reserves memory and chooses kernels
-        seconds = _step_seconds(run, batches)
-    work = sum((stage.last - stage.first) * _mean_area(stage) for stage in run.stages) / _area(size)
+    count = run.config.train.batch // stage.train.accumulate
+    dataset = run.task.dataset_in(stage)
+    micro_batches = [make_batch(dataset, requests[i : i + count]) for i in range(0, len(requests), count)]
+    with explain_out_of_memory(run.device, "raise train.accumulate, or lower train.batch or the image size"):
+        _step_seconds(run, micro_batches)  # the first step allocates memory and selects kernels
+        seconds = _step_seconds(run, micro_batches)
+    mean_areas = [(stage.stop - stage.start, sum(map(_area, stage.sizes)) / len(stage.sizes)) for stage in run.stages]
+    equivalent_steps = sum(steps * area for steps, area in mean_areas) / _area(size)
     memory, note = peak_memory(run.device)
     size_wh = run.task.config_in(run.stages[-1]).data.size
     return DryRun(
@@ -77,27 +76,18 @@ def dry_run_report(
         memory_note=note,
         total_steps=run.total_steps,
         epochs=run.total_steps / run.steps_per_epoch,
-        estimated_seconds=work * seconds,
-        notes=tuple(run.plan().notes),
+        estimated_seconds=equivalent_steps * seconds,
+        notes=tuple(run.info().notes),
     )
 
 
-def _step_seconds(run: Run, parts: Sequence[Batch]) -> float:
-    """The time of one step that learns nothing: the last one, when all that thaws has thawed and wants memory."""
+def _step_seconds(run: Run, micro_batches: Sequence[Batch]) -> float:
+    """Time one step with a learning rate of 0; it is the last step, for which all layers that unfreeze need memory."""
     start = time.monotonic()
-    run.stepper(run.total_steps - 1, parts, 0.0)
+    run.stepper(run.total_steps - 1, micro_batches, 0.0)
     if run.device.type == "cuda":
         torch.cuda.synchronize(run.device)
     return time.monotonic() - start
-
-
-def _largest(stages: Sequence[Stage]) -> tuple[Stage, SizeWH]:
-    """The largest size of a run, with its stage."""
-    return max(((stage, size) for stage in stages for size in stage.sizes), key=lambda pair: _area(pair[1]))
-
-
-def _mean_area(stage: Stage) -> float:
-    return sum(map(_area, stage.sizes)) / len(stage.sizes)
 
 
 def _area(size_wh: tuple[int, int]) -> int:

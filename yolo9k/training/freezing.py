@@ -1,4 +1,4 @@
-"""Which parts of a network learn, from when on and how fast: `train.freeze`, `unfreeze_at` and `lr_factors`."""
+"""`Freezing`: which layers are trained, and from which epoch on (`train.freeze`, `unfreeze_at`, `lr_factors`)."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,88 +12,87 @@ from yolo9k.config.schema import TrainConfig
 from yolo9k.errors import ConfigError
 from yolo9k.models.layers import layer_names
 from yolo9k.models.norms import BatchNorm, FrozenBatchNorm
-from yolo9k.training.transfer import listed
+from yolo9k.training.transfer import layer_ranges
 
 
 class Freezing:
-    """Keeps the parts of a network that `config.freeze` names from learning, for good or until an epoch.
+    """Freezes the layers that `config.freeze` names, for the whole run or until an epoch.
 
-    Every step calls `apply` before its first forward pass, and `finish` after its last backward pass. What they do
-    depends on the number of the step alone, so that a resumed run goes on exactly. Raises `ConfigError` for a name
-    that no layer has, and where nothing would be left to learn.
+    Every step calls `apply` before its first forward pass and `fill_gradients` after its last backward pass. Both
+    depend only on the step, so that a resumed run continues exactly. Raises `ConfigError` for a name that no layer has,
+    or if all layers would be frozen.
     """
 
     def __init__(self, network: nn.Module, config: TrainConfig, steps_per_epoch: float = math.inf) -> None:
-        self.network, self.still = network, config.freeze_mode == "frozen"
+        self.network = network
+        self.stops_updates = config.freeze_mode == "frozen"  # else `stopbackward`: only gradients stop
         names = layer_names(network.state_dict(keep_vars=True))
         self.layers = tuple(dict.fromkeys(names.values()))
-        self.frozen = _frozen(self.layers, config.freeze)
-        self.until = math.inf if config.unfreeze_at is None else config.unfreeze_at * steps_per_epoch
-        learning = {name: p for name, p in network.named_parameters() if p.requires_grad}
-        self._all = list(learning.values())
-        self._parameters = [p for name, p in learning.items() if names[name] in self.frozen]
-        self._others = [p for name, p in learning.items() if names[name] not in self.frozen]
-        self._norms = [
+        self.frozen = _frozen_layers(self.layers, config.freeze)
+        self.until_step = math.inf if config.unfreeze_at is None else config.unfreeze_at * steps_per_epoch
+        trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        self._all_parameters = list(trainable.values())
+        self._frozen_parameters = [p for name, p in trainable.items() if names[name] in self.frozen]
+        self._other_parameters = [p for name, p in trainable.items() if names[name] not in self.frozen]
+        self._frozen_norms = [
             module
             for name, module in network.named_modules()
             if isinstance(module, BatchNorm) and names.get(f"{name}.running_mean") in self.frozen
         ]
 
     def apply(self, step: int) -> None:
-        """Set the network to training, but for what is frozen at this step (from 0)."""
-        frozen = self._is_frozen(step)
+        """Set the network to training mode, except for the layers that are frozen at this step (from 0)."""
+        freeze = step < self.until_step
         self.network.train()
-        for parameter in self._parameters:
-            parameter.requires_grad_(not frozen)
-        if frozen and self.still:
-            for norm in self._norms:
+        for parameter in self._frozen_parameters:
+            parameter.requires_grad_(not freeze)
+        if freeze and self.stops_updates:
+            for norm in self._frozen_norms:
                 norm.eval()
 
-    def finish(self, step: int) -> None:
-        """Give zeros to weights that no gradient reached, so that they decay and momentum runs out, as in Darknet.
+    def fill_gradients(self, step: int) -> None:
+        """Set missing gradients to zero, so that weight decay and momentum apply to these weights, too.
 
-        There (`stopbackward`) an update is for all layers; what stands still gets none.
+        So does Darknet: with `stopbackward`, its update still runs for all layers. Layers of mode `frozen` get none.
         """
-        for parameter in self._others if self.still and self._is_frozen(step) else self._all:
+        without_update = self.stops_updates and step < self.until_step
+        for parameter in self._other_parameters if without_update else self._all_parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
 
-    def _is_frozen(self, step: int) -> bool:
-        return step < self.until
-
     def notes(self) -> Iterator[str]:
-        """What a person should know before the first step."""
+        """Yield notes for the user: which layers are frozen, and frozen norms without statistics."""
         if self.frozen:
-            most = sum(parameter.numel() for parameter in self._all)
-            part = sum(parameter.numel() for parameter in self._parameters)
-            until = "" if math.isinf(self.until) else f" until step {math.ceil(self.until)}"
-            how = "" if self.still else ", but decay, and their statistics move (stopbackward)"
+            total = sum(parameter.numel() for parameter in self._all_parameters)
+            count = sum(parameter.numel() for parameter in self._frozen_parameters)
+            until = "" if math.isinf(self.until_step) else f" until step {math.ceil(self.until_step)}"
+            mode = "" if self.stops_updates else "; their weights decay and their statistics update (stopbackward)"
             yield (
-                f"frozen{until}: {len(self.frozen)} of {len(self.layers)} layers, {part:,} of {most:,} parameters, "
-                f"{listed(self.frozen, self.layers)}{how}"
+                f"frozen{until}: {len(self.frozen)} of {len(self.layers)} layers, {count:,} of {total:,} parameters: "
+                f"{layer_ranges(self.frozen, self.layers)}{mode}"
             )
-        idle = _idle_norms(self.network)
-        if idle:
+        empty = _norms_without_statistics(self.network)
+        if empty:
             yield (
-                f"warning: {len(idle)} frozen norms got no statistics from any weights and change nothing, "
-                f"the first is {idle[0]}; start from weights that have them (--weights), or choose another model.norm"
+                f"warning: {len(empty)} frozen norms have no statistics and change nothing, first: {empty[0]}; "
+                f"start from weights that have them (--weights), or choose another model.norm"
             )
 
 
-def _frozen(layers: Sequence[str], freeze: int | Sequence[str]) -> tuple[str, ...]:
-    """The layers that `train.freeze` means, in their order."""
+def _frozen_layers(layers: Sequence[str], freeze: int | Sequence[str]) -> tuple[str, ...]:
+    """Return the layers that `train.freeze` selects, in the order of the network."""
     if isinstance(freeze, int):
-        if not 0 < freeze < len(layers):  # the last has something to learn
+        if not 0 < freeze < len(layers):  # at least the last layer is trained
             raise ConfigError(f"train.freeze: must be from 1 to {len(layers) - 1} layers, not {freeze}")
         return tuple(layers[:freeze])
-    meant = {layer for name in freeze for layer in find_layers(layers, name, "train.freeze")}
-    if len(meant) == len(layers):
-        raise ConfigError(f"train.freeze: {', '.join(freeze)} is all of the network; nothing would be left to learn")
-    return tuple(layer for layer in layers if layer in meant)
+    selected = {layer for name in freeze for layer in find_layers(layers, name, "train.freeze")}
+    if len(selected) == len(layers):
+        raise ConfigError(f"train.freeze: {', '.join(freeze)} selects all layers; none would be trained")
+    return tuple(layer for layer in layers if layer in selected)
 
 
 def lr_factors_by_tensor(network: nn.Module, factors: Mapping[str, float]) -> dict[str, float]:
-    """Of each tensor of a network's state the factor of its learning rate: of the first name that fits, else 1.
+    """Return the learning rate factor of each tensor in the network's state: the first name that matches, else 1.
 
     Raises `ConfigError` for a name that no layer has.
     """
@@ -106,26 +105,26 @@ def lr_factors_by_tensor(network: nn.Module, factors: Mapping[str, float]) -> di
 
 
 def find_layers(layers: Sequence[str], name: str, key: str) -> list[str]:
-    """The layers that a name or a pattern (`backbone`, `backbone.fine.*`, `neck.deepen.?`) means.
+    """Return the layers that a name or a pattern matches (`backbone`, `backbone.fine.*`, `neck.deepen.?`).
 
-    Raises `ConfigError` where there are none.
+    Raises `ConfigError` for config key `key` if there are none.
     """
-    found = [layer for layer in layers if fnmatchcase(layer, name) or fnmatchcase(layer, f"{name}.*")]
-    if not found:
-        parts = dict.fromkeys(part for layer in layers for part in _parts(layer))
-        near = get_close_matches(name, parts, cutoff=0.5) or [part for part in parts if "." not in part]
-        raise ConfigError(f"{key}: no layer is called {name!r}; near are {', '.join(near)}")
-    return found
+    matches = [layer for layer in layers if fnmatchcase(layer, name) or fnmatchcase(layer, f"{name}.*")]
+    if not matches:
+        prefixes = dict.fromkeys(prefix for layer in layers for prefix in _prefixes(layer))
+        close = get_close_matches(name, prefixes, cutoff=0.5) or [prefix for prefix in prefixes if "." not in prefix]
+        raise ConfigError(f"{key}: no layer is named {name!r}; did you mean {', '.join(close)}?")
+    return matches
 
 
-def _parts(layer: str) -> Iterator[str]:
-    """`a.b.c`: a, a.b, a.b.c."""
-    words = layer.split(".")
-    return (".".join(words[: number + 1]) for number in range(len(words)))
+def _prefixes(layer: str) -> Iterator[str]:
+    """Yield the name's prefixes: `a`, `a.b` and `a.b.c` for `a.b.c`."""
+    parts = layer.split(".")
+    return (".".join(parts[: i + 1]) for i in range(len(parts)))
 
 
-def _idle_norms(network: nn.Module) -> list[str]:
-    """Frozen norms that are still as a new one is."""
+def _norms_without_statistics(network: nn.Module) -> list[str]:
+    """Return the names of frozen batch norms with the initial statistics (mean 0, variance 1)."""
     return [
         name
         for name, norm in network.named_modules()

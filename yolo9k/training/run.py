@@ -1,4 +1,4 @@
-"""What one training run owns, how it begins, and how it is saved and taken up again."""
+"""`Run`: the state of one training run, and how it starts, is saved and is resumed."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -16,11 +16,12 @@ from yolo9k.datasets.loader.sampler import StepSampler
 from yolo9k.errors import WeightsError
 from yolo9k.hardware import choose_device, choose_memory_format, choose_precision, choose_workers
 from yolo9k.models.layers import count_parameters
+from yolo9k.pretrained import DarknetFiles, open_weights
 from yolo9k.progress import Track, silent
 from yolo9k.resolve import resolve_precision
 from yolo9k.samples import Batch
 from yolo9k.training.ema import Ema
-from yolo9k.training.output.callbacks import Plan
+from yolo9k.training.output.callbacks import RunInfo
 from yolo9k.training.output.run_folder import RunFolder
 from yolo9k.training.stages import Stage, stages_of
 from yolo9k.training.step import Stepper
@@ -30,80 +31,99 @@ from yolo9k.training.tasks.task import EvalModel, Task
 from yolo9k.training.transfer import transfer, with_norm
 
 
-def open_run(config: RunConfig, folder: Path, track: Track = silent) -> "Run":
-    """The run of a config, for whatever it is: data read, network built. Raises the errors of data and configs."""
+def prepare_run(
+    config: RunConfig,
+    folder: Path,
+    *,
+    weights: str | Path | None = None,
+    files: DarknetFiles | None = None,
+    track: Track = silent,
+) -> "Run":
+    """Return a new run, ready for its first step; nothing is written yet. Arguments and errors are those of `train`."""
+    stored = None if weights is None else open_weights(weights, files, track)
+    run = build_run(config, folder, track)
+    if stored is not None and weights is not None:
+        run.start_from(stored, weights)
+    elif config.model.pretrained:
+        run.start_pretrained(track)
+    return run
+
+
+def build_run(config: RunConfig, folder: Path, track: Track = silent) -> "Run":
+    """Read the data and build the network of a config. Raises the errors of data sets and configs."""
     if isinstance(config, ClassifierConfig):
         return Run(ClassificationTask(resolve_precision(config), track), folder)
     return Run(DetectionTask(resolve_precision(config), track), folder)
 
 
 class Run:
-    """Everything that one training run owns, ready for the step `next_step`."""
+    """A task on its device, with optimiser, averaged weights and run folder, ready for step `next_step`.
+
+    `best`: the best validation score so far, -1 before the first; `best_step`: its step. `notes`: warnings and facts
+    for the user.
+    """
 
     def __init__(self, task: Task, folder: Path) -> None:
         self.task, self.config = task, task.config
-        self.device = choose_device(self.config.train.device)
-        self.precision = choose_precision(self.config.train.precision, self.device)
-        self.files = RunFolder(folder)
-        self.steps_per_epoch = task.epoch / self.config.train.batch
+        train = self.config.train
+        self.device = choose_device(train.device)
+        self.precision = choose_precision(train.precision, self.device)
+        self.folder = RunFolder(folder)
+        self.steps_per_epoch = task.images_per_epoch / train.batch
         self.stages = stages_of(self.config, self.steps_per_epoch)
-        self.total_steps = self.stages[-1].last
-        self._settle_network()
+        self.total_steps = self.stages[-1].stop
+        torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
+        memory_format = choose_memory_format(train.channels_last, self.device)
+        self.network: nn.Module = task.network.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
+        training_step = task.build_step(self.device, self.precision)
+        if self._should_compile():
+            training_step.forward_network = torch.compile(training_step.forward_network)
+        self.stepper = Stepper(training_step, train, memory_format, self.steps_per_epoch)
+        self.ema = Ema(self.network, train.ema) if train.ema else None
         self.next_step, self.best, self.best_step = 0, -1.0, 0
         self.notes = list(task.notes)
 
-    def _settle_network(self) -> None:
-        """Put the network on the device, with its loss, its optimiser and its average."""
-        train = self.config.train
-        torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
-        memory_format = choose_memory_format(train.channels_last, self.device)
-        self.network: nn.Module = self.task.network.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
-        step = self.task.step(self.device, self.precision)
-        if self._compiles():
-            step.compute = torch.compile(step.compute)
-        self.stepper = Stepper(step, train, memory_format, self.steps_per_epoch)
-        self.ema = Ema(self.network, train.ema) if train.ema else None
-
-    def _compiles(self) -> bool:
-        """`auto`: on CUDA at one size; with many sizes each would be compiled anew, and a CPU gains a tenth."""
+    def _should_compile(self) -> bool:
+        """`auto`: on CUDA with one image size. Each size compiles anew, and a CPU gains only a tenth."""
         requested = self.config.train.compile
         if requested == "auto":
             return self.device.type == "cuda" and len({size for stage in self.stages for size in stage.sizes}) == 1
         return requested
 
-    # --- where it starts
+    # --- start, save, resume
 
-    def start_from(self, stored: Checkpoint, source: str | Path) -> None:
-        """Take the layers of other weights that fit; the rest stays new. A note says which.
+    def start_from(self, stored: Checkpoint, location: str | Path) -> None:
+        """Load the layers of a checkpoint that fit; the others keep their new weights. A note lists them.
 
-        Raises `WeightsError` where none fits.
+        Raises `WeightsError` if none fits.
         """
         norm = self.config.model.norm
-        fitting = with_norm(stored, norm, source)
-        taken = transfer(fitting, self.network)
-        if not taken.taken:
-            raise WeightsError(f"{source}: no layer of it fits this model")
-        made = "" if fitting is stored else f"; {stored.config.model.norm.kind} norms made into {norm.kind}"
-        self._started_from(f"from {source}: {taken}{made}")
+        converted = with_norm(stored, norm, location)
+        report = transfer(converted, self.network)
+        if not report.loaded:
+            raise WeightsError(f"{location}: none of its layers fits this model")
+        conversion = "" if converted is stored else f"; {stored.config.model.norm.kind} norms converted to {norm.kind}"
+        self._reset_average(f"from {location}: {report}{conversion}")
 
     def start_pretrained(self, track: Track) -> None:
-        """Take the weights that come with the backbone (`model.pretrained`). Raises `WeightsError` without them."""
-        self._started_from(load_pretrained(self.task.network, self.config.model, track))
+        """Load the backbone's published weights (`model.pretrained`). Raises `WeightsError` if they are missing."""
+        self._reset_average(load_pretrained(self.task.network, self.config.model, track))
 
-    def _started_from(self, note: str) -> None:
+    def _reset_average(self, note: str) -> None:
+        """Start the average from the loaded weights, and note where they are from."""
         self.notes.append(note)
         if self.ema:
             self.ema = Ema(self.network, self.config.train.ema)
 
     def restore(self, stored: Checkpoint, path: Path) -> None:
-        """Take up the state that `save` wrote to `path`. Raises `WeightsError` where it does not fit."""
+        """Restore the state that `save` wrote to `path`. Raises `WeightsError` if it does not fit this run."""
         assert stored.training is not None
         if (stored.labels.ids, stored.labels.parents) != (self.task.labels.ids, self.task.labels.parents):
-            raise WeightsError(f"{path}: its labels are others than those of the data set now: was the tree changed?")
+            raise WeightsError(f"{path}: its labels differ from those of the data set; was the label tree changed?")
         state = stored.training
         if "stepper" not in state:
             raise WeightsError(
-                f"{path}: is from an earlier version, whose runs cannot go on here; --weights {path} starts from it"
+                f"{path}: is from an earlier version and cannot be resumed; start a new run from it: --weights {path}"
             )
         try:
             self.network.load_state_dict(state["network"])
@@ -116,7 +136,7 @@ class Run:
             raise WeightsError(f"{path}: its state does not fit the run's model and optimiser") from error
 
     def save(self, name: str) -> None:
-        """Write a checkpoint: LAST with all that going on needs, BEST with what detection needs."""
+        """Write a checkpoint. LAST also has what resuming needs; its keys are read from older runs, too: keep them."""
         training = None
         if name == LAST:
             training = {
@@ -128,62 +148,53 @@ class Run:
                 "stepper": self.stepper.state(),
                 "ema_updates": self.ema.updates if self.ema else 0,
             }
-        weights = self.weights_to_use().state_dict()
-        task = self.task
-        stored = Checkpoint(self._config_now(), task.labels, weights, training, supervision=task.supervision)
-        checkpoint.save(stored, self.files.checkpoints / name)
+        model, task = self.eval_model(), self.task
+        weights = model.network.state_dict()
+        stored = Checkpoint(model.config, task.labels, weights, training, supervision=task.supervision)
+        checkpoint.save(stored, self.folder.checkpoints / name)
 
-    # --- what it goes through
+    def eval_model(self) -> EvalModel:
+        """Return the network to evaluate or save now: the averaged one if the run keeps an average."""
+        network = self.ema.network if self.ema else self.network
+        config = self.task.config_in(self.stage(max(0, self.next_step - 1)))
+        return EvalModel(network, config, self.device, self.precision)
+
+    # --- steps
 
     def stage(self, step: int) -> Stage:
-        """The stage that a step belongs to."""
-        return next(stage for stage in self.stages if step < stage.last)
+        """Return the stage of a step."""
+        return next(stage for stage in self.stages if step < stage.stop)
 
-    def _config_now(self) -> RunConfig:
-        return self.task.config_in(self.stage(max(0, self.next_step - 1)))
+    def sampler(self, start: int, stop: int) -> StepSampler:
+        """Return the sampler of steps `start` to `stop` (exclusive), which must be in one stage."""
+        stage, train = self.stage(start), self.config.train
+        order = self.task.sample_order(train.seed)
+        return StepSampler(order, train.batch, stage.train.accumulate, stage.sizes, stage.size_period, start, stop)
 
-    def sampler(self, first: int, last: int) -> StepSampler:
-        """What steps `first` to `last` (exclusive) of one stage read."""
-        stage, train = self.stage(first), self.config.train
-        stream = self.task.stream(train.seed)
-        return StepSampler(stream, train.batch, stage.train.accumulate, stage.sizes, stage.size_period, first, last)
-
-    def batches(self) -> Iterator[tuple[int, list[Batch]]]:
-        """The steps that are left, each with the parts of its batch. Raises `DataError` for a bad image."""
+    def remaining_steps(self) -> Iterator[tuple[int, list[Batch]]]:
+        """Yield each remaining step with its micro-batches. Raises `DataError` for an unreadable image."""
         workers = choose_workers(self.config.data.workers)
         for stage in self.stages:
-            steps = range(max(self.next_step, stage.first), stage.last)
+            steps = range(max(self.next_step, stage.start), stage.stop)
             if not steps:
                 continue
             sampler = self.sampler(steps.start, steps.stop)
-            parts = load_batches(self.task.images_in(stage), sampler, workers, pin_memory=self.device.type == "cuda")
+            dataset = self.task.dataset_in(stage)
+            micro_batches = load_batches(dataset, sampler, workers, pin_memory=self.device.type == "cuda")
             for step in steps:
-                yield step, list(islice(parts, stage.train.accumulate))
+                yield step, list(islice(micro_batches, stage.train.accumulate))
 
-    def learning_rate(self, step: int) -> float:
-        """The learning rate of a step."""
-        return self.stage(step).learning_rate(step, self.steps_per_epoch)
-
-    def eval_model(self) -> EvalModel:
-        """What would be scored or saved now."""
-        return EvalModel(self.weights_to_use(), self._config_now(), self.device, self.precision)
-
-    def weights_to_use(self) -> nn.Module:
-        """The averaged network where the run keeps one, else the network itself."""
-        return self.ema.network if self.ema else self.network
-
-    def plan(self) -> Plan:
-        """What this run is going to do."""
-        summary = self.task.summary()
+    def info(self) -> RunInfo:
+        """Return what this run is going to do."""
         sizes = dict.fromkeys(f"{w}x{h}" for stage in self.stages for w, h in stage.sizes)
-        return Plan(
+        return RunInfo(
             config=self.config,
-            folder=self.files.folder,
+            folder=self.folder.path,
             device=str(self.device),
             precision=self.precision,
             parameters=count_parameters(self.network),
-            data=summary.data,
-            lines=(*summary.lines, f"sizes: {', '.join(sizes)}"),
+            data_summary=self.task.data_summary,
+            details=(*self.task.details, f"sizes: {', '.join(sizes)}"),
             labels=self.task.labels.names,
             first_step=self.next_step,
             total_steps=self.total_steps,

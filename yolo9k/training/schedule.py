@@ -1,29 +1,33 @@
-"""The learning rate as a function of the update's number (Darknet `network.c: get_current_rate`, and cosine)."""
+"""Learning rate schedules: warm-up, then a policy (Darknet `network.c: get_current_rate`, and cosine)."""
 
 import math
 
 from yolo9k.config.schema import ScheduleConfig, TrainConfig
 
 
-def learning_rate(update: int, total: int, steps_per_epoch: float, config: TrainConfig) -> float:
-    """The rate of update 1, 2, …, `total`: burn-in first, then the schedule as if it had run from the start."""
-    if update < config.warmup:
-        return config.lr * (update / config.warmup) ** config.warmup_power
-    return config.lr * _factor(update, total, steps_per_epoch, config.schedule)
+def learning_rate(step: int, total: int, steps_per_epoch: float, config: TrainConfig) -> float:
+    """Return the learning rate of step 1, 2, ..., `total`.
+
+    During warm-up it rises as (step / warmup) ** warmup_power. The policy counts from step 1, warm-up included.
+    """
+    if step < config.warmup:
+        return config.lr * (step / config.warmup) ** config.warmup_power
+    return config.lr * _factor(step, total, steps_per_epoch, config.schedule)
 
 
-def _factor(update: int, total: int, steps_per_epoch: float, schedule: ScheduleConfig) -> float:
+def _factor(step: int, total: int, steps_per_epoch: float, schedule: ScheduleConfig) -> float:
+    """Return the schedule's factor of `train.lr`."""
     if schedule.policy == "steps":
         unit = steps_per_epoch if schedule.unit == "epoch" else 1.0
-        passed = [scale for at, scale in zip(schedule.at, schedule.scales, strict=True) if at * unit <= update]
+        passed = [scale for at, scale in zip(schedule.at, schedule.scales, strict=True) if at * unit <= step]
         return math.prod(passed)
     if schedule.policy == "step":
-        return schedule.gamma ** (update // schedule.every)
+        return schedule.gamma ** (step // schedule.every)
     if schedule.policy == "exp":
-        return schedule.gamma**update
+        return schedule.gamma**step
     if schedule.policy == "sigmoid":
-        return _sigmoid(update, schedule.gamma, schedule.every)
-    progress = min(update / total, 1.0)
+        return _sigmoid(step, schedule.gamma, schedule.every)
+    progress = min(step / total, 1.0)
     if schedule.policy == "poly":
         return (1 - progress) ** schedule.power
     if schedule.policy == "cosine":
@@ -31,7 +35,7 @@ def _factor(update: int, total: int, steps_per_epoch: float, schedule: ScheduleC
     return 1.0
 
 
-def _sigmoid(update: int, gamma: float, middle: int) -> float:
-    """Before `middle` Darknet's unsigned difference is huge: the factor is then 0, or 1 for a negative gamma."""
-    exponent = gamma * ((update - middle) % 2**64)
+def _sigmoid(step: int, gamma: float, middle: int) -> float:
+    """Return Darknet's sigmoid. Before `middle` its unsigned difference wraps: 0, or 1 if gamma is negative."""
+    exponent = gamma * ((step - middle) % 2**64)
     return 0.0 if exponent > 700 else 1 / (1 + math.exp(exponent))

@@ -1,4 +1,4 @@
-"""Stopping a run from outside: Ctrl-C, or a batch system that wants its machine back."""
+"""`StopSignal`: lets a run finish its step and save after Ctrl-C or a job scheduler's SIGTERM."""
 
 import signal
 from types import FrameType
@@ -6,32 +6,32 @@ from typing import Any
 
 
 class StopSignal:
-    """Remembers SIGINT and SIGTERM, so that the loop can finish its step and save; a second one acts at once.
+    """Context that stores SIGINT and SIGTERM in `received` (0: none) instead of acting on them; the second one acts.
 
-    A signal that is ignored, as a shell does for SIGINT of what it starts in the background, stays ignored.
+    A signal that was ignored before (shells ignore SIGINT for background jobs) stays ignored.
     """
 
     def __init__(self) -> None:
         self.received = 0
-        self._before: dict[int, Any] = {}
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignal":
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is signal.SIG_IGN:
                 continue
             try:
-                self._before[number] = signal.signal(number, self._note)
-            except ValueError:  # not in the main thread: whoever runs it there has its own way to stop
+                self._previous[number] = signal.signal(number, self._receive)
+            except ValueError:  # Python allows handlers only in the main thread; other threads run without
                 break
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._give_back()
+        self._restore_handlers()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = number
-        self._give_back()
+        self._restore_handlers()
 
-    def _give_back(self) -> None:
-        for number, handler in self._before.items():
+    def _restore_handlers(self) -> None:
+        for number, handler in self._previous.items():
             signal.signal(number, handler)

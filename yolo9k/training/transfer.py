@@ -1,4 +1,4 @@
-"""Taking weights from another network: by the names of layers, or in the order of a Darknet file."""
+"""`transfer`: copy the layers that fit from a checkpoint into a network, by layer name or in Darknet file order."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,114 +14,117 @@ from yolo9k.models.layers import layer_names
 from yolo9k.models.norms import convert_norm
 from yolo9k.pretrained import build_stored
 
-Layers = dict[str, dict[str, Tensor]]  # the name of a layer (a convolution with its norm) to its tensors
-NUMBERED = re.compile(r"layers\.\d+")  # what a layer of a cfg is called
-OTHER_TENSORS = ("group", "none")  # kinds of norm with other tensors than batch norm
-SPAN = 3  # so many neighbours and more are written as first to last
+Layers = dict[str, dict[str, Tensor]]  # tensors by layer (a convolution with its norm), then by their part of the name
+NUMBERED = re.compile(r"layers\.\d+")  # name of a layer of a Darknet cfg
+OTHER_TENSORS = ("group", "none")  # kinds of norm whose tensors differ from batch norm's
+MIN_RANGE = 3  # neighbours from which on a list of layers is written as a range
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """What became of the layers `own` of a network and `theirs` of a file; `pairs`: those taken, own to theirs."""
+    """The result of `transfer`.
+
+    `pairs`: loaded layers, network layer to checkpoint layer. `target`: layers of the network. `source`: layers of the
+    checkpoint.
+    """
 
     pairs: Mapping[str, str]
-    own: tuple[str, ...]
-    theirs: tuple[str, ...]
+    target: tuple[str, ...]
+    source: tuple[str, ...]
 
     @property
-    def taken(self) -> tuple[str, ...]:
-        """Layers of the network that come from the file."""
+    def loaded(self) -> tuple[str, ...]:
+        """Layers of the network that were loaded."""
         return tuple(self.pairs)
 
     @property
     def new(self) -> tuple[str, ...]:
-        """Layers of the network that the file has nothing for."""
-        return tuple(name for name in self.own if name not in self.pairs)
+        """Layers of the network that keep their new weights."""
+        return tuple(name for name in self.target if name not in self.pairs)
 
     @property
-    def left_out(self) -> tuple[str, ...]:
-        """Layers of the file that the network has no use for."""
+    def unused(self) -> tuple[str, ...]:
+        """Layers of the checkpoint that were not used."""
         used = set(self.pairs.values())
-        return tuple(name for name in self.theirs if name not in used)
+        return tuple(name for name in self.source if name not in used)
 
     def __str__(self) -> str:
-        taken, new = (listed(names, self.own) for names in (self.taken, self.new))
-        left_out = listed(self.left_out, self.theirs)
-        return f"{len(self.pairs)} of {len(self.own)} layers: {taken}; new: {new}; left out: {left_out}"
+        loaded, new = (layer_ranges(names, self.target) for names in (self.loaded, self.new))
+        unused = layer_ranges(self.unused, self.source)
+        return f"{len(self.pairs)} of {len(self.target)} layers: {loaded}; new: {new}; unused: {unused}"
 
 
 def transfer(stored: Checkpoint, network: nn.Module) -> Transfer:
-    """Copy into the network the layers that fit; the others stay as they are.
+    """Copy the layers that fit (same tensors, same shapes) into the network; the others keep their weights.
 
-    Layers are found by name where the models have the same ones. Otherwise, and between two cfgs (one layer more
-    shifts all numbers behind it), they are taken in the order of a Darknet file, up to the first that does not fit:
-    what comes after it would be something else.
+    Layers are matched by name if the two models share names. Otherwise, and between two Darknet cfgs (where one more
+    layer shifts the numbers of all later ones), they are matched in the order of a Darknet file, up to the first that
+    does not fit: later ones would be different layers.
     """
-    theirs, own = _layers(stored.weights), _layers(network.state_dict(keep_vars=True))
-    if stored.darknet is not None:  # a partial file: the rest of the stored network is not from it
-        theirs = dict(list(theirs.items())[: stored.darknet["blocks"]])
-    if any(name in theirs and not NUMBERED.fullmatch(name) for name in own):
-        pairs = {name: name for name in own if name in theirs and _fits(theirs[name], own[name])}
+    source, target = _layers(stored.weights), _layers(network.state_dict(keep_vars=True))
+    if stored.darknet is not None:  # a partial file: only its first layers come from it
+        source = dict(list(source.items())[: stored.darknet["blocks"]])
+    if any(name in source and not NUMBERED.fullmatch(name) for name in target):
+        pairs = {name: name for name in target if name in source and _fits(source[name], target[name])}
     else:
-        pairs = _in_order(theirs, own)
+        pairs = _match_in_order(source, target)
     with torch.no_grad():
-        for name, source in pairs.items():
-            for part, value in theirs[source].items():
-                own[name][part].copy_(value)
-    return Transfer(pairs, tuple(own), tuple(theirs))
+        for name, source_name in pairs.items():
+            for part, value in source[source_name].items():
+                target[name][part].copy_(value)
+    return Transfer(pairs, tuple(target), tuple(source))
 
 
-def with_norm(stored: Checkpoint, norm: NormConfig, source: str | Path) -> Checkpoint:
-    """The checkpoint with its batch norms made into what another model has, where that has other tensors.
+def with_norm(stored: Checkpoint, norm: NormConfig, location: str | Path) -> Checkpoint:
+    """Convert the checkpoint's batch norms to the `norm` of another model, if that has other tensors.
 
-    Group norm keeps the factors, a bias takes in the norm (`convert_norm`). Raises the errors of that, and
-    `WeightsError` where the weights do not fit the model that `source` describes.
+    Group norm keeps the factors; without norm, they are merged into a bias (`convert_norm`). `location` names the
+    checkpoint in errors. Raises those of `convert_norm`, and `WeightsError` if the weights do not fit their config.
     """
     if norm.kind not in OTHER_TENSORS or stored.config.model.norm.kind in OTHER_TENSORS:
         return stored
-    return replace(stored, weights=convert_norm(build_stored(stored, source), norm).state_dict())
+    return replace(stored, weights=convert_norm(build_stored(stored, location), norm).state_dict())
 
 
-def _in_order(theirs: Layers, own: Layers) -> dict[str, str]:
+def _match_in_order(source: Layers, target: Layers) -> dict[str, str]:
     pairs: dict[str, str] = {}
-    for name, source in zip(own, theirs, strict=False):
-        if not _fits(theirs[source], own[name]):
+    for name, source_name in zip(target, source, strict=False):
+        if not _fits(source[source_name], target[name]):
             break
-        pairs[name] = source
+        pairs[name] = source_name
     return pairs
 
 
 def _layers(state: Mapping[str, Tensor]) -> Layers:
-    """The tensors of a state, by layer and by the end of their names: `neck.join` has `conv.weight`, `norm.bias`, …
+    """Group the tensors of a state by layer: `neck.join` has `conv.weight`, `norm.bias`, ...
 
-    Every convolution is `conv`: so a layer that is nothing else (`last`) fits one in a block of its own.
+    Every convolution is named `conv`, so that a bare convolution (`last`) fits one inside a block.
     """
     convolutions = {_module(name) for name, value in state.items() if name.endswith("weight") and value.dim() > 1}
     layers: Layers = {}
     for name, layer in layer_names(state).items():
-        end = name.rpartition(".")[2]
-        part = f"conv.{end}" if _module(name) in convolutions else ".".join(name.split(".")[-2:])
+        is_convolution = _module(name) in convolutions
+        part = f"conv.{name.rpartition('.')[2]}" if is_convolution else ".".join(name.split(".")[-2:])
         layers.setdefault(layer, {})[part] = state[name]
     return layers
 
 
-def _module(name: str) -> str:
-    """Of a tensor's name that of its module."""
-    return name.rpartition(".")[0]
+def _module(tensor_name: str) -> str:
+    return tensor_name.rpartition(".")[0]
 
 
-def _fits(theirs: dict[str, Tensor], own: dict[str, Tensor]) -> bool:
-    return theirs.keys() == own.keys() and all(theirs[part].shape == own[part].shape for part in own)
+def _fits(source: dict[str, Tensor], target: dict[str, Tensor]) -> bool:
+    return source.keys() == target.keys() and all(source[part].shape == target[part].shape for part in target)
 
 
-def listed(names: Sequence[str], order: Sequence[str]) -> str:
-    """Some names of an ordered list, neighbours as `first to last`."""
+def layer_ranges(names: Sequence[str], order: Sequence[str]) -> str:
+    """Write some names of an ordered list in short: three or more neighbours as `first to last`."""
     chosen = set(names)
-    runs: list[list[str]] = [[]]
+    groups: list[list[str]] = [[]]
     for name in order:
         if name in chosen:
-            runs[-1].append(name)
-        elif runs[-1]:
-            runs.append([])
-    parts = [[f"{run[0]} to {run[-1]}"] if len(run) >= SPAN else run for run in runs]
-    return ", ".join(part for run in parts for part in run) or "none"
+            groups[-1].append(name)
+        elif groups[-1]:
+            groups.append([])
+    texts = [[f"{group[0]} to {group[-1]}"] if len(group) >= MIN_RANGE else group for group in groups]
+    return ", ".join(text for group in texts for text in group) or "none"

@@ -21,17 +21,17 @@ def scalars(folder, name):
 @pytest.fixture
 def folder(tmp_path):
     made = RunFolder(tmp_path / "run")
-    made.begin(Config(), 0)
+    made.open(Config(), 0)
     yield made
     made.close()
 
 
-def test_names_are_counted_up(tmp_path):
+def test_taken_names_get_a_suffix(tmp_path):
     for expected in ("a", "a-2", "a-3"):
-        with new_run_folder(tmp_path / "runs", "a") as found:
-            assert found == tmp_path / "runs" / expected
-            (found / "checkpoints").mkdir()
-            (found / "checkpoints" / "last.pt").touch()
+        with new_run_folder(tmp_path / "runs", "a") as created:
+            assert created == tmp_path / "runs" / expected
+            (created / "checkpoints").mkdir()
+            (created / "checkpoints" / "last.pt").touch()
 
 
 def fill(folder, *, checkpoint):
@@ -43,20 +43,20 @@ def fill(folder, *, checkpoint):
 
 
 @pytest.mark.parametrize("checkpoint", [True, False])
-def test_a_run_without_a_checkpoint_goes(tmp_path, checkpoint):
+def test_a_run_without_a_checkpoint_is_removed(tmp_path, checkpoint):
     with pytest.raises(MachineError), new_run_folder(tmp_path, "a") as folder:
         fill(folder, checkpoint=checkpoint)
     assert folder.is_dir() == checkpoint
     assert (folder / "config.yaml").is_file() == checkpoint
 
 
-def test_a_folder_that_stays_empty_goes(tmp_path):
+def test_an_empty_folder_is_removed(tmp_path):
     with new_run_folder(tmp_path, "a") as folder:
         assert folder.is_dir()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made(tmp_path):
+def test_a_folder_that_cannot_be_created(tmp_path):
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(MachineError, match=r"runs.a: cannot be created: "), new_run_folder(tmp_path / "runs", "a"):
         pass
@@ -65,73 +65,73 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 def test_the_config_reads_back(tmp_path):
     config = load_config("voc", ["train.lr=1e-4", "data.augment.transforms=[{GaussianBlur: {p: 0.1}}]"])
     made = RunFolder(tmp_path)
-    made.begin(config, 0)
+    made.open(config, 0)
     made.close()
     assert load_config(tmp_path / "config.yaml") == config
 
 
-def test_the_environment_says_what_ran(tmp_path, monkeypatch):
+def test_the_environment_is_recorded(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/home/somebody/.venv/bin/yolo9k", "train", "--config", "voc"])
     monkeypatch.setattr(run_folder, "PACKAGES", ("torch", "no-such-package"))
     made = RunFolder(tmp_path)
-    made.begin(Config(), 0)
+    made.open(Config(), 0)
     made.close()
-    found = json.loads((tmp_path / "environment.json").read_text())
-    assert found["command"] == ["yolo9k", "train", "--config", "voc"]  # and not where somebody lives
-    assert found["yolo9k"] == __version__
-    assert found["packages"] == {"torch": version("torch"), "no-such-package": None}
-    assert set(found) == {"yolo9k", "python", "platform", "packages", "threads", "gpus", "command"}
+    environment = json.loads((tmp_path / "environment.json").read_text())
+    assert environment["command"] == ["yolo9k", "train", "--config", "voc"]  # without the user's folders
+    assert environment["yolo9k"] == __version__
+    assert environment["packages"] == {"torch": version("torch"), "no-such-package": None}
+    assert set(environment) == {"yolo9k", "python", "platform", "packages", "threads", "gpus", "command"}
 
 
 def test_metrics_go_to_json_lines_and_tensorboard(folder):
-    folder.metrics({"step": 1, "loss": 2.5, "lr": 0.1})
-    folder.metrics({"step": 2, "val/mAP50": 0.5})
-    lines = (folder.folder / "metrics.jsonl").read_text().splitlines()
+    folder.add_metrics({"step": 1, "loss": 2.5, "lr": 0.1})
+    folder.add_metrics({"step": 2, "val/mAP50": 0.5})
+    lines = (folder.path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [{"step": 1, "loss": 2.5, "lr": 0.1}, {"step": 2, "val/mAP50": 0.5}]
-    assert scalars(folder.folder, "loss") == [(1, 2.5)]  # written at once, not when the run closes
-    assert scalars(folder.folder, "val/mAP50") == [(2, 0.5)]
+    assert scalars(folder.path, "loss") == [(1, 2.5)]  # written immediately, not when the run closes
+    assert scalars(folder.path, "val/mAP50") == [(2, 0.5)]
 
 
-def test_json_has_no_infinity(folder):
-    folder.metrics({"step": 1, "gradient_norm": float("inf"), "loss": float("nan")})
-    text = (folder.folder / "metrics.jsonl").read_text()
+def test_infinity_and_nan_are_null_in_json(folder):
+    folder.add_metrics({"step": 1, "gradient_norm": float("inf"), "loss": float("nan")})
+    text = (folder.path / "metrics.jsonl").read_text()
     assert json.loads(text, parse_constant=pytest.fail) == {"step": 1, "gradient_norm": None, "loss": None}
 
 
-def test_results_are_a_table(folder):
-    folder.result({"step": 5, "mAP50": 0.25})
-    folder.result({"step": 10, "mAP50": 0.5})
-    with (folder.folder / "results.csv").open(newline="") as file:
+def test_scores_go_to_a_csv_table(folder):
+    folder.add_scores({"step": 5, "mAP50": 0.25})
+    folder.add_scores({"step": 10, "mAP50": 0.5})
+    with (folder.path / "results.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [["step", "mAP50"], ["5", "0.25"], ["10", "0.5"]]
 
 
-def test_going_on_leaves_out_what_comes_again(folder):
+def test_resuming_removes_entries_that_it_repeats(folder):
     for step in (5, 10, 15):
-        folder.metrics({"step": step, "loss": float(step)})
-        folder.result({"step": step, "mAP50": 0.25})
+        folder.add_metrics({"step": step, "loss": float(step)})
+        folder.add_scores({"step": step, "mAP50": 0.25})
     folder.close()
     for name in ("metrics.jsonl", "results.csv"):
-        with (folder.folder / name).open("a") as file:
-            file.write('{"step": 1')  # cut off
-    again = RunFolder(folder.folder)
-    again.begin(Config(), 10)
-    again.metrics({"step": 15, "loss": 16.0})
-    again.result({"step": 15, "mAP50": 0.75})
+        with (folder.path / name).open("a") as file:
+            file.write('{"step": 1')  # an incomplete line
+    again = RunFolder(folder.path)
+    again.open(Config(), 10)
+    again.add_metrics({"step": 15, "loss": 16.0})
+    again.add_scores({"step": 15, "mAP50": 0.75})
     again.close()
-    entries = [json.loads(line) for line in (folder.folder / "metrics.jsonl").read_text().splitlines()]
+    entries = [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
     assert [(entry["step"], entry["loss"]) for entry in entries] == [(5, 5.0), (10, 10.0), (15, 16.0)]
-    rows = (folder.folder / "results.csv").read_text().splitlines()
+    rows = (folder.path / "results.csv").read_text().splitlines()
     assert rows == ["step,mAP50", "5,0.25", "10,0.25", "15,0.75"]
-    assert scalars(folder.folder, "loss") == [(5, 5.0), (10, 10.0), (15, 16.0)]
+    assert scalars(folder.path, "loss") == [(5, 5.0), (10, 10.0), (15, 16.0)]
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "results.csv"])
 def test_a_file_that_cannot_be_written(folder, name):
-    (folder.folder / name).mkdir()
+    (folder.path / name).mkdir()
     with pytest.raises(MachineError, match=rf"{name}: cannot be written: (Is a directory|Permission denied)"):
-        folder.metrics({"step": 1}) if name == "metrics.jsonl" else folder.result({"step": 1})
+        folder.add_metrics({"step": 1}) if name == "metrics.jsonl" else folder.add_scores({"step": 1})
 
 
-def test_closing_twice_is_closing(folder):
+def test_closing_twice_is_harmless(folder):
     folder.close()
     folder.close()

@@ -26,11 +26,11 @@ def test_a_run_without_scores_has_no_empty_panel(tmp_path):
         assert image.size == (960, 480)
 
 
-def test_nothing_to_draw(tmp_path):
+def test_without_metrics_nothing_is_drawn(tmp_path):
     assert plot_run(tmp_path) is None
 
 
-def test_an_image_that_cannot_be_written(tmp_path):
+def test_a_plot_that_cannot_be_written(tmp_path):
     write(tmp_path, [{"step": 1, "loss": 1.0}])
     (tmp_path / "plots").write_text("a file")
     with pytest.raises(MachineError, match=r"plots.curves.png: cannot be written"):

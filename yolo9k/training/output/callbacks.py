@@ -1,4 +1,4 @@
-"""How a run tells whoever started it what happens, without printing."""
+"""`Callback`: the events of a run, for whoever shows or records them; the training loop itself prints nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,16 +11,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run is going to do, once everything is built; `data` and `lines` say in words what is learnt from what."""
+class RunInfo:
+    """What a run is going to do, known before its first step.
+
+    `data_summary`: one line about the training data. `details`: further facts, one line each. `labels`: label names.
+    `first_step`: above 0 for a resumed run. `notes`: warnings and facts for the user.
+    """
 
     config: "RunConfig"
     folder: Path
     device: str
     precision: str
     parameters: int
-    data: str
-    lines: Sequence[str]
+    data_summary: str
+    details: Sequence[str]
     labels: Sequence[str]
     first_step: int
     total_steps: int
@@ -30,22 +34,22 @@ class Plan:
 
 
 class Callback:
-    """Does nothing; the command's own shows these events to a person."""
+    """Base class whose methods do nothing; `yolo9k train` passes one that shows the run in the terminal."""
 
-    def on_start(self, plan: Plan) -> None:
-        """Everything is built; the first step comes next."""
+    def on_start(self, info: RunInfo) -> None:
+        """Called before the first step, with everything built."""
 
     def on_step(self, step: int, size_wh: tuple[int, int]) -> None:
-        """Step `step` was sent to the device."""
+        """Called when step `step` (from 0) has been sent to the device; `size_wh`: image size of the step."""
 
     def on_log(self, entry: Mapping[str, float]) -> None:
-        """Losses and rates over the last few steps."""
+        """Called every `train.log_every` steps with an entry of metrics.jsonl (see `StepLog.entry`)."""
 
     def on_evaluation(self, scores: "Scores", *, best: bool) -> None:
-        """The validation split was scored."""
+        """Called after each evaluation on the validation split; `best`: whether it is the best so far."""
 
     def on_note(self, text: str) -> None:
-        """Something that a person should know."""
+        """Called with a warning or a fact for the user, one line."""
 
     def on_end(self, folder: Path, best: float | None) -> None:
-        """The run is over and saved."""
+        """Called after the last step, with everything saved; `best`: the best score, `None` without evaluations."""

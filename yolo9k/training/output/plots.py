@@ -1,18 +1,18 @@
-"""The curves of a run: losses, learning rate and scores over the steps."""
+"""`plot_run`: curves of a run, with losses, learning rate and validation scores over the steps."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from yolo9k.errors import MachineError
+from yolo9k.io import writing
 
-FEW = 20  # points of a curve that are shown each
+MAX_MARKED_POINTS = 20  # shorter curves show each point; a curve of one point would be invisible without
 
 
 def plot_run(folder: Path) -> Path | None:
-    """Draw `metrics.jsonl` of a run into `plots/curves.png`; nothing where there is nothing to draw.
+    """Draw `metrics.jsonl` of a run into `plots/curves.png` and return its path; `None`: there is no `metrics.jsonl`.
 
-    Raises `MachineError` where it cannot be written.
+    Raises `MachineError` if the plot cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -20,36 +20,36 @@ def plot_run(folder: Path) -> Path | None:
     if not source.exists():
         return None
     entries = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
-    scores = _named(entries, "val/")
+    scores = _names_with_prefix(entries, "val/")
     panels = 3 if scores else 2
     figure = Figure(figsize=(4 * panels, 4), layout="constrained")
     axes = figure.subplots(1, panels)
-    total, *parts = _named(entries, "loss") or ("loss",)
-    _draw(axes[0], entries, (total, *parts) if len(parts) > 1 else (total,), "loss per image")
+    losses = _names_with_prefix(entries, "loss") or ("loss",)
+    if len(losses) == 2:  # a single loss equals the total
+        losses = losses[:1]
+    _draw(axes[0], entries, losses, "loss per image")
     axes[0].set_yscale("log")
     _draw(axes[1], entries, ("lr",), "learning rate")
     if scores:
         _draw(axes[2], entries, scores, "validation scores")
         axes[2].set_ylim(0, 1)
     target = folder / "plots" / "curves.png"
-    try:
+    with writing(target):
         target.parent.mkdir(exist_ok=True)
         figure.savefig(target, dpi=120)
-    except OSError as error:
-        raise MachineError(f"{target}: cannot be written: {error.strerror or error}") from error
     return target
 
 
-def _named(entries: list[dict[str, float]], beginning: str) -> tuple[str, ...]:
-    """The names of numbers that begin so, in the order in which they came."""
-    return tuple(dict.fromkeys(name for entry in entries for name in entry if name.startswith(beginning)))
+def _names_with_prefix(entries: list[dict[str, float]], prefix: str) -> tuple[str, ...]:
+    """Return the metrics whose names start with `prefix`, in the order of their first entry."""
+    return tuple(dict.fromkeys(name for entry in entries for name in entry if name.startswith(prefix)))
 
 
 def _draw(axes: Any, entries: list[dict[str, float]], names: tuple[str, ...], title: str) -> None:
     for name in names:
         points = [(entry["step"], entry[name]) for entry in entries if entry.get(name) is not None]
         if points:
-            marker = "o" if len(points) < FEW else ""  # a line through one point is none
+            marker = "o" if len(points) < MAX_MARKED_POINTS else ""
             axes.plot(*zip(*points, strict=True), label=name.rsplit("/", 1)[-1], linewidth=1.2, marker=marker)
     axes.set(title=title, xlabel="step")
     axes.grid(alpha=0.3)

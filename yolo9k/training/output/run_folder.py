@@ -1,4 +1,4 @@
-"""What a run leaves behind: `runs/<name>/` with config, environment, metrics, checkpoints and plots."""
+"""`RunFolder`: the files of a run (`runs/<name>/`): config, environment, metrics, checkpoints and plots."""
 
 import csv
 import json
@@ -17,6 +17,7 @@ import torch
 from yolo9k import __version__
 from yolo9k.config import RunConfig, dump
 from yolo9k.errors import MachineError
+from yolo9k.io import write_text, writing
 from yolo9k.training.output.tensorboard import EventFile
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "albumentations", "pycocotools")
@@ -24,26 +25,26 @@ PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "albument
 
 @contextmanager
 def new_run_folder(base: Path, name: str) -> Iterator[Path]:
-    """A new folder `base/name`; taken names get -2, -3, … One without a checkpoint at the end is taken away again.
+    """Create the folder `base/name`, with -2, -3, ... added if the name is taken; remove it if no checkpoint is saved.
 
-    Raises `MachineError` where it cannot be created.
+    Raises `MachineError` if it cannot be created.
     """
     folder = _create(base, name)
     try:
         yield folder
     finally:
-        if not any(folder.glob("checkpoints/*.pt")):  # nothing can be made of it, and its name will be wanted again
+        if not any(folder.glob("checkpoints/*.pt")):  # useless, and would take the name from the next try
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _create(base: Path, name: str) -> Path:
-    number = 1
+    count = 1
     while True:
-        folder = base / (name if number == 1 else f"{name}-{number}")
+        folder = base / (name if count == 1 else f"{name}-{count}")
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            number += 1
+            count += 1
             continue
         except OSError as error:
             raise MachineError(f"{folder}: cannot be created: {error.strerror or error}") from error
@@ -51,76 +52,64 @@ def _create(base: Path, name: str) -> Path:
 
 
 class RunFolder:
-    """Writes the files of a run. All methods raise `MachineError` where the disk refuses."""
+    """Writes the files of a run. All methods but `close` raise `MachineError` if a file cannot be written.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.checkpoints = folder / "checkpoints"
-        self.plots = folder / "plots"
+    Older runs resume: keep the names of files, columns and keys.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
         self._events: EventFile | None = None
 
-    def begin(self, config: RunConfig, step: int) -> None:
-        """Write the resolved config and what the run runs on; entries after `step` go, for they will come again."""
-        self._write("config.yaml", dump(config))
-        self._write("environment.json", json.dumps(_environment(), indent=1) + "\n")
-        self._rewind("metrics.jsonl", lambda line: json.loads(line)["step"] <= step)
-        self._rewind("results.csv", lambda line: line.startswith("step,") or int(line.split(",")[0]) <= step)
-        with _writing(self.folder):
-            self._events = EventFile(self.folder, step)
+    def open(self, config: RunConfig, step: int) -> None:
+        """Write the resolved config and the environment; remove entries after `step`, which a resumed run repeats."""
+        write_text(self.path / "config.yaml", dump(config))
+        write_text(self.path / "environment.json", json.dumps(_environment(), indent=1) + "\n")
+        self._remove_lines("metrics.jsonl", lambda line: json.loads(line)["step"] > step)
+        self._remove_lines("results.csv", lambda line: not line.startswith("step,") and int(line.split(",")[0]) > step)
+        with writing(self.path):
+            self._events = EventFile(self.path, step)
 
-    def metrics(self, entry: Mapping[str, float]) -> None:
-        """One line of `metrics.jsonl`, and the same in TensorBoard; `entry` has a `step`.
+    def add_metrics(self, entry: Mapping[str, float]) -> None:
+        """Add an entry, which has a `step`, to `metrics.jsonl` and TensorBoard.
 
-        A number that is not finite (the gradient of an update that fp16 left out) is null: JSON has no other.
+        JSON has no NaN or infinity (such as the gradient norm of an update that fp16 skipped): they become null.
         """
         finite = {name: value if math.isfinite(value) else None for name, value in entry.items()}
-        with _writing(self.folder / "metrics.jsonl") as path, path.open("a", encoding="utf-8") as file:
+        path = self.path / "metrics.jsonl"
+        with writing(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(finite) + "\n")
         if self._events:
-            with _writing(self.folder):
-                self._events.scalars(int(entry["step"]), {n: v for n, v in entry.items() if n != "step"})
+            with writing(self.path):
+                self._events.add_scalars(int(entry["step"]), {n: v for n, v in entry.items() if n != "step"})
 
-    def result(self, row: Mapping[str, float]) -> None:
-        """One line of `results.csv`: the scores of an evaluation."""
-        with _writing(self.folder / "results.csv") as path:
-            fresh = not path.exists()
+    def add_scores(self, row: Mapping[str, float]) -> None:
+        """Add the scores of an evaluation to `results.csv`."""
+        path = self.path / "results.csv"
+        with writing(path):
+            is_new = not path.exists()
             with path.open("a", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, fieldnames=list(row))
-                if fresh:
+                if is_new:
                     writer.writeheader()
                 writer.writerow(row)
 
     def close(self) -> None:
-        """No more entries; a disk that refuses now has said so before."""
+        """Close the TensorBoard file. Errors are ignored: every entry was already flushed."""
         if self._events is not None:
             with suppress(OSError):
                 self._events.close()
             self._events = None
 
-    def _write(self, name: str, text: str) -> None:
-        """Replace a file whole, or leave the old one."""
-        with _writing(self.folder / name) as path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft = path.with_name(name + ".part")
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(path)
-
-    def _rewind(self, name: str, counts: Callable[[str], bool]) -> None:
-        """Leave out of a file of entries those that do not count, and one that was cut off."""
-        path = self.folder / name
+    def _remove_lines(self, name: str, is_outdated: Callable[[str], bool]) -> None:
+        """Remove outdated lines from a file, and a last line that was not completed."""
+        path = self.path / name
         if not path.exists():
             return
-        with _writing(path), path.open(newline="", encoding="utf-8") as file:
+        with writing(path), path.open(newline="", encoding="utf-8") as file:
             lines = [line for line in file if line.endswith("\n")]
-        self._write(name, "".join(line for line in lines if counts(line)))
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[Path]:
-    try:
-        yield path
-    except OSError as error:
-        raise MachineError(f"{path}: cannot be written: {error.strerror or error}") from error
+        write_text(path, "".join(line for line in lines if not is_outdated(line)))
 
 
 def _environment() -> dict[str, Any]:
@@ -136,7 +125,7 @@ def _environment() -> dict[str, Any]:
 
 
 def _version(package: str) -> str | None:
-    """None where the same module comes from a package of another name, as OpenCV's may."""
+    """Return the version of a package; `None` if it is not installed under this name (OpenCV has several)."""
     try:
         return version(package)
     except PackageNotFoundError:

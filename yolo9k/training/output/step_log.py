@@ -1,4 +1,4 @@
-"""What a run says about its last few steps."""
+"""`StepLog`: mean losses and training speed of the steps since the last log entry."""
 
 import time
 from collections.abc import Mapping
@@ -8,33 +8,36 @@ from torch import Tensor
 
 
 class StepLog:
-    """Losses since the last entry, kept on the device until then, and the clock of the training speed."""
+    """Collects losses on the device, so that steps need not wait for them, and measures the training speed."""
 
-    def __init__(self, batch: int) -> None:
-        self.batch = batch
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
         self._losses: list[Mapping[str, Tensor]] = []
         self.restart_clock()
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
-        """The losses of one step, and its `gradient_norm`."""
+        """Add the losses of one step, `gradient_norm` included."""
         self._losses.append(losses)
-        self._timed += 1
+        self._timed_steps += 1
 
     def restart_clock(self) -> None:
-        """Leave out of the speed what is no training."""
-        self._clock, self._timed = time.monotonic(), 0
+        """Restart the speed measurement; call it after an evaluation, which is not training time."""
+        self._start, self._timed_steps = time.monotonic(), 0
 
-    def entry(self, step: int, rate: float, size_wh: tuple[int, int], steps_per_epoch: float) -> dict[str, float]:
-        """Means over the steps since the last entry, each loss over the steps that had it."""
+    def entry(self, step: int, lr: float, size_wh: tuple[int, int], steps_per_epoch: float) -> dict[str, float]:
+        """Return the entry for metrics.jsonl and start the next one. Each loss is averaged over the steps that have it.
+
+        Older runs resume and plots read old files: keep the keys.
+        """
         means = {name: self._mean(name) for name in dict.fromkeys(name for losses in self._losses for name in losses)}
         norm = means.pop("gradient_norm")
-        speed = self._timed * self.batch / max(time.monotonic() - self._clock, 1e-9)
+        speed = self._timed_steps * self.batch_size / max(time.monotonic() - self._start, 1e-9)
         self._losses.clear()
         self.restart_clock()
         return {
             "step": step, "epoch": round(step / steps_per_epoch, 3), "loss": sum(means.values()),
             **{f"loss/{name}": value for name, value in means.items()},
-            "gradient_norm": norm, "lr": rate, "width": size_wh[0], "height": size_wh[1],
+            "gradient_norm": norm, "lr": lr, "width": size_wh[0], "height": size_wh[1],
             "images_per_second": round(speed, 2),
         }  # fmt: skip
 

@@ -1,4 +1,7 @@
-"""TensorBoard's event files, written at once: its own writer has a thread that fails on its own."""
+"""`EventFile`: TensorBoard event files, written without torch's `SummaryWriter`.
+
+That writer has a thread of its own, in which a full disk would raise an error that the training loop cannot catch.
+"""
 
 import time
 from collections.abc import Mapping
@@ -8,23 +11,23 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-VERSION = "brain.Event:2"  # what TensorBoard looks for at the start of a file
+VERSION = "brain.Event:2"  # TensorBoard requires it at the start of a file
 
 
 class EventFile:
-    """A new event file in `folder`; entries of earlier files after step `first` no longer count.
+    """A new event file in `folder`. TensorBoard then ignores entries of older files after step `first_step`.
 
-    All methods raise `OSError` where the disk refuses.
+    All methods raise `OSError` if the file cannot be written.
     """
 
-    def __init__(self, folder: Path, first: int) -> None:
+    def __init__(self, folder: Path, first_step: int) -> None:
         path = folder / f"events.out.tfevents.{time.time_ns() // 1000}.yolo9k"
         self._records = RecordWriter(path.open("xb"))
         self._write(Event(file_version=VERSION))
-        self._write(Event(step=first + 1, session_log=SessionLog(status=SessionLog.START)))
+        self._write(Event(step=first_step + 1, session_log=SessionLog(status=SessionLog.START)))
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Numbers of one step."""
+    def add_scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Write the values of one step; they are in the file when this returns."""
         points = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
         self._write(Event(step=step, summary=Summary(value=points)))
 
@@ -34,5 +37,5 @@ class EventFile:
         self._records.flush()
 
     def close(self) -> None:
-        """No more entries."""
+        """Close the file."""
         self._records.close()

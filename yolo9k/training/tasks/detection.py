@@ -1,8 +1,7 @@
-"""Training a detector, as a task of the training loop."""
+"""`DetectionTask`: training a detector on box labels and image-level labels."""
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from yolo9k.build import Network, build_loss, build_network
 from yolo9k.config import Config, load_dataset_config
-from yolo9k.datasets.joint import Source, TrainingSet, read_training, to_score
+from yolo9k.datasets.joint import Source, TrainingSet, read_training, evaluation_split
 from yolo9k.datasets.load import read_annotations, split_names
 from yolo9k.datasets.loader.dataset import TrainingDataset
 from yolo9k.datasets.loader.sampler import SampleOrder
@@ -26,116 +25,110 @@ from yolo9k.progress import Track, silent
 from yolo9k.resolve import resolve_detection
 from yolo9k.samples import Batch
 from yolo9k.training.step import TrainingStep
-from yolo9k.training.tasks.task import EvalModel, OnBad, Scores, Summary, Task
+from yolo9k.training.tasks.task import EvalModel, OnUnreadable, Scores, Task
 
-METRICS = {"map50": "mAP50", "voc07": "mAP_voc07", "coco": "mAP50-95"}
+METRICS = {"map50": "mAP50", "voc07": "mAP_voc07", "coco": "mAP50-95"}  # `eval.metric` to a column of results.csv
 
 
 class DetectionStep(TrainingStep):
-    """The step of a detector, with the region loss."""
+    """The training step of a detector, with the region loss."""
 
     network: Network
 
-    def __init__(self, network: Network, loss: RegionLoss, **setting: Any) -> None:
-        super().__init__(network, **setting)
+    def __init__(self, network: Network, loss: RegionLoss, **settings: Any) -> None:
+        super().__init__(network, **settings)
         self.loss = loss
-        self.compute = network.features
+        self.forward_network = network.features
 
     def losses(self, batch: Batch, images: Tensor, seen: int) -> dict[str, Tensor]:
-        """As `RegionLoss`."""
-        return self.loss(self.network.head, self.computed(images), batch, seen)
-
-
-@dataclass(frozen=True)
-class Sets:
-    """What a run reads: the images to learn from, and a split to look at (or none)."""
-
-    train: TrainingSet
-    val: Annotations | None
+        """Return the losses of `RegionLoss`."""
+        return self.loss(self.network.head, self.outputs(images), batch, seen)
 
 
 class DetectionTask(Task):
-    """A detector that learns boxes, and labels of boxes and of whole images."""
+    """A detector trained on box labels, and on image-level labels if the data set is joint.
+
+    `train` and `val`: the splits as read; `val` is `None` if the data set has no such split. Raises the errors of
+    reading them, and `ConfigError` if `train.patience` is set without a validation split.
+    """
 
     config: Config
     network: Network
 
     def __init__(self, config: Config, track: Track = silent) -> None:
-        self.sets = _read_sets(config, track)
-        self.config = resolve_detection(config, self.sets.train)
-        self.labels = self.sets.train.labels
-        self.supervision = self.sets.train.supervision()
+        self.train = read_training(load_dataset_config(config.data.dataset), config.data.on_error, track)
+        self.val = _read_val(config, self.train, track)
+        self.config = resolve_detection(config, self.train)
+        self.labels = self.train.labels
+        self.supervision = self.train.supervision()
         torch.manual_seed(self.config.train.seed)
         self.network = build_network(self.config.model, self.labels)
         data = self.config.data
-        sources = [source.read.records for source in self.sets.train.sources]
-        self.images = TrainingDataset(sources, DetectionTransform(data.augment), self.config.train.seed, data.on_error)
-        self.epoch = self.sets.train.epoch
-        self.has_val = self.sets.val is not None
-        self.notes = _notes(self.sets)
+        sources = [source.read.records for source in self.train.sources]
+        self.dataset = TrainingDataset(sources, DetectionTransform(data.augment), self.config.train.seed, data.on_error)
+        self.images_per_epoch = self.train.images_per_epoch
+        self.has_val = self.val is not None
+        box_records = self.train.box_records
+        boxes = sum(len(record.boxes) for record in box_records)
+        self.data_summary = f"{len(box_records)} images with {boxes} boxes"
+        anchors = "; ".join(f"{w:g},{h:g}" for w, h in self.network.anchors.tolist())
+        self.details = (f"anchors in cells: {anchors}",)
+        self.notes = _data_notes(self.train, self.val)
 
-    def stream(self, seed: int) -> SampleOrder:
-        """The order in which images are drawn."""
-        return self.sets.train.stream(seed)
+    def sample_order(self, seed: int) -> SampleOrder:
+        """Return the order in which training images are drawn."""
+        return self.train.sample_order(seed)
 
-    def step(self, device: torch.device, precision: Precision) -> DetectionStep:
-        """Network and region loss as one module."""
+    def build_step(self, device: torch.device, precision: Precision) -> DetectionStep:
+        """Return network and region loss as one module."""
         loss = build_loss(self.config, self.network, self.labels).to(device)
-        return DetectionStep(self.network, loss, device=device, precision=precision, images=self.config.train.batch)
+        return DetectionStep(self.network, loss, device=device, precision=precision, batch_size=self.config.train.batch)
 
-    def score(self, eval_model: EvalModel, on_bad: OnBad | None, track: Track) -> Scores:
-        """Score these weights on the validation split."""
-        assert self.sets.val is not None
+    def score(self, eval_model: EvalModel, on_unreadable: OnUnreadable | None, track: Track) -> Scores:
+        """Score a network on the validation split."""
+        assert self.val is not None
         settings = self.config.eval
         detector = Detector(
             eval_model.network, self.labels, self.config,
             device=eval_model.device, precision=eval_model.precision, supervision=self.supervision,
         )  # fmt: skip
-        found, _ = evaluate_detector(
-            detector, self.sets.val, Thresholds.of(settings), batch=settings.batch,
-            coco=settings.metric == "coco", depth=False, track=track, on_bad=on_bad,
+        evaluation, _ = evaluate_detector(
+            detector, self.val, Thresholds.of(settings),
+            batch=settings.batch, track=track, on_unreadable=on_unreadable,
         )  # fmt: skip
-        row, chosen = _row(found), METRICS[settings.metric]
+        row, chosen = _metrics_row(evaluation), METRICS[settings.metric]
         means = " ".join(f"{name} {row[name]:.4f}" for name in dict.fromkeys((chosen, "mAP50", "mAP50-95")))
         return Scores(row, row[chosen], f"{means} P {row['P']:.3f} R {row['R']:.3f}")
 
-    def summary(self) -> Summary:
-        """Images, boxes and anchors."""
-        boxed = self.sets.train.box_records
-        boxes = sum(len(record.boxes) for record in boxed)
-        anchors = "; ".join(f"{w:g},{h:g}" for w, h in self.network.anchors.tolist())
-        return Summary(f"{len(boxed)} images with {boxes} boxes", (f"anchors in cells: {anchors}",))
+
+def _read_val(config: Config, train: TrainingSet, track: Track) -> Annotations | None:
+    """Read the validation split if there is one. Raises `ConfigError` if there is none but `train.patience` is set."""
+    dataset, split = evaluation_split(train.dataset, config.eval.split, track)
+    if split in split_names(dataset):
+        return read_annotations(dataset, split, config.data.on_error, track)
+    if config.train.patience:
+        raise ConfigError(f"train.patience: needs a validation split; the data set has no split {split!r}")
+    return None
 
 
-def _read_sets(config: Config, track: Track) -> Sets:
-    """Read the training split, and the validation split if there is one."""
-    train = read_training(load_dataset_config(config.data.dataset), config.data.on_error, track)
-    scored, split = to_score(train.dataset, config.eval.split, track)
-    has_val = split in split_names(scored)
-    if not has_val and config.train.patience:
-        raise ConfigError(f"train.patience: the data set has no split {split!r} to lose patience over")
-    val = read_annotations(scored, split, config.data.on_error, track) if has_val else None
-    return Sets(train, val)
+def _data_notes(train: TrainingSet, val: Annotations | None) -> list[str]:
+    """Return notes about label errors and, for a joint data set, about each source."""
+    if len(train.sources) > 1:
+        return [note for source in train.sources for note in _source_notes(source, train)]
+    count = len(train.errors) + (len(val.errors) if val else 0)
+    return [f"warning: {count} errors in the labels, see yolo9k data check"] if count else []
 
 
-def _notes(sets: Sets) -> list[str]:
-    """What a person should know of the data: the sources of a joint set, and what is wrong in the labels."""
-    if len(sets.train.sources) > 1:
-        return [note for source in sets.train.sources for note in _notes_on(source, sets.train)]
-    number = len(sets.train.errors) + (len(sets.val.errors) if sets.val else 0)
-    return [f"warning: {number} errors in the labels, see yolo9k data check"] if number else []
-
-
-def _notes_on(source: Source, train: TrainingSet) -> Iterator[str]:
-    yield f"{source}, {source.weight} of {sum(each.weight for each in train.sources)} drawn"
+def _source_notes(source: Source, train: TrainingSet) -> Iterator[str]:
+    yield f"{source}, sampling weight {source.weight} of {sum(each.weight for each in train.sources)}"
     errors = source.read.errors
     if errors:
         first = f"{errors[0].place}: {errors[0].message}"
-        yield f"warning: {source.name}: {len(errors)} errors in the labels, the first is {first}"
+        yield f"warning: {source.name}: {len(errors)} errors in the labels; first: {first}"
 
 
-def _row(scores: Evaluation) -> dict[str, float]:
-    """The numbers of an evaluation that a run records; what is not defined counts as 0."""
+def _metrics_row(scores: Evaluation) -> dict[str, float]:
+    """Return the metrics for results.csv; an undefined one (NaN) is 0. Older runs resume: keep the names."""
     values = {
         "P": scores.total.precision, "R": scores.total.recall, "mAP50": scores.map50,
         "mAP50-95": scores.map50_95, "mAP_voc07": scores.voc07,

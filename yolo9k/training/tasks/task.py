@@ -1,4 +1,4 @@
-"""What a run may learn: the border between the training loop, which serves any task, and the tasks."""
+"""`Task`, the interface between the training loop and what is trained, and the types it exchanges with the loop."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -19,12 +19,15 @@ from yolo9k.training.step import TrainingStep
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.supervision import Supervision
 
-OnBad = Callable[[DataError], None]
+OnUnreadable = Callable[[DataError], None]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What an evaluation says: `row` is recorded, by `value` the best is chosen, `text` is for a person."""
+    """Scores of an evaluation.
+
+    `row`: metrics to record, by name. `value`: the metric that selects the best checkpoint. `text`: the line for users.
+    """
 
     row: Mapping[str, float]
     value: float
@@ -33,7 +36,10 @@ class Scores:
 
 @dataclass(frozen=True)
 class EvalModel:
-    """The weights of now, averaged ones where the run keeps them, and what a checkpoint says of them."""
+    """A network to score, and how to run it.
+
+    `network`: the averaged network if the run keeps an average. `config`: as in a checkpoint saved now.
+    """
 
     network: Any
     config: RunConfig
@@ -41,53 +47,45 @@ class EvalModel:
     precision: Precision
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What is learnt from what, in words: the `data`, and further `lines`."""
-
-    data: str
-    lines: Sequence[str]
-
-
 class Task(ABC):
-    """The data, the network, the losses and the scores of one run.
+    """The data, network, losses and scores of one run.
 
-    `config` has everything written out (labels, anchors, aspect); `network` has fresh weights and is on the CPU;
-    `epoch`: images that are drawn until each has come once. `notes`: what a person should know of the data.
+    `config`: the resolved config (labels, anchors and sizes filled in). `network`: with new weights, on the CPU.
+    `dataset`: the training images. `images_per_epoch`: samples drawn until each image (of a joint data set: each image
+    of the first source) came once. `has_val`: whether there is a validation split. `data_summary`: one line about the
+    training data. `details`: further facts, one line each. `notes`: warnings and facts about the data for the user.
     """
 
     config: RunConfig
     labels: WordTree
-    supervision: Supervision | None
+    supervision: Supervision
     network: Network | ClassifierNetwork
-    images: TrainingDataset
-    epoch: float
+    dataset: TrainingDataset
+    images_per_epoch: float
     has_val: bool
+    data_summary: str
+    details: Sequence[str] = ()
     notes: Sequence[str]
 
     @abstractmethod
-    def stream(self, seed: int) -> SampleOrder:
-        """The order in which images are drawn."""
+    def sample_order(self, seed: int) -> SampleOrder:
+        """Return the order in which training images are drawn."""
 
     @abstractmethod
-    def step(self, device: torch.device, precision: Precision) -> TrainingStep:
-        """Network and loss as one module; the network is on the device already."""
+    def build_step(self, device: torch.device, precision: Precision) -> TrainingStep:
+        """Return network and loss as one module; the network must already be on the device."""
 
-    def images_in(self, stage: Stage) -> TrainingDataset:
-        """The images as this stage has them changed."""
-        return self.images
+    def dataset_in(self, stage: Stage) -> TrainingDataset:
+        """Return the training images with the transform of this stage."""
+        return self.dataset
 
     def config_in(self, stage: Stage) -> RunConfig:
-        """What a checkpoint from this stage says of itself."""
+        """Return the config that a checkpoint from this stage holds."""
         return self.config
 
     @abstractmethod
-    def score(self, eval_model: EvalModel, on_bad: OnBad | None, track: Track) -> Scores:
-        """Score these weights on the validation split, which must be there (`has_val`).
+    def score(self, eval_model: EvalModel, on_unreadable: OnUnreadable | None, track: Track) -> Scores:
+        """Score a network on the validation split; requires `has_val`.
 
-        An image that cannot be read is told to `on_bad`, or raises `DataError` where there is none.
+        `on_unreadable` receives the error of each unreadable image; `None`: raises `DataError` for the first one.
         """
-
-    @abstractmethod
-    def summary(self) -> Summary:
-        """What a person should see before the first step."""
