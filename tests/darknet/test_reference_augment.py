@@ -40,23 +40,23 @@ def test_augmented_labels_match_darknet(image_ops):
     inputs, operations, expected = image_ops
     for op in operations["augmentation"]:
         drawn, canvas_wh = augmentation(op)
-        truth = drawn.truth(inputs[f"{op['key']}_labels"], canvas_wh)
+        targets = drawn.targets(inputs[f"{op['key']}_labels"], canvas_wh)
         shuffled = expected[f"{op['key']}_truth_shuffled"]
-        assert truth.shape == shuffled.shape
-        for row, expected_row in zip(sort_rows(truth), sort_rows(shuffled), strict=True):
+        assert targets.shape == shuffled.shape
+        for row, expected_row in zip(sort_rows(targets), sort_rows(shuffled), strict=True):
             assert row == pytest.approx(expected_row, rel=TOLERANCE, abs=TOLERANCE)
 
 
-def sort_rows(truth):
+def sort_rows(targets):
     """Sort rows by class, then by position."""
-    return truth[np.lexsort(np.round(truth, 4).T)]
+    return targets[np.lexsort(np.round(targets, 4).T)]
 
 
 def test_boxes_are_moved_flipped_clipped_and_dropped():
     labels = [[3, 0.5, 0.5, 0.4, 0.2], [1, 0.0, 0.0, 0.3, 0.4], [2, 0.05, 0.5, 0.1, 0.1], [7, 0.3, 0.5, 0.2, 0.0015]]
-    truth = transform_labels(np.array(labels), flip=False, dx=0.1, dy=0, sx=1.0, sy=0.5, slots=5)
+    targets = transform_labels(np.array(labels), flip=False, dx=0.1, dy=0, sx=1.0, sy=0.5, slots=5)
     expected = [[0.4, 0.25, 0.4, 0.1, 3], [999_999] * 4 + [1], [0] * 5, [0] * 5, [0] * 5]  # clipped to nothing; too low
-    assert truth == pytest.approx(np.array(expected), abs=TOLERANCE)
+    assert targets == pytest.approx(np.array(expected), abs=TOLERANCE)
     flipped = transform_labels(np.array(labels), flip=True, dx=0.1, dy=0, sx=1.0, sy=0.5, slots=5)
     assert flipped[0] == pytest.approx([0.6, 0.25, 0.4, 0.1, 3], abs=TOLERANCE)
     assert flipped[1].tolist() == [999_999] * 4 + [1]
@@ -64,8 +64,8 @@ def test_boxes_are_moved_flipped_clipped_and_dropped():
 
 def test_the_slots_are_filled_before_small_boxes_are_dropped():
     labels = np.array([[0, 0.5, 0.5, 0, 0.1], [1, 0.5, 0.5, 0.1, 0.1], [2, 0.5, 0.5, 0.1, 0.1]])
-    truth = transform_labels(labels, flip=False, dx=0, dy=0, sx=1, sy=1, slots=2)
-    assert truth[:, 4].tolist() == [1, 0]
+    targets = transform_labels(labels, flip=False, dx=0, dy=0, sx=1, sy=1, slots=2)
+    assert targets[:, 4].tolist() == [1, 0]
     assert transform_labels(np.zeros((0, 5)), flip=True, dx=0, dy=0, sx=1, sy=1).shape == (30, 5)
 
 
@@ -74,7 +74,7 @@ def test_labels_follow_the_image():
     image[10:30, 15:45] = 255
     drawn = DetectionAugmentation((90.0, 50.0), (-13.0, 6.0), flip=True)
     image = drawn.image(image, (80, 64))
-    x, y, w, h, label = drawn.truth(np.array([[4, 0.5, 0.5, 0.5, 0.5]]), (80, 64))[0]
+    x, y, w, h, label = drawn.targets(np.array([[4, 0.5, 0.5, 0.5, 0.5]]), (80, 64))[0]
     rows, columns = np.nonzero(image[0] > 0.75)
     corners = [columns.min() / 80, rows.min() / 64, (columns.max() + 1) / 80, (rows.max() + 1) / 64]
     assert corners == pytest.approx([x - w / 2, y - h / 2, x + w / 2, y + h / 2], abs=1.5 / 64)

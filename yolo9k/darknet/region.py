@@ -121,7 +121,7 @@ class DarknetLoss:
     def __call__(self, raw: Tensor, targets: Tensor, seen: int = WARMUP_IMAGES) -> Tensor:
         """Return the loss of a batch, summed over images and boxes.
 
-        `raw`: (B, A * (5 + K), H, W) or (B, A, 5 + K, H, W). `targets`: Darknet's `truth` (B, T, 5): x, y, w, h
+        `raw`: (B, A * (5 + K), H, W) or (B, A, 5 + K, H, W). `targets`: (B, T, 5) in Darknet's format: x, y, w, h
         relative to the input, and class. A row with x = 0 ends the targets of an image; a row with x and y above
         100,000 is an image-level label. `seen`: images seen so far, including this batch. Raises `DataError` for a
         class outside the network's or the map's range.

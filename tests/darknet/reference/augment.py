@@ -10,20 +10,20 @@ from dataclasses import dataclass
 import numpy as np
 from reference.images import distort, flip, grey_canvas, place, rotate_crop
 
-TRUTH_SLOTS = 30  # boxes per image that the region layer reads
+TARGET_SLOTS = 30  # boxes per image that the region layer reads
 NO_BOX = 999_999  # replaces all four values of a label without a box (`correct_boxes`)
 MIN_SIDE = 0.001  # smaller boxes are dropped (`fill_truth_detection`), relative to the canvas
 
 
 def transform_labels(
-    labels: np.ndarray, *, flip: bool, dx: float, dy: float, sx: float, sy: float, slots: int = TRUTH_SLOTS
+    labels: np.ndarray, *, flip: bool, dx: float, dy: float, sx: float, sy: float, slots: int = TARGET_SLOTS
 ) -> np.ndarray:
     """Move labels with their image (`fill_truth_detection`), in their order; Darknet shuffles them first.
 
     `labels`: (N, 5) of class, x, y, w, h as in a label file, relative to the image. Each side becomes
     side * `sx` - `dx` (`sy`, `dy`), flipped if `flip`, clipped to [0, 1]. Only the first `slots` labels are used, and
     boxes with a side below .001 are dropped. A label at x = y = 0 has a class but no box: its box becomes 999999.
-    Returns Darknet's `truth`: float32 (slots, 5) of x, y, w, h, class, relative to the canvas, padded with zeros.
+    Returns targets in Darknet's format: float32 (slots, 5) of x, y, w, h, class, relative to the canvas, padded with zeros.
     """
     rows = np.asarray(labels, np.float32).reshape(-1, 5)[:slots]
     centre, size = rows[:, 1:3], rows[:, 3:5]
@@ -35,9 +35,9 @@ def transform_labels(
     moved = np.concatenate([(first + last) / 2, (last - first).clip(0, 1), rows[:, :1]], axis=1)
     moved[(centre == 0).all(axis=1), :4] = NO_BOX
     kept = moved[(moved[:, 2:4] >= np.float32(MIN_SIDE)).all(axis=1)]
-    truth = np.zeros((slots, 5), np.float32)
-    truth[: len(kept)] = kept
-    return truth
+    targets = np.zeros((slots, 5), np.float32)
+    targets[: len(kept)] = kept
+    return targets
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class DetectionAugmentation:
         distorted = distort(placed, self.hue, self.saturation, self.exposure)
         return flip(distorted) if self.flip else distorted
 
-    def truth(self, labels: np.ndarray, canvas_wh: tuple[int, int], *, slots: int = TRUTH_SLOTS) -> np.ndarray:
-        """Convert the labels (N, 5) of a label file to Darknet's `truth` (slots, 5), see `transform_labels`."""
+    def targets(self, labels: np.ndarray, canvas_wh: tuple[int, int], *, slots: int = TARGET_SLOTS) -> np.ndarray:
+        """Convert the labels (N, 5) of a label file to targets (slots, 5), see `transform_labels`."""
         canvas = np.array(canvas_wh, np.float32)
         dx, dy = -np.array(self.offset_xy, np.float32) / canvas
         sx, sy = np.array(self.size_wh, np.float32) / canvas
