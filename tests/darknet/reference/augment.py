@@ -23,7 +23,7 @@ def transform_labels(
     `labels`: (N, 5) of class, x, y, w, h as in a label file, relative to the image. Each side becomes
     side * `sx` - `dx` (`sy`, `dy`), flipped if `flip`, clipped to [0, 1]. Only the first `slots` labels are used, and
     boxes with a side below .001 are dropped. A label at x = y = 0 has a class but no box: its box becomes 999999.
-    Returns targets in Darknet's format: float32 (slots, 5) of x, y, w, h, class, relative to the canvas, padded with zeros.
+    Returns targets in Darknet's format: float32 (slots, 5) of x, y, w, h, class, relative to the canvas, zero-padded.
     """
     rows = np.asarray(labels, np.float32).reshape(-1, 5)[:slots]
     centre, size = rows[:, 1:3], rows[:, 3:5]
