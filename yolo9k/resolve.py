@@ -14,7 +14,7 @@ from yolo9k.config import AnyDataset, ClassifierConfig, Config, DatasetConfig, u
 from yolo9k.config.datasets import TreeLabels
 from yolo9k.config.section import STRIDE, SizeWH
 from yolo9k.datasets.box_sizes import letterboxed_sizes
-from yolo9k.datasets.load import settled
+from yolo9k.datasets.load import portable_path
 from yolo9k.hardware import choose_device, choose_precision
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def resolve_classification(config: ClassifierConfig, dataset: DatasetConfig) -> 
     `data.size` becomes the size of the stage that a checkpoint is from (`at_size`).
     """
     if isinstance(dataset.labels, TreeLabels):
-        files = {"labels.tree": settled(dataset.labels.tree), "labels.map": settled(dataset.labels.map)}
+        files = {"labels.tree": portable_path(dataset.labels.tree), "labels.map": portable_path(dataset.labels.map)}
         dataset = updated(dataset, files)
     stages = tuple(updated(stage, {"size": stage.size or config.data.size}) for stage in config.stages)
     return updated(with_dataset(config, dataset), {"stages": stages})

@@ -7,7 +7,7 @@ from PIL import Image
 
 from yolo9k.config import DatasetConfig, load_dataset_config
 from yolo9k.config.datasets import SplitSource
-from yolo9k.datasets.autodetect import open_dataset, open_images, recognise, to_yaml
+from yolo9k.datasets.autodetect import detect_dataset, open_dataset, open_image_dataset, to_yaml
 from yolo9k.datasets.load import read_annotations
 from yolo9k.errors import ConfigError, DataError
 
@@ -57,7 +57,7 @@ def test_voc_with_lists(tmp_path):
     for stem in ("a", "b"):
         voc(tmp_path, stem)
     lists(tmp_path, train="a\n", val="b\n", trainval="a\nb\n", test="", other="a\n")
-    config = recognise(tmp_path)
+    config = detect_dataset(tmp_path)
     assert (config.kind, config.splits) == ("voc", {"train": ("train",), "val": ("val",)})
     assert (config.holdout, config.labels, config.name) == (0, ("cat",), tmp_path.name)
     assert boxes(config, "val") == 1
@@ -66,7 +66,7 @@ def test_voc_with_lists(tmp_path):
 def test_voc_with_trainval_only(tmp_path):
     voc(tmp_path, "a")
     lists(tmp_path, trainval="a\n", val="a\n", test="a\n")
-    config = recognise(tmp_path)
+    config = detect_dataset(tmp_path)
     assert config.splits == {"train": ("trainval",), "test": ("test",)}
     assert config.holdout == 0  # one image cannot be divided
 
@@ -75,7 +75,7 @@ def test_voc_years_are_joined(tmp_path):
     for year in ("VOC2007", "VOC2012"):
         voc(tmp_path / "VOCdevkit" / year, f"a{year}")
         lists(tmp_path / "VOCdevkit" / year, trainval=f"a{year}\n")
-    config = recognise(tmp_path)  # the folder above is looked through
+    config = detect_dataset(tmp_path)  # the folder above is looked through
     assert config.splits == {"train": ("VOCdevkit/VOC2007/trainval", "VOCdevkit/VOC2012/trainval")}
 
 
@@ -85,7 +85,7 @@ def test_voc_years_are_joined(tmp_path):
 )
 def test_voc_without_lists(tmp_path, images, annotations):
     voc(tmp_path, "a", images=images, annotations=annotations)
-    config = recognise(tmp_path, holdout=0)
+    config = detect_dataset(tmp_path, holdout=0)
     assert (config.kind, config.splits) == ("voc", {"train": ("all",)})
     assert boxes(config, "train") == 1
 
@@ -93,7 +93,7 @@ def test_voc_without_lists(tmp_path, images, annotations):
 def test_voc_split_by_folders(tmp_path):
     for folder in ("train", "valid", "test"):
         voc(tmp_path, folder, images=folder, annotations=folder)
-    config = recognise(tmp_path)
+    config = detect_dataset(tmp_path)
     assert config.splits == {"train": ("train/all",), "val": ("valid/all",), "test": ("test/all",)}
     assert boxes(config, "val") == 1
 
@@ -101,9 +101,9 @@ def test_voc_split_by_folders(tmp_path):
 def test_voc_labels_in_the_order_of_a_names_file(tmp_path):
     voc(tmp_path, "a", "cat")
     voc(tmp_path, "b", "ant")
-    assert recognise(tmp_path).labels == ("ant", "cat")
+    assert detect_dataset(tmp_path).labels == ("ant", "cat")
     (tmp_path / "my.names").write_text("cat\nant\n")
-    assert recognise(tmp_path).labels == ("cat", "ant")
+    assert detect_dataset(tmp_path).labels == ("cat", "ant")
 
 
 # --- COCO
@@ -114,7 +114,7 @@ def test_coco_as_published(tmp_path):
         coco(tmp_path / "annotations" / f"instances_{split}.json")
         coco(tmp_path / "annotations" / f"person_keypoints_{split}.json")
         image(tmp_path / split / "a.jpg")
-    config = recognise(tmp_path)
+    config = detect_dataset(tmp_path)
     assert config.kind == "coco"
     assert config.splits == {
         "train": ("annotations/instances_train2017.json",),
@@ -128,7 +128,7 @@ def test_coco_as_roboflow_exports_it(tmp_path):
         names = ((0, "animals"), (1, "cat"), (2, "dog"))
         coco(tmp_path / folder / "_annotations.coco.json", names=names)
         image(tmp_path / folder / "a.jpg")
-    config = recognise(tmp_path)
+    config = detect_dataset(tmp_path)
     assert config.splits["val"] == ("valid/_annotations.coco.json",)
     assert config.labels == ("cat", "dog")  # number 0 is the group's name
     assert boxes(config, "test") == 1
@@ -137,7 +137,7 @@ def test_coco_as_roboflow_exports_it(tmp_path):
 def test_coco_with_one_file_and_images_elsewhere(tmp_path):
     coco(tmp_path / "labels.json", "sub/a.jpg")
     image(tmp_path / "photos" / "all" / "sub" / "a.jpg")
-    config = recognise(tmp_path, holdout=0)
+    config = detect_dataset(tmp_path, holdout=0)
     assert config.splits == {"train": (SplitSource(annotations="labels.json", images="photos/all"),)}
     assert boxes(config, "train") == 1
 
@@ -151,7 +151,7 @@ def test_yolo_as_roboflow_exports_it(tmp_path):
     (tmp_path / "data.yaml").write_text(
         "train: ../train/images\nval: ../valid/images\ntest: ../test/images\nnc: 2\nnames: ['cat', 'dog']\n"
     )
-    config = recognise(tmp_path)
+    config = detect_dataset(tmp_path)
     assert (config.kind, config.holdout, config.labels) == ("yolo", 0, ("cat", "dog"))
     assert config.splits == {"train": ("train/images",), "val": ("valid/images",)}
     assert boxes(config, "val") == 1
@@ -161,7 +161,7 @@ def test_yolo_as_ultralytics_writes_it(tmp_path):
     for name in "abcdefghijkl":
         yolo(tmp_path, name, "images/train", "labels/train")
     (tmp_path / "my.yaml").write_text("path: ../datasets/my\ntrain: images/train\nnames: {0: cat, 1: dog}\n")
-    config = recognise(tmp_path)
+    config = detect_dataset(tmp_path)
     assert config.splits == {"train": ("images/train",)}
     assert boxes(config, "train") + boxes(config, "val") == 12
 
@@ -171,7 +171,7 @@ def test_few_images_are_divided_as_the_share_says(tmp_path, images, holdout, hel
     for number in range(images):
         yolo(tmp_path, f"image{number}")
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
-    config = recognise(tmp_path, holdout=holdout)
+    config = detect_dataset(tmp_path, holdout=holdout)
     assert len(read_annotations(config, "val").records) == held
     assert len(read_annotations(config, "train").records) == images - held
 
@@ -180,16 +180,16 @@ def test_many_images_keep_the_share(tmp_path):
     for number in range(60):
         yolo(tmp_path, f"image{number}")
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
-    assert recognise(tmp_path).holdout == 0.2
+    assert detect_dataset(tmp_path).holdout == 0.2
 
 
 @pytest.mark.parametrize(("images", "labels", "entry"), [("images", "labels", "images"), (".", ".", ".")])
 def test_yolo_without_yaml(tmp_path, images, labels, entry):
     yolo(tmp_path, "a", images, labels)
     with pytest.raises(DataError, match=r"no labels: .*classes.txt"):
-        recognise(tmp_path)
+        detect_dataset(tmp_path)
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
-    config = recognise(tmp_path, holdout=0)
+    config = detect_dataset(tmp_path, holdout=0)
     assert (config.splits, config.labels) == ({"train": (entry,)}, ("cat", "dog"))
     assert boxes(config, "train") == 1
 
@@ -198,14 +198,14 @@ def test_yolo_folders_by_split(tmp_path):
     for split in ("train", "val"):
         yolo(tmp_path, split, f"images/{split}", f"labels/{split}")
     (tmp_path / "obj.names").write_text("cat\ndog\n")
-    assert recognise(tmp_path).splits == {"train": ("images/train",), "val": ("images/val",)}
+    assert detect_dataset(tmp_path).splits == {"train": ("images/train",), "val": ("images/val",)}
 
 
 def test_yolo_lists(tmp_path):
     yolo(tmp_path, "a")
     (tmp_path / "train.txt").write_text("images/a.jpg\n")
     (tmp_path / "obj.names").write_text("cat\ndog\n")
-    assert recognise(tmp_path).splits == {"train": ("train.txt",)}
+    assert detect_dataset(tmp_path).splits == {"train": ("train.txt",)}
 
 
 # --- all
@@ -213,23 +213,23 @@ def test_yolo_lists(tmp_path):
 
 def test_nothing_that_is_known(tmp_path):
     image(tmp_path / "a.jpg")
-    with pytest.raises(DataError, match="holds no labelled images of a kind that is known"):
-        recognise(tmp_path)
+    with pytest.raises(DataError, match="no annotated images in a known format"):
+        detect_dataset(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
-        recognise(tmp_path / "gone")
+        detect_dataset(tmp_path / "gone")
 
 
 def test_kind_can_be_named(tmp_path):
     voc(tmp_path, "a", images="images")
     yolo(tmp_path, "a")
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
-    assert recognise(tmp_path).kind == "voc"
-    assert recognise(tmp_path, "yolo").kind == "yolo"
+    assert detect_dataset(tmp_path).kind == "voc"
+    assert detect_dataset(tmp_path, "yolo").kind == "yolo"
 
 
 def test_written_config_reads_back(tmp_path):
     voc(tmp_path / "cells", "a", "no")  # a word that YAML takes for a truth value
-    config = recognise(tmp_path / "cells")
+    config = detect_dataset(tmp_path / "cells")
     text = to_yaml(config, {"train": "1 image"})
     assert "# train: 1 image" in text
     (tmp_path / "cells.yaml").write_text(text)
@@ -239,15 +239,15 @@ def test_written_config_reads_back(tmp_path):
 def test_written_config_keeps_image_folders(tmp_path):
     coco(tmp_path / "labels.json")
     image(tmp_path / "photos" / "a.jpg")
-    config = recognise(tmp_path)
+    config = detect_dataset(tmp_path)
     assert DatasetConfig(**yaml.safe_load(to_yaml(config, {}))).splits == config.splits
 
 
 def test_root_is_relative_below_the_data_folder(tmp_path, monkeypatch):
     voc(tmp_path / "cells", "a")
-    assert recognise(tmp_path / "cells").root == str(tmp_path / "cells")
+    assert detect_dataset(tmp_path / "cells").root == str(tmp_path / "cells")
     monkeypatch.setenv("YOLO9K_DATA", str(tmp_path))
-    assert recognise(tmp_path / "cells").root == "cells"
+    assert detect_dataset(tmp_path / "cells").root == "cells"
 
 
 def test_open_dataset_takes_folders_files_and_names(tmp_path):
@@ -264,7 +264,7 @@ def test_open_dataset_takes_folders_files_and_names(tmp_path):
     ("name", "kind", "labels"), [("bccd", "voc", 3), ("cards", "voc", 6), ("coco-mini", "coco", 80)]
 )
 def test_reference_data(shared, name, kind, labels):
-    config = recognise(shared("data", name))
+    config = detect_dataset(shared("data", name))
     assert (config.kind, len(config.labels), config.holdout) == (kind, labels, 0)
 
 
@@ -291,15 +291,15 @@ def touch(root, *names):
 )
 def test_a_folder_of_images_with_labels(tmp_path, names, kind, splits):
     touch(tmp_path / "set", *names)
-    config = open_images(str(tmp_path / "set"))
+    config = open_image_dataset(str(tmp_path / "set"))
     assert (config.kind, config.splits, config.name) == (kind, splits, "set")
 
 
 def test_images_with_labels_by_name_and_by_path(zoo):
-    assert open_images("example-shards").kind == "shards"
-    assert open_images(str(zoo / "boxes.yaml")).has_boxes  # who reads it says what is wrong
-    with pytest.raises(ConfigError, match=r"joint\.yaml: a joint data set; name one of its sources"):
-        open_images(str(zoo / "joint.yaml"))
+    assert open_image_dataset("example-shards").kind == "shards"
+    assert open_image_dataset(str(zoo / "boxes.yaml")).has_boxes  # who reads it says what is wrong
+    with pytest.raises(ConfigError, match=r"joint\.yaml: is a joint data set; use one of its sources"):
+        open_image_dataset(str(zoo / "joint.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -315,10 +315,10 @@ def test_images_with_boxes_are_no_class_folders(tmp_path, folders, place):
     for folder in folders:
         (tmp_path / folder).mkdir(parents=True)
     with pytest.raises(ConfigError, match=f"{tmp_path}{place}: images with boxes, not class folders"):
-        open_images(str(tmp_path))
+        open_image_dataset(str(tmp_path))
 
 
 def test_annotations_beside_the_splits_do_no_harm(tmp_path):
     for folder in ("annotations", "train/labels", "train/stamps"):
         (tmp_path / folder).mkdir(parents=True)
-    assert open_images(str(tmp_path)).splits == {"train": ("train",)}
+    assert open_image_dataset(str(tmp_path)).splits == {"train": ("train",)}

@@ -32,9 +32,9 @@ def test_names_come_before_all_else_and_an_empty_one_leaves_out():
 def test_what_finds_no_node_is_told_and_never_guessed():
     found = placed(["Dog", "crane", "dog", "x"], names={"x": "y"})
     assert found.nodes == (None, None, 2, None)
-    assert found.unmapped == {"Dog": "no node", "crane": "several nodes: n3, n4", "x": "named 'y', no node"}
+    assert found.unmapped == {"Dog": "no node", "crane": "several nodes: n3, n4", "x": "mapped to 'y', no node"}
     assert unmapped_message(found.unmapped, "my.tree") == (
-        "3 classes find no node in my.tree: Dog, crane (several nodes: n3, n4), x (named 'y', no node)"
+        "3 classes have no node in my.tree: Dog, crane (several nodes: n3, n4), x (mapped to 'y', no node)"
     )
     assert "names: {Dog: ID}" in unmapped_hint(found.unmapped)
 
@@ -42,13 +42,13 @@ def test_what_finds_no_node_is_told_and_never_guessed():
 def test_a_map_is_taken_line_by_line():
     assert placed(["q", "r"], [4, 0]).nodes == (4, 0)
     assert placed(["q", "r"], [4, 0], names={"r": "dog"}).nodes == (4, 2)
-    with pytest.raises(DataError, match=r"^my\.map: 1 lines for the 2 classes of the data set zoo \(q, r\)$"):
+    with pytest.raises(DataError, match=r"^my\.map: 1 lines for 2 classes of data set zoo \(q, r\)$"):
         placed(["q", "r"], [4], map="my.map")
 
 
 def test_names_of_classes_that_are_not_there():
     with pytest.raises(
-        ConfigError, match=r"^data set zoo: labels\.names: dgo: it has no such class; there are dog, cat$"
+        ConfigError, match=r"^data set zoo: labels\.names: dgo: no such class; there are dog, cat$"
     ):
         placed(["dog", "cat"], names={"dgo": "n2"})
 

@@ -6,7 +6,7 @@ import yaml
 from yolo9k.config import Config, DatasetConfig, JointConfig, dump, load_dataset_config
 from yolo9k.config.datasets import TreeLabels
 from yolo9k.datasets.autodetect import image_folder
-from yolo9k.datasets.joint import read_box_records, read_training, single, to_score
+from yolo9k.datasets.joint import evaluation_split, read_box_records, read_training, require_single
 from yolo9k.datasets.load import ImageSet, read_annotations
 from yolo9k.datasets.tools.coverage import compute_coverage
 from yolo9k.datasets.tools.shards import ShardOptions, write_shards
@@ -36,7 +36,7 @@ def test_both_kinds_come_over_one_tree(joint, zoo):
     boxes, images = training.sources
     assert training.labels == boxes.read.labels == images.read.labels == open_tree(zoo / "zoo.txt")
     assert [str(source) for source in training.sources] == [
-        "boxes: 4 images with boxes", "kinds: 6 images with image labels",
+        "boxes: 4 images with boxes", "kinds: 6 images with image-level labels",
     ]  # fmt: skip
     assert {tuple(names(training.labels, record.boxes.label)) for record in training.box_records} == {("dog", "car")}
     assert isinstance(images.read, ImageSet)
@@ -61,14 +61,14 @@ def test_boxes_that_are_ignored_teach_nothing(zoo):
 
 
 def test_an_epoch_is_a_pass_over_the_first_source(joint, zoo):
-    assert read_training(joint).epoch == 4 * 3
+    assert read_training(joint).images_per_epoch == 4 * 3
     values = yaml.safe_load((zoo / "joint.yaml").read_text())
     (zoo / "turned.yaml").write_text(yaml.safe_dump(values | {"sources": values["sources"][::-1]}))
-    assert read_training(load_dataset_config(zoo / "turned.yaml")).epoch == 6 * 3 / 2
+    assert read_training(load_dataset_config(zoo / "turned.yaml")).images_per_epoch == 6 * 3 / 2
 
 
 def test_the_stream_has_the_shares(joint):
-    stream = read_training(joint).stream(seed=0)
+    stream = read_training(joint).sample_order(seed=0)
     assert (stream.counts, stream.weights) == ((4, 6), (1, 2))
 
 
@@ -76,7 +76,7 @@ def test_a_single_data_set_is_a_source_of_its_own(zoo):
     config = load_dataset_config(zoo / "boxes.yaml")
     training = read_training(config)
     assert len(training.sources) == 1
-    assert training.epoch == len(training.box_records) == 4
+    assert training.images_per_epoch == len(training.box_records) == 4
     assert training.labels.is_flat
     assert training.dataset == config
     assert training.supervision().images == ()
@@ -97,7 +97,7 @@ def test_what_is_written_out_reads_the_same_from_anywhere(zoo, tmp_path, monkeyp
     assert again.dataset == first.dataset
     assert again.supervision() == first.supervision()
     assert [record.path for record in again.box_records] == [record.path for record in first.box_records]
-    scored, split = to_score(config.data.dataset, "train")
+    scored, split = evaluation_split(config.data.dataset, "train")
     assert names(again.labels, read_annotations(scored, split).records[0].boxes.label) == ["cat", "car"]
 
 
@@ -148,12 +148,12 @@ def test_names_beside_the_map_are_kept_from_the_data_set_itself(zoo):
         (
             {"names": {"hound": "wolf"}},
             DataError,
-            "data set boxes: 1 class finds no node in .*: hound .named 'wolf', no",
+            "data set boxes: 1 class has no node in .*: hound .mapped to 'wolf', no",
         ),
-        ({"names": {"hund": "dog"}}, ConfigError, "data set boxes: labels.names: hund: it has no such class"),
-        ({"map": "short.map"}, DataError, r"short\.map: 1 lines for the 2 classes of the data set boxes"),
+        ({"names": {"hund": "dog"}}, ConfigError, "data set boxes: labels.names: hund: no such class"),
+        ({"map": "short.map"}, DataError, r"short\.map: 1 lines for 2 classes of data set boxes"),
         ({"map": "high.map"}, DataError, r"high\.map:2: node must be a whole number, 0 to 7, not '8'"),
-        ({"map": "gone.map"}, DataError, r"^gone\.map: no such file, neither here nor below \$YOLO9K_DATA"),
+        ({"map": "gone.map"}, DataError, r"^gone\.map: no such file in the current folder or in \$YOLO9K_DATA"),
         ({"split": "extra"}, ConfigError, "data set boxes: no split 'extra'; it has train, val"),
     ],
 )
@@ -169,18 +169,18 @@ def test_bad_labels_are_one_line(zoo, monkeypatch, changes, error, message):
 def test_classes_without_a_node_can_be_left_out(zoo):
     (zoo / "kinds" / "wolf").mkdir()
     (zoo / "kinds" / "wolf" / "1.png").touch()
-    with pytest.raises(DataError, match=r"data set kinds: 1 class finds no node in .*zoo.txt: wolf; make them names"):
+    with pytest.raises(DataError, match=r"data set kinds: 1 class has no node in .*zoo.txt: wolf; make them names"):
         read_training(load_dataset_config(zoo / "joint.yaml"))
     training = read_training(change(zoo, source=1, on_unknown="skip"))
     assert len(training.sources[1].read.records) == 6
-    assert [d.message for d in training.errors] == [f"1 class finds no node in {zoo / 'zoo.txt'}: wolf; left out"]
+    assert [d.message for d in training.errors] == [f"1 class has no node in {zoo / 'zoo.txt'}: wolf; skipped"]
     training = read_training(change(zoo, source=1, names={"wolf": ""}))
     assert len(training.sources[1].read.records) == 6
     assert training.errors == ()
 
 
 def test_a_source_without_any_node_is_a_mistake(zoo):
-    with pytest.raises(DataError, match="data set boxes: none of its classes is a node: 2 classes find no node in"):
+    with pytest.raises(DataError, match="data set boxes: no class is mapped: 2 classes have no node in"):
         read_training(change(zoo, names={"hound": "wolf", "car": "van"}, on_unknown="skip"))
 
 
@@ -201,7 +201,7 @@ def test_a_folder_with_splits(zoo):
 
 
 def test_what_is_scored(joint, zoo):
-    scored, split = to_score(joint, "val")
+    scored, split = evaluation_split(joint, "val")
     assert split == "val"
     read = read_annotations(scored, split)
     assert len(read.records) == 2
@@ -212,12 +212,12 @@ def test_what_is_scored(joint, zoo):
         (zoo / "changed.yaml").write_text(yaml.safe_dump(values))
         changed = load_dataset_config(zoo / "changed.yaml")
         if message is None:
-            assert to_score(changed, "val")[1] == "train"
+            assert evaluation_split(changed, "val")[1] == "train"
         else:
             with pytest.raises(ConfigError, match=message):
-                to_score(changed, "val")
+                evaluation_split(changed, "val")
     single_set = load_dataset_config(zoo / "boxes.yaml")
-    assert to_score(single_set, "test") == (single_set, "test")
+    assert evaluation_split(single_set, "test") == (single_set, "test")
 
 
 def test_boxes_alone(joint, zoo):
@@ -228,11 +228,11 @@ def test_boxes_alone(joint, zoo):
 
 def test_one_at_a_time(joint, zoo):
     boxes = load_dataset_config(zoo / "boxes.yaml")
-    assert single(boxes) is boxes
+    assert require_single(boxes) is boxes
     with pytest.raises(
-        ConfigError, match=r"^joint: a joint data set is looked at by its sources, one by one: boxes, .*kinds$"
+        ConfigError, match=r"^joint: is a joint data set; use one of its sources: boxes, .*kinds$"
     ):
-        single(joint)
+        require_single(joint)
 
 
 # --- what data sets say about a tree
@@ -290,5 +290,5 @@ def test_shards_have_no_boxes(zoo):
     (zoo / "joint.yaml").write_text(
         f"labels: {{tree: {zoo / 'zoo.txt'}}}\nsources: [{{dataset: shards/shards.yaml, use: boxes}}]\n"
     )
-    with pytest.raises(ConfigError, match="of kind shards; it has no boxes; `use: images` learns its labels"):
+    with pytest.raises(ConfigError, match="of kind shards; it has no boxes: use `use: images`"):
         load_dataset_config(zoo / "joint.yaml")

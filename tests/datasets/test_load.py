@@ -7,12 +7,12 @@ from yolo9k.config import DatasetConfig, dataset_names, load_dataset_config
 from yolo9k.config.datasets import TreeLabels
 from yolo9k.datasets.load import (
     dataset_root,
+    find_label_file,
     is_held_out,
     is_same_file,
-    locate,
+    portable_path,
     read_annotations,
     read_images,
-    settled,
     split_names,
 )
 from yolo9k.datasets.readers.records import OwnClass
@@ -48,7 +48,7 @@ def test_holdout_is_about_the_share_asked_for():
 
 def test_holdout_that_leaves_nothing(tmp_path):
     config = flat(tmp_path, 1).model_copy(update={"holdout": 1e-9})
-    with pytest.raises(DataError, match="so few images that holdout 1e-09 leaves none"):
+    with pytest.raises(DataError, match="too few images for holdout 1e-09"):
         read_annotations(config, "val")
 
 
@@ -133,18 +133,18 @@ def test_paths_of_labels_are_looked_for_here_and_below_the_data_folder(tmp_path,
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("YOLO9K_DATA", str(tmp_path / "data"))
     (tmp_path / "data" / "a.tree").write_text("x -1\n")
-    assert locate("a.tree") == tmp_path / "data" / "a.tree"
-    assert settled("a.tree") == "a.tree"  # found from any folder
+    assert find_label_file("a.tree") == tmp_path / "data" / "a.tree"
+    assert portable_path("a.tree") == "a.tree"  # found from any folder
     assert not is_same_file("a.tree", __file__)
     assert is_same_file("a.tree", str(tmp_path / "data" / "a.tree"))
     (tmp_path / "here" / "a.tree").write_text("y -1\n")
-    assert locate("a.tree") == Path("a.tree")
-    assert settled("a.tree") == str((tmp_path / "here" / "a.tree").resolve())
-    assert settled("") == ""
+    assert find_label_file("a.tree") == Path("a.tree")
+    assert portable_path("a.tree") == str((tmp_path / "here" / "a.tree").resolve())
+    assert portable_path("") == ""
     with pytest.raises(
-        DataError, match=r"^b\.tree: no such file, neither here nor below \$YOLO9K_DATA \(now .*data\)$"
+        DataError, match=r"^b\.tree: no such file in the current folder or in \$YOLO9K_DATA \(now .*data\)$"
     ):
-        locate("b.tree")
+        find_label_file("b.tree")
 
 
 # --- image folders
@@ -182,12 +182,12 @@ def test_a_share_of_an_image_folder_is_held_out(tmp_path):
 
 
 def test_each_kind_has_its_own_reader(zoo):
-    with pytest.raises(ConfigError, match=r"data set kinds: its images have labels and no boxes; .*use: images"):
+    with pytest.raises(ConfigError, match=r"data set kinds: its images have no boxes; .*use: images"):
         read_annotations(images(zoo), "train")
-    with pytest.raises(ConfigError, match=r"data set boxes: is of kind yolo; image labels come from folder and shards"):
+    with pytest.raises(ConfigError, match=r"data set boxes: image-level labels need kind folder or shards, not yolo"):
         read_images(load_dataset_config(zoo / "boxes.yaml"), "train")
     with pytest.raises(ConfigError, match=r"data set kinds: no split 'val'; it has train"):
         read_images(images(zoo), "val")
     (zoo / "none" / "a").mkdir(parents=True)
-    with pytest.raises(DataError, match="no image with a label in the split 'train'"):
+    with pytest.raises(DataError, match="no labelled image in split 'train'"):
         read_images(images(zoo, splits={"train": ("none",)}), "train")

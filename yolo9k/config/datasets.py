@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from yolo9k.config.kinds import KINDS, KindName
 from yolo9k.config.section import Section
 
 
@@ -65,7 +66,7 @@ class DatasetConfig(Section):
     `train` that becomes `val`, chosen by a hash of the file name.
     """
 
-    kind: Literal["voc", "coco", "yolo", "folder", "shards"]
+    kind: KindName
     root: str
     splits: dict[str, tuple[str | SplitSource, ...]]
     labels: Labels = ()
@@ -75,7 +76,7 @@ class DatasetConfig(Section):
     @property
     def has_boxes(self) -> bool:
         """Return whether images have boxes rather than image-level labels."""
-        return self.kind not in ("folder", "shards")
+        return KINDS[self.kind].has_boxes
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from yolo9k.config import catalogue
 from yolo9k.config.classifier import ClassifierConfig
 from yolo9k.config.datasets import AnyDataset, DatasetConfig, JointConfig, PartConfig
 from yolo9k.config.explain import explain, ordered_problems
+from yolo9k.config.kinds import IMAGE_KINDS
 from yolo9k.config.overrides import Override
 from yolo9k.config.schema import Config
 from yolo9k.config.section import Section, as_size
@@ -180,7 +181,7 @@ def _check_kind(dataset: str | DatasetConfig, images: bool, place: str) -> None:
     """Raise `ConfigError` if the kind of a source does not fit its `use`."""
     if isinstance(dataset, str) or dataset.has_boxes != images:
         return
-    hint = "`use: images` needs folder or shards" if images else "it has no boxes: use `use: images`"
+    hint = f"`use: images` needs {' or '.join(IMAGE_KINDS)}" if images else "it has no boxes: use `use: images`"
     raise ConfigError(f"{place}: data set {dataset.name or dataset.root} is of kind {dataset.kind}; {hint}")
 
 

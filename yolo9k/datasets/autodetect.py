@@ -1,17 +1,18 @@
-"""Recognising a folder of images and boxes: its kind, its splits and its labels, written as a config."""
+"""Detect the format of a data set folder (kind, splits, class names) and write it as a config."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from yolo9k.config import AnyDataset, DatasetConfig, load_dataset_config, updated
 from yolo9k.config.datasets import SplitSource
-from yolo9k.datasets.class_mapping import NAME_LISTS, listed_names
+from yolo9k.config.kinds import BOX_KINDS, KINDS, KindName
+from yolo9k.datasets.class_mapping import NAME_LISTS, read_class_list
 from yolo9k.datasets.load import data_folder, read_annotations
 from yolo9k.datasets.readers.coco import CocoFile
 from yolo9k.datasets.readers.records import Entry, read_text
@@ -21,45 +22,39 @@ from yolo9k.errors import ConfigError, DataError
 from yolo9k.images import is_image_file
 from yolo9k.progress import Track, silent
 
-BoxDatasetKind = Literal["voc", "coco", "yolo"]
 Splits = dict[str, tuple[Entry, ...]]
 
 SPLITS = ("train", "val", "test")
 SPLIT_WORD = re.compile(r"(?:^|[^a-z])(train|val|test)(?:ing|id|idation)?(?![a-z])")
-KIND_WORDS = {
-    "voc": "Pascal VOC: one XML file an image",
-    "coco": "COCO: one JSON file a split",
-    "yolo": "YOLO: one text file an image",
-}
 DEFAULT_HOLDOUT = 0.2
 SHARDS_CONFIG = "shards.yaml"
-SEARCHES = 16  # halvings for the share to hold out
-FEW = 50  # images, whose hashes may divide badly
-DEPTH = 3  # folders below the one named that are looked into
-PROBED = 50  # images that are looked at before a folder counts as unlabelled
+SEARCHES = 16  # bisection steps for the held-out fraction
+FEW = 50  # images; the hashes of so few may split them unevenly
+DEPTH = 3  # levels of subfolders that are searched
+PROBED = 50  # images checked for labels per folder
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a folder was recognised as: entries of its splits below `root`."""
+    """The detected format of a folder: the kind, and the entries of each split relative to `root`."""
 
-    kind: BoxDatasetKind
+    kind: KindName
     root: Path
     splits: Splits
 
 
 def open_dataset(source: str, track: Track = silent) -> AnyDataset:
-    """A data set by catalogue name or config path, or a folder that is recognised on the spot.
+    """Open a data set by catalogue name or config path, or a folder whose format is detected.
 
     Raises `ConfigError` and `DataError`.
     """
     if Path(source).expanduser().is_dir():
-        return recognise(Path(source).expanduser(), track=track)
+        return detect_dataset(Path(source).expanduser(), track=track)
     return load_dataset_config(source)
 
 
-def open_images(source: str) -> DatasetConfig:
-    """A data set of images with labels by catalogue name or config path, or a folder as `image_folder` takes it.
+def open_image_dataset(source: str) -> DatasetConfig:
+    """Open a data set with image-level labels by catalogue name or config path, or a folder (see `image_folder`).
 
     Raises `ConfigError`, also for a joint data set.
     """
@@ -67,32 +62,32 @@ def open_images(source: str) -> DatasetConfig:
         return image_folder(Path(source).expanduser())
     config = load_dataset_config(source)
     if not isinstance(config, DatasetConfig):
-        raise ConfigError(f"{source}: a joint data set; name one of its sources, whose images have labels")
+        raise ConfigError(f"{source}: is a joint data set; use one of its sources with image-level labels")
     return config
 
 
 def image_folder(folder: Path) -> DatasetConfig:
-    """The config of a folder of tar shards, else of class folders; `train`, `val` and `test` in it are its splits.
+    """Return the config of a folder of tar shards or class folders; `train`, `val` and `test` in it are splits.
 
-    Shards that were packed here have a config beside them. Raises `ConfigError` for that one, and for a folder of
-    images with boxes, whose own folders are no classes.
+    Shards written by `yolo9k data make shards` have their own config, which is used. Raises `ConfigError` if it is
+    wrong, and for a folder of images with boxes.
     """
     root = folder.resolve()
     if (root / SHARDS_CONFIG).is_file():
-        packed = open_images(str(root / SHARDS_CONFIG))
-        return updated(packed, {"root": root_text(root)})  # the folder may have been moved
+        written = open_image_dataset(str(root / SHARDS_CONFIG))
+        return updated(written, {"root": portable_root(root)})  # the folder may have been moved
     shards = _find_shards(root)
     if shards:
-        return DatasetConfig(kind="shards", root=root_text(root), splits=shards, name=root.name)
-    there = [name for name in SPLITS if (root / name).is_dir()]
-    splits: Splits = {name: (name,) for name in there} if "train" in there else {"train": (".",)}
+        return DatasetConfig(kind="shards", root=portable_root(root), splits=shards, name=root.name)
+    existing = [name for name in SPLITS if (root / name).is_dir()]
+    splits: Splits = {name: (name,) for name in existing} if "train" in existing else {"train": (".",)}
     for entry in splits.values():
         _refuse_boxes(root / str(entry[0]))
-    return DatasetConfig(kind="folder", root=root_text(root), splits=splits, name=root.name)
+    return DatasetConfig(kind="folder", root=portable_root(root), splits=splits, name=root.name)
 
 
 def _refuse_boxes(folder: Path) -> None:
-    """Raise `ConfigError` where a folder is laid out for boxes: VOC's and COCO's `annotations`, YOLO's `labels`."""
+    """Raise `ConfigError` for the layout of a data set with boxes: `annotations` (VOC, COCO) or `labels` (YOLO)."""
     names = {path.name.lower() for path in _folders(folder)}
     if "annotations" in names or {"images", "labels"} <= names:
         raise ConfigError(
@@ -101,96 +96,95 @@ def _refuse_boxes(folder: Path) -> None:
 
 
 def _find_shards(folder: Path) -> Splits:
-    """Splits of the folders of tar files in a folder; of the files in it by their names, where it has no folders."""
+    """Return splits by folders of tar files; without folders, by the names of the tar files."""
     tars = sorted(path.name for path in folder.glob("*.tar"))
     if tars and not _folders(folder):
         return _grouped([(_split_of(name) or "train", name) for name in tars])
     return {name: (name,) for name in SPLITS if any((folder / name).glob("*.tar"))}
 
 
-def recognise(
-    folder: Path, kind: BoxDatasetKind | None = None, holdout: float = DEFAULT_HOLDOUT, track: Track = silent
+def detect_dataset(
+    folder: Path, kind: KindName | None = None, holdout: float = DEFAULT_HOLDOUT, track: Track = silent
 ) -> DatasetConfig:
-    """A config for the data set in `folder`; where it has no `val`, a share of `train` becomes that.
+    """Detect the format of a data set folder; without a `val` split, a fraction `holdout` of `train` is held out.
 
-    The share is `holdout`, or one near it that holds out as many as that should, where the images are few.
-
-    Raises `DataError` where the folder is missing, or holds nothing of that kind (none named: of any kind).
+    With few images, the fraction is adjusted so that it holds out the intended number. Raises `DataError` if the folder
+    is missing, or is not a data set of `kind` (`None`: of any kind).
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     layout = find_layout(folder.resolve(), kind)
     config = DatasetConfig(
-        kind=layout.kind, root=root_text(layout.root), splits=layout.splits, name=folder.resolve().name
+        kind=layout.kind, root=portable_root(layout.root), splits=layout.splits, name=folder.resolve().name
     )
     config = updated(config, {"labels": _labels(config, layout, track)})
     if holdout and "train" in layout.splits and "val" not in layout.splits:
-        config = updated(config, {"holdout": _holdout_that_fits(config, holdout)})
+        config = updated(config, {"holdout": _adjusted_holdout(config, holdout)})
     return config
 
 
-def _holdout_that_fits(config: DatasetConfig, wanted: float) -> float:
-    """The share `wanted`; of a few images the one that makes that many `val`, at least one; 0 where none is to spare.
+def _adjusted_holdout(config: DatasetConfig, requested: float) -> float:
+    """Return `requested`; for few images a fraction that holds out that many, at least one; 0 if there is only one.
 
-    Hashes divide a few images badly: of six, a share of .2 may take none or four.
+    Hashes split few images unevenly: of six, a fraction of .2 may hold out none or four.
     """
     total = _count(config, "train", 0.0)
-    aim = min(max(1, round(wanted * total)), total - 1)
-    if aim < 1:
+    intended = min(max(1, round(requested * total)), total - 1)
+    if intended < 1:
         return 0.0
-    share, low, high, fitting = wanted, 0.0, 1.0, 0.0
+    fraction, low, high, best = requested, 0.0, 1.0, 0.0
     for _ in range(SEARCHES):
-        held = _count(config, "val", share)
-        if 0 < held < total:
-            fitting = share
-        if held == aim or (fitting and total > FEW):
+        held_out = _count(config, "val", fraction)
+        if 0 < held_out < total:
+            best = fraction
+        if held_out == intended or (best and total > FEW):
             break
-        low, high = (share, high) if held < aim else (low, share)
-        share = round((low + high) / 2, 6)
-    return fitting
+        low, high = (fraction, high) if held_out < intended else (low, fraction)
+        fraction = round((low + high) / 2, 6)
+    return best
 
 
 def _count(config: DatasetConfig, split: str, holdout: float) -> int:
-    """How many images a split has with that share held out."""
+    """Return the number of images of a split with this held-out fraction."""
     try:
         return len(read_annotations(updated(config, {"holdout": holdout}), split, "skip").records)
     except DataError:
         return 0
 
 
-def find_layout(folder: Path, kind: BoxDatasetKind | None = None) -> Layout:
-    """The first kind that `folder` can be read as; looks into a folder that holds nothing but one other.
+def find_layout(folder: Path, kind: KindName | None = None) -> Layout:
+    """Return the first kind that `folder` can be read as; enters a folder that contains only one other.
 
-    Raises `DataError` where it is of no kind.
+    Raises `DataError` if it is of no kind.
     """
-    for name in (kind,) if kind else FINDERS:
-        splits = FINDERS[name](folder)
+    for name in (kind,) if kind else BOX_FINDERS:
+        splits = BOX_FINDERS[name](folder)
         if splits:
             return Layout(name, folder, splits)
     inner = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))]
     if len(inner) == 1:
         return find_layout(inner[0], kind)
-    wanted = KIND_WORDS[kind] if kind else "; ".join(KIND_WORDS.values())
+    formats = "; ".join(KINDS[name].description for name in ((kind,) if kind else BOX_KINDS))
     raise DataError(
-        f"{folder}: holds no labelled images of a kind that is known ({wanted}); images in class folders are for "
-        "`yolo9k classify`"
+        f"{folder}: no annotated images in a known format ({formats}); "
+        "for images in class folders use `yolo9k classify`"
     )
 
 
-def root_text(root: Path) -> str:
-    """How a config names a root: from the data folder, where it lies in that."""
+def portable_root(root: Path) -> str:
+    """Return a root as written to a config: relative to the data folder if inside it, else absolute."""
     base = data_folder().resolve()
     return root.relative_to(base).as_posix() if base in root.parents else str(root)
 
 
 def _split_of(text: str) -> str | None:
-    """The split that a folder or file name speaks of; `valid` and `validation` are `val`."""
+    """Return the split in a folder or file name; `valid` and `validation` mean `val`."""
     found = SPLIT_WORD.findall(text.lower())
     return found[-1] if found else None
 
 
 def _grouped(found: Sequence[tuple[str, Entry]]) -> Splits:
-    """Entries by split, in the usual order."""
+    """Group entries by split, in the order train, val, test."""
     splits = {split: tuple(entry for name, entry in found if name == split) for split in SPLITS}
     return {split: entries for split, entries in splits.items() if entries}
 
@@ -199,13 +193,13 @@ def _grouped(found: Sequence[tuple[str, Entry]]) -> Splits:
 
 
 def _find_voc(folder: Path) -> Splits:
-    """Splits of one VOC folder, or of all that lie on the first level that has some."""
+    """Return the splits of a VOC folder, or of all VOC folders on the first level that has any."""
     level = [folder]
     for _ in range(DEPTH):
-        having = [place for place in level if find_annotations(place)]
-        if having:
-            return _grouped([pair for place in having for pair in _voc_entries(place, folder)])
-        level = [path for place in level for path in _folders(place)]
+        annotated = [path for path in level if find_annotations(path)]
+        if annotated:
+            return _grouped([pair for path in annotated for pair in _voc_entries(path, folder)])
+        level = [subfolder for path in level for subfolder in _folders(path)]
     return {}
 
 
@@ -213,11 +207,11 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
 
 
-def _voc_entries(place: Path, root: Path) -> Iterator[tuple[str, str]]:
-    """(split, entry) of one VOC folder; trainval counts only where train and val are not told apart."""
-    below = place.relative_to(root).as_posix()
+def _voc_entries(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
+    """Yield (split, entry) of one VOC folder; trainval is used only without a train list."""
+    below = folder.relative_to(root).as_posix()
     prefix = "" if below == "." else f"{below}/"
-    voc = VocFolder.open(place)
+    voc = VocFolder.open(folder)
     lists = {name for name in (*SPLITS, "trainval") if name in voc.lists() and voc.split(name)}
     if not lists & {"train", "trainval"}:
         yield _split_of(below) or "train", f"{prefix}{ALL}"
@@ -240,7 +234,7 @@ def _find_coco(folder: Path) -> Splits:
 
 
 def _open_coco(path: Path) -> CocoFile | None:
-    """The file if it is one with boxes."""
+    """Open a COCO file; `None` if it is not one, or has no boxes."""
     try:
         file = CocoFile.open(path)
     except DataError:
@@ -254,7 +248,7 @@ def _coco_split(path: Path, root: Path) -> str:
 
 
 def _coco_entry(file: CocoFile, root: Path) -> Entry:
-    """The annotation file; with its image folder where the reader would not guess it."""
+    """Return the annotation file, with its image folder if the reader would not find it."""
     annotations = file.path.relative_to(root).as_posix()
     name = str(file.images[0].get("file_name")) if file.images else ""
     if not name or (file.image_folder(root) / name).is_file():
@@ -270,7 +264,7 @@ def _coco_entry(file: CocoFile, root: Path) -> Entry:
 
 
 def _find_yolo(folder: Path) -> Splits:
-    """Splits that `data.yaml` names, else lists, else folders whose images have label files."""
+    """Return the splits of `data.yaml`, else of image lists, else of folders whose images have label files."""
     for path in sorted(folder.glob("*.y*ml")):
         splits = _yaml_splits(path, folder)
         if splits:
@@ -284,13 +278,12 @@ def _yaml_splits(path: Path, root: Path) -> Splits:
         content = DataYaml.open(path)
     except DataError:
         return {}
-    found = [(split, place) for split, places in content.splits.items() for place in places]
-    return _grouped([(split, _below(place, root)) for split, place in found])
+    return _grouped([(split, _below(path, root)) for split, paths in content.splits.items() for path in paths])
 
 
-def _below(place: Path, root: Path) -> str:
-    place = place.resolve()
-    return place.relative_to(root).as_posix() if place.is_relative_to(root) else str(place)
+def _below(path: Path, root: Path) -> str:
+    path = path.resolve()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def _lists_images(path: Path) -> bool:
@@ -299,12 +292,12 @@ def _lists_images(path: Path) -> bool:
 
 
 def _labelled_folders(folder: Path) -> list[tuple[str, str]]:
-    """(split, folder) of every folder whose own images have label files."""
+    """Return (split, folder) of every folder whose own images have label files."""
     level, found = [folder], []
     for _ in range(DEPTH):
-        having = [place for place in level if _is_labelled(place)]
-        found += [(_split_of(_below(place, folder)) or "train", _below(place, folder)) for place in having]
-        level = [path for place in level if place not in having for path in _folders(place)]
+        labelled = [path for path in level if _is_labelled(path)]
+        found += [(_split_of(_below(path, folder)) or "train", _below(path, folder)) for path in labelled]
+        level = [subfolder for path in level if path not in labelled for subfolder in _folders(path)]
     return found
 
 
@@ -313,15 +306,15 @@ def _is_labelled(folder: Path) -> bool:
     return any(label_file(path).is_file() for path in images)
 
 
-FINDERS: Mapping[BoxDatasetKind, Callable[[Path], Splits]] = {"voc": _find_voc, "coco": _find_coco, "yolo": _find_yolo}
+BOX_FINDERS: Mapping[KindName, Callable[[Path], Splits]] = {"voc": _find_voc, "coco": _find_coco, "yolo": _find_yolo}
 
 
 # --- labels
 
 
 def _labels(config: DatasetConfig, layout: Layout, track: Track) -> tuple[str, ...]:
-    """The names in the data; in the order of a list of names beside them where it has the same ones."""
-    listed = listed_names((*sorted(layout.root.glob("*.names")), *(layout.root / name for name in NAME_LISTS)))
+    """Return the class names in the data; in the order of a class list beside them if it has the same names."""
+    listed = read_class_list((*sorted(layout.root.glob("*.names")), *(layout.root / name for name in NAME_LISTS)))
     if layout.kind == "yolo":
         return _yolo_labels(layout, listed)
     if layout.kind == "coco":
@@ -331,7 +324,7 @@ def _labels(config: DatasetConfig, layout: Layout, track: Track) -> tuple[str, .
 
 
 def _coco_labels(layout: Layout) -> tuple[str, ...]:
-    """Categories of all files by number, without the group that Roboflow writes as number 0."""
+    """Return the categories of all files by id, without the supercategory that Roboflow writes with id 0."""
     files = [CocoFile.open(layout.root / path) for path in _coco_paths(layout.splits)]
     names = {category: name for file in files for category, name in file.categories.items()}
     used = {entry.get("category_id") for file in files for entry in file.annotations}
@@ -346,7 +339,7 @@ def _coco_paths(splits: Splits) -> list[str]:
 
 
 def _yolo_labels(layout: Layout, listed: tuple[str, ...]) -> tuple[str, ...]:
-    """Names from the YAML file that names the splits, else from a list. Raises `DataError` without any."""
+    """Return the names in the YAML file with the splits, else in a class list. Raises `DataError` without any."""
     for path in sorted(layout.root.glob("*.y*ml")):
         if _yaml_splits(path, layout.root):
             return DataYaml.open(path).names
@@ -357,23 +350,23 @@ def _yolo_labels(layout: Layout, listed: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def to_yaml(config: DatasetConfig, counts: Mapping[str, str]) -> str:
-    """The config as commented YAML; `counts` says in words what each split holds."""
+    """Return the config as commented YAML; `counts`: a description of each split."""
     values = config.model_dump(mode="json")
     lines = [
-        f"# {config.name}, recognised by `yolo9k data make config`.",
-        f"# {KIND_WORDS[config.kind]}.",
+        f"# {config.name}, detected by `yolo9k data make config`.",
+        f"# {KINDS[config.kind].description}.",
         *(f"# {split}: {text}" for split, text in counts.items()),
         _block("kind", values["kind"]),
-        "# a relative root begins at $YOLO9K_DATA (without it: data/)",
+        "# relative to $YOLO9K_DATA (default: data/), or absolute",
         _block("root", values["root"]),
         _block("splits", values["splits"]),
     ]
     if config.holdout:
         lines += [
-            "# about this share of train becomes val: where the hash of a file's name is below it",
+            "# this fraction of train is held out as val, by a hash of the file name",
             _block("holdout", values["holdout"]),
         ]
-    lines += ["# their order numbers the labels: leave it alone once a model is trained"]
+    lines += ["# in the order of the label indices: do not change it once a model is trained"]
     return "\n".join([*lines, _block("labels", values["labels"])]) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Sizes of labelled boxes as the network meets them: what anchors are clustered from."""
+"""Compute box sizes in grid cells of the network input, from which anchors are clustered."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ from yolo9k.images import letterbox_placement
 
 
 def letterboxed_sizes(records: Sequence[Record], canvas_wh: tuple[int, int], stride: int) -> np.ndarray:
-    """(N, 2) widths and heights, in cells of `stride`, of all boxes letterboxed to `canvas_wh` pixels.
+    """Return widths and heights (N, 2), in cells of `stride`, of all boxes letterboxed to `canvas_wh` pixels.
 
-    Ignored boxes are left out. Raises `DataError` where no box is left.
+    Ignored boxes are excluded. Raises `DataError` if there is no box.
     """
     sizes = [_sizes(record, canvas_wh) for record in records]
     joined = np.concatenate(sizes) if sizes else np.zeros((0, 2))
     if not len(joined):
-        raise DataError(f"no box in {len(records)} images: anchors need labelled boxes")
+        raise DataError(f"no box in {len(records)} images; clustering anchors needs boxes")
     return joined / stride
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from yolo9k.config import AnyDataset, DatasetConfig, updated
 from yolo9k.config.datasets import PartConfig, TreeLabels
-from yolo9k.datasets.joint import dataset_of
-from yolo9k.datasets.load import ImageSet, place, read_annotations, read_images, split_names
+from yolo9k.datasets.joint import resolve_part
+from yolo9k.datasets.load import ImageSet, map_to_tree, read_annotations, read_images, split_names
 from yolo9k.datasets.readers.records import Annotations
 from yolo9k.progress import Track, silent
 from yolo9k.wordtree import WordTree
@@ -51,8 +51,8 @@ def compute_coverage(dataset: AnyDataset, path: str, tree: WordTree, track: Trac
     if isinstance(dataset, DatasetConfig):
         names = split_names(dataset)
         split = "train" if "train" in names else names[0]
-        return [_count_labels(dataset_of(PartConfig(dataset=dataset), path, track), split, tree, track)]
-    return [_count_labels(dataset_of(part, path, track), part.split, tree, track) for part in dataset.sources]
+        return [_count_labels(resolve_part(PartConfig(dataset=dataset), path, track), split, tree, track)]
+    return [_count_labels(resolve_part(part, path, track), part.split, tree, track) for part in dataset.sources]
 
 
 def _count_labels(dataset: DatasetConfig, split: str, tree: WordTree, track: Track) -> Coverage:
@@ -62,7 +62,7 @@ def _count_labels(dataset: DatasetConfig, split: str, tree: WordTree, track: Tra
     read = read_annotations(flat, split, "skip", track) if flat.has_boxes else read_images(flat, split, track)
     classes = [each.name for each in read.classes]
     title = dataset.name or dataset.root
-    mapping = place(classes, labels, tree, title)
+    mapping = map_to_tree(classes, labels, tree, title)
     counts = np.zeros(len(tree), np.int64)
     for node, count in zip(mapping.nodes, _count_by_class(read), strict=True):
         if node is not None:

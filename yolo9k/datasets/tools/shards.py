@@ -17,9 +17,9 @@ from PIL import Image
 
 from yolo9k.config import DatasetConfig, updated
 from yolo9k.config.datasets import TreeLabels
-from yolo9k.datasets.autodetect import SHARDS_CONFIG, image_folder, root_text
-from yolo9k.datasets.class_mapping import NAME_LISTS, listed_names
-from yolo9k.datasets.load import read_images, settled
+from yolo9k.datasets.autodetect import SHARDS_CONFIG, image_folder, portable_root
+from yolo9k.datasets.class_mapping import NAME_LISTS, read_class_list
+from yolo9k.datasets.load import portable_path, read_images
 from yolo9k.datasets.readers.index import ImageIndex
 from yolo9k.datasets.readers.records import read_text
 from yolo9k.datasets.readers.tar import BLOCK
@@ -188,7 +188,7 @@ class _ShardWriter:
         if self.shards():
             raise ConfigError(f"{self.folder}: already contains shards of split {self.split!r}; choose another folder")
         names = self.folder / NAME_LISTS[0]
-        if names.is_file() and listed_names([names]) != tuple(classes):
+        if names.is_file() and read_class_list([names]) != tuple(classes):
             raise ConfigError(f"{names}: lists other classes than the data set; choose another folder")
         invalid = next((name for name in classes if not name.isprintable() or name != name.strip()), None)
         if invalid is not None:
@@ -223,7 +223,7 @@ class _ShardWriter:
         path, root = self.folder / SHARDS_CONFIG, self.folder.resolve()
         splits = image_folder(root).model_dump(mode="json")["splits"] if path.is_file() else {}
         splits |= {self.split: [self._pattern()]}
-        values: dict[str, Any] = {"kind": "shards", "name": root.name, "root": root_text(root), "splits": splits}
+        values: dict[str, Any] = {"kind": "shards", "name": root.name, "root": portable_root(root), "splits": splits}
         if isinstance(source.labels, TreeLabels):
             values["labels"] = _label_values(source.labels)
         head = f"# {source.name or source.root} in tar shards, written by `yolo9k data make shards`.\n"
@@ -247,7 +247,7 @@ def _note_unreadable(samples: Iterable[ShardSample], unreadable: list[str]) -> I
 
 def _label_values(labels: TreeLabels) -> dict[str, Any]:
     """Return the `labels` section of the config, with absolute paths; the classes are in their own file."""
-    paths = {"tree": settled(labels.tree), "map": settled(labels.map), "classes": ()}
+    paths = {"tree": portable_path(labels.tree), "map": portable_path(labels.map), "classes": ()}
     return updated(labels, paths).model_dump(mode="json", exclude_defaults=True)
 
 
