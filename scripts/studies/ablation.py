@@ -13,7 +13,7 @@ from studies.series import Series, refuse_keys
 from yolo9k.config import Config, load_config, updated
 from yolo9k.config.datasets import AnyDataset
 from yolo9k.config.section import STRIDE
-from yolo9k.datasets.joint import read_training, to_score
+from yolo9k.datasets.joint import evaluation_split, read_training
 from yolo9k.datasets.load import check_split, read_annotations, split_names
 from yolo9k.detection.thresholds import Thresholds
 from yolo9k.errors import ConfigError
@@ -127,7 +127,7 @@ def find_split(dataset: AnyDataset, requested: str = "") -> str:
 
     Raises `ConfigError` if the dataset does not have the split.
     """
-    evaluated, _ = to_score(dataset, requested or "test")
+    evaluated, _ = evaluation_split(dataset, requested or "test")
     split = requested or ("test" if "test" in split_names(evaluated) else "val")
     check_split(evaluated, split)
     return split
@@ -203,7 +203,7 @@ class Ablation:
 
     def _evaluate(self, network: Path, row: Row, seed: int, track: Track) -> Score:
         config = self._with_trained_size(self.settings.config(row, seed), track)
-        dataset, split = to_score(self.settings.dataset, self.settings.split, track)
+        dataset, split = evaluation_split(self.settings.dataset, self.settings.split, track)
         ground_truth = read_annotations(dataset, split, config.data.on_error, track)
         detector = Detector.load(network, device=config.train.device, size_wh=config.data.size)
         thresholds, batch = Thresholds.of(config.eval), config.eval.batch

@@ -15,7 +15,7 @@ from studies.series import Series, refuse_keys
 from yolo9k.config import Config, load_config, updated
 from yolo9k.config.datasets import AnyDataset
 from yolo9k.config.schema import TrainConfig
-from yolo9k.datasets.joint import to_score
+from yolo9k.datasets.joint import evaluation_split
 from yolo9k.datasets.load import check_split
 from yolo9k.errors import ConfigError
 from yolo9k.progress import Track, silent
@@ -124,7 +124,7 @@ class NormGrid:
         for run in self.runs:
             settings.config_for(run)  # an invalid config is an error now, not hours later
         base = load_config(settings.config, settings.overrides)
-        check_split(to_score(settings.dataset, base.eval.split)[0], base.eval.split)
+        check_split(evaluation_split(settings.dataset, base.eval.split)[0], base.eval.split)
         stored = {**vars(settings), "dataset": settings.dataset.model_dump(mode="json"), **base.model_dump(mode="json")}
         self.series = Series(folder, stored, map(settings.weights_for, self.runs))
 
