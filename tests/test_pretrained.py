@@ -11,7 +11,7 @@ from yolo9k.build import build_network
 from yolo9k.checkpoint import Checkpoint
 from yolo9k.config import load_config
 from yolo9k.darknet.catalogue import ENTRIES, Entry, File
-from yolo9k.darknet.weights import Header, blocks, write_weights
+from yolo9k.darknet.weights import Header, conv_layers, write_weights
 from yolo9k.errors import ConfigError, DataError, MachineError, WeightsError
 from yolo9k.fetch import Remote
 from yolo9k.pretrained import (
@@ -51,7 +51,7 @@ def darknet_files(tmp_path):
         torch.manual_seed(0)
         net = darknet.load(path.with_suffix(".cfg"))
         randomise(net)
-        write_weights(path, blocks(net)[:layers], header)
+        write_weights(path, conv_layers(net)[:layers], header)
         return path
 
     return write
@@ -105,7 +105,7 @@ def test_a_cfg_that_is_named_comes_before_the_one_beside(darknet_files, tmp_path
     other.write_text(DETECTOR.replace("width=32", "width=64"))
     assert open_weights(path, DarknetFiles(cfg=other)).config.data.size == (64, 16)
     path.with_suffix(".cfg").unlink()
-    assert refusal(WeightsError, open_weights, path) == f"{path}: a Darknet file needs its cfg; name it with --cfg"
+    assert refusal(WeightsError, open_weights, path) == f"{path}: a Darknet file needs its cfg (--cfg)"
     assert open_weights(path, DarknetFiles(cfg=other)).labels.names == ("0", "1", "2")
     none = tmp_path / "none.cfg"
     assert refusal(WeightsError, open_weights, path, DarknetFiles(cfg=none)).startswith(f"{none}: cfg cannot be read")
@@ -114,7 +114,7 @@ def test_a_cfg_that_is_named_comes_before_the_one_beside(darknet_files, tmp_path
 def test_what_is_no_weights_file_is_refused_before_a_cfg_is_asked_for(tmp_path):
     page = tmp_path / "yolov2.weights"
     page.write_text("<!DOCTYPE html><html>" + "x" * 99)
-    assert "a web page, not weights" in refusal(WeightsError, open_weights, page)
+    assert "an HTML page, not weights" in refusal(WeightsError, open_weights, page)
 
 
 def test_names_and_data_files_say_what_the_labels_are(darknet_files, tmp_path):
@@ -128,7 +128,7 @@ def test_names_and_data_files_say_what_the_labels_are(darknet_files, tmp_path):
     other.write_text("d\ne\nf\n")
     assert open_weights(path, DarknetFiles(names=other, data=data)).labels.ids == ("d", "e", "f")
     names.write_text("a\nb\n")
-    assert "[region] classes: 3, but there are 2 labels" in refusal(
+    assert "[region] classes=3: 2 labels for 3 classes" in refusal(
         WeightsError, open_weights, path, DarknetFiles(names=names)
     )
 
@@ -137,7 +137,7 @@ def test_names_and_data_files_say_what_the_labels_are(darknet_files, tmp_path):
     ("text", "says"),
     [
         ("names\n", "my.data:1: expected key = value"),
-        ("classes=3\nnames=gone.names\n", "my.data:2: names = gone.names: is not here"),
+        ("classes=3\nnames=gone.names\n", "my.data:2: names = gone.names: file not found"),
         (f"names={'n' * 5000}\n", "my.data:1: names = nnn"),
         (b"\xff\xfe\xfa", "my.data: cannot be read"),
     ],
@@ -152,7 +152,7 @@ def test_a_tree_is_found_beside_its_cfg_or_named(darknet_files, tmp_path):
     path = darknet_files(DETECTOR + "tree=data/my.tree\n")
     tree = tmp_path / "my.tree"
     message = refusal(WeightsError, lambda: darknet.load(path.with_suffix(".cfg"), path).scores())
-    assert "[region] tree: data/my.tree is not here; say where the tree is" in message
+    assert "[region] tree=data/my.tree: file not found" in message
     tree.write_text(TREE)
     assert open_weights(path).labels.parents == (-1, 0, 0)
     tree.with_suffix(".labels").write_text("n1\nn2\nn3\n")
@@ -170,7 +170,7 @@ def test_a_tree_is_refused_where_the_cfg_has_no_use_for_it(darknet_files, tmp_pa
     (tmp_path / "my.tree").write_text(TREE)
     path = darknet_files()
     message = refusal(WeightsError, open_weights, path, DarknetFiles(tree=tmp_path / "my.tree"))
-    assert message == f"{path.with_suffix('.cfg')}: has no tree= that {tmp_path / 'my.tree'} could be"
+    assert message == f"{path.with_suffix('.cfg')}: the cfg has no tree=, but a tree was given: {tmp_path / 'my.tree'}"
 
 
 def test_warnings_about_a_cfg_are_logged_or_errors(darknet_files, caplog):
@@ -179,7 +179,7 @@ def test_warnings_about_a_cfg_are_logged_or_errors(darknet_files, caplog):
     stored = open_weights(path)
     (record,) = caplog.records
     assert (record.levelname, record.name) == ("WARNING", "yolo9k.darknet.cfg")
-    assert record.getMessage().startswith(f"{path.with_suffix('.cfg')}:26: [region] flavour: unknown option")
+    assert record.getMessage().startswith(f"{path.with_suffix('.cfg')}:26: [region] flavour=mint: unknown option")
     build_stored(stored, path)
     assert len(caplog.records) == 1  # what is in a checkpoint is not complained of
     assert refusal(WeightsError, open_weights, path, DarknetFiles(strict=True)) == record.getMessage()
@@ -194,7 +194,7 @@ def test_labels_of_a_classifier_must_be_as_many_as_its_values(darknet_files, tmp
     path, names = darknet_files(CLASSIFIER), tmp_path / "my.names"
     assert len(open_weights(path).labels) == 5
     names.write_text("a\nb\n")
-    assert "5 values, but there are 2 labels" in refusal(WeightsError, open_weights, path, DarknetFiles(names=names))
+    assert "2 labels for 5 classes" in refusal(WeightsError, open_weights, path, DarknetFiles(names=names))
 
 
 @pytest.mark.parametrize(("layers", "total"), [(1, 3), (2, 3)])
@@ -209,7 +209,7 @@ def test_a_partial_file_is_no_detector(darknet_files, layers, total):
 def test_a_classifier_is_no_detector(darknet_files):
     path = darknet_files(CLASSIFIER)
     stored = open_weights(path)
-    assert "a classifier, no detector; yolo9k classify runs it" in refusal(WeightsError, build_detector, stored, path)
+    assert "a classifier, not a detector; run it with yolo9k classify" in refusal(WeightsError, build_detector, stored, path)
     network, config = build_whole_classifier(stored, path)
     assert config.task == "classify"
     assert network(torch.rand(2, 3, 16, 32)).shape == (2, 5)
@@ -217,7 +217,7 @@ def test_a_classifier_is_no_detector(darknet_files):
 
 def test_a_detector_is_no_classifier(darknet_files):
     path = darknet_files()
-    expected = f"{path}: a detector, no classifier; yolo9k detect runs it"
+    expected = f"{path}: a detector, not a classifier; run it with yolo9k detect"
     assert refusal(WeightsError, build_whole_classifier, open_weights(path), path) == expected
 
 
@@ -247,7 +247,7 @@ def test_a_model_of_the_catalogue_is_fetched_when_it_is_not_here(darknet_files, 
     for option in ("cfg", "names", "tree", "data"):
         message = refusal(ConfigError, open_weights, "my", DarknetFiles(**{option: path}))
         assert message == (
-            f"--{option}: belongs to a weights file of Darknet; my is a model of the catalogue, which has its own"
+            f"--{option}: is only for Darknet weights files; my is a catalogue model, which has its own"
         )
 
 
@@ -264,7 +264,7 @@ def test_a_file_with_the_name_and_size_of_an_official_one_needs_no_cfg(
     assert open_weights(path).darknet["blocks"] == 2
     assert [asked for asked, _ in file_server.requests] == ["/plain/my.cfg"]  # not the weights
     path.write_bytes(path.read_bytes() + bytes(8))  # so it is something else
-    assert refusal(WeightsError, open_weights, path) == f"{path}: a Darknet file needs its cfg; name it with --cfg"
+    assert refusal(WeightsError, open_weights, path) == f"{path}: a Darknet file needs its cfg (--cfg)"
 
 
 def test_where_the_cfg_of_an_official_file_cannot_be_had_it_is_asked_for(darknet_files, file_server, monkeypatch):
@@ -275,14 +275,14 @@ def test_where_the_cfg_of_an_official_file_cannot_be_had_it_is_asked_for(darknet
     monkeypatch.setitem(ENTRIES, "net", Entry("net", "detector", "", "", weights, cfg))
     message = refusal(WeightsError, open_weights, path)
     assert message.startswith(
-        f"{path}: a Darknet file needs its cfg; name it with --cfg, for my.cfg could not be fetched"
+        f"{path}: a Darknet file needs its cfg (--cfg); my.cfg could not be downloaded"
     )
 
 
 @pytest.mark.parametrize("name", ["yolov3", "none/at/all.pt", "x" * 5000])
 def test_what_is_nothing_at_all_is_refused_without_the_network(name):
     message = refusal(WeightsError, open_weights, name)
-    assert message.startswith(f"{name}: no such file or run, and no model of the catalogue; ")
+    assert message.startswith(f"{name}: no such file or run, and not in the catalogue; ")
 
 
 # Checkpoints and runs
@@ -301,7 +301,7 @@ def test_a_checkpoint_and_a_run_folder_are_opened(tmp_path):
     cfg = DarknetFiles(cfg=tmp_path / "a.cfg")
     for source, kind in ((tmp_path / "run", "a run"), (tmp_path / "renamed", "a checkpoint")):
         message = refusal(ConfigError, open_weights, source, cfg)
-        assert message == f"--cfg: belongs to a weights file of Darknet; {source} is {kind}"
+        assert message == f"--cfg: is only for Darknet weights files; {source} is {kind}"
     (tmp_path / "empty").mkdir()
     assert "a folder without checkpoints/best.pt" in refusal(WeightsError, open_weights, tmp_path / "empty")
 
@@ -310,7 +310,7 @@ def test_weights_that_do_not_fit_their_config_are_refused():
     stored = own_model()
     wrong = replace(stored, weights={**stored.weights, "head.conv.bias": torch.zeros(3)})
     assert refusal(WeightsError, build_stored, wrong, "a.pt") == (
-        "a.pt: the weights do not fit the model that the file describes"
+        "a.pt: the weights do not fit the model in the file's config"
     )
 
 
@@ -383,7 +383,7 @@ def test_the_cfg_of_a_tree_names_the_tree_that_is_written_beside_it(darknet_file
     target = tmp_path / "out" / "again.weights"
     written = write_darknet(open_weights(tmp_path / "net.pt"), "net.pt", target)
     assert [path for path, _ in written] == [target.with_suffix(s) for s in (".weights", ".cfg", ".names", ".tree")]
-    assert [remark for _, remark in written] == ["", "tree=again.tree, where it was tree=data/my.tree", "", ""]
+    assert [remark for _, remark in written] == ["", "tree=again.tree (was tree=data/my.tree)", "", ""]
     assert target.read_bytes() == path.read_bytes()
     assert target.with_suffix(".cfg").read_text() == cfg + "# of the animals\ntree=again.tree\n"
     (tmp_path / "data" / "my.tree").unlink()
@@ -398,7 +398,7 @@ def test_of_a_map_it_is_said_that_it_does_not_come_along(darknet_files, tmp_path
     (tmp_path / "my.tree").write_text(TREE)
     (_, (cfg, remark), *_) = write_darknet(open_weights(path), path, tmp_path / "out.weights")
     assert remark == (
-        "tree=out.tree, where it was tree=my.tree; map=data/my.map is as it was; that file is no part of a checkpoint"
+        "tree=out.tree (was tree=my.tree); map=data/my.map is unchanged; that file is not part of a checkpoint"
     )
     assert "map=data/my.map\n" in cfg.read_text()
 
@@ -415,14 +415,14 @@ def test_a_tree_with_blanks_in_its_name_is_refused_for_no_cfg_can_name_it(tmp_pa
     tree = WordTree(("animal", "cat"), ("animal", "cat"), (-1, 0))
     stored = own_model("model.name=yolov2-tiny", labels=tree)
     message = refusal(WeightsError, write_darknet, stored, "own.pt", tmp_path / "my own.weights")
-    assert "a cfg cannot name a tree with blanks in its name" in message
+    assert "a cfg cannot name a tree whose file name has spaces" in message
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_detector_whose_tree_is_not_here_is_neither_run_nor_written(darknet_files, tmp_path):
     path = darknet_files(DETECTOR + "tree=data/my.tree\n")
     stored = open_weights(path)  # a training may start from it
-    expected = f"{path}: the label tree of its cfg, data/my.tree, is not here; name it (--tree)"
+    expected = f"{path}: the label tree of its cfg, data/my.tree, is missing; give it with --tree"
     assert refusal(WeightsError, build_detector, stored, path) == expected
     assert refusal(WeightsError, write_darknet, stored, path, tmp_path / "out.weights") == expected
     assert not (tmp_path / "out.weights").exists()
@@ -448,7 +448,7 @@ def test_what_a_cfg_cannot_say_is_refused_before_anything_is_written(tmp_path):
 @pytest.mark.parametrize("suffix", [".cfg", ".names", ".tree"])
 def test_weights_are_not_written_where_their_texts_go(tmp_path, suffix):
     target = tmp_path / f"own{suffix}"
-    assert "name them e.g. own.weights" in refusal(WeightsError, write_darknet, own_model(), "own.pt", target)
+    assert "use for example own.weights" in refusal(WeightsError, write_darknet, own_model(), "own.pt", target)
     assert list(tmp_path.iterdir()) == []
 
 
