@@ -11,7 +11,7 @@ from PIL import Image
 
 from yolo9k.config import DatasetConfig, load_dataset_config
 from yolo9k.config.datasets import TreeLabels
-from yolo9k.datasets.autodetect import image_folder, open_images
+from yolo9k.datasets.autodetect import image_folder, open_image_dataset
 from yolo9k.datasets.load import read_images
 from yolo9k.datasets.tools import shards as shard_tool
 from yolo9k.datasets.tools.shards import ShardOptions, write_shards
@@ -77,7 +77,7 @@ def test_a_folder_of_shards_may_be_moved(zoo):
     config = DatasetConfig(kind="folder", root=str(zoo), splits={"train": ("kinds",)}, labels=labels)
     write_shards(config, "train", zoo / "out", ShardOptions())
     (zoo / "out").rename(zoo / "moved")
-    moved = open_images(str(zoo / "moved"))
+    moved = open_image_dataset(str(zoo / "moved"))
     assert (moved.name, moved.root, moved.labels) == ("out", str(zoo / "moved"), labels)
     assert same_images(config, moved) == 6
 

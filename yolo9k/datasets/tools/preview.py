@@ -25,7 +25,7 @@ def augmented_mosaic(training: TrainingSet, config: Config, count: int) -> np.nd
     data, train = config.data, config.train
     sources = [source.read.records for source in training.sources]
     dataset = TrainingDataset(sources, DetectionTransform(data.augment), train.seed, data.on_error)
-    order, steps = training.stream(train.seed), -(-count // train.batch)
+    order, steps = training.sample_order(train.seed), -(-count // train.batch)
     sampler = StepSampler(order, train.batch, 1, data.training_sizes, data.size_period, 0, steps)
     requests = islice(chain.from_iterable(sampler), count)
     cells = [_draw_sample(dataset, request, training.labels.names) for request in requests]
