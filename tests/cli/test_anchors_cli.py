@@ -29,14 +29,14 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_prints_three_units_and_the_scores(dataset):
+def test_prints_anchors_in_three_units_and_scores(dataset):
     result = run("--dataset", dataset, "-k", 2, "--size", 96)
     assert result.exit_code == 0, result.output
     for text in ("grid cells (32 px)", "pixels", "relative", "average IoU", "above IoU 0.5"):
         assert text in result.output
 
 
-def test_json_alone_on_standard_output(dataset):
+def test_only_json_goes_to_standard_output(dataset):
     result = run("--dataset", dataset, "-k", 2, "--size", "96x64", "--json", "-")
     numbers = json.loads(result.stdout)
     assert numbers["k"] == 2
@@ -49,7 +49,7 @@ def test_json_alone_on_standard_output(dataset):
     assert numbers["sweep"] == []
 
 
-def test_sweep_writes_the_image(dataset, tmp_path):
+def test_sweep_writes_a_plot(dataset, tmp_path):
     result = run(
         "--dataset",
         dataset,
@@ -69,7 +69,7 @@ def test_sweep_writes_the_image(dataset, tmp_path):
     assert curve[0]["average_iou"] < curve[2]["average_iou"]
 
 
-def test_write_changes_the_config_and_warns_of_another_size(dataset, tmp_path):
+def test_write_updates_the_config_and_warns_about_another_size(dataset, tmp_path):
     config = tmp_path / "my.yaml"
     config.write_text("# mine\nmodel:\n  anchors: auto  # cells\ndata: {size: 128}\n")
     result = run("--dataset", dataset, "-k", 2, "--size", 96, "--write", config)
@@ -85,7 +85,7 @@ SAME = [("anchors: auto", True), ("num_anchors: 2", False), ("num_anchors: 3", T
 
 
 @pytest.mark.parametrize(("model", "changes"), SAME)
-def test_write_keeps_the_number_of_anchors_true(dataset, tmp_path, model, changes):
+def test_write_updates_num_anchors_if_it_differs(dataset, tmp_path, model, changes):
     config = tmp_path / "my.yaml"
     config.write_text(f"model:\n  {model}\n")
     result = run("--dataset", dataset, "-k", 2, "--write", config)
@@ -96,7 +96,7 @@ def test_write_keeps_the_number_of_anchors_true(dataset, tmp_path, model, change
     assert ("# few" in config.read_text()) == ("# few" in model)
 
 
-def test_write_sees_the_number_that_is_inherited(dataset, tmp_path):
+def test_write_updates_an_inherited_num_anchors(dataset, tmp_path):
     config = tmp_path / "my.yaml"
     config.write_text("extends: small.yaml\n")
     assert run("--dataset", dataset, "-k", 5, "--write", config).exit_code == 0
@@ -104,14 +104,14 @@ def test_write_sees_the_number_that_is_inherited(dataset, tmp_path):
     assert config.read_text().startswith("extends: small.yaml\nmodel: {anchors: ")
 
 
-def test_targets_are_looked_at_before_the_work(tmp_path):
+def test_outputs_are_checked_before_the_work(tmp_path):
     for option in ("--json", "--plot", "--write"):
         result = run("--dataset", "not-looked-at", option, tmp_path)
         assert isinstance(result.exception, MachineError)
         assert str(result.exception) == f"{option} {tmp_path}: cannot be written: it is a folder, a file is needed"
 
 
-def test_write_takes_no_more_anchors_than_a_config(dataset, tmp_path):
+def test_write_refuses_more_anchors_than_a_config_allows(dataset, tmp_path):
     config = tmp_path / "my.yaml"
     config.write_text("model: {anchors: auto}\n")
     result = run("--dataset", dataset, "-k", 40, "--write", config)
@@ -120,7 +120,7 @@ def test_write_takes_no_more_anchors_than_a_config(dataset, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "says"),
+    ("arguments", "error", "message"),
     [
         (["--sweep", "9-1"], ConfigError, "--sweep 9-1: FIRST must be at least 1"),
         (["--sweep", "a"], ConfigError, "must be FIRST-LAST"),
@@ -131,13 +131,13 @@ def test_write_takes_no_more_anchors_than_a_config(dataset, tmp_path):
         (["-k", "100"], DataError, "cannot give 100 anchors"),
     ],
 )
-def test_says_what_is_wrong(dataset, arguments, error, says):
+def test_error_messages(dataset, arguments, error, message):
     result = run("--dataset", dataset, *arguments)
     assert isinstance(result.exception, error)
-    assert says in str(result.exception)
+    assert message in str(result.exception)
 
 
-def test_anchors_of_a_joint_data_set_are_those_of_its_boxes(zoo):
+def test_a_joint_data_set_uses_the_boxes_of_its_sources(zoo):
     result = run("--dataset", zoo / "joint.yaml", "-k", 2, "--size", 64)
     assert result.exit_code == 0, result.output
     assert "8 boxes: average IoU 1.0000" in result.output

@@ -60,7 +60,7 @@ def error_of(result, kind):
     return str(result.exception)
 
 
-def test_scores_of_flat_labels(run, flat, zoo):
+def test_scores_with_flat_labels(run, flat, zoo):
     result = run("eval", "--weights", zoo / "run", "--json", "new/scores.json", "--plots", "new/plots", "--batch", 2)
     assert result.exit_code == 0, result.exception or result.output
     scores = json.loads((zoo / "new" / "scores.json").read_text())
@@ -74,7 +74,7 @@ def test_scores_of_flat_labels(run, flat, zoo):
     assert written == ["confusion.png", "worst_mistakes.jpg"]
 
 
-def test_scores_in_a_tree(run, over_tree, zoo):
+def test_scores_with_a_label_tree(run, over_tree, zoo):
     result = run("eval", "--weights", over_tree, "--dataset", "in_tree.yaml", "--hier-thresh", 0.1, "--json", "-")
     assert result.exit_code == 0, result.exception
     scores = json.loads(result.stdout)
@@ -97,7 +97,7 @@ def test_a_plain_folder_of_class_folders(run, flat, zoo):
     assert (scores["split"], scores["images"]) == ("val", 2)
 
 
-def test_labels_by_a_map(run, flat, zoo):
+def test_a_map_assigns_labels(run, flat, zoo):
     (zoo / "my.map").write_text("2\n1\n0\n")
     assert run("eval", "--weights", flat, "--map", "my.map").exit_code == 0
     (zoo / "my.map").write_text("2\n1\n")
@@ -105,7 +105,7 @@ def test_labels_by_a_map(run, flat, zoo):
     assert "my.map: 2 lines for the 3 labels of the data set" in message
 
 
-def test_images_that_cannot_be_read(run, flat, zoo):
+def test_unreadable_images(run, flat, zoo):
     (zoo / "kinds" / "car" / "bad.png").write_text("text")
     assert "bad.png: not a readable image" in error_of(run("eval", "--weights", flat), DataError)
     weights = save_classifier(zoo / "b.pt", FLAT, f"data.dataset={zoo / 'kinds.yaml'}", "data.on_error=skip")
@@ -120,18 +120,18 @@ def test_images_that_cannot_be_read(run, flat, zoo):
     [
         (["--hier-thresh", "0.4"], ConfigError, "hier-thresh is about label trees, and these labels are flat"),
         (["--split", "test"], ConfigError, "no split 'test'; it has train, val"),
-        (["--dataset", "boxes.yaml"], ConfigError, "is of kind yolo; image labels come from"),
-        (["--dataset", "joint.yaml"], ConfigError, "joint.yaml: a joint data set; name one of its sources"),
+        (["--dataset", "boxes.yaml"], ConfigError, "image-level labels need kind folder or shards, not yolo"),
+        (["--dataset", "joint.yaml"], ConfigError, "joint.yaml: is a joint data set; use one of its sources"),
         (["--dataset", "nothing"], ConfigError, "nothing"),
         (["--size", "100"], ConfigError, "width and height must be multiples of 32, not 100x100"),
         (["--json", "boxes.yaml/x"], MachineError, "--json boxes.yaml/x: cannot be written"),
     ],
 )
-def test_what_eval_refuses(run, flat, options, kind, message):
+def test_eval_error_messages(run, flat, options, kind, message):
     assert message in error_of(run("eval", "--weights", flat, *options), kind)
 
 
-def test_a_detector_is_no_classifier(run, zoo):
+def test_a_detector_is_refused(run, zoo):
     config = load_config(None, ["model={name: yolov2-tiny, width: 0.1, anchors: [[1, 1]]}", "data.size=64"])
     network = build_network(config.model, FLAT)
     checkpoint.save(Checkpoint(config, FLAT, network.state_dict()), zoo / "detector.pt")
@@ -140,7 +140,7 @@ def test_a_detector_is_no_classifier(run, zoo):
         assert "detector.pt: a detector, not a classifier" in message
 
 
-def test_a_table_of_each_image(run, flat, zoo):
+def test_prints_a_table_per_image(run, flat, zoo):
     result = run("predict", "kinds/poodle", "--weights", flat, "--top", 2, "--json", "labels.json")
     assert result.exit_code == 0, result.exception
     found = json.loads((zoo / "labels.json").read_text())
@@ -155,7 +155,7 @@ def test_a_table_of_each_image(run, flat, zoo):
     assert "█" * round(20 * share) in result.stdout
 
 
-def test_ways_and_descents_in_a_tree(run, over_tree, zoo):
+def test_paths_and_descents_in_a_tree(run, over_tree, zoo):
     result = run("predict", "kinds/car/0.png", "--weights", over_tree, "--hier-thresh", 0.0, "--json", "labels.json")
     assert result.exit_code == 0, result.exception
     (image,) = json.loads((zoo / "labels.json").read_text())["images"]
@@ -171,7 +171,7 @@ def test_ways_and_descents_in_a_tree(run, over_tree, zoo):
     assert tree.names[reached] in line
 
 
-def test_many_images_are_not_all_shown(run, flat, zoo):
+def test_only_the_first_images_are_shown(run, flat, zoo):
     rng = np.random.default_rng(0)
     (zoo / "many").mkdir()
     for number in range(25):
@@ -182,7 +182,7 @@ def test_many_images_are_not_all_shown(run, flat, zoo):
     assert "… and 5 more images" in result.stdout
 
 
-def test_a_bad_image_leaves_the_others(run, flat, zoo):
+def test_an_unreadable_image_does_not_stop_the_others(run, flat, zoo):
     (zoo / "kinds" / "poodle" / "00.png").write_text("text")
     result = run("predict", "kinds/poodle", "--weights", flat, "--json", "labels.json")
     message = error_of(result, DataError)
@@ -190,7 +190,7 @@ def test_a_bad_image_leaves_the_others(run, flat, zoo):
     assert len(json.loads((zoo / "labels.json").read_text())["images"]) == 3
 
 
-def test_what_predict_refuses(run, flat, zoo):
+def test_predict_error_messages(run, flat, zoo):
     assert "no such image or folder" in error_of(run("predict", "x.png", "--weights", flat), DataError)
     assert "hier-thresh" in error_of(run("predict", "kinds", "--weights", flat, "--hier-thresh", 0.5), ConfigError)
     assert run("predict", "kinds", "--weights", flat, "--top", 0).exit_code == 2

@@ -26,7 +26,7 @@ def test_list_names_everything():
         assert name in result.stdout
 
 
-def test_every_shipped_file_says_what_it_is():
+def test_every_shipped_file_starts_with_a_description():
     files = [find(name) for name in config_names()] + [find(name, dataset=True) for name in dataset_names()]
     assert [path.name for path in files if not path.read_text(encoding="utf-8").startswith("# ")] == []
 
@@ -59,7 +59,7 @@ def test_check(mine):
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         ("train: {lrr: 1}", "train.lrr: unknown key; did you mean train.lr?"),
         ("kind: voc\nroot: x\n", "splits"),
@@ -67,22 +67,22 @@ def test_check(mine):
         ("train: [", "not YAML"),
     ],
 )
-def test_check_says_what_is_wrong(tmp_path, content, says):
+def test_check_error_messages(tmp_path, content, message):
     path = tmp_path / "wrong.yaml"
     path.write_text(content)
     result = run("check", path)
     assert isinstance(result.exception, ConfigError)
-    assert says in str(result.exception)
+    assert message in str(result.exception)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["show", "nothing-like-it"], "nothing-like-it: no such config"),
         (["show", "example-voc", "--set", "root=x"], "--set: only for training configs"),
     ],
 )
-def test_show_says_what_is_wrong(arguments, says):
+def test_show_error_messages(arguments, message):
     result = run(*arguments)
     assert isinstance(result.exception, ConfigError)
-    assert says in str(result.exception)
+    assert message in str(result.exception)

@@ -15,14 +15,14 @@ def text_of(made):
     return target.file.getvalue()
 
 
-def test_tables_round_numbers_and_take_text_as_it_is():
+def test_tables_round_numbers_and_ignore_markup():
     lines = text_of(table("Scores", ["label", "AP"], [("[red]cat", 0.12345), ("dog", 7)])).splitlines()
     assert lines[0].strip() == "Scores"
     assert lines[2].split() == ["[red]cat", "0.123"]
     assert lines[3].split() == ["dog", "7"]
 
 
-def test_json_to_a_file_makes_its_folder(tmp_path):
+def test_json_to_a_file_creates_its_folder(tmp_path):
     write_json(str(tmp_path / "new" / "a.json"), {"ä": (1, 2.5), 3: [float("nan"), float("inf"), -float("inf"), None]})
     text = (tmp_path / "new" / "a.json").read_text(encoding="utf-8")
     assert "ä" in text
@@ -41,7 +41,7 @@ def test_json_that_cannot_be_written(tmp_path):
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_tracking_changes_no_item(monkeypatch, terminal):
+def test_tracking_yields_the_same_items(monkeypatch, terminal):
     text = io.StringIO()
     monkeypatch.setattr(console, "err", Console(file=text, force_terminal=terminal, width=80))
     assert list(track(range(3), "Reading")) == [0, 1, 2]

@@ -46,7 +46,7 @@ def test_check_writes_json_and_plots(folder, tmp_path):
     assert len(list((tmp_path / "plots").iterdir())) == 3
 
 
-def test_check_prints_nothing_but_json_to_stdout(folder):
+def test_check_prints_only_json_to_standard_output(folder):
     result = run("check", folder, "--json", "-")
     assert json.loads(result.stdout)["labels"] == ["cat", "dog"]
 
@@ -57,7 +57,7 @@ def test_check_of_one_split(folder, tmp_path):
     assert [split["name"] for split in splits] == ["val"]
 
 
-def test_strict_check_fails_with_defects(folder):
+def test_strict_check_fails_if_there_are_errors(folder):
     assert run("check", folder, "--strict").exit_code == 0
     (folder / "3.txt").write_text("0 .5 .5 0 0\n")
     error = run("check", folder, "--strict").exception
@@ -67,7 +67,7 @@ def test_strict_check_fails_with_defects(folder):
 
 
 @pytest.mark.parametrize("dataset", ["nowhere.yaml", "vok"])
-def test_check_of_nothing(dataset):
+def test_check_of_an_unknown_data_set(dataset):
     assert isinstance(run("check", dataset).exception, ConfigError)
 
 
@@ -78,7 +78,7 @@ def test_missing_data(tmp_path, monkeypatch):
     assert "yolo9k data download coco" in str(error)
 
 
-def test_make_config_writes_a_file_that_check_takes(folder, tmp_path):
+def test_make_config_writes_a_file_that_check_accepts(folder, tmp_path):
     target = tmp_path / "new" / "pets.yaml"
     text = output("make", "config", folder, "-o", target, "--holdout", 0.4)
     assert f"wrote {target}" in text
@@ -96,7 +96,7 @@ def test_make_config_of_one_image_has_no_val(folder, tmp_path):
     assert "1 single image" in output("check", tmp_path / "one.yaml")
 
 
-def test_targets_are_looked_at_before_the_work(folder, tmp_path):
+def test_outputs_are_checked_before_the_work(folder, tmp_path):
     (tmp_path / "file").write_text("kept")
     for arguments, place in (
         (("check", "vok", "--json", tmp_path), "--json"),
@@ -110,7 +110,7 @@ def test_targets_are_looked_at_before_the_work(folder, tmp_path):
     assert (tmp_path / "file").read_text() == "kept"
 
 
-def test_make_config_replaces_nothing_unasked(folder, tmp_path):
+def test_make_config_overwrites_only_if_requested(folder, tmp_path):
     target = tmp_path / "pets.yaml"
     target.write_text("mine")
     error = run("make", "config", folder, "-o", target).exception
@@ -120,16 +120,16 @@ def test_make_config_replaces_nothing_unasked(folder, tmp_path):
     assert "kind: yolo" in target.read_text()
 
 
-def test_make_config_bad_wishes(folder, tmp_path):
+def test_make_config_error_messages(folder, tmp_path):
     wrong_kind = run("make", "config", folder, "-o", tmp_path / "a.yaml", "--kind", "csv").exception
     assert isinstance(wrong_kind, ConfigError)
-    assert "allowed are voc, coco, yolo" in str(wrong_kind)
+    assert "must be one of voc, coco, yolo" in str(wrong_kind)
     (tmp_path / "file").write_text("")
     unwritable = run("make", "config", folder, "-o", tmp_path / "file" / "a.yaml").exception
     assert isinstance(unwritable, MachineError)
 
 
-def test_list_says_what_is_there(tmp_path, monkeypatch):
+def test_list_shows_which_data_sets_are_on_disk(tmp_path, monkeypatch):
     monkeypatch.setenv("YOLO9K_DATA", str(tmp_path))
     (tmp_path / "coco").mkdir()
     output("list", "--json", tmp_path / "list.json")
@@ -139,7 +139,7 @@ def test_list_says_what_is_there(tmp_path, monkeypatch):
     assert "yolo9k data download voc" in output("list")
 
 
-def test_download_of_something_unknown():
+def test_download_of_an_unknown_data_set():
     error = run("download", "imagenet").exception
     assert isinstance(error, ConfigError)
     assert "allowed are voc, coco" in str(error)
@@ -153,7 +153,7 @@ def test_download_that_fails_exits_with_4(tmp_path, monkeypatch):
     assert run("download", "voc", "--root", tmp_path).exception.exit_code == 4
 
 
-def test_download_says_what_comes_next(tmp_path, monkeypatch):
+def test_download_prints_the_next_command(tmp_path, monkeypatch):
     monkeypatch.setattr("yolo9k.datasets.tools.download.download", lambda *_args: [tmp_path / "VOCdevkit"])
     text = output("download", "voc", "--root", tmp_path)
     assert f"next: YOLO9K_DATA={tmp_path} yolo9k data check voc" in text
@@ -172,17 +172,17 @@ def test_augmented_images_of_a_config(folder, tmp_path, monkeypatch):
     Path("train.yaml").write_text("data: {dataset: pets.yaml, size: 64x32, augment: {geometry: none}}\n")
     assert f"wrote {Path('plots/augmented.png')}" in output("check", "--augmented", 1, "--config", "train.yaml")
     with Image.open("plots/augmented.png") as image:
-        assert image.getpixel((180, 40)) == (255, 255, 255)  # 64x32 leaves its cell white above
+        assert image.getpixel((180, 40)) == (255, 255, 255)  # the cell is white above a 64x32 image
 
 
-def test_a_data_set_must_be_named():
+def test_a_data_set_is_required():
     for arguments in (("check",), ("check", "--augmented", 1)):
         error = run(*arguments).exception
         assert isinstance(error, ConfigError)
         assert "no data set given" in str(error)
 
 
-def test_of_a_tree_only_labels_with_boxes_are_listed(zoo):
+def test_with_a_label_tree_only_labels_with_boxes_are_listed(zoo):
     (zoo / "boxes.yaml").write_text(
         f"kind: yolo\nroot: {zoo / 'boxes'}\nsplits: {{train: [train], val: [val]}}\n"
         f"labels: {{tree: {zoo / 'zoo.txt'}, classes: [hound, car]}}\n"
@@ -195,19 +195,19 @@ def test_of_a_tree_only_labels_with_boxes_are_listed(zoo):
     assert "terrier" not in listed
 
 
-def test_a_joint_data_set_is_checked_by_its_sources(zoo):
+def test_the_sources_of_a_joint_data_set_are_checked_one_by_one(zoo):
     error = run("check", zoo / "joint.yaml").exception
     assert isinstance(error, ConfigError)
-    assert "joint: a joint data set is looked at by its sources, one by one: boxes, " in str(error)
+    assert "joint: is a joint data set; use one of its sources: boxes, " in str(error)
 
 
-def test_images_of_a_joint_data_set_as_training_sees_them(zoo, tmp_path):
+def test_augmented_images_of_a_joint_data_set(zoo, tmp_path):
     output("check", zoo / "joint.yaml", "--augmented", 4, "--plots", tmp_path / "plots")
     with Image.open(tmp_path / "plots" / "augmented.png") as image:
         assert image.size[0] > 300
 
 
-def test_the_list_has_joint_data_sets(tmp_path, monkeypatch):
+def test_list_contains_joint_data_sets(tmp_path, monkeypatch):
     monkeypatch.setenv("YOLO9K_DATA", str(tmp_path))
     (tmp_path / "coco").mkdir()
     for is_here in (False, True):

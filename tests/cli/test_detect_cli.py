@@ -24,7 +24,7 @@ LOW = ("--conf", "0.02")
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A run whose tiny network knows nothing, and says so often."""
+    """A run with an untrained tiny network, which detects much."""
     torch.manual_seed(0)
     config = load_config(
         None, ["model={name: yolov2-tiny, width: 0.1, anchors: [[1, 1], [2, 2]]}", "data.size=64", "data.dataset=voc"]
@@ -63,20 +63,20 @@ def error_of(result, kind):
     return str(result.exception)
 
 
-def test_everything_is_written(run, photos, tmp_path):
+def test_all_outputs_are_written(run, photos, tmp_path):
     result = run(
         photos, *LOW, "--out", "drawn", "--json", "new/found.json", "--csv", "new/found.csv", "--txt", "labels"
     )
     assert result.exit_code == 0, result.exception or result.output
     found = json.loads((tmp_path / "new" / "found.json").read_text())
-    number = sum(len(image["detections"]) for image in found["images"])
-    assert number > 3
-    assert f"{number} detections in 3 images" in result.output
+    count = sum(len(image["detections"]) for image in found["images"])
+    assert count > 3
+    assert f"{count} detections in 3 images" in result.output
     assert [image["file"] for image in found["images"]] == [str(photos / n) for n in ("a.png", "b.jpg", "sub[x]/a.png")]
-    assert (len(found["coco_results"]), found["labels"], found["size_wh"]) == (number, ["cat", "dog"], [64, 64])
+    assert (len(found["coco_results"]), found["labels"], found["size_wh"]) == (count, ["cat", "dog"], [64, 64])
     assert {entry["image_id"] for entry in found["coco_results"]} <= set(found["coco_image_ids"].values())
     rows = list(csv.DictReader((tmp_path / "new" / "found.csv").open()))
-    assert len(rows) == number
+    assert len(rows) == count
     assert rows[0].keys() == {"file", "label", "score", "left", "top", "right", "bottom"}
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["a-2.jpg", "a.jpg", "b.jpg"]
     with Image.open(tmp_path / "drawn" / "a.jpg") as drawn:
@@ -84,12 +84,12 @@ def test_everything_is_written(run, photos, tmp_path):
     assert sorted(path.name for path in (tmp_path / "labels").iterdir()) == ["a-2.txt", "a.txt", "b.txt"]
 
 
-def test_brackets_in_a_path_are_no_style(run, photos):
+def test_brackets_in_a_path_are_not_markup(run, photos):
     result = run("photos/sub[x]/a.png", *LOW, "--max-detections", "1", "--no-draw")
     assert "photos/sub[x]/a.png" in result.output
 
 
-def test_all_forms_say_the_same(run, photos, tmp_path):
+def test_all_output_formats_agree(run, photos, tmp_path):
     result = run(photos / "a.png", *LOW, "--no-draw", "--json", "f.json", "--txt", "labels")
     assert result.exit_code == 0, result.exception
     assert not (tmp_path / "detections").exists()
@@ -156,7 +156,7 @@ def test_the_newest_run_is_the_default(run, photos, weights, monkeypatch):
         ("http://host/a.png", "http://host/a.png: URLs are not supported"),
     ],
 )
-def test_sources_that_cannot_be_used(run, tmp_path, source, message):
+def test_unusable_images(run, tmp_path, source, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.jpg").write_text("text")
     assert message in error_of(run(source), DataError)
@@ -174,12 +174,12 @@ def test_wrong_options(run, photos, options, message):
     assert message in error_of(run(photos, *options), ConfigError)
 
 
-def test_numbers_out_of_range_are_usage_errors(run, photos):
+def test_values_out_of_range_are_usage_errors(run, photos):
     assert run(photos, "--conf", "1.5").exit_code == 2
     assert run(photos, "--batch", "0").exit_code == 2
 
 
-def test_weights_that_are_none(run, photos, tmp_path):
+def test_unusable_weights(run, photos, tmp_path):
     assert "no such file or run, and not in the catalogue" in error_of(
         run(photos, weights=tmp_path / "x.pt"), WeightsError
     )
@@ -187,7 +187,7 @@ def test_weights_that_are_none(run, photos, tmp_path):
     assert "not a readable checkpoint" in error_of(run(photos, weights=tmp_path / "x.pt"), WeightsError)
 
 
-def test_a_bad_image_leaves_the_others(run, photos, tmp_path):
+def test_an_unreadable_image_does_not_stop_the_others(run, photos, tmp_path):
     (photos / "ab.png").write_text("text")
     result = run(photos, "--json", tmp_path / "found.json", "--batch", 1, *LOW)
     message = error_of(result, DataError)
@@ -197,7 +197,7 @@ def test_a_bad_image_leaves_the_others(run, photos, tmp_path):
     assert sorted(path.name for path in (tmp_path / "detections").iterdir()) == ["a-2.jpg", "a.jpg", "b.jpg"]
 
 
-def test_given_images_are_never_overwritten(run, photos):
+def test_input_images_are_never_overwritten(run, photos):
     before = (photos / "b.jpg").read_bytes()
     message = error_of(run(photos, "--out", photos), ConfigError)
     assert f"--out {photos}: b.jpg is one of the input images" in message
@@ -206,7 +206,7 @@ def test_given_images_are_never_overwritten(run, photos):
 
 
 @pytest.mark.parametrize("option", ["--csv", "--txt", "--json", "--out"])
-def test_targets_are_looked_at_before_the_work(run, photos, tmp_path, option):
+def test_outputs_are_checked_before_the_work(run, photos, tmp_path, option):
     (tmp_path / "file").write_text("")
     result = run(photos / "a.png", option, tmp_path / "file" / "x", weights="not-looked-at")
     assert f"{option} {tmp_path / 'file' / 'x'}: cannot be written" in error_of(result, MachineError)

@@ -15,7 +15,7 @@ def run(*arguments):
     return CliRunner().invoke(app, list(arguments))
 
 
-def test_this_installation_is_sound():
+def test_this_installation_works():
     result = run("--json", "-")
     assert result.exit_code == 0, result.output
     checks = {check["name"]: check for check in json.loads(result.stdout)}
@@ -23,7 +23,7 @@ def test_this_installation_is_sound():
     assert "broken" not in {check["status"] for check in checks.values()}
 
 
-def test_a_broken_part_is_told_with_advice_and_exit_code_6(monkeypatch):
+def test_a_broken_package_is_reported_with_a_hint_and_exit_code_6(monkeypatch):
     def fails():
         raise RuntimeError("operator torchvision::nms does not exist")
 

@@ -24,7 +24,7 @@ ANNOTATIONS = {
 
 
 class OneBox:
-    """Finds the one box, and records how it was loaded and called."""
+    """A detector that returns the only box, and records its arguments."""
 
     labels = WordTree.flat(["cat", "dog"])
     supervision = None
@@ -72,7 +72,7 @@ def run(monkeypatch, dataset):
     return invoke
 
 
-def test_prints_protocol_table_and_numbers(run, dataset):
+def test_prints_protocol_table_and_summary(run, dataset):
     result = run("--weights", "x.pt", "--dataset", dataset)
     assert result.exit_code == 0, result.output
     for part in ("confidence >= 0.005", "all", "cat", "mAP50 1.0000", "11-point 1.0000", "COCO  AP 1.0000"):
@@ -103,13 +103,13 @@ def test_a_folder_is_a_data_set(run, dataset):
     assert "mAP50 1.0000" in result.output
 
 
-def test_an_unknown_split_names_those_that_exist(run, dataset):
+def test_an_unknown_split_lists_the_existing_ones(run, dataset):
     result = run("--weights", "x.pt", "--dataset", dataset, "--split", "test")
     assert isinstance(result.exception, ConfigError)
     assert "val" in str(result.exception)
 
 
-def test_json_alone_goes_to_standard_output(run, dataset):
+def test_only_json_goes_to_standard_output(run, dataset):
     result = run("--weights", "x.pt", "--dataset", dataset, "--json", "-")
     stored = json.loads(result.stdout)
     assert stored["map50"] == 1
@@ -117,17 +117,17 @@ def test_json_alone_goes_to_standard_output(run, dataset):
     assert stored["protocol"]["conf"] == 0.005
 
 
-def test_results_have_cocos_numbers(run, dataset, tmp_path):
+def test_coco_results_use_the_ids_of_the_data_set(run, dataset, tmp_path):
     target = tmp_path / "out" / "results.json"
     result = run("--weights", "x.pt", "--dataset", dataset, "--results", target, "--plots", tmp_path / "plots")
     assert result.exit_code == 0, result.output
     (entry,) = json.loads(target.read_text())
     assert (entry["image_id"], entry["category_id"], entry["bbox"]) == (5, 3, [10, 10, 30, 30])
-    assert [path.name for path in target.parent.iterdir()] == ["results.json"]  # its truth is the data set's file
+    assert [path.name for path in target.parent.iterdir()] == ["results.json"]  # the data set has a COCO file
     assert (tmp_path / "plots" / "confusion.png").is_file()
 
 
-def test_other_kinds_write_the_truth_beside_the_results(run, tmp_path):
+def test_other_kinds_also_write_the_ground_truth(run, tmp_path):
     for folder in ("images", "labels"):
         (tmp_path / "yolo" / folder).mkdir(parents=True)
     Image.new("RGB", (80, 60)).save(tmp_path / "yolo" / "images" / "a.png")
@@ -137,13 +137,13 @@ def test_other_kinds_write_the_truth_beside_the_results(run, tmp_path):
     target = tmp_path / "results.json"
     result = run("--weights", "x.pt", "--dataset", config, "--results", target)
     assert result.exit_code == 0, result.output
-    truth = json.loads((tmp_path / "results.truth.json").read_text())
-    assert [category["id"] for category in truth["categories"]] == [1, 2]
-    assert truth["annotations"][0]["bbox"] == pytest.approx([10, 10, 30, 30], abs=1e-3)
+    ground_truth = json.loads((tmp_path / "results.truth.json").read_text())
+    assert [category["id"] for category in ground_truth["categories"]] == [1, 2]
+    assert ground_truth["annotations"][0]["bbox"] == pytest.approx([10, 10, 30, 30], abs=1e-3)
 
 
 @pytest.mark.parametrize("option", ["--json", "--results", "--plots"])
-def test_targets_are_looked_at_before_the_work(run, dataset, option):
+def test_outputs_are_checked_before_the_work(run, dataset, option):
     OneBox.loaded = ()
     result = run("--weights", "x.pt", "--dataset", dataset, option, dataset / "x")
     assert isinstance(result.exception, MachineError)
@@ -151,7 +151,7 @@ def test_targets_are_looked_at_before_the_work(run, dataset, option):
     assert OneBox.loaded == ()
 
 
-def test_images_that_cannot_be_read_are_counted_where_they_are_skipped(run, dataset, monkeypatch):
+def test_skipped_images_are_counted(run, dataset, monkeypatch):
     class Skipping(OneBox):
         def __init__(self, *_):
             super().__init__()

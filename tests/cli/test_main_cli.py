@@ -9,7 +9,7 @@ from yolo9k.errors import ConfigError, DataError, DivergedError, MachineError, S
 
 @pytest.fixture
 def yolo9k(monkeypatch, capsys):
-    """Runs the command as the shell does; gives its exit code, what it said and its errors."""
+    """Run the command as the shell does; return its exit code, standard output and standard error."""
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["yolo9k", *map(str, arguments)])
@@ -24,7 +24,7 @@ def test_version(yolo9k):
     assert yolo9k("--version") == (0, f"yolo9k {__version__}\n", "")
 
 
-def test_help_names_the_commands(yolo9k):
+def test_help_lists_the_commands(yolo9k):
     code, out, _ = yolo9k("--help")
     assert code == 0
     names = ("demo", "train", "eval", "detect", "classify", "anchors", "tree", "weights", "data", "config", "bench")
@@ -33,7 +33,7 @@ def test_help_names_the_commands(yolo9k):
     assert "Exit codes: 0 success; 1 bug; 2 usage" in " ".join(out.split())
 
 
-def test_without_a_command_there_is_help(yolo9k):
+def test_without_a_command_the_help_is_shown(yolo9k):
     code, out, err = yolo9k()
     assert code == 2
     assert "Commands" in out + err
@@ -57,7 +57,7 @@ def test_wrong_usage_is_one_line(yolo9k, arguments, message):
     assert err.count("\n") == 1
 
 
-def test_wrong_usage_says_where_to_look(yolo9k):
+def test_wrong_usage_points_to_the_help(yolo9k):
     assert yolo9k("train", "--bogus")[2].endswith("(see yolo9k train --help)\n")
 
 
@@ -76,7 +76,7 @@ def test_each_error_has_its_code_and_one_line(yolo9k, monkeypatch, error, code):
     assert yolo9k() == (code, "", "error: wrong\n")
 
 
-def test_an_error_is_one_line_whatever_it_quotes(yolo9k, monkeypatch):
+def test_an_error_with_newlines_is_one_line(yolo9k, monkeypatch):
     def fail(*_, **__):
         raise DataError("a name\nwith a newline")
 

@@ -11,14 +11,14 @@ from yolo9k.errors import MachineError
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A folder with a file and a folder, that is the current one."""
+    """The current folder, which contains a file and a folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("kept")
     (tmp_path / "folder").mkdir()
     return tmp_path
 
 
-def test_what_can_be_written_is_neither_made_nor_changed(here):
+def test_writable_outputs_are_neither_created_nor_changed(here):
     check_outputs(
         files={"--json": "new/deep/a.json", "--csv": here / "file", "--txt": None, "--results": "-", "--plot": ""},
         folders={"--plots": here / "folder", "--out": "new/plots"},
@@ -36,14 +36,14 @@ def test_what_can_be_written_is_neither_made_nor_changed(here):
         (None, "file/deep/plots", "--x file/deep/plots: cannot be written: file is a file, a folder is needed"),
     ],
 )
-def test_what_is_in_the_way(here, files, folders, message):
+def test_files_in_the_place_of_folders_and_vice_versa(here, files, folders, message):
     with pytest.raises(MachineError) as raised:
         check_outputs({"--x": files}, {"--x": folders})
     assert str(raised.value).replace(os.sep, "/") == message
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows finds out only when it writes")
-def test_a_name_that_no_disk_takes(here):
+def test_a_name_that_is_too_long(here):
     with pytest.raises(MachineError, match="cannot be written: File name too long"):
         check_outputs({"--json": "a" * 5000})
 
@@ -55,7 +55,7 @@ def test_a_folder_that_is_read_only(here):
         check_outputs({"--json": "folder/a"})
 
 
-def test_permission_is_asked_of_what_is_there(here, monkeypatch):
+def test_the_nearest_existing_folder_must_be_writable(here, monkeypatch):
     asked = []
     monkeypatch.setattr(os, "access", lambda path, mode: asked.append((str(path), mode)))
     with pytest.raises(MachineError, match="no permission to write folder"):
@@ -71,7 +71,7 @@ def test_permission_is_asked_of_what_is_there(here, monkeypatch):
         (("bench", "train", "--dataset", "not-looked-at", "--json", "folder"), "--json folder"),
     ],
 )
-def test_long_commands_look_first(here, monkeypatch, capsys, command, place):
+def test_long_commands_check_outputs_first(here, monkeypatch, capsys, command, place):
     monkeypatch.setattr(sys, "argv", ["yolo9k", *command])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
@@ -81,7 +81,7 @@ def test_long_commands_look_first(here, monkeypatch, capsys, command, place):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGPIPE")
-def test_a_reader_that_goes_away_is_no_error(tmp_path):
+def test_a_closed_pipe_is_not_an_error(tmp_path):
     """As in `yolo9k tree show 9k.tree | head`."""
     taxonomy = tmp_path / "many.txt"
     taxonomy.write_text("".join(f"label {number}\n" for number in range(1500)))

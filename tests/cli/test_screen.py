@@ -29,7 +29,7 @@ def run_info(folder, **changes):
 
 @pytest.fixture
 def shown(monkeypatch):
-    """What goes to a console that is a terminal or not."""
+    """Replace the consoles, by a terminal or not; return what is printed."""
 
     def make(terminal):
         text = io.StringIO()
@@ -50,22 +50,22 @@ def tell(callback, tmp_path):
     callback.on_end(tmp_path / "runs" / "[bold]mine", 0.5)
 
 
-def test_lines_where_no_person_looks(shown, tmp_path):
+def test_lines_without_a_terminal(shown, tmp_path):
     text = shown(terminal=False)
     with Screen() as callback:
         tell(callback, tmp_path)
-    said = text.getvalue()
-    assert "yolov2: 1,234,567 parameters, 2 labels; 10 images with 20 boxes; cpu, float32, 2 workers" in said
-    assert "anchors in cells: 1,2.5; sizes: 416x416" in said
-    assert "note [one]" in said
-    assert "steps 0 to 40" in said
-    assert "step 20 epoch 1.50 loss 3.50 (box 1.50 objec 2.00) 64x96 lr 0.001 12.3 images/s" in said
-    assert "validation: mAP50 0.5000 mAP50-95 0.2500 P 0.750 R 0.625 (best)" in said
-    assert "best validation score 0.5000" in said
-    assert said.count("[bold]mine") == 4  # names are no markup
+    printed = text.getvalue()
+    assert "yolov2: 1,234,567 parameters, 2 labels; 10 images with 20 boxes; cpu, float32, 2 workers" in printed
+    assert "anchors in cells: 1,2.5; sizes: 416x416" in printed
+    assert "note [one]" in printed
+    assert "steps 0 to 40" in printed
+    assert "step 20 epoch 1.50 loss 3.50 (box 1.50 objec 2.00) 64x96 lr 0.001 12.3 images/s" in printed
+    assert "validation: mAP50 0.5000 mAP50-95 0.2500 P 0.750 R 0.625 (best)" in printed
+    assert "best validation score 0.5000" in printed
+    assert printed.count("[bold]mine") == 4  # names are not markup
 
 
-def test_a_bar_where_a_person_looks(shown, tmp_path):
+def test_a_bar_in_a_terminal(shown, tmp_path):
     text = shown(terminal=True)
     with Screen() as callback:
         tell(callback, tmp_path)
@@ -74,14 +74,14 @@ def test_a_bar_where_a_person_looks(shown, tmp_path):
     assert "loss 3.50" in text.getvalue()
 
 
-def test_the_cursor_comes_back_after_a_failure(shown, tmp_path):
+def test_the_cursor_is_restored_after_an_error(shown, tmp_path):
     text = shown(terminal=True)
     with Screen() as callback:
-        callback.on_start(run_info(tmp_path))  # and no end is told
+        callback.on_start(run_info(tmp_path))  # and no `on_end`
     assert text.getvalue().rindex("\x1b[?25h") > text.getvalue().rindex("\x1b[?25l")
 
 
-def test_an_evaluation_may_show_its_own_bar(shown, tmp_path):
+def test_an_evaluation_shows_its_own_bar(shown, tmp_path):
     text = shown(terminal=True)
     with Screen() as callback:
         callback.on_start(run_info(tmp_path))
@@ -90,13 +90,13 @@ def test_an_evaluation_may_show_its_own_bar(shown, tmp_path):
     assert "Scoring" in text.getvalue()
 
 
-def test_notes_are_no_markup(shown):
+def test_notes_are_not_markup(shown):
     text = shown(terminal=False)
     Screen().on_note("[bold]mine is finished")
     assert text.getvalue() == "[bold]mine is finished\n"
 
 
-def test_a_test_split_is_pointed_to(shown, tmp_path):
+def test_the_next_command_names_the_test_split(shown, tmp_path):
     text = shown(terminal=False)
     dataset = {"kind": "voc", "root": "x", "splits": {"train": ["a"], "test": ["b"]}}
     callback = Screen()
@@ -105,12 +105,12 @@ def test_a_test_split_is_pointed_to(shown, tmp_path):
     assert f"eval --weights {tmp_path} --split test;" in text.getvalue()
 
 
-@pytest.mark.parametrize(("holdout", "said"), [(0, "runs/mine --split train;"), (0.2, "runs/mine;")])
-def test_what_comes_next_works_without_a_val_split(shown, holdout, said):
+@pytest.mark.parametrize(("holdout", "printed"), [(0, "runs/mine --split train;"), (0.2, "runs/mine;")])
+def test_the_next_command_works_without_a_val_split(shown, holdout, printed):
     text = shown(terminal=False)
     dataset = {"kind": "folder", "root": "x", "splits": {"train": ["."]}, "holdout": holdout}
     with Screen() as callback:
         callback.on_start(run_info(Path("runs"), config=Config.model_validate({"data": {"dataset": dataset}})))
         callback.on_end(Path("runs/mine"), None)
-    assert said in text.getvalue()
+    assert printed in text.getvalue()
     assert "best" not in text.getvalue()

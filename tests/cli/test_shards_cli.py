@@ -19,7 +19,7 @@ def test_a_folder_becomes_shards(zoo):
     assert len(read_images(load_dataset_config(str(zoo / "out" / "shards.yaml")), "train").records) == 6
 
 
-def test_images_that_cannot_be_read_are_told(zoo):
+def test_unreadable_images_are_reported(zoo):
     (zoo / "kinds" / "car" / "0.png").write_text("text")
     result = run(zoo / "kinds", "-o", zoo / "out", "--resize", 32, "--max-images", 6)
     assert "warning: 1 images could not be read; packed unchanged" in result.stderr
@@ -28,15 +28,15 @@ def test_images_that_cannot_be_read_are_told(zoo):
 @pytest.mark.parametrize(
     ("args", "error", "message"),
     [
-        (("{}/boxes.yaml", "-o", "{}/out"), ConfigError, "is of kind yolo; image labels come from folder and shards"),
-        (("{}/joint.yaml", "-o", "{}/out"), ConfigError, "a joint data set; name one of its sources"),
+        (("{}/boxes.yaml", "-o", "{}/out"), ConfigError, "image-level labels need kind folder or shards, not yolo"),
+        (("{}/joint.yaml", "-o", "{}/out"), ConfigError, "is a joint data set; use one of its sources"),
         (("{}/none", "-o", "{}/out"), ConfigError, "none"),
-        (("{}/empty", "-o", "{}/out"), DataError, "no image with a label in the split 'train'"),
+        (("{}/empty", "-o", "{}/out"), DataError, "no labelled image in split 'train'"),
         (("{}/kinds", "-o", "{}/out", "--split", "val"), ConfigError, "no split 'val'; it has train"),
         (("{}/kinds", "-o", "{}/zoo.txt"), MachineError, "it is a file, a folder is needed"),
     ],
 )
-def test_what_cannot_be_packed(zoo, args, error, message):
+def test_error_messages(zoo, args, error, message):
     (zoo / "empty").mkdir()
     result = run(*(arg.format(zoo) for arg in args))
     assert isinstance(result.exception, error)

@@ -23,7 +23,7 @@ train: {batch: 4, steps: 3, warmup: 2, lr: 0.01, precision: float32, device: cpu
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A folder with `toy.yaml`, its images and `tiny.yaml`, that is the current one."""
+    """The current folder, which contains `toy.yaml`, its images and `tiny.yaml`."""
     monkeypatch.chdir(tmp_path)
     dataset = write_toy(tmp_path / "toy", {"train": 6, "val": 3}, side_px=64)
     (tmp_path / "toy.yaml").write_text(dump(dataset))
@@ -33,7 +33,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def train(here, monkeypatch, capsys):
-    """Runs `yolo9k train --config tiny.yaml …` as the shell does: exit code, output and errors."""
+    """Run `yolo9k train --config tiny.yaml …` as the shell does; return exit code, output and errors."""
 
     def run(*arguments, config="tiny.yaml"):
         first = ["--config", config] if config else []
@@ -49,12 +49,12 @@ def stored(run):
     return checkpoint.load(Path(run) / "checkpoints" / "last.pt")
 
 
-def test_a_run_leaves_all_that_is_promised(train):
+def test_a_run_writes_all_files(train):
     code, out, err = train()
     assert code == 0
     run = Path("runs/tiny-toy")
     assert "results are in runs/tiny-toy" in out
-    assert "--weights runs/tiny-toy;" in out  # there is no test split to speak of
+    assert "--weights runs/tiny-toy;" in out  # there is no test split
     assert "6 images" in err
     assert err.count("step ") == 3
     names = {path.relative_to(run).as_posix().split(".tfevents")[0] for path in run.rglob("*") if path.is_file()}
@@ -75,7 +75,7 @@ def test_names_of_runs(train):
     ]  # fmt: skip
 
 
-def test_short_forms_are_config_keys(train):
+def test_options_set_config_keys(train):
     code, _, err = train(
         "--epochs", 0.5, "--batch", 2, "--size", "96x64", "--lr", "1e-4", "--device", "cpu", "--seed", 7,
         "--workers", 1, "--set", "train.ema=0.5", "--set", "train.eval_every=1", "--patience", 9, "--name", "a",
@@ -86,10 +86,10 @@ def test_short_forms_are_config_keys(train):
     assert (config.train.epochs, config.train.steps, config.train.batch) == (0.5, None, 2)
     assert (config.data.size, config.data.sizes, config.data.workers) == ((96, 64), (), 1)
     assert (config.train.lr, config.train.seed, config.train.ema, config.train.patience) == (1e-4, 7, 0.5, 9)
-    assert stored("runs/a").training["next_step"] == 2  # half of 6 images, 2 a step
+    assert stored("runs/a").training["next_step"] == 2  # half of 6 images, batch size 2
 
 
-def test_one_size_replaces_the_many(train):
+def test_size_replaces_multi_scale_sizes(train):
     Path("many.yaml").write_text("extends: tiny.yaml\ndata: {sizes: [64, 96]}\n")
     train("--size", 64, "--steps", 1, "--name", "a", config="many.yaml")
     assert stored("runs/a").config.data.training_sizes == ((64, 64),)
@@ -101,7 +101,7 @@ def test_steps_replace_epochs(train):
     assert (stored("runs/a").config.train.steps, stored("runs/a").config.train.epochs) == (1, None)
 
 
-def test_a_folder_is_data_set_enough(train):
+def test_a_folder_is_a_data_set(train):
     code, _, err = train("--dataset", "toy", "--name", "a", "--steps", 1)
     assert code == 0, err
     assert stored("runs/a").config.data.dataset.name == "toy"
@@ -116,14 +116,14 @@ def test_a_dry_run_writes_nothing(train, here):
         assert word in out
 
 
-def test_starting_from_weights_is_told(train):
+def test_loaded_weights_are_reported(train):
     train("--name", "a", "--steps", 1)
     _, _, err = train("--name", "b", "--steps", 1, "--weights", "runs/a", "--set", "model.num_anchors=1")
     assert "from runs/a: " in err
     assert "new: none; unused: none" in err
 
 
-def test_a_dry_run_takes_the_weights(train):
+def test_a_dry_run_loads_the_weights(train):
     train("--name", "a", "--steps", 1)
     code, _, err = train("--dry-run", "--weights", "runs/a")
     assert code == 0
@@ -131,7 +131,7 @@ def test_a_dry_run_takes_the_weights(train):
     assert train("--dry-run", "--weights", "nowhere.pt")[0] == 4
 
 
-def test_a_finished_run_says_so(train):
+def test_resuming_a_finished_run(train):
     train("--name", "a")
     code, _, err = train("--resume", "runs/a", config=None)
     assert (code, err) == (
@@ -144,7 +144,7 @@ def test_a_finished_run_says_so(train):
     assert (code, err) == (2, "error: --batch 0: must be at least 1, not 0\n")
 
 
-def test_going_on_by_command(train):
+def test_resuming_with_more_steps(train):
     train("--name", "a")
     code, _, err = train("--resume", "runs/a", "--steps", 5, config=None)
     assert code == 0, err
@@ -152,7 +152,7 @@ def test_going_on_by_command(train):
     assert stored("runs/a").training["next_step"] == 5
 
 
-def test_resume_takes_a_folder(train):
+def test_resume_requires_a_folder(train):
     code, _, err = train("--resume", "tiny.yaml", config="")
     assert (code, err) == (
         2,
@@ -227,7 +227,7 @@ def test_bad_input_without_the_config(train, arguments, code, message):
 
 
 def voc(folder, xmin="1"):
-    """A data set of VOC's kind, whose sizes are annotated: its images are not opened before training."""
+    """A VOC data set with image sizes in its annotations: images are not opened before training."""
     (folder / "Annotations").mkdir(parents=True)
     (folder / "JPEGImages").mkdir()
     for name in "abcd":
@@ -241,7 +241,7 @@ def voc(folder, xmin="1"):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_image_that_is_text(train, here, workers):
+def test_an_unreadable_image(train, here, workers):
     code, _, err = train("--set", voc(Path("cats")), "--workers", workers)
     assert code == 3
     (line,) = [line for line in err.splitlines() if line.startswith("error:")]
@@ -260,7 +260,7 @@ def test_text_in_a_coordinate(train):
     assert "'left'" in err
 
 
-def test_a_run_that_diverges(train):
+def test_a_diverging_run(train):
     code, out, err = train("--lr", "1e6", "--steps", 100, "--set", "train.warmup=0", "--name", "a")
     assert (code, out) == (5, "")
     error = err.splitlines()[-1]
@@ -278,13 +278,13 @@ def start(*arguments):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no signals to other processes")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("to_all", [False, True])  # a batch system also signals the workers
-def test_a_signal_from_outside(train, number, code, to_all):
+def test_a_signal_stops_and_saves(train, signum, code, to_all):
     process = start("--config", "tiny.yaml", "--steps", 10**6, "--workers", 1, "--name", "a")
     while "step 3 " not in process.stderr.readline():
         assert process.poll() is None
-    os.killpg(process.pid, number) if to_all else process.send_signal(number)
+    os.killpg(process.pid, signum) if to_all else process.send_signal(signum)
     err = process.communicate(timeout=60)[1]
     assert process.returncode == code
     (line,) = [line for line in err.splitlines() if not line.startswith("step ")]
@@ -296,7 +296,7 @@ def test_a_signal_from_outside(train, number, code, to_all):
 
 
 def fill(path):
-    """Make a file that takes all space that is left."""
+    """Write a file that fills the disk."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT)
     with contextlib.suppress(OSError):
         while True:
@@ -305,7 +305,7 @@ def fill(path):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may mount a small disk")
-def test_a_full_disk_keeps_what_was_saved(train, here):
+def test_a_full_disk_keeps_the_last_checkpoint(train, here):
     disk = here / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", disk], capture_output=True).returncode:
@@ -340,8 +340,8 @@ OVERFIT = {
 
 
 @pytest.mark.slow
-def test_six_images_by_heart(train, here, monkeypatch, capsys):
-    """From images to a detector that knows them, through the commands."""
+def test_overfit_six_images(train, here, monkeypatch, capsys):
+    """Train, evaluate and detect on the same images, with the commands."""
     Path("overfit.yaml").write_text(yaml.safe_dump(OVERFIT))
     code, _, err = train("--dataset", "toy.yaml", "--name", "a", config="overfit.yaml")
     assert code == 0, err
@@ -365,8 +365,8 @@ def test_six_images_by_heart(train, here, monkeypatch, capsys):
 def test_joint_training_from_the_command_line(train, zoo):
     code, _, err = train("--dataset", zoo / "joint.yaml", "--name", "joint", "--set", "train.batch=3")
     assert code == 0, err
-    assert "kinds: 6 images with image labels, sampling weight 2 of 3" in err
-    assert "image" in err.partition("step 1 ")[2].partition("\n")[0]  # the loss of image labels
+    assert "kinds: 6 images with image-level labels, sampling weight 2 of 3" in err
+    assert "image" in err.partition("step 1 ")[2].partition("\n")[0]  # the loss of image-level labels
     assert yaml.safe_load(Path("runs/joint/config.yaml").read_text())["data"]["dataset"]["sources"][1]["weight"] == 2
     code, _, err = train("--resume", "runs/joint", "--steps", "5", config="")
     assert code == 0, err

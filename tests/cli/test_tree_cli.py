@@ -1,4 +1,4 @@
-"""`yolo9k tree`: what is built, drawn and checked."""
+"""`yolo9k tree`: build, draw and check label trees."""
 
 import json
 import sys
@@ -31,7 +31,7 @@ def tree(tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_a_taxonomy_becomes_darknets_files_and_comes_back(tree, tmp_path):
+def test_a_taxonomy_becomes_darknet_files(tree, tmp_path):
     code, out, _ = tree("build", "--taxonomy", "mine.txt", "-o", "out/mine")
     assert code == 0
     assert "7 nodes, 4 leaves, 3 levels" in out
@@ -58,7 +58,7 @@ def test_wordnet_ids(tree, tmp_path):
     assert (tmp_path / "joint.names").read_text() == "animal\ndog\ncat\n"
 
 
-def test_folders_called_by_wordnet_id_are_a_label_set(tree, tmp_path):
+def test_folders_named_after_wordnet_ids_are_labels(tree, tmp_path):
     (tmp_path / "data.noun").write_text(NOUNS)
     for name in ("n00004000", "n00003000", ".hidden"):
         (tmp_path / "imagenet" / name).mkdir(parents=True)
@@ -93,13 +93,13 @@ def test_check_counts_and_warnings(tree):
         (["check", "gone.tree", "--json", "."], 6, "--json .: cannot be written: it is a folder, a file is needed"),
     ],
 )
-def test_mistakes_are_one_line(tree, arguments, code, message):
+def test_error_messages_are_one_line(tree, arguments, code, message):
     found, _, err = tree(*arguments)
     assert (found, err.count("\n")) == (code, 1)
     assert message in err
 
 
-def test_check_says_what_data_sets_teach(tree, zoo):
+def test_check_reports_the_supervision_of_labels(tree, zoo):
     (zoo / "kinds" / "wolf").mkdir()
     (zoo / "kinds" / "wolf" / "1.png").touch()
     code, out, err = tree("check", zoo / "zoo.txt", "--dataset", zoo / "joint.yaml", "--json", "facts.json")
@@ -146,7 +146,7 @@ def test_check_lists_the_first_of_many(tree, tmp_path):
     assert "many: … 25 unmapped classes in total" in out
 
 
-def test_check_with_a_data_set_that_is_not_there(tree, zoo):
+def test_check_with_an_unknown_data_set(tree, zoo):
     code, _, err = tree("check", zoo / "zoo.txt", "--dataset", "nowhere")
     assert (code, err.count("\n")) == (2, 1)
     assert "nowhere: no such data set" in err

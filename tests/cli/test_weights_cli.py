@@ -18,7 +18,7 @@ WEIGHTS = bytes(range(256)) * 100
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """The folder of the weights, in a cache of its own."""
+    """The folder of the weights, in a temporary cache."""
     monkeypatch.setenv("YOLO9K_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     return tmp_path / "cache" / "weights"
@@ -26,7 +26,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def server(file_server, monkeypatch):
-    """All files of the catalogue come from this machine, are small, and have no known hashes."""
+    """Serve all files of the catalogue from this machine: small ones, without known hashes."""
 
     def local(file: File) -> File:
         name = file.path.rpartition("/")[2]
@@ -41,7 +41,7 @@ def server(file_server, monkeypatch):
 
 @pytest.fixture
 def weights(monkeypatch, capsys):
-    """Runs `yolo9k weights` as the shell does; gives its exit code, what it said and its errors."""
+    """Run `yolo9k weights` as the shell does; return its exit code, standard output and standard error."""
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["yolo9k", "weights", *map(str, arguments)])
@@ -63,7 +63,7 @@ def assert_one_line(error):
     assert error.count("\n") == 1
 
 
-def test_list_names_all_models_and_asks_nobody(weights, server):
+def test_list_shows_all_models_without_the_network(weights, server):
     code, out, _ = weights("list")
     assert code == 0
     for name in ENTRIES:
@@ -72,19 +72,19 @@ def test_list_names_all_models_and_asks_nobody(weights, server):
     assert server.requests == []
 
 
-def test_list_says_what_is_in_the_cache(weights, cache, tmp_path):
+def test_list_shows_what_is_in_the_cache(weights, cache, tmp_path):
     weights("download", "yolo9000")
     code, out, err = weights("list", "--json", "-")
     listed = json.loads(out)
     assert (code, listed["folder"]) == (0, str(cache))
-    assert "in the cache" in err  # the table is out of the way
+    assert "in the cache" in err  # the table goes to standard error
     assert [model["name"] for model in listed["models"] if model["cached"]] == ["yolo9000"]
     assert listed["models"][0]["bytes"] == len(WEIGHTS)
     assert weights("list", "--json", tmp_path / "list.json")[0] == 0
     assert json.loads((tmp_path / "list.json").read_text()) == listed
 
 
-def test_download_says_what_is_there_and_what_is_not_known(weights, server, cache):
+def test_download_reports_an_unverified_hash(weights, server, cache):
     code, out, _ = weights("download", "yolov2-voc.weights", "yolov2-voc")
     assert (code, out) == (0, f"downloaded {cache / 'yolov2-voc.weights'} (size ok, hash unverified: none is known)\n")
     assert [path for path, _ in server.requests] == ["/ranges/yolov2-voc.weights", "/ranges/yolov2-voc.cfg"]
@@ -96,7 +96,7 @@ def test_download_all(weights, cache):
     assert all(entry.weights.cached_path.read_bytes() == WEIGHTS for entry in ENTRIES.values())
 
 
-def test_download_from_another_address(weights, server, cache):
+def test_download_from_another_url(weights, server, cache):
     server.files["mine"] = WEIGHTS + b"four"
     urls = ["--url", server.url("missing/x"), "--url", server.url("reset/mine")]
     assert weights("download", "yolov2", *urls)[0] == 0
@@ -104,7 +104,7 @@ def test_download_from_another_address(weights, server, cache):
 
 
 @pytest.mark.parametrize(
-    ("way", "says"),
+    ("way", "message"),
     [
         ("html", "an HTML page instead of the file"),
         ("half", f"{len(WEIGHTS) // 2} bytes; must be"),
@@ -112,16 +112,16 @@ def test_download_from_another_address(weights, server, cache):
         ("busy", "HTTP 503"),
     ],
 )
-def test_download_that_fails_is_one_line(weights, server, cache, way, says):
+def test_download_that_fails_is_one_line(weights, server, cache, way, message):
     code, out, err = weights("download", "yolov2", "--url", server.url(f"{way}/yolov2.weights"))
     assert (code, out) == (4, "")
     assert_one_line(err)
-    assert says in err
+    assert message in err
     assert f"download it by hand to {cache / 'yolov2.weights'}" in err
     assert not (cache / "yolov2.weights").exists()
 
 
-def test_download_of_something_with_another_hash(weights, monkeypatch):
+def test_download_with_a_wrong_hash(weights, monkeypatch):
     with_hash(monkeypatch, "yolov2", "00")
     code, _, err = weights("download", "yolov2")
     assert code == 4
@@ -129,7 +129,7 @@ def test_download_of_something_with_another_hash(weights, monkeypatch):
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/x", "x.weights"])
-def test_a_refused_network_is_one_line_at_once(weights, monkeypatch, url):
+def test_a_refused_connection_fails_at_once(weights, monkeypatch, url):
     monkeypatch.setattr("time.sleep", lambda _seconds: pytest.fail("waited"))
     code, _, err = weights("download", "yolov2", "--url", url, "--url", f"{url}2")
     assert code == 4
@@ -145,35 +145,35 @@ def test_an_unknown_name(weights, command):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         ([], "name models (yolov2, "),
         (["yolov2", "--all"], "or give --all"),
         (["yolov2", "yolo9000", "--url", "http://x"], "--url: needs a single model, but 2 are requested"),
     ],
 )
-def test_download_without_a_clear_wish(weights, arguments, says):
+def test_download_with_ambiguous_arguments(weights, arguments, message):
     code, _, err = weights("download", *arguments)
     assert code == 2
     assert_one_line(err)
-    assert says in err
+    assert message in err
 
 
-def test_verify_without_anything_there(weights, cache):
+def test_verify_an_empty_cache(weights, cache):
     assert weights("verify") == (0, f"no weights in {cache}; see: yolo9k weights list\n", "")
     code, out, err = weights("verify", "yolov2")
     assert (code, out.count("missing")) == (4, 2)
     assert err == "error: yolov2: 2 of 2 files are missing; download them: yolo9k weights download yolov2\n"
 
 
-def test_verify_what_is_there(weights):
+def test_verify_cached_models(weights):
     weights("download", "yolov2", "darknet19_448")
     code, out, _ = weights("verify")
-    assert (code, out.count("size ok, hash unverified")) == (0, 4)  # not the cfg of the partial file, too
+    assert (code, out.count("size ok, hash unverified")) == (0, 4)  # without the cfg of the partial file
     assert "yolov2.weights  size ok, hash unverified\n" in out
 
 
-def test_verify_refuses_what_is_wrong(weights, cache, monkeypatch):
+def test_verify_fails_for_wrong_files(weights, cache, monkeypatch):
     weights("download", "yolov2", "yolo9000")
     with_hash(monkeypatch, "yolov2", "00")
     (cache / "yolo9000.weights").write_bytes(WEIGHTS[:-1])
@@ -189,7 +189,7 @@ def test_verify_refuses_what_is_wrong(weights, cache, monkeypatch):
     assert last.endswith("(and 1 more); remove it, then: yolo9k weights download")
 
 
-def test_verify_finds_a_wrong_text_without_weights(weights, cache):
+def test_verify_finds_a_wrong_cfg_without_weights(weights, cache):
     weights("download", "yolov2")
     (cache / "yolov2.weights").unlink()
     ENTRIES["yolov2"].cfg.cached_path.write_text("[net]\n")
@@ -198,7 +198,7 @@ def test_verify_finds_a_wrong_text_without_weights(weights, cache):
     assert "yolov2.cfg: 6 bytes" in err
 
 
-# Looking into files and converting them
+# inspect and convert
 
 CFG = """[net]
 width=32
@@ -221,7 +221,7 @@ NUMBERS = (4 * 4 + 4 * 3 * 9, 16 + 16 * 4)
 
 @pytest.fixture
 def net(tmp_path):
-    """The path of a Darknet file with its cfg beside it."""
+    """A Darknet weights file, with its cfg next to it."""
     path = tmp_path / "net.weights"
     path.with_suffix(".cfg").write_text(CFG)
     write_weights(path, conv_layers(darknet.load(path.with_suffix(".cfg"))), Header(0, 2, 3, 6400))
@@ -230,7 +230,7 @@ def net(tmp_path):
 
 @pytest.fixture
 def own(tmp_path):
-    """A run folder with a finished package model."""
+    """A run folder with a trained model of this package."""
     config = load_config(None, ["model.name=yolov2-tiny", "model.width=0.1", "model.anchors=[[1, 2]]", "data.size=64"])
     labels = WordTree.flat(["red cell", "white cell"])
     weights = build_network(config.model, labels).state_dict()
@@ -238,7 +238,7 @@ def own(tmp_path):
     return tmp_path / "run"
 
 
-def test_inspect_says_what_a_header_says(weights, net):
+def test_inspect_prints_the_header(weights, net):
     code, out, err = weights("inspect", net)
     assert (code, err) == (0, "")
     assert out.splitlines() == [
@@ -247,7 +247,7 @@ def test_inspect_says_what_a_header_says(weights, net):
     ]  # fmt: skip
 
 
-def test_inspect_knows_the_sizes_of_the_catalogue(weights, tmp_path):
+def test_inspect_recognises_the_sizes_of_official_files(weights, tmp_path):
     path = tmp_path / "a.weights"
     path.write_bytes(Header(0, 1).to_bytes() + bytes(len(WEIGHTS) - 16))
     code, out, _ = weights("inspect", path)
@@ -255,7 +255,7 @@ def test_inspect_knows_the_sizes_of_the_catalogue(weights, tmp_path):
     assert f"size matches: {', '.join(ENTRIES)}" in out
 
 
-def test_inspect_with_a_cfg_says_what_the_file_holds_of_each_layer(weights, net):
+def test_inspect_with_a_cfg_shows_layers(weights, net):
     code, out, _ = weights("inspect", net, "--cfg", net.with_suffix(".cfg"))
     assert code == 0
     assert "layers: 2 of 2 whole" in out
@@ -279,13 +279,13 @@ def test_inspect_with_a_cfg_says_what_the_file_holds_of_each_layer(weights, net)
         (-sum(NUMBERS), ["missing", "missing"], "no, it holds no layer", 0),
     ],
 )  # fmt: skip
-def test_inspect_as_json_says_what_is_left_over_or_missing(weights, net, tmp_path, more, holds, fits, leftover):
+def test_inspect_as_json_reports_missing_layers_and_leftover_bytes(weights, net, tmp_path, more, holds, fits, leftover):
     content = net.read_bytes()
     net.write_bytes((content + bytes(99))[: len(content) + 4 * more])
     code, out, err = weights("inspect", net, "--cfg", net.with_suffix(".cfg"), "--json", "-")
     found = json.loads(out)
     assert code == 0
-    assert f"seen: {found['seen']}" in err  # the text is out of the way
+    assert f"seen: {found['seen']}" in err  # the text goes to standard error
     assert [row["status"] for row in found["layers"]] == holds
     assert [row["values"] for row in found["layers"]] == list(NUMBERS)
     assert (found["leftover bytes"], found["values"]) == (leftover, sum(NUMBERS) + more)
@@ -315,7 +315,7 @@ def test_inspect_of_a_checkpoint(weights, own, net, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         (b"", "0 bytes; a weights file begins"),
         (b"<html><body>" * 9, "an HTML page, not weights"),
@@ -323,12 +323,12 @@ def test_inspect_of_a_checkpoint(weights, own, net, tmp_path):
         (Header().to_bytes() + b"123", "3 bytes after the header; must be a multiple of 4"),
     ],
 )
-def test_inspect_of_what_is_no_weights_file_is_one_line(weights, net, content, says):
+def test_inspect_of_another_file_is_one_line(weights, net, content, message):
     net.write_bytes(content)
     code, out, err = weights("inspect", net)
     assert (code, out) == (4, "")
     assert_one_line(err)
-    assert says in err
+    assert message in err
 
 
 @pytest.mark.parametrize("command", [("inspect",), ("convert", "out.pt")])
@@ -382,7 +382,7 @@ def test_convert_writes_a_run_for_darknet(weights, own, tmp_path):
     assert net.cfg.size_wh == (64, 64)
 
 
-def test_convert_says_what_it_changed_in_the_cfg_of_a_tree(weights, net, tmp_path):
+def test_convert_reports_the_changed_tree_path_in_the_cfg(weights, net, tmp_path):
     net.with_suffix(".cfg").write_text(CFG + "tree=data/my.tree\n")
     code, out, err = weights("convert", net, tmp_path / "net.pt")
     assert (code, out) == (4, "")
@@ -395,15 +395,15 @@ def test_convert_says_what_it_changed_in_the_cfg_of_a_tree(weights, net, tmp_pat
     assert (tmp_path / "b.weights").read_bytes() == net.read_bytes()
 
 
-def test_convert_of_a_model_of_the_catalogue_fetches_it(weights, server):
+def test_convert_downloads_a_catalogue_model(weights, server):
     code, _, err = weights("convert", "yolov2", "a.pt")
-    assert code == 4  # what comes is too small to be it
+    assert code == 4  # the served file is too small
     assert_one_line(err)
     assert [path for path, _ in server.requests] == ["/ranges/yolov2.weights", "/ranges/yolov2.cfg"]
 
 
 @pytest.mark.parametrize(
-    ("source", "target", "code", "says"),
+    ("source", "target", "code", "message"),
     [
         ("yolov3", "a.pt", 4, "yolov3: no such file or run, and not in the catalogue; did you mean yolov2?"),
         ("bare.weights", "a.pt", 4, "a Darknet file needs its cfg (--cfg)"),
@@ -414,7 +414,7 @@ def test_convert_of_a_model_of_the_catalogue_fetches_it(weights, server):
         ("net.weights", "net.cfg/a.weights", 6, "cannot be written"),
     ],
 )
-def test_convert_that_fails_is_one_line(weights, net, tmp_path, monkeypatch, source, target, code, says):
+def test_convert_that_fails_is_one_line(weights, net, tmp_path, monkeypatch, source, target, code, message):
     monkeypatch.chdir(tmp_path)
     net.with_name("bare.weights").write_bytes(net.read_bytes())
     net.with_name("short.weights").write_bytes(net.read_bytes()[:100])
@@ -423,5 +423,5 @@ def test_convert_that_fails_is_one_line(weights, net, tmp_path, monkeypatch, sou
     found, out, err = weights("convert", source, target)
     assert (found, out) == (code, "")
     assert_one_line(err)
-    assert says in err
+    assert message in err
     assert sorted(tmp_path.rglob("*")) == before

@@ -96,13 +96,8 @@ def detect(
     output.show(console)
     if not any(map(len, output.detections)):
         console.print(f"no detection reaches the confidence threshold {conf:g}; lower it with --conf")
-    if json:
-        model = {"weights": used_weights, "size_wh": list(detector.size_wh), "labels": list(detector.labels.names)}
-        write_json(json, {**model, **output.to_dict()})
-    if csv:
-        output.write_csv(csv)
-    if txt:
-        output.write_txt(txt)
+    model = {"weights": used_weights, "size_wh": list(detector.size_wh), "labels": list(detector.labels.names)}
+    _write_files(output, model, json=json, csv=csv, txt=txt)
     if draw:
         console.print(f"drawn images are in {drawn}", markup=False)
     if unreadable:
@@ -167,6 +162,18 @@ def _detect_all(
         if image in targets:
             _draw(image, detections, targets[image])
     return output, errors
+
+
+def _write_files(
+    output: "DetectionOutput", model: dict[str, Any], *, json: str, csv: Path | None, txt: Path | None
+) -> None:
+    """Write the detections to the files that are given; `model`: facts for the JSON file."""
+    if json:
+        write_json(json, {**model, **output.to_dict()})
+    if csv:
+        output.write_csv(csv)
+    if txt:
+        output.write_txt(txt)
 
 
 def _draw(image: Path, detections: "Detections", target: Path) -> None:

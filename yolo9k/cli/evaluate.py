@@ -137,12 +137,12 @@ def _choose_dataset(name: str, detector: "Detector", options: Mapping[str, Any])
     """
     from yolo9k.config import load_dataset_config, updated
     from yolo9k.datasets.autodetect import open_dataset
-    from yolo9k.datasets.joint import to_score
+    from yolo9k.datasets.joint import evaluation_split
 
     given = {key: value for key, value in options.items() if value not in (None, "")}
     settings = updated(detector.config.eval, given)
     dataset = open_dataset(name, track) if name else load_dataset_config(detector.config.data.dataset)
-    source, split = to_score(dataset, settings.split, track)
+    source, split = evaluation_split(dataset, settings.split, track)
     return source, updated(settings, {"split": split})
 
 

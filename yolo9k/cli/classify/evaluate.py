@@ -90,11 +90,11 @@ def evaluate(
 def _choose_dataset(name: str, classifier: "ImageClassifier", split: str) -> "tuple[DatasetConfig, str]":
     """Return the data set `name`, or the one trained on, and its split (the only one of a folder with one split)."""
     from yolo9k.config import load_dataset_config
-    from yolo9k.datasets.autodetect import open_images
-    from yolo9k.datasets.joint import single
+    from yolo9k.datasets.autodetect import open_image_dataset
+    from yolo9k.datasets.joint import require_single
     from yolo9k.datasets.load import split_names
 
-    dataset = open_images(name) if name else single(load_dataset_config(classifier.config.data.dataset))
+    dataset = open_image_dataset(name) if name else require_single(load_dataset_config(classifier.config.data.dataset))
     splits = split_names(dataset)
     if name and not split and len(splits) == 1 and Path(name).expanduser().is_dir():
         return dataset, splits[0]

@@ -76,11 +76,11 @@ def train(
     """
     options = TrainingOptions(**locals())  # first: the parameters are the only local names
     from yolo9k.config import ClassifierConfig
-    from yolo9k.datasets.autodetect import open_images
+    from yolo9k.datasets.autodetect import open_image_dataset
 
     run_training(
         ClassifierConfig, options,
-        open_dataset=open_images, cleared_by_size="stages", new_run_only=(*NEW_RUN_ONLY, "size"),
+        open_dataset=open_image_dataset, cleared_by_size="stages", new_run_only=(*NEW_RUN_ONLY, "size"),
         adjust=partial(_adjust, options),
     )  # fmt: skip
 

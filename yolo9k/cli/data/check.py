@@ -49,11 +49,11 @@ def check(
     if augmented:
         _draw_augmented(dataset, config, augmented, plots or DEFAULT_PLOTS)
         return
-    from yolo9k.datasets.joint import single
+    from yolo9k.datasets.joint import require_single
     from yolo9k.datasets.tools.check import check_dataset
 
     console = speaker(json)
-    report = check_dataset(single(_open(dataset)), split or (), track)
+    report = check_dataset(require_single(_open(dataset)), split or (), track)
     _show_report(report, console)
     if json:
         write_json(json, report.to_dict())

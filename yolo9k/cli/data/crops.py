@@ -31,13 +31,13 @@ def make_crops(
     Example: yolo9k data make crops cells.yaml --in-place --per-class 300 -o single-cells
     """
     from yolo9k.datasets.autodetect import open_dataset
-    from yolo9k.datasets.joint import single
+    from yolo9k.datasets.joint import require_single
     from yolo9k.datasets.load import read_annotations
     from yolo9k.datasets.tools.crops import CropOptions, write_crops
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConfigError(f"-o {output}: already exists; choose a new folder")
-    annotations = read_annotations(single(open_dataset(dataset, track)), split, track=track)
+    annotations = read_annotations(require_single(open_dataset(dataset, track)), split, track=track)
     rules = CropOptions(margin, per_class, min_side, max_covered, in_place, seed)
     _, counts = write_crops(annotations, output, rules, track)
     out.print(table(str(output), ["label", "images"], sorted(counts.items())))

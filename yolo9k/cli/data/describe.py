@@ -26,15 +26,17 @@ def make_config(
 
     Example: yolo9k data make config ~/images/cells -o cells.yaml
     """
-    from yolo9k.datasets.autodetect import FINDERS, recognise, to_yaml
+    from yolo9k.config.kinds import BOX_KINDS
+    from yolo9k.datasets.autodetect import detect_dataset, to_yaml
 
     target = output or Path(f"{folder.resolve().name}.yaml")
     check_outputs(files={"-o": target})
     if target.exists() and not overwrite:
         raise ConfigError(f"{target}: already exists; choose another file with -o, or give --overwrite")
-    if kind not in (None, *FINDERS):
-        raise ConfigError(f"--kind {kind}: allowed are {', '.join(FINDERS)}")
-    config = recognise(folder, kind, holdout, track)
+    known = next((name for name in BOX_KINDS if name == kind), None)
+    if kind is not None and known is None:
+        raise ConfigError(f"--kind {kind}: must be one of {', '.join(BOX_KINDS)}")
+    config = detect_dataset(folder, known, holdout, track)
     counts, errors = _count_splits(config)
     write_text(target, to_yaml(config, counts))
     _show_config(config, counts, errors, target)
@@ -59,9 +61,9 @@ def _count(count: int, noun: str) -> str:
 
 
 def _show_config(config: "DatasetConfig", counts: dict[str, str], errors: int, target: Path) -> None:
-    from yolo9k.datasets.autodetect import KIND_WORDS
+    from yolo9k.config.kinds import KINDS
 
-    print_plain(out, f"{config.root}: {KIND_WORDS[config.kind]}")
+    print_plain(out, f"{config.root}: {KINDS[config.kind].description}")
     for split, text in counts.items():
         held_out = " (held out of train)" if split not in config.splits else ""
         print_plain(out, f"  {split}: {text}{held_out}")

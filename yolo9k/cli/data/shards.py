@@ -28,12 +28,12 @@ def make_shards(
 
     Example: yolo9k data make shards ~/images/breeds -o breeds-shards --resize 512
     """
-    from yolo9k.datasets.autodetect import open_images
+    from yolo9k.datasets.autodetect import open_image_dataset
     from yolo9k.datasets.tools.shards import ShardOptions, write_shards
 
     check_outputs(folders={"-o": output})
     rules = ShardOptions(size_mb, max_images, resize, seed)
-    packed = write_shards(open_images(dataset), split, output, rules, track)
+    packed = write_shards(open_image_dataset(dataset), split, output, rules, track)
     if packed.unreadable:
         err.print(f"warning: {packed.unreadable} images could not be read; packed unchanged", style="yellow")
     size = sum(path.stat().st_size for path in packed.shards)

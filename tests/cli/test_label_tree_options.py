@@ -1,4 +1,4 @@
-"""How boxes are named over a tree, from the command line: `detect` and `eval` with a network that knows nothing."""
+"""Label tree options of `detect` and `eval`, with an untrained network."""
 
 import csv
 import json
@@ -70,7 +70,7 @@ def found_by(run, *options):
     return image["detections"]
 
 
-def test_the_threshold_says_how_deep(run):
+def test_the_hierarchical_threshold_limits_the_depth(run):
     assert {len(found["path"]) for found in found_by(run, "--hier-thresh", "1")} == {1}
     deepest = found_by(run, "--hier-thresh", "0")
     assert {found["label"] for found in deepest} <= LEAVES
@@ -81,7 +81,7 @@ def test_the_threshold_says_how_deep(run):
         ]
 
 
-def test_leaves_and_branches(run):
+def test_leaves_and_subtrees(run):
     assert {found["label"] for found in found_by(run, "--leaves-only")} <= LEAVES
     under = found_by(run, "--under", "dog,n2", "--hier-thresh", "0")
     assert {found["id"] for found in under} <= {"poodle", "terrier", "n2"}
@@ -89,12 +89,12 @@ def test_leaves_and_branches(run):
     assert {found["id"] for found in found_by(run, "--classes", "machine")} <= {"machine", "n1", "n2"}
 
 
-def test_darknets_mode_scores_by_objectness(run):
+def test_darknet_mode_uses_objectness_as_the_score(run):
     paper, darknet = (max(f["score"] for f in found_by(run, "--tree-mode", mode)) for mode in ("paper", "darknet"))
     assert darknet > paper
 
 
-def test_csv_tells_labels_of_one_name_apart(run, tmp_path):
+def test_csv_has_ids_of_labels_with_the_same_name(run, tmp_path):
     assert run("detect", "--no-draw", "--csv", "found.csv", "--leaves-only", "--under", "n2").exit_code == 0
     rows = list(csv.DictReader((tmp_path / "found.csv").open()))
     assert {(row["label"], row["id"]) for row in rows} == {("jaguar", "n2")}
@@ -110,7 +110,7 @@ def test_csv_tells_labels_of_one_name_apart(run, tmp_path):
         (("--leaves-only", "--tree-mode", "darknet"), "leaves-only: chooses the most probable leaf without a descent"),
     ],
 )
-def test_options_that_do_not_fit(run, options, message):
+def test_error_messages(run, options, message):
     result = run("detect", *options)
     assert isinstance(result.exception, ConfigError)
     assert message in str(result.exception)
@@ -120,14 +120,14 @@ FLAT = [("--hier-thresh", ".5"), ("--leaves-only",), ("--tree-mode", "darknet")]
 
 
 @pytest.mark.parametrize("options", [*FLAT, ("--under", "a")])
-def test_flat_labels_have_no_tree_to_detect_in(run, options):
+def test_detect_refuses_tree_options_with_flat_labels(run, options):
     result = run("detect", *options, model="flat")
     assert isinstance(result.exception, ConfigError)
     assert "these labels are flat (a, b)" in str(result.exception)
 
 
 @pytest.mark.parametrize("options", FLAT)
-def test_nor_to_be_scored_in(run, options):
+def test_eval_refuses_tree_options_with_flat_labels(run, options):
     result = run("eval", "--dataset", "boxes.yaml", *options, model="flat")
     assert isinstance(result.exception, ConfigError)
     assert "these labels are flat (a, b)" in str(result.exception)
@@ -139,7 +139,7 @@ def scored(run, tmp_path, *options):
     return json.loads((tmp_path / "scores.json").read_text())
 
 
-def test_a_map_says_what_classes_are(run, tmp_path):
+def test_a_map_assigns_nodes_to_classes(run, tmp_path):
     (tmp_path / "coco.map").write_text("3\n6\n")
     scores = scored(run, tmp_path, "--dataset", "boxes.yaml", "--map", "coco.map", "--exact")
     assert [row["name"] for row in scores["classes"]] == ["dog"]
@@ -162,26 +162,26 @@ def test_a_map_that_does_not_fit(run, tmp_path, text, message):
 
 @pytest.fixture
 def tree_file(run, tmp_path):
-    """The tree of the model, as files."""
+    """The label tree of the model, as files."""
     from yolo9k.wordtree.files import write_tree
 
     write_tree(TREE, tmp_path / "mine")
     return "mine.tree"
 
 
-def test_inner_labels_and_what_was_boxed(run, tmp_path, tree_file):
+def test_inner_labels_and_supervision(run, tmp_path, tree_file):
     (tmp_path / "tree.yaml").write_text((tmp_path / "boxes.yaml").read_text() + f"labels: {{tree: {tree_file}}}\n")
     (tmp_path / "boxed.map").write_text("0\n")
     scores = scored(run, tmp_path, "--dataset", "tree.yaml", "--inner", "--box-supervised", "boxed.map")
-    taught = {row["name"]: row["supervision"] for row in scores["classes"]}
-    assert taught == {"animal": "box", "dog": "image-level"}
+    supervision = {row["name"]: row["supervision"] for row in scores["classes"]}
+    assert supervision == {"animal": "box", "dog": "image-level"}
     mapped = run("eval", "--dataset", "tree.yaml", "--map", "boxed.map")
     assert "--map: the data set has a label tree" in str(mapped.exception)
     flat = run("eval", "--dataset", "boxes.yaml", "--inner")
     assert "--inner: the labels of the data set are flat" in str(flat.exception)
 
 
-def test_labels_of_whole_images(run, tmp_path, tree_file):
+def test_image_level_labels(run, tmp_path, tree_file):
     (tmp_path / "train" / "poodle").mkdir(parents=True)
     (tmp_path / "a.png").rename(tmp_path / "train" / "poodle" / "a.png")
     (tmp_path / "images.yaml").write_text(
