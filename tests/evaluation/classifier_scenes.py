@@ -1,4 +1,4 @@
-"""Labelled images on disk and a classifier that answers by the name of an image's folder and file."""
+"""Labelled images on disk and a classifier with fixed predictions for each image."""
 
 import math
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ IDS = ("animal", "device", "dog", "cat", "clock", "terrier", "poodle")
 TREE = WordTree(IDS, IDS, (-1, -1, 0, 0, 1, 2, 2))
 FLAT = WordTree.flat(["cat", "dog", "eel"])
 
-# what is said of images by their name: conditional probabilities, those not named are 1
+# Conditional probabilities for each image file; labels that are not listed have 1.
 SURE = {"animal": 0.9, "device": 0.1, "dog": 0.9, "cat": 0.1, "terrier": 0.9, "poodle": 0.1}
 UNSURE = {**SURE, "terrier": 0.6, "poodle": 0.4}
 CLOCKS = {**SURE, "animal": 0.1, "device": 0.9}
@@ -40,44 +40,44 @@ OF_FLAT = {
 
 
 class FixedClassifier:
-    """LogitBatch by the folder and name of an image; one called `bad.png` cannot be read."""
+    """A stand-in for `ImageClassifier` with fixed logits per file; `bad.png` cannot be read."""
 
-    def __init__(self, answers: dict[str, dict[str, float]], labels: WordTree) -> None:
-        self.known, self.labels, self.softmax = answers, labels, HierarchicalSoftmax(labels)
+    def __init__(self, predictions: dict[str, dict[str, float]], labels: WordTree) -> None:
+        self.predictions, self.labels, self.softmax = predictions, labels, HierarchicalSoftmax(labels)
 
     def stream_logits(self, images, *, batch, on_unreadable) -> Iterator[LogitBatch]:
         images = list(images)
         for start in range(0, len(images), batch):
-            part = images[start : start + batch]
-            is_read = [path.name != "bad.png" for path in part]
-            for path in part:
+            paths = images[start : start + batch]
+            is_read = [path.name != "bad.png" for path in paths]
+            for path in paths:
                 if path.name == "bad.png":
                     error = DataError(f"{path}: not a readable image")
                     if on_unreadable is None:
                         raise error
                     on_unreadable(error)
-            rows = [self._logits(path) for path, good in zip(part, is_read, strict=True) if good]
+            rows = [self._logits(path) for path, flag in zip(paths, is_read, strict=True) if flag]
             yield LogitBatch(is_read, torch.tensor(rows).reshape(-1, len(self.labels)))
 
     def _logits(self, path: Path) -> list[float]:
-        said = self.known[f"{path.parent.name}/{path.name}"]
-        return [math.log(said.get(name, 1.0)) for name in self.labels.ids]
+        probabilities = self.predictions[f"{path.parent.name}/{path.name}"]
+        return [math.log(probabilities.get(name, 1.0)) for name in self.labels.ids]
 
 
 def image_set(folder: Path, names: dict, **labels) -> ImageSet:
-    """The images of those names, read as a data set of kind folder; `labels`: what its config says of them."""
-    for number, name in enumerate(names):
+    """Write images with these names and read them as a data set of kind folder; `labels`: more of its config."""
+    for index, name in enumerate(names):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.name == "bad.png":
-            path.write_text("no image")
+            path.write_text("text")
         else:
-            Image.fromarray(np.full((24, 32, 3), 10 * number, np.uint8)).save(path)
+            Image.fromarray(np.full((24, 32, 3), 10 * index, np.uint8)).save(path)
     return read_images(DatasetConfig(kind="folder", root=str(folder), splits={"val": (".",)}, **labels), "val")
 
 
 def in_tree(folder: Path) -> ImageSet:
-    """The images of `IN_TREE`, labelled with nodes of `TREE`."""
+    """Return the images of `IN_TREE`, labelled with nodes of `TREE`."""
     taxonomy = folder / "tree.txt"
     folder.mkdir(parents=True, exist_ok=True)
     taxonomy.write_text("animal\n  dog\n    terrier\n    poodle\n  cat\ndevice\n  clock\n")

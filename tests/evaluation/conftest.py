@@ -1,4 +1,4 @@
-"""A small data set on disk and a detector that knows it."""
+"""A small data set on disk and a detector with fixed detections for it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -19,15 +19,15 @@ LABELS = WordTree.flat(["cat", "dog", "eel"])
 
 @dataclass
 class FixedDetector:
-    """Gives detections by the name of the image, and remembers how it was called.
+    """A stand-in for `Detector` with fixed detections per image; it records the arguments of `stream`.
 
-    `scored` are those of a labelling by nodes, where it has others.
+    `multi_label`: the detections with a multi-label decoder, if they differ.
     """
 
-    found: dict[str, Detections]
+    detections: dict[str, Detections]
     labels: WordTree = LABELS
     supervision: Supervision | None = None
-    scored: dict[str, Detections] = field(default_factory=dict)
+    multi_label: dict[str, Detections] = field(default_factory=dict)
     calls: list[dict[str, Any]] = field(default_factory=list)
     default_decoder: str = "default"
 
@@ -38,24 +38,24 @@ class FixedDetector:
         self.calls.append(settings)
         for path in paths:
             is_multi_label = isinstance(settings.get("class_decoder"), tuple)
-            yield (self.scored if is_multi_label and self.scored else self.found)[path.name]
+            yield (self.multi_label if is_multi_label and self.multi_label else self.detections)[path.name]
 
 
-def found(rows: list[tuple[list[float], float, int]]) -> Detections:
+def make_detections(rows: list[tuple[list[float], float, int]]) -> Detections:
     boxes, scores, labels = zip(*rows, strict=True)
     return Detections(np.array(boxes, np.float32), np.array(scores, np.float32), np.array(labels), LABELS.names)
 
 
 @pytest.fixture
 def annotations(tmp_path: Path) -> Annotations:
-    """Two images of 80x60: a cat and a dog; a cat and a difficult dog. No eels."""
+    """Two images of 80x60 with a cat and a dog, and with a cat and a difficult dog; no eels."""
     boxes = (
         BoxLabels.of([[0, 0, 20, 20], [40, 20, 70, 50]], [0, 1]),
         BoxLabels.of([[10, 10, 40, 40], [50, 0, 79, 29]], [0, 1], [False, True]),
     )
     records = []
-    for number, labelled in enumerate(boxes):
-        path = tmp_path / f"{number}.png"
+    for index, labelled in enumerate(boxes):
+        path = tmp_path / f"{index}.png"
         Image.new("RGB", (80, 60), (90, 120, 90)).save(path)
         records.append(Record(path, (80, 60), labelled, path.stem))
     return Annotations(tuple(records), LABELS)
@@ -63,11 +63,11 @@ def annotations(tmp_path: Path) -> Annotations:
 
 @pytest.fixture
 def detector() -> FixedDetector:
-    """Finds both cats, calls a piece of background a cat, misses the dog, and sees the difficult one."""
+    """Detects both cats, a false cat on the background and the difficult dog; misses the other dog."""
     return FixedDetector(
         {
-            "0.png": found([([0, 0, 20, 20], 0.9, 0), ([40, 0, 60, 15], 0.8, 0)]),
-            "1.png": found([([10, 10, 40, 40], 0.7, 0), ([50, 0, 79, 29], 0.6, 1)]),
+            "0.png": make_detections([([0, 0, 20, 20], 0.9, 0), ([40, 0, 60, 15], 0.8, 0)]),
+            "1.png": make_detections([([10, 10, 40, 40], 0.7, 0), ([50, 0, 79, 29], 0.6, 1)]),
         }
     )
 
@@ -78,7 +78,7 @@ TREE = WordTree(IDS, IDS, (-1, -1, 0, 0, 2, 2))
 
 @pytest.fixture
 def tree_annotations(annotations: Annotations) -> Annotations:
-    """The same images over a tree: a dog and a terrier; a cat and a vehicle to ignore."""
+    """The same images with labels of a tree: a dog and a terrier; a cat and an ignored vehicle."""
     labels = ([2, 4], [3, 1])
     records = [
         replace(record, boxes=replace(record.boxes, label=np.array(label)))
@@ -89,16 +89,16 @@ def tree_annotations(annotations: Annotations) -> Annotations:
 
 @pytest.fixture
 def tree_detector() -> FixedDetector:
-    """Calls the dog a poodle, the terrier a dog, the cat a vehicle; by scores of nodes, all is right but the cat."""
+    """One label per box: dog as poodle, terrier as dog, cat as vehicle. Multi-label: all correct except the cat."""
     dog, terrier, cat = [0, 0, 20, 20], [40, 20, 70, 50], [10, 10, 40, 40]
     return FixedDetector(
-        found={
-            "0.png": found([(dog, 0.9, 5), (terrier, 0.8, 2), ([0, 40, 20, 60], 0.5, 3)]),
-            "1.png": found([(cat, 0.7, 1)]),
+        detections={
+            "0.png": make_detections([(dog, 0.9, 5), (terrier, 0.8, 2), ([0, 40, 20, 60], 0.5, 3)]),
+            "1.png": make_detections([(cat, 0.7, 1)]),
         },
-        scored={
-            "0.png": found([(dog, 0.9, 2), (terrier, 0.8, 2), (terrier, 0.6, 4)]),
-            "1.png": found([(cat, 0.2, 4)]),
+        multi_label={
+            "0.png": make_detections([(dog, 0.9, 2), (terrier, 0.8, 2), (terrier, 0.6, 4)]),
+            "1.png": make_detections([(cat, 0.2, 4)]),
         },
         labels=TREE,
         supervision=Supervision(boxes=(2,), images=(3, 4)),

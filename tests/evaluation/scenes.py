@@ -1,4 +1,4 @@
-"""Random label trees and images with boxes, as hypothesis draws them."""
+"""Hypothesis strategies for label trees, records and detections."""
 
 from pathlib import Path
 
@@ -16,24 +16,24 @@ MAX_NODES = 20
 @st.composite
 def trees(draw) -> WordTree:
     parents = [-1] * draw(st.integers(1, 3))
-    waiting = list(range(len(parents)))
-    while waiting and len(parents) < MAX_NODES:
-        parent = waiting.pop(draw(st.integers(0, len(waiting) - 1)))
+    pending = list(range(len(parents)))
+    while pending and len(parents) < MAX_NODES:
+        parent = pending.pop(draw(st.integers(0, len(pending) - 1)))
         children = draw(st.integers(0, 3))
-        waiting += range(len(parents), len(parents) + children)
+        pending += range(len(parents), len(parents) + children)
         parents += [parent] * children
     ids = tuple(f"n{node}" for node in range(len(parents)))
     return WordTree(ids, ids, tuple(parents))
 
 
 def square(cell: int) -> tuple[float, ...]:
-    """One of 16 squares that do not touch."""
+    """Return one of 16 squares that do not touch, as xyxy."""
     x, y = 25 * (cell % 4), 25 * (cell // 4)
     return (x, y, x + 20.0, y + 20.0)
 
 
-def record(number: int, cells, labels, ignore=None) -> Record:
-    return Record(Path(f"{number}.png"), SIZE_WH, BoxLabels.of([square(c) for c in cells], labels, ignore), str(number))
+def record(index: int, cells, labels, ignore=None) -> Record:
+    return Record(Path(f"{index}.png"), SIZE_WH, BoxLabels.of([square(c) for c in cells], labels, ignore), str(index))
 
 
 def detections(cells, labels, scores) -> Detections:
@@ -43,21 +43,21 @@ def detections(cells, labels, scores) -> Detections:
 
 
 @st.composite
-def records(draw, tree: WordTree, least: int = 0) -> list[Record]:
-    """A few images, with `least` boxes or more that count in the first."""
+def records(draw, tree: WordTree, min_boxes: int = 0) -> list[Record]:
+    """Draw a few images; the first one has at least `min_boxes` boxes that are not ignored."""
     made = []
-    for number in range(draw(st.integers(1, 3))):
-        first = least if number == 0 else 0
+    for index in range(draw(st.integers(1, 3))):
+        first = min_boxes if index == 0 else 0
         cells = draw(st.lists(st.integers(0, 15), min_size=first, max_size=6, unique=True))
         labels = [draw(st.integers(0, len(tree) - 1)) for _ in cells]
-        ignore = [place >= first and draw(st.integers(0, 4)) == 0 for place in range(len(cells))]
-        made.append(record(number, cells, labels, ignore))
+        ignore = [position >= first and draw(st.integers(0, 4)) == 0 for position in range(len(cells))]
+        made.append(record(index, cells, labels, ignore))
     return made
 
 
 @st.composite
-def found(draw, tree: WordTree, images: int) -> list[Detections]:
-    """Detections of the same squares, one label each, several for a square at times."""
+def random_detections(draw, tree: WordTree, images: int) -> list[Detections]:
+    """Draw detections of the same squares with one label each; a square may have several."""
     made = []
     for _ in range(images):
         cells = draw(st.lists(st.integers(0, 15), max_size=8))

@@ -1,4 +1,4 @@
-"""From the labels of a data set to the classes that are scored."""
+"""The evaluated classes of data sets with flat labels and label trees."""
 
 import re
 from pathlib import Path
@@ -34,20 +34,20 @@ def test_a_label_is_found_by_its_id_before_its_name():
     assert find_nodes(MODEL, data, [0, 1]).tolist() == [0, 2]
 
 
-def test_what_is_not_found_is_an_error_that_lists_all():
+def test_labels_without_a_node_are_one_error():
     expected = "the model has no label for 3 of the data set's: cow, crane (several: n4, n5), eel; it has animal, "
     with pytest.raises(ConfigError, match=re.escape(expected)):
         select_classes(MODEL, annotations(WordTree.flat(["cow", "dog", "crane", "eel"])))
 
 
-def test_a_flat_model_may_know_more_than_the_data_set():
+def test_a_flat_model_may_have_more_labels_than_the_data_set():
     model = WordTree.flat(["cat", "dog", "eel"])
     classes = select_classes(model, annotations(WordTree.flat(["eel", "cat"])))
     assert classes.nodes.tolist() == [2, 0]
     assert classes.unique_nodes == [0, 2]
 
 
-def test_a_map_names_the_nodes():
+def test_a_map_gives_the_nodes():
     data = annotations(WordTree.flat(["cow", "lift"]), category_ids=(3, 90))
     classes = select_classes(MODEL, data, ClassSelection(node_map=(0, 4)))
     assert classes.nodes.tolist() == [0, 4]
@@ -67,7 +67,7 @@ def test_a_map_that_does_not_fit(nodes, message):
         select_classes(MODEL, annotations(WordTree.flat(["cow", "lift"])), ClassSelection(node_map=nodes))
 
 
-def test_of_a_tree_the_labels_of_boxes_that_count_are_scored():
+def test_a_tree_evaluates_the_labels_of_its_boxes():
     classes = select_classes(MODEL, annotations(MODEL, [5, 2, 5, 1], [False, False, False, True]))
     assert classes.by_ancestry
     assert classes.dataset_labels.tolist() == [2, 5]
@@ -75,11 +75,11 @@ def test_of_a_tree_the_labels_of_boxes_that_count_are_scored():
     assert classes.labels.names == ("dog", "terrier")
 
 
-def test_of_a_tree_without_boxes_the_roots_are_scored():
+def test_a_tree_without_boxes_evaluates_the_roots():
     assert select_classes(MODEL, annotations(MODEL)).labels.names == ("animal", "device")
 
 
-def test_another_tree_needs_only_the_labels_in_use():
+def test_only_labels_in_use_need_a_node():
     other = WordTree(("x", "n3", "y"), ("thing", "hund", "eel"), (-1, 0, 0))
     classes = select_classes(MODEL, annotations(other, [1, 2], [False, True]))
     assert classes.nodes.tolist() == [2]
@@ -88,8 +88,8 @@ def test_another_tree_needs_only_the_labels_in_use():
         select_classes(MODEL, annotations(other, [1, 2]))
 
 
-def test_without_ancestry_the_own_classes_of_a_data_set_are_scored():
-    own = (OwnClass("lifter", 4, 7), OwnClass("left out", None, 8), OwnClass("pup", 2, 9), OwnClass("puppy", 2, 10))
+def test_without_ancestry_the_data_sets_own_classes_are_evaluated():
+    own = (OwnClass("lifter", 4, 7), OwnClass("unmapped", None, 8), OwnClass("pup", 2, 9), OwnClass("puppy", 2, 10))
     data = annotations(MODEL, [5], classes=own)
     classes = select_classes(MODEL, data, ClassSelection(by_ancestry=False))
     assert classes.labels.names == ("lifter", "pup")
@@ -97,7 +97,7 @@ def test_without_ancestry_the_own_classes_of_a_data_set_are_scored():
     assert classes.category_ids == (7, 9)
 
 
-def test_chosen_labels_alone():
+def test_only_selected_labels():
     classes = select_classes(MODEL, annotations(MODEL, [5]), ClassSelection(only=[2, 0, 2]))
     assert classes.labels.names == ("dog", "animal")
     assert classes.by_ancestry

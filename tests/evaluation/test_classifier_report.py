@@ -22,13 +22,13 @@ def over_tree(tmp_path):
 
 
 def outcomes(truth, label):
-    """Images called `label` with probabilities that fall from one to the next."""
+    """Return predictions `label` with falling probabilities."""
     rows = len(truth)
     score = np.linspace(0.9, 0.1, rows, dtype=np.float32)[:, None]
     return Outcomes(np.array(truth), np.array(label)[:, None], score, np.array(label), np.ones(rows, np.float32))
 
 
-def test_tables_and_words_of_flat_labels(flat):
+def test_tables_and_text_of_flat_labels(flat):
     assert report.worst_rows(flat) == [("cat", 3, pytest.approx(1 / 3), 1.0, "dog (2)")]
     assert report.pair_rows(flat) == [("cat", "dog", 2)]
     (line,) = report.summary(flat)
@@ -36,7 +36,7 @@ def test_tables_and_words_of_flat_labels(flat):
     assert len(report.protocol(flat)) == 1
 
 
-def test_tables_and_words_of_a_tree(over_tree):
+def test_tables_and_text_of_a_tree(over_tree):
     assert [row[:2] for row in report.worst_rows(over_tree)] == [("poodle", 1), ("terrier", 3)]
     assert [row[-1] for row in report.worst_rows(over_tree)] == ["terrier (1)", "clock (1)"]
     assert report.depth_rows(over_tree.tree)[2] == (2, 4, 0.25, 0.5, 0.25)
@@ -46,7 +46,7 @@ def test_tables_and_words_of_a_tree(over_tree):
     assert report.summary(over_tree)[2].endswith("with the correct label: 1 at 1, 1 at 3; mean 2.00")
 
 
-def test_where_all_is_right_nothing_is_worst():
+def test_without_mistakes_there_are_no_worst_rows():
     scores = score_outcomes(outcomes([2, 5], [5, 5]), TREE, [])
     assert report.worst_rows(scores) == report.pair_rows(scores) == []
     assert len(report.summary(scores)) == 2
@@ -69,43 +69,43 @@ def test_all_plots_are_written(tmp_path, flat, over_tree):
 
 
 def cells(figure):
-    """Numbers of a matrix plot by row and column name."""
+    """Return the fractions of a matrix plot by row and column name."""
     axes = figure.axes[0]
     rows, columns = (
         [text.get_text() for text in labels] for labels in (axes.get_yticklabels(), axes.get_xticklabels())
     )
-    shares = axes.images[0].get_array()
-    return {(row, column): shares[i, j] for i, row in enumerate(rows) for j, column in enumerate(columns)}
+    fractions = axes.images[0].get_array()
+    return {(row, column): fractions[i, j] for i, row in enumerate(rows) for j, column in enumerate(columns)}
 
 
-def test_the_matrix_has_shares_of_each_truth(flat, over_tree):
-    found = cells(plot_confusion(flat))
-    assert found == {
+def test_the_matrix_has_fractions_of_each_row(flat, over_tree):
+    cells_of = cells(plot_confusion(flat))
+    assert cells_of == {
         ("cat", "cat"): pytest.approx(1 / 3), ("cat", "dog"): pytest.approx(2 / 3), ("cat", "others"): 0,
         ("dog", "cat"): 0, ("dog", "dog"): 1, ("dog", "others"): 0,
     }  # fmt: skip
-    found = cells(plot_confusion(over_tree))
-    assert found["dog", "dog"] == 1  # it was called terrier, which is below
-    assert found["terrier", "clock"] == pytest.approx(1 / 3)
+    cells_of = cells(plot_confusion(over_tree))
+    assert cells_of["dog", "dog"] == 1  # predicted terrier, a descendant
+    assert cells_of["terrier", "clock"] == pytest.approx(1 / 3)
 
 
-def test_of_many_labels_the_most_confused_are_shown():
-    tree = WordTree.flat([f"n{number}" for number in range(200)])
+def test_only_the_most_confused_of_many_labels_are_shown():
+    tree = WordTree.flat([f"n{index}" for index in range(200)])
     truth, label = np.arange(200), np.arange(200)
     label[150], label[[160, 161]] = 7, 199
-    found = cells(plot_confusion(score_outcomes(outcomes([*truth, 160], [*label, 199]), tree, [])))
-    assert len(found) == 30 * 31
-    assert found["n150", "n7"] == found["n160", "n199"] == 1
-    assert found["n7", "n7"] == 1
+    cells_of = cells(plot_confusion(score_outcomes(outcomes([*truth, 160], [*label, 199]), tree, [])))
+    assert len(cells_of) == 30 * 31
+    assert cells_of["n150", "n7"] == cells_of["n160", "n199"] == 1
+    assert cells_of["n7", "n7"] == 1
 
 
-def test_mistakes_that_the_model_is_surest_of_come_first(tmp_path):
+def test_the_most_confident_mistakes_come_first(tmp_path):
     colours = np.arange(0, 250, 12, dtype=np.uint8)
     paths = [tmp_path / f"{value}.png" for value in colours]
     for value, path in zip(colours, paths, strict=True):
         Image.fromarray(np.full((12, 16, 3), value, np.uint8)).save(path)
     truth, label = np.zeros(len(paths), int), np.ones(len(paths), int)
-    label[0] = 0  # right, and with the highest probability
+    label[0] = 0  # correct, and with the highest probability
     sheet = draw_worst_mistakes(score_outcomes(outcomes(truth, label), FLAT, paths))
     assert [int(sheet[130, 160 + 324 * column, 0]) for column in range(4)] == [12, 24, 36, 48]
     assert sheet.shape[1] == 4 * 324 + 4

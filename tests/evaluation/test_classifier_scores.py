@@ -28,8 +28,8 @@ def test_flat_scores_by_hand(tmp_path, batch):
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_scores_in_a_tree_by_hand(tmp_path, batch):
-    # of the labels without any below: a poodle is called terrier, one terrier is called clock; a dog called terrier
-    # is right. The descent ends at terrier where that is .9 * .9 * .9 = .73 or, unsure, .49: then at dog.
+    # Top-1 leaves: a poodle is predicted as terrier, a terrier as clock; terrier is correct for a dog. The descent
+    # ends at terrier with probability 0.9 * 0.9 * 0.9 = 0.73, and at dog if terrier has 0.49.
     scores = evaluate_classifier(FixedClassifier(IN_TREE, TREE), in_tree(tmp_path), batch=batch)
     assert scores.top1 == pytest.approx(4 / 6)
     assert scores.top5 == 1
@@ -43,7 +43,7 @@ def test_scores_in_a_tree_by_hand(tmp_path, batch):
         Level(1, truths=6, right=5, too_coarse=0, wrong_branch=1, not_found=0),
         Level(2, truths=4, right=1, too_coarse=2, wrong_branch=1, not_found=0),
     )
-    assert tree.exact == pytest.approx(2 / 6)  # one terrier and the clock; the dog was called terrier
+    assert tree.exact == pytest.approx(2 / 6)  # one terrier and the clock; the dog is predicted as terrier
     assert tree.ground_truth_depth == pytest.approx((1 + 2 * 4 + 1) / 6)
     assert tree.predicted_depth == pytest.approx((2 + 1 + 1 + 2 + 1 + 1) / 6)
     assert tree.mistakes == {1: 1, 3: 1}
@@ -51,7 +51,7 @@ def test_scores_in_a_tree_by_hand(tmp_path, batch):
     assert scores.loss == pytest.approx(
         -np.mean(
             [
-                math.log(0.9 * 0.9),  # of a dog, what is below it does not count
+                math.log(0.9 * 0.9),  # the descendants of dog do not matter
                 math.log(0.9 * 0.9 * 0.4),
                 math.log(0.9 * 0.9 * 0.6),
                 math.log(0.9 * 0.9 * 0.9),
@@ -74,12 +74,12 @@ def test_the_threshold_of_the_descent(tmp_path):
         evaluate_classifier(FixedClassifier(OF_FLAT, FLAT), image_set(tmp_path / "flat", OF_FLAT), hier_thresh=0.1)
 
 
-def test_labels_find_each_other_by_name_or_by_a_map(tmp_path):
+def test_labels_are_mapped_by_name_or_by_a_map(tmp_path):
     images = image_set(tmp_path, OF_FLAT)  # cat, dog; the model has them in another order
     other = WordTree.flat(["eel", "dog", "cat"])
     assert evaluate_classifier(FixedClassifier(OF_FLAT, other), images).top1 == pytest.approx(2 / 4)
-    strange = WordTree.flat(["dog", "eel", "cat"])
-    swapped = evaluate_classifier(FixedClassifier(OF_FLAT, strange), images, node_map=[0, 2])  # cats are labelled dog
+    reordered = WordTree.flat(["dog", "eel", "cat"])
+    swapped = evaluate_classifier(FixedClassifier(OF_FLAT, reordered), images, node_map=[0, 2])  # cats are labelled dog
     assert swapped.top1 == pytest.approx(2 / 4)
     with pytest.raises(ConfigError, match=r"no label for 2 of the data set's: cat, dog; it has a, b; pass a \.map"):
         evaluate_classifier(FixedClassifier(OF_FLAT, WordTree.flat(["a", "b"])), images)
@@ -87,7 +87,7 @@ def test_labels_find_each_other_by_name_or_by_a_map(tmp_path):
         evaluate_classifier(FixedClassifier(OF_FLAT, FLAT), images, node_map=[0])
 
 
-def test_a_long_list_of_lost_labels_is_cut(tmp_path):
+def test_a_long_list_of_unmapped_labels_is_cut(tmp_path):
     images = image_set(tmp_path, {f"n{number:02d}/0.png": {} for number in range(20)})
     with pytest.raises(ConfigError) as caught:
         evaluate_classifier(FixedClassifier({}, FLAT), images)
@@ -95,7 +95,7 @@ def test_a_long_list_of_lost_labels_is_cut(tmp_path):
 
 
 @pytest.mark.parametrize("batch", [1, 2, 64])
-def test_images_that_cannot_be_read_are_left_out(tmp_path, batch):
+def test_unreadable_images_are_excluded(tmp_path, batch):
     names = {**OF_FLAT, "cat/bad.png": {}, "dog/bad.png": {}}
     images, classifier, errors = image_set(tmp_path, names), FixedClassifier(OF_FLAT, FLAT), []
     scores = evaluate_classifier(classifier, images, batch=batch, on_unreadable=errors.append)
@@ -110,13 +110,13 @@ def test_images_that_cannot_be_read_are_left_out(tmp_path, batch):
 
 
 def test_the_numbers_go_to_json(tmp_path):
-    found = evaluate_classifier(FixedClassifier(IN_TREE, TREE), in_tree(tmp_path))
-    stored = json.loads(json.dumps(found.to_dict()))
+    scores = evaluate_classifier(FixedClassifier(IN_TREE, TREE), in_tree(tmp_path))
+    stored = json.loads(json.dumps(scores.to_dict()))
     assert stored["images"] == 6
     assert stored["tree"]["levels"][2]["shares"]["too_coarse"] == 0.5
     assert stored["tree"]["mistakes"] == {"1": 1, "3": 1}
     assert {row["name"]: row["top1"] for row in stored["classes"]}["terrier"] == pytest.approx(2 / 3)
     assert stored["confused_pairs"][0] == {"ground_truth": "terrier", "predicted": "clock", "count": 1}
     assert "outcomes" not in stored
-    many = replace(found, pairs=found.pairs * 600)
+    many = replace(scores, pairs=scores.pairs * 600)
     assert len(many.to_dict()["confused_pairs"]) == 1000

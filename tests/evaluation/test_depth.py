@@ -1,4 +1,4 @@
-"""How deep into the tree detections are right."""
+"""Accuracy by depth in the label tree."""
 
 import json
 import math
@@ -21,17 +21,17 @@ ANIMAL, DEVICE, DOG, CAT, CLOCK, TERRIER, POODLE = range(7)
 
 
 def test_levels_by_hand():
-    # a terrier called dog, a terrier called poodle, a poodle called clock, a cat called cat, a dog nobody finds,
-    # a dog called terrier; one more detection of the cat, and one of nothing
+    # Predictions: terrier -> dog, terrier -> poodle, poodle -> clock, cat -> cat, dog -> not detected,
+    # dog -> terrier; a second detection of the cat, and one on the background.
     records = [
         scenes.record(0, [0, 1, 2], [TERRIER, TERRIER, POODLE]),
         scenes.record(1, [3, 4, 5], [CAT, DOG, DOG]),
     ]
-    found = [
+    detections = [
         scenes.detections([0, 1, 2], [DOG, POODLE, CLOCK], [0.9, 0.8, 0.7]),
         scenes.detections([3, 3, 5, 9], [CAT, DEVICE, TERRIER, CAT], [0.6, 0.5, 0.4, 0.3]),
     ]
-    report = depth_report(found, records, TREE)
+    report = depth_report(detections, records, TREE)
     assert report.levels == (
         Level(0, truths=6, right=4, too_coarse=0, wrong_branch=1, not_found=1),
         Level(1, truths=6, right=4, too_coarse=0, wrong_branch=1, not_found=1),
@@ -42,17 +42,17 @@ def test_levels_by_hand():
     assert report.exact == pytest.approx(1 / 6)
     assert report.ground_truth_depth == pytest.approx((2 + 2 + 2 + 1 + 1 + 1) / 6)
     assert report.predicted_depth == pytest.approx((1 + 2 + 1 + 1 + 2) / 5)
-    # related: the dog for a terrier, the cat, the terrier for a dog
+    # related labels: dog for a terrier, cat for a cat, terrier for a dog
     assert report.matches.hit[0].tolist() == [True, False, False, True, False, True, False]
 
 
-def test_the_best_score_takes_a_box_whatever_its_label():
+def test_the_highest_score_matches_a_box_regardless_of_its_label():
     records = [scenes.record(0, [0], [DOG])]
-    found = [scenes.detections([0, 0], [DOG, CLOCK], [0.3, 0.9])]
-    assert depth_report(found, records, TREE).levels[1].wrong_branch == 1
+    detections = [scenes.detections([0, 0], [DOG, CLOCK], [0.3, 0.9])]
+    assert depth_report(detections, records, TREE).levels[1].wrong_branch == 1
 
 
-def test_boxes_to_ignore_do_not_count():
+def test_ignored_boxes_do_not_count():
     records = [scenes.record(0, [0, 1], [DOG, CAT], [True, False])]
     report = depth_report([scenes.detections([0], [DOG], [0.9])], records, TREE)
     assert (report.boxes, report.detected) == (1, 0)
@@ -60,7 +60,7 @@ def test_boxes_to_ignore_do_not_count():
     assert math.isnan(report.predicted_depth)
 
 
-def test_nothing_to_measure():
+def test_no_boxes():
     report = depth_report([Detections.empty()], [scenes.record(0, [], [])], TREE)
     assert report.levels == ()
     assert (report.boxes, report.detected) == (0, 0)
@@ -78,20 +78,20 @@ def test_the_dictionary_is_json():
     assert "records" not in stored
 
 
-def just_the_truth(records, named=lambda label: label):
-    """Detections of all boxes that count, with labels that follow from theirs."""
+def perfect_detections(records, relabel=lambda label: label):
+    """Return detections of all boxes that are not ignored; `relabel` changes their labels."""
     kept = [record.boxes[~record.boxes.ignore] for record in records]
     return [
-        Detections(boxes.xyxy, np.full(len(boxes), 0.9), np.array([named(n) for n in boxes.label], int))
+        Detections(boxes.xyxy, np.full(len(boxes), 0.9), np.array([relabel(n) for n in boxes.label], int))
         for boxes in kept
     ]
 
 
 @given(st.data())
-def test_a_perfect_detector_is_right_at_every_level(data):
+def test_a_perfect_detector_is_correct_at_every_depth(data):
     tree = data.draw(trees())
-    records = data.draw(scenes.records(tree, least=1))
-    report = depth_report(just_the_truth(records), records, tree)
+    records = data.draw(scenes.records(tree, min_boxes=1))
+    report = depth_report(perfect_detections(records), records, tree)
     assert all(level.right == level.truths for level in report.levels)
     assert report.levels[0].truths == report.boxes == report.detected
     assert len(report.levels) == 1 + max(tree.depth[r.boxes.label[~r.boxes.ignore]].max(initial=0) for r in records)
@@ -101,11 +101,11 @@ def test_a_perfect_detector_is_right_at_every_level(data):
 
 
 @given(st.data())
-def test_a_detector_that_stops_one_level_early_is_too_coarse_just_there(data):
+def test_a_detector_that_stops_one_level_early_is_too_coarse_there(data):
     tree = data.draw(trees())
-    records = data.draw(scenes.records(tree, least=1))
+    records = data.draw(scenes.records(tree, min_boxes=1))
     report = depth_report(
-        just_the_truth(records, lambda n: max(tree.parents[n], n * (tree.parents[n] < 0))), records, tree
+        perfect_detections(records, lambda n: max(tree.parents[n], n * (tree.parents[n] < 0))), records, tree
     )
     depths = np.concatenate([tree.depth[r.boxes.label[~r.boxes.ignore]] for r in records])
     for level in report.levels:
@@ -116,13 +116,13 @@ def test_a_detector_that_stops_one_level_early_is_too_coarse_just_there(data):
 
 
 @given(st.data())
-def test_fates_at_a_level_add_up_and_being_right_only_fades(data):
+def test_outcomes_add_up_and_accuracy_falls_with_depth(data):
     tree = data.draw(trees())
     records = data.draw(scenes.records(tree))
-    report = depth_report(data.draw(scenes.found(tree, len(records))), records, tree)
-    rights = [level.right for level in report.levels]
+    report = depth_report(data.draw(scenes.random_detections(tree, len(records))), records, tree)
+    correct = [level.right for level in report.levels]
     for level in report.levels:
         assert level.right + level.too_coarse + level.wrong_branch + level.not_found == level.truths
         assert sum(level.shares.values()) == pytest.approx(1)
-    assert rights == sorted(rights, reverse=True)
+    assert correct == sorted(correct, reverse=True)
     assert report.boxes == (report.levels[0].truths if report.levels else 0)

@@ -1,4 +1,4 @@
-"""What counts for which class, by hand and on random trees."""
+"""Which boxes and detections count for which class, by hand and on random trees."""
 
 from pathlib import Path
 
@@ -28,67 +28,67 @@ def classes_of(nodes, by_ancestry=True) -> EvalClasses:
     return select_classes(TREE, read, ClassSelection(only=nodes, by_ancestry=by_ancestry))
 
 
-def found(labels) -> Detections:
+def make_detections(labels) -> Detections:
     scores = np.linspace(0.9, 0.1, len(labels)).astype(np.float32)
     return Detections(np.tile(np.float32(BOX), (len(labels), 1)), scores, np.array(labels, np.int64), IDS)
 
 
-def counted(classes, labels, ignore=None):
-    """(name of the class, whether to ignore) of each box after expansion."""
+def expanded(classes, labels, ignore=None):
+    """Return (class name, ignore) of each box after expansion."""
     boxes = classes.ground_truth([record(labels, ignore)])[0].boxes
     return {(classes.labels.names[label], bool(flag)) for label, flag in zip(boxes.label, boxes.ignore, strict=True)}
 
 
-def test_a_box_counts_for_the_classes_above_it():
+def test_a_box_counts_for_its_ancestors():
     classes = classes_of([ANIMAL, DOG, CAT, TERRIER])
-    assert counted(classes, [TERRIER]) == {("animal", False), ("dog", False), ("terrier", False)}
-    assert counted(classes, [POODLE]) == {("animal", False), ("dog", False)}
+    assert expanded(classes, [TERRIER]) == {("animal", False), ("dog", False), ("terrier", False)}
+    assert expanded(classes, [POODLE]) == {("animal", False), ("dog", False)}
 
 
-def test_a_box_is_ignored_for_what_it_may_be():
+def test_a_box_is_ignored_for_its_descendants():
     classes = classes_of([ANIMAL, DOG, CAT, TERRIER])
-    assert counted(classes, [DOG]) == {("animal", False), ("dog", False), ("terrier", True)}
-    assert counted(classes, [ANIMAL]) == {("animal", False), ("dog", True), ("cat", True), ("terrier", True)}
-    assert counted(classes, [METER]) == set()
+    assert expanded(classes, [DOG]) == {("animal", False), ("dog", False), ("terrier", True)}
+    assert expanded(classes, [ANIMAL]) == {("animal", False), ("dog", True), ("cat", True), ("terrier", True)}
+    assert expanded(classes, [METER]) == set()
 
 
-def test_a_box_to_ignore_stays_so_for_every_class_that_it_could_be():
+def test_an_ignored_box_is_ignored_for_ancestors_and_descendants():
     classes = classes_of([ANIMAL, DOG, CAT, TERRIER])
-    assert counted(classes, [DOG], [True]) == {("animal", True), ("dog", True), ("terrier", True)}
+    assert expanded(classes, [DOG], [True]) == {("animal", True), ("dog", True), ("terrier", True)}
 
 
-def test_without_ancestry_a_box_is_one_class():
+def test_without_ancestry_a_box_has_one_class():
     classes = classes_of([CLOCK, METER], by_ancestry=False)
-    assert counted(classes, [METER]) == {("meter", False)}
-    assert counted(classes, [CLOCK]) == {("clock", False)}
-    assert counted(classes, [DEVICE]) == set()
+    assert expanded(classes, [METER]) == {("meter", False)}
+    assert expanded(classes, [CLOCK]) == {("clock", False)}
+    assert expanded(classes, [DEVICE]) == set()
     assert classes.max_classes_per_box == 1
 
 
-def test_scored_nodes_are_the_classes_themselves():
+def test_detections_of_other_nodes_are_removed():
     classes = classes_of([METER, CLOCK])
-    (result,) = classes.to_classes([found([CLOCK, METER, DOG])])
+    (result,) = classes.to_classes([make_detections([CLOCK, METER, DOG])])
     assert [name for _, _, name in result] == ["clock", "meter"]
-    assert result.score.tolist() == found([CLOCK, METER, DOG]).score[:2].tolist()
+    assert result.score.tolist() == make_detections([CLOCK, METER, DOG]).score[:2].tolist()
 
 
-def test_the_longest_chain_of_classes_bounds_the_labels_of_a_box():
+def test_max_classes_per_box_is_the_longest_chain_of_classes():
     assert classes_of([DOG, CAT, CLOCK]).max_classes_per_box == 1
     assert classes_of([ANIMAL, TERRIER, CLOCK]).max_classes_per_box == 2
     assert classes_of([ANIMAL, DOG, TERRIER]).max_classes_per_box == 3
 
 
-def test_two_classes_of_a_data_set_may_be_one_node():
+def test_two_classes_may_have_the_same_node():
     read = Annotations((record([0, 1, 2]),), WordTree.flat(["hound", "puss", "puppy"]))
     classes = select_classes(TREE, read, ClassSelection(node_map=[DOG, CAT, DOG]))
     assert classes.unique_nodes == [DOG, CAT]
-    (result,) = classes.to_classes([found([CAT, DOG])])
+    (result,) = classes.to_classes([make_detections([CAT, DOG])])
     assert [name for _, _, name in result] == ["puss", "hound", "puppy"]
     assert classes.ground_truth(read.records)[0].boxes.label.tolist() == [0, 1, 2]
     assert classes.to_nodes(read.records)[0].boxes.label.tolist() == [DOG, CAT, DOG]
 
 
-def test_nothing_stays_nothing():
+def test_no_boxes_and_no_detections():
     classes = classes_of([DOG])
     assert len(classes.ground_truth([record([])])[0].boxes) == 0
     assert len(classes.to_classes([Detections.empty()])[0]) == 0
@@ -96,14 +96,14 @@ def test_nothing_stays_nothing():
 
 
 @given(st.data())
-def test_a_box_is_sure_above_and_unsure_below(data):
+def test_a_box_counts_for_ancestors_and_is_ignored_for_descendants(data):
     tree = data.draw(trees())
     chosen = data.draw(st.lists(st.integers(0, len(tree) - 1), min_size=1, unique=True))
     classes = select_classes(tree, Annotations((), tree), ClassSelection(only=chosen, by_ancestry=True))
     for node in range(len(tree)):
         boxes = classes.ground_truth([record([node])])[0].boxes
-        sure = {chosen[n] for n in boxes.label[~boxes.ignore]}
-        unsure = {chosen[n] for n in boxes.label[boxes.ignore]}
-        assert len(boxes) == len(sure) + len(unsure)
-        assert sure == set(tree.path(node)) & set(chosen)
-        assert unsure == set(tree.under(node)[1:]) & set(chosen)
+        certain = {chosen[n] for n in boxes.label[~boxes.ignore]}
+        possible = {chosen[n] for n in boxes.label[boxes.ignore]}
+        assert len(boxes) == len(certain) + len(possible)
+        assert certain == set(tree.path(node)) & set(chosen)
+        assert possible == set(tree.under(node)[1:]) & set(chosen)

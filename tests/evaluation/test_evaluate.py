@@ -12,8 +12,8 @@ from yolo9k.wordtree import WordTree
 
 def test_scores_by_hand(detector, annotations):
     scores, detections = evaluate_detector(detector, annotations)
-    # cat: hit, false, hit of two truths: (1 + 2/3) / 2; of 11 points 6 have 1, 5 have 2/3
-    # dog: nothing is found; eel: has no truth and no score
+    # cat: TP, FP, TP for two boxes: (1 + 2/3) / 2; of 11 points 6 have 1, 5 have 2/3
+    # dog: not detected; eel: no boxes and no score
     cat = (1 + 2 / 3) / 2
     assert [row.name for row in scores.classes] == ["cat", "dog"]
     assert scores.classes[0].ap50 == pytest.approx(cat)
@@ -25,13 +25,13 @@ def test_scores_by_hand(detector, annotations):
     assert len(detections) == 2
 
 
-def test_the_table_counts_boxes_that_count(detector, annotations):
+def test_the_table_excludes_ignored_boxes(detector, annotations):
     scores, _ = evaluate_detector(detector, annotations)
     cat, dog = scores.classes
     assert (cat.images, cat.boxes) == (2, 2)
     assert (dog.images, dog.boxes) == (1, 1)
     assert (scores.total.images, scores.total.boxes) == (2, 3)
-    # the best mean F1 is that of all detections: cat 2 of 3 right, both found
+    # the mean F1 is highest with all detections: 2 of 3 cats are correct, both cats are detected
     assert (cat.precision, cat.recall) == pytest.approx((2 / 3, 1))
     assert scores.total.recall == pytest.approx(0.5)
 
@@ -45,9 +45,9 @@ def test_settings_reach_the_detector(detector, annotations):
     ]
 
 
-def test_coco_on_request(detector, annotations):
+def test_coco_metrics_are_added(detector, annotations):
     scores = add_coco_metrics(*evaluate_detector(detector, annotations))
-    # precision 1 at the 51 points up to .5, 2/3 at 50 more; the dog is missed
+    # precision 1 at the 51 points up to 0.5, 2/3 at 50 more; the dog is not detected
     assert scores.coco["AP50"] == pytest.approx((51 + 50 * 2 / 3) / 101 / 2)
     assert len(scores.coco) == 12
 
@@ -67,15 +67,15 @@ def test_no_detections(annotations):
     assert (scores.map50, scores.voc07, scores.coco["AP"], scores.total.precision) == (0, 0, 0, 0)
 
 
-def test_no_truth_that_counts(detector, annotations):
+def test_no_boxes(detector, annotations):
     records = [replace(record, boxes=BoxLabels.of([], [])) for record in annotations.records]
-    scores = evaluate(list(detector.found.values()), records, annotations.labels)
+    scores = evaluate(list(detector.detections.values()), records, annotations.labels)
     assert np.isnan(scores.map50)
     assert scores.classes == ()
     assert scores.total.boxes == 0
 
 
-def test_numbers_of_images_must_agree(annotations):
+def test_one_list_of_detections_per_image(annotations):
     with pytest.raises(ValueError, match="zip"):
         evaluate([], annotations.records, annotations.labels)
 
@@ -83,14 +83,14 @@ def test_numbers_of_images_must_agree(annotations):
 def test_labels_in_another_order_are_matched_by_name(detector, annotations):
     expected, _ = evaluate_detector(detector, annotations)
     order = [1, 2, 0]  # the model's label of cat, dog, eel
-    shuffled = {name: replace(found, label=np.array(order)[found.label]) for name, found in detector.found.items()}
-    other = replace(detector, found=shuffled, labels=WordTree.flat(["eel", "cat", "dog"]))
+    shuffled = {name: replace(each, label=np.array(order)[each.label]) for name, each in detector.detections.items()}
+    other = replace(detector, detections=shuffled, labels=WordTree.flat(["eel", "cat", "dog"]))
     scores, detections = evaluate_detector(other, annotations)
     assert scores.map50 == expected.map50
     assert detections[0].name(int(detections[0].label[0])) == "cat"
 
 
-def test_over_a_tree_scores_and_depths_come_from_two_ways_of_naming(tree_detector, tree_annotations):
+def test_a_tree_is_evaluated_in_two_passes(tree_detector, tree_annotations):
     scores, detections = evaluate_detector(
         tree_detector, tree_annotations, Thresholds(max_detections=10), descent=tree_detector.default_decoder
     )
@@ -103,31 +103,33 @@ def test_over_a_tree_scores_and_depths_come_from_two_ways_of_naming(tree_detecto
     assert [name for _, _, name in detections[0]] == ["dog", "dog", "terrier"]
     levels = [(level.right, level.too_coarse, level.wrong_branch, level.not_found) for level in scores.depth.levels]
     assert levels == [(2, 0, 1, 0), (2, 0, 1, 0), (0, 1, 0, 0)]
-    # one box may be a dog and a terrier: two rows of scores for each box that is looked for
+    # a box can be a dog and a terrier: twice as many rows as boxes
     assert [(call["thresholds"].max_detections, call["class_decoder"]) for call in tree_detector.calls] == [
         (20, (2, 3, 4)),
         (10, "default"),
     ]
 
 
-def test_the_second_way_is_left_out_on_request(tree_detector, tree_annotations):
+def test_without_a_descent_there_is_no_depth_report(tree_detector, tree_annotations):
     scores, _ = evaluate_detector(tree_detector, tree_annotations)
     assert scores.depth is None
     assert len(tree_detector.calls) == 1
 
 
-def test_a_way_to_descend_reaches_the_detector(tree_detector, tree_annotations):
+def test_the_descent_reaches_the_detector(tree_detector, tree_annotations):
     evaluate_detector(tree_detector, tree_annotations, descent="leaves")
     assert [call["class_decoder"] for call in tree_detector.calls] == [(2, 3, 4), "leaves"]
 
 
-def test_of_a_model_with_more_labels_those_of_the_data_set_are_asked_for(detector, annotations):
-    few = replace(annotations, labels=WordTree.flat(["dog", "eel"]))
-    few = replace(few, records=tuple(replace(r, boxes=BoxLabels.of(r.boxes.xyxy[1:], [0])) for r in few.records))
-    scores, detections = evaluate_detector(detector, few)
+def test_only_the_labels_of_the_data_set_are_decoded(detector, annotations):
+    subset = replace(annotations, labels=WordTree.flat(["dog", "eel"]))
+    subset = replace(
+        subset, records=tuple(replace(r, boxes=BoxLabels.of(r.boxes.xyxy[1:], [0])) for r in subset.records)
+    )
+    scores, detections = evaluate_detector(detector, subset)
     assert detector.calls[0]["class_decoder"] == (1, 2)
     assert [row.name for row in scores.classes] == ["dog"]
-    assert [name for found in detections for _, _, name in found] == ["dog"]
+    assert [name for each in detections for _, _, name in each] == ["dog"]
     assert scores.confusion is not None
 
 

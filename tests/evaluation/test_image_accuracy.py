@@ -14,26 +14,32 @@ from yolo9k.wordtree import WordTree
 TREE = WordTree(("cat", "dog", "poodle", "terrier"), ("cat", "dog", "poodle", "terrier"), (-1, -1, 1, 1))
 
 
-def named(*labels):
+def make_detections(*labels):
     rows = len(labels)
     return Detections(np.zeros((rows, 4), np.float32), np.linspace(1, 0, rows, dtype=np.float32), np.array(labels, int))
 
 
 def test_top_1_and_top_5_and_levels_by_hand():
-    found = [named(2, 0), named(3, 2), named(0), named(1), named()]
-    truths = [2, 2, 1, 2, 0]
-    scores = image_accuracy(found, truths, TREE)
+    detections = [
+        make_detections(2, 0),
+        make_detections(3, 2),
+        make_detections(0),
+        make_detections(1),
+        make_detections(),
+    ]
+    image_labels = [2, 2, 1, 2, 0]
+    scores = image_accuracy(detections, image_labels, TREE)
     assert scores.images == 5
-    assert scores.top1 == pytest.approx(1 / 5)  # the first alone: "dog" is too coarse for a poodle
+    assert scores.top1 == pytest.approx(1 / 5)  # only the first: "dog" is too coarse for a poodle
     assert scores.top5 == pytest.approx(2 / 5)
     assert scores.levels == ((0, 5, pytest.approx(3 / 5)), (1, 3, pytest.approx(1 / 3)))
 
 
-def test_a_label_below_that_of_the_image_is_right():
-    assert image_accuracy([named(2)], [1], TREE).top1 == 1
+def test_a_descendant_of_the_images_label_is_correct():
+    assert image_accuracy([make_detections(2)], [1], TREE).top1 == 1
 
 
-class LabelPredictions:
+class FixedDetector:
     def __init__(self, labels):
         self.labels = labels
 
@@ -44,7 +50,7 @@ class LabelPredictions:
     def stream(self, paths, class_decoder, **_):
         assert class_decoder == (None if self.labels.is_flat else "leaves")
         for path in paths:
-            yield named(self.labels.find(path.parent.name))
+            yield make_detections(self.labels.find(path.parent.name))
 
 
 @pytest.fixture
@@ -58,25 +64,25 @@ def folder(tmp_path):
 
 
 def test_over_shards(folder, tmp_path):
-    """The same images in a tar file, in any order, are named in the order of their names."""
+    """The same images in a tar file, in any order, are evaluated sorted by name."""
     with tarfile.open(tmp_path / "all.tar", "w") as tar:
         for name in ("poodle", "cat"):
             tar.add(tmp_path / "images" / name / "a.jpg", f"{name}/a.jpg")
     shards = folder.model_copy(update={"kind": "shards", "splits": {"train": ("all.tar",)}})
-    seen = []
+    paths = []
 
-    class Packed(LabelPredictions):
+    class ShardDetector(FixedDetector):
         def stream(self, sources, class_decoder, **_):
             for source in sources:
-                seen.append(str(source))
-                yield named(self.labels.find(source.name.partition("/")[0]))
+                paths.append(str(source))
+                yield make_detections(self.labels.find(source.name.partition("/")[0]))
 
-    assert evaluate_image_accuracy(Packed(TREE), read_images(shards, "train")).top1 == 1
-    assert seen == [f"{tmp_path / 'all.tar'}: {name}/a.jpg" for name in ("cat", "poodle")]
+    assert evaluate_image_accuracy(ShardDetector(TREE), read_images(shards, "train")).top1 == 1
+    assert paths == [f"{tmp_path / 'all.tar'}: {name}/a.jpg" for name in ("cat", "poodle")]
 
 
 def test_over_a_folder(folder):
     images = read_images(folder, "train")
-    assert evaluate_image_accuracy(LabelPredictions(TREE), images).top1 == 1
+    assert evaluate_image_accuracy(FixedDetector(TREE), images).top1 == 1
     with pytest.raises(ConfigError, match="must have the same labels"):
-        evaluate_image_accuracy(LabelPredictions(WordTree.flat(["cat"])), images)
+        evaluate_image_accuracy(FixedDetector(WordTree.flat(["cat"])), images)

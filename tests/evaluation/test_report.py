@@ -4,7 +4,7 @@ from yolo9k.evaluation.report import COLUMNS, DEPTH_COLUMNS, columns, depth_rows
 from yolo9k.samples import Detections
 
 
-def test_protocol_says_how_it_was_measured(detector, annotations):
+def test_protocol_describes_the_measurement(detector, annotations):
     scores, _ = evaluate_detector(detector, annotations)
     text = " ".join(protocol(scores, Thresholds(0.005, 0.45, 100)))
     for part in ("confidence >= 0.005", "NMS IoU 0.45", "100 detections", "difficult", "+1", "area"):
@@ -18,13 +18,13 @@ def test_table_starts_with_all(detector, annotations):
     assert {len(row) for row in rows} == {len(COLUMNS)}
 
 
-def test_numbers_that_do_not_exist_are_a_dash(annotations):
+def test_undefined_numbers_are_a_dash(annotations):
     records = [annotations.records[0]]
     empty = evaluate([Detections.empty()], records, annotations.labels)
     assert "mAP50 0.0000" in summary(empty)[0]
-    nothing = evaluate([], [], annotations.labels)
-    assert table_rows(nothing) == [("all", 0, 0, "-", "-", "-", "-")]
-    assert "mAP50 -" in summary(nothing)[0]
+    no_images = evaluate([], [], annotations.labels)
+    assert table_rows(no_images) == [("all", 0, 0, "-", "-", "-", "-")]
+    assert "mAP50 -" in summary(no_images)[0]
 
 
 def test_coco_has_two_lines(detector, annotations):
@@ -33,14 +33,14 @@ def test_coco_has_two_lines(detector, annotations):
     assert "AR large -" in lines[3]
 
 
-def test_over_a_tree_rows_say_how_a_label_was_taught(tree_detector, tree_annotations, detector, annotations):
+def test_rows_show_the_supervision_if_it_is_known(tree_detector, tree_annotations, detector, annotations):
     scores, _ = evaluate_detector(tree_detector, tree_annotations)
     assert columns(scores) == (*COLUMNS, "supervision")
     assert [row[-1] for row in table_rows(scores)] == ["", "box", "image-level", "image-level"]
     assert columns(evaluate_detector(detector, annotations)[0]) == COLUMNS
 
 
-def test_over_a_tree_the_summary_has_groups_and_depths(tree_detector, tree_annotations):
+def test_the_summary_of_a_tree_has_supervision_and_depth(tree_detector, tree_annotations):
     scores, _ = evaluate_detector(tree_detector, tree_annotations, descent=tree_detector.default_decoder)
     assert summary(scores)[2:] == [
         "supervision box: 1 labels  mAP50 1.0000  mAP50-95 1.0000",
@@ -52,7 +52,7 @@ def test_over_a_tree_the_summary_has_groups_and_depths(tree_detector, tree_annot
     assert "roots have depth 0" in text
 
 
-def test_depths_have_a_row_for_each_level(tree_detector, tree_annotations):
+def test_each_depth_has_a_row(tree_detector, tree_annotations):
     scores, _ = evaluate_detector(tree_detector, tree_annotations, descent=tree_detector.default_decoder)
     rows = depth_rows(scores.depth)
     assert {len(row) for row in rows} == {len(DEPTH_COLUMNS)}

@@ -1,4 +1,4 @@
-"""Scores over a tree: equal to flat ones where there is no tree, and steady under a coarser one."""
+"""Evaluation over a label tree: equal to the flat one for flat labels, and invariant to coarsening the tree."""
 
 from dataclasses import replace
 
@@ -39,17 +39,17 @@ def with_ancestors(detections, tree) -> list[Detections]:
 def test_a_descendant_counts_for_its_labelled_ancestor():
     records = [scenes.record(0, [0, 1], [CLOCK, TOOL])]
     descended = [scenes.detections([0, 1], [ALARM, METER], [0.9, 0.8])]
-    scores, found = evaluate_tree(
+    scores, detections = evaluate_tree(
         with_ancestors(descended, TREE), descended, records, select_classes(TREE, read(records, TREE))
     )
     assert [(row.name, row.ap50) for row in scores.classes] == [("clock", 1.0), ("tool", 0.0)]
-    assert [name for _, _, name in found[0]] == ["clock", "clock"]
+    assert [name for _, _, name in detections[0]] == ["clock", "clock"]
     assert scores.confusion is None
     assert scores.to_dict()["confusion"] is None
     assert scores.depth.levels[1].right == 1
 
 
-def test_a_box_with_a_coarser_label_counts_neither_way():
+def test_a_box_with_a_coarser_label_is_ignored():
     records = [scenes.record(0, [0, 1], [CLOCK, METER])]
     scored = [scenes.detections([0, 1, 1], [METER, METER, CLOCK], [0.9, 0.8, 0.8])]
     scores, _ = evaluate_tree(scored, None, records, select_classes(TREE, read(records, TREE)))
@@ -58,7 +58,7 @@ def test_a_box_with_a_coarser_label_counts_neither_way():
     assert scores.depth is None
 
 
-def test_exact_classes_keep_a_meter_from_being_a_clock():
+def test_exact_classes_do_not_count_for_their_ancestors():
     flat = WordTree.flat(["parking meter", "clock"])
     records = [scenes.record(0, [0, 1], [0, 1])]
     scored = [scenes.detections([0, 0, 1], [METER, CLOCK, CLOCK], [0.9, 0.8, 0.7])]
@@ -67,11 +67,14 @@ def test_exact_classes_keep_a_meter_from_being_a_clock():
     assert [(row.name, row.boxes, row.ap50) for row in exact.classes] == [("parking meter", 1, 1.0), ("clock", 1, 0.5)]
     assert exact.confusion is not None
     related = select_classes(TREE, read(records, flat), ClassSelection((METER, CLOCK), by_ancestry=True))
-    asked, _ = evaluate_tree(scored, None, records, related)
-    assert [(row.name, row.boxes, row.ap50) for row in asked.classes] == [("parking meter", 1, 1.0), ("clock", 2, 1.0)]
+    by_ancestry, _ = evaluate_tree(scored, None, records, related)
+    assert [(row.name, row.boxes, row.ap50) for row in by_ancestry.classes] == [
+        ("parking meter", 1, 1.0),
+        ("clock", 2, 1.0),
+    ]
 
 
-def test_scores_by_what_was_taught():
+def test_scores_by_supervision():
     records = [scenes.record(0, [0, 1, 2], [CLOCK, TOOL, METER])]
     scored = [scenes.detections([0, 1], [CLOCK, TOOL], [0.9, 0.8])]
     classes = select_classes(TREE, read(records, TREE))
@@ -81,29 +84,29 @@ def test_scores_by_what_was_taught():
         ("tool", "image-level"),
         ("meter", "image-level"),
     ]
-    boxed, labelled = scores.groups
-    assert (boxed.supervision, boxed.classes, boxed.map50) == ("box", 1, pytest.approx(0.5))
-    assert (labelled.supervision, labelled.classes, labelled.map50) == ("image-level", 2, pytest.approx(0.5))
+    box, image_level = scores.groups
+    assert (box.supervision, box.classes, box.map50) == ("box", 1, pytest.approx(0.5))
+    assert (image_level.supervision, image_level.classes, image_level.map50) == ("image-level", 2, pytest.approx(0.5))
     assert scores.to_dict()["groups"][1]["classes"] == 2
     assert evaluate_tree(scored, None, records, classes)[0].groups == ()
 
 
-def test_an_annotation_file_is_the_truth_only_of_its_own_classes():
+def test_an_annotation_file_is_used_only_for_its_own_classes():
     flat = WordTree.flat(["parking meter", "clock"])
     records = [scenes.record(0, [0, 1], [0, 1])]
     data = read(records, flat, category_ids=(4, 9))
     scored = [scenes.detections([0, 0, 1], [METER, CLOCK, CLOCK], [0.9, 0.9, 0.8])]
-    truth = {
+    ground_truth = {
         "images": [{"id": 1}],
         "categories": [{"id": 4}, {"id": 9}],
         "annotations": [{"id": 1, "image_id": 1, "category_id": 4, "bbox": [60, 60, 9, 9], "area": 81, "iscrowd": 0}],
     }
     classes = select_classes(TREE, data, ClassSelection((METER, CLOCK)))
-    exact = add_coco_metrics(*evaluate_tree(scored, None, records, classes), truth)
-    assert exact.coco["AP50"] == 0  # by the file, whose box lies elsewhere
+    exact = add_coco_metrics(*evaluate_tree(scored, None, records, classes), ground_truth)
+    assert exact.coco["AP50"] == 0  # evaluated on the file, whose box lies elsewhere
     for others in ({"by_ancestry": True}, {"only": [0]}):
         classes = select_classes(TREE, data, ClassSelection((METER, CLOCK), **others))
-        scores = add_coco_metrics(*evaluate_tree(scored, None, records, classes), truth)
+        scores = add_coco_metrics(*evaluate_tree(scored, None, records, classes), ground_truth)
         assert scores.coco["AP50"] == pytest.approx(1)
 
 
@@ -112,20 +115,20 @@ def test_an_annotation_file_is_the_truth_only_of_its_own_classes():
 def test_a_tree_of_depth_one_gives_the_flat_scores(data):
     flat = WordTree.flat(["a", "b", "c", "d"])
     records = data.draw(scenes.records(flat))
-    found = data.draw(scenes.found(flat, len(records)))
-    expected = evaluate(found, records, flat)
+    detections = data.draw(scenes.random_detections(flat, len(records)))
+    expected = evaluate(detections, records, flat)
     for by_ancestry in (True, False):
         classes = select_classes(flat, read(records, flat), ClassSelection(by_ancestry=by_ancestry))
-        for descended in (found, None):
-            scores, _ = evaluate_tree(found, descended, records, classes)
-            stored, wanted = scores.to_dict(), expected.to_dict()
+        for descended in (detections, None):
+            scores, _ = evaluate_tree(detections, descended, records, classes)
+            stored, reference = scores.to_dict(), expected.to_dict()
             if by_ancestry:
-                del stored["confusion"], wanted["confusion"]
-            np.testing.assert_equal(stored, wanted)
+                del stored["confusion"], reference["confusion"]
+            np.testing.assert_equal(stored, reference)
 
 
 def perfect(records, tree) -> tuple[list[Detections], list[Detections]]:
-    """All that can be said of the boxes that count: as nodes with scores, and as one label each."""
+    """Return detections of the boxes that are not ignored: with all nodes on their path, and with one label each."""
     scored, descended = [], []
     for boxes in (record.boxes[~record.boxes.ignore] for record in records):
         row = [i for i, label in enumerate(boxes.label) for _ in tree.path(label)]
@@ -139,7 +142,7 @@ def perfect(records, tree) -> tuple[list[Detections], list[Detections]]:
 @given(st.data())
 def test_a_perfect_detector_scores_1_in_every_class(data):
     tree = data.draw(trees())
-    records = data.draw(scenes.records(tree, least=1))
+    records = data.draw(scenes.records(tree, min_boxes=1))
     classes = select_classes(tree, read(records, tree), ClassSelection(by_ancestry=True))
     named = {int(label) for record in records for label in record.boxes.label[~record.boxes.ignore]}
     scored, descended = perfect(records, tree)
@@ -149,7 +152,7 @@ def test_a_perfect_detector_scores_1_in_every_class(data):
 
 
 def cut(tree: WordTree, depth: int) -> tuple[WordTree, np.ndarray]:
-    """The tree without what lies deeper, and the node there of each node here."""
+    """Return the tree cut at a depth, and the node there of each node here."""
     kept = np.flatnonzero(tree.depth <= depth)
     number = {int(old): new for new, old in enumerate(kept)}
     ids = tuple(tree.ids[old] for old in kept)
@@ -167,24 +170,24 @@ def in_order(boxes) -> list:
 def test_expanding_commutes_with_coarsening_the_tree(data):
     tree = data.draw(trees())
     records = data.draw(scenes.records(tree))
-    found = data.draw(scenes.found(tree, len(records)))
+    detections = data.draw(scenes.random_detections(tree, len(records)))
     shorter, coarse = cut(tree, data.draw(st.integers(0, int(tree.depth.max()))))
     chosen = data.draw(st.lists(st.integers(0, len(shorter) - 1), min_size=1, unique=True))
     places = [tree.ids.index(shorter.ids[node]) for node in chosen]
 
     coarse_records = [replace(r, boxes=replace(r.boxes, label=coarse[r.boxes.label])) for r in records]
-    coarse_found = [replace(each, label=coarse[each.label]) for each in found]
+    coarse_detections = [replace(each, label=coarse[each.label]) for each in detections]
     fine = select_classes(tree, read(records, tree), ClassSelection(only=places, by_ancestry=True))
     short = select_classes(shorter, read(coarse_records, shorter), ClassSelection(only=chosen, by_ancestry=True))
 
     for one, other in zip(fine.ground_truth(records), short.ground_truth(coarse_records), strict=True):
         assert in_order(one.boxes) == in_order(other.boxes)
-    scored, coarse_scored = with_ancestors(found, tree), with_ancestors(coarse_found, shorter)
+    scored, coarse_scored = with_ancestors(detections, tree), with_ancestors(coarse_detections, shorter)
     for one, other in zip(fine.to_classes(scored), short.to_classes(coarse_scored), strict=True):
         np.testing.assert_array_equal(one.xyxy, other.xyxy)
         np.testing.assert_array_equal(one.label, other.label)
-    scores, _ = evaluate_tree(scored, found, records, fine)
-    expected, _ = evaluate_tree(coarse_scored, coarse_found, coarse_records, short)
+    scores, _ = evaluate_tree(scored, detections, records, fine)
+    expected, _ = evaluate_tree(coarse_scored, coarse_detections, coarse_records, short)
     for name in ("map50", "map50_95", "voc_area", "classes"):
         np.testing.assert_equal(getattr(scores, name), getattr(expected, name))
     if not (tree.is_flat or shorter.is_flat):

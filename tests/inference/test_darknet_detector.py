@@ -1,4 +1,4 @@
-"""From an image, a cfg and weights to boxes: the detector against the chain of Darknet's own steps."""
+"""`Detector` on Darknet files, against the reference implementation of Darknet's own steps."""
 
 import numpy as np
 import pytest
@@ -14,21 +14,21 @@ CONF, IOU = 0.12, 0.45
 
 
 def by_darknet(folder, image, iou=IOU):
-    """Rows of (label, score, box) as `detector test` finds them, cut to the image."""
+    """Return rows of (label, score, box) as from `detector test`, clipped to the image."""
     net = darknet.load(folder / "net.cfg", folder / "net.weights")
     size_wh = image.shape[1], image.shape[0]
     with torch.no_grad():
         raw = net(torch.from_numpy(darknet.letterbox(image, net.cfg.size_wh)))
-    found = darknet.detections(raw, net.cfg, size_wh, CONF, relative=False)
-    kept = darknet.nms_sort(found, iou)
+    detections = darknet.detections(raw, net.cfg, size_wh, CONF, relative=False)
+    kept = darknet.nms_sort(detections, iou)
     box, label = (kept.prob > 0).nonzero().unbind(1)
     corners = clip(cxcywh_to_xyxy(kept.boxes[box]), size_wh)
     rows = zip(label.tolist(), kept.prob[box, label].tolist(), corners.tolist(), area(corners).tolist(), strict=True)
-    return sorted(row[:3] for row in rows if row[3] > 0)  # Darknet keeps what lies in the grey only
+    return sorted(row[:3] for row in rows if row[3] > 0)  # Darknet keeps boxes in the padding
 
 
-def compare(found, expected):
-    rows = sorted(zip(found.label.tolist(), found.score.tolist(), found.xyxy.tolist(), strict=True))
+def compare(detections, expected):
+    rows = sorted(zip(detections.label.tolist(), detections.score.tolist(), detections.xyxy.tolist(), strict=True))
     assert [row[0] for row in rows] == [row[0] for row in expected]
     for (_, score, box), (_, expected_score, expected_box) in zip(rows, expected, strict=True):
         assert score == pytest.approx(expected_score, abs=1e-5)
@@ -52,7 +52,7 @@ def test_a_darknet_file_detects_as_darknet_does(shared, case, name):
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_a_tree_is_descended_as_darknet_does(shared, name):
-    """Before suppression, which is by label in Darknet and by lineage here."""
+    """Compared before NMS, which is per label in Darknet and per lineage here."""
     folder = shared("golden", "darknet", "forward-9k")
     image = read_image(shared("golden", "darknet", "image-ops", f"{name}.png"))
     expected = by_darknet(folder, image, iou=1.0)
@@ -63,7 +63,7 @@ def test_a_tree_is_descended_as_darknet_does(shared, name):
     compare(detector(image, conf=CONF, iou=1.0, class_decoder=class_decoder), expected)
 
 
-def test_sizes_that_fit_the_cfg_alone(shared, tmp_path):
+def test_sizes_are_checked_against_the_cfg(shared, tmp_path):
     folder = shared("golden", "darknet", "forward-v2")
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.png")
     files = DarknetFiles(cfg=folder / "net.cfg")

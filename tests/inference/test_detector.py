@@ -19,8 +19,8 @@ CONFIG = load_config(None, ["model={name: yolov2-tiny, width: 0.1, anchors: [[1,
 LOW = {"conf": 0.01}
 
 
-def lively(network):
-    """A network whose norms and head are not those of a new one, so that it finds much and folding shows."""
+def randomised(network):
+    """Randomise norms and head, so that there are many detections and folding norms has an effect."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
@@ -35,7 +35,7 @@ def lively(network):
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    return lively(build_network(CONFIG.model, LABELS))
+    return randomised(build_network(CONFIG.model, LABELS))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def images():
 
 
 class OneBox(nn.Module):
-    """A network that finds a cat (and less surely a dog) of 32x16 network pixels in the cell (row 1, column 2)."""
+    """A network that detects a cat (and with a lower score a dog) of 32x16 pixels in the cell (row 1, column 2)."""
 
     stride = 32
     anchors = torch.tensor([[1.0, 0.5]])
@@ -93,15 +93,15 @@ def equal(one, other, tolerance=1e-4):
 
 
 def test_detections_are_in_pixels_of_the_image(one_box):
-    # 192x64 into 96x64: half the size, 16 rows of grey above. The box is [64, 40, 96, 56] in the network.
-    found = one_box(np.zeros((64, 192, 3), np.uint8), conf=0.5)
+    # 192x64 into 96x64: half the size, 16 rows of padding above. The box is [64, 40, 96, 56] in the network's input.
+    detections = one_box(np.zeros((64, 192, 3), np.uint8), conf=0.5)
     assert one_box.network.shape == (1, 3, 64, 96)
-    assert found.xyxy.tolist() == [[128, 48, 192, 64]]  # cut at the lower border: 16 + 64 / 2 = 48
-    assert found.score.tolist() == pytest.approx([0.6])
-    assert [name for _, _, name in found] == ["cat"]
+    assert detections.xyxy.tolist() == [[128, 48, 192, 64]]  # clipped at the lower border: 16 + 64 / 2 = 48
+    assert detections.score.tolist() == pytest.approx([0.6])
+    assert [name for _, _, name in detections] == ["cat"]
 
 
-def test_what_lies_in_the_grey_is_left_out(one_box):
+def test_boxes_in_the_padding_are_removed(one_box):
     assert len(one_box(np.zeros((10, 480, 3), np.uint8), conf=0.1)) == 0  # two rows of image, at 31 to 33
 
 
@@ -117,12 +117,12 @@ def test_thresholds_classes_and_agnostic(one_box):
         one_box(image, classes=["cat", "bird"])
 
 
-def test_thresholds_as_one_object_with_keywords_on_top(one_box):
+def test_keywords_override_fields_of_thresholds(one_box):
     image = np.zeros((64, 96, 3), np.uint8)
     thresholds = Thresholds(conf=0.1, agnostic=True)
     assert one_box(image, thresholds).label.tolist() == [0]
     assert one_box(image, thresholds, agnostic=False).label.tolist() == [0, 1]
-    assert [len(found) for found in one_box.stream([image], thresholds, conf=0.61)] == [0]
+    assert [len(detections) for detections in one_box.stream([image], thresholds, conf=0.61)] == [0]
     with pytest.raises(ValueError, match=r"conf: 3 is not between 0 and 1"):
         one_box(image, conf=3)
     with pytest.raises(TypeError, match="confidence"):
@@ -132,7 +132,7 @@ def test_thresholds_as_one_object_with_keywords_on_top(one_box):
 def test_folded_norms_change_nothing():
     torch.manual_seed(0)
     model = CONFIG.model.model_copy(update={"name": "yolov2"})
-    network, images = lively(build_network(model, LABELS)), torch.rand(2, 3, 64, 96)
+    network, images = randomised(build_network(model, LABELS)), torch.rand(2, 3, 64, 96)
     with torch.no_grad():
         assert torch.allclose(fold_norms(network)(images), network(images), rtol=1e-3, atol=1e-3)
 
@@ -146,32 +146,32 @@ def test_folding_works_on_a_copy(network, detector):
 def test_folded_and_unfolded_detect_the_same(network, detector, images):
     plain = Detector(network, LABELS, CONFIG, device="cpu", precision="float32")
     for image in images:
-        found = detector(image, **LOW)
-        assert len(found)
-        equal(plain(image, **LOW), found, 1e-3)
+        detections = detector(image, **LOW)
+        assert len(detections)
+        equal(plain(image, **LOW), detections, 1e-3)
 
 
 @pytest.mark.parametrize("batch", [1, 4, 16])
-def test_batches_do_not_change_what_is_found(detector, images, batch):
-    found = list(detector.stream(images * 2, batch=batch, **LOW))
-    assert len(found) == 6
-    for detections, image in zip(found, images * 2, strict=True):
-        equal(detections, detector(image, **LOW))
-        assert (np.diff(detections.score) <= 0).all()
+def test_the_batch_size_does_not_change_detections(detector, images, batch):
+    detections = list(detector.stream(images * 2, batch=batch, **LOW))
+    assert len(detections) == 6
+    for each, image in zip(detections, images * 2, strict=True):
+        equal(each, detector(image, **LOW))
+        assert (np.diff(each.score) <= 0).all()
         h, w = image.shape[:2]
-        assert (detections.xyxy >= 0).all()
-        assert (detections.xyxy <= [w, h, w, h]).all()
-        assert detections.names == ("cat", "dog")
+        assert (each.xyxy >= 0).all()
+        assert (each.xyxy <= [w, h, w, h]).all()
+        assert each.names == ("cat", "dog")
 
 
-def test_paths_and_arrays_are_the_same(detector, images, tmp_path):
+def test_paths_and_arrays_give_the_same_detections(detector, images, tmp_path):
     Image.fromarray(images[0]).save(tmp_path / "a.png")
     equal(detector(tmp_path / "a.png", **LOW), detector(images[0], **LOW), 1e-6)
     equal(detector(str(tmp_path / "a.png"), **LOW), detector(images[0], **LOW), 1e-6)
     assert list(detector.stream([])) == []
 
 
-def test_images_that_cannot_be_used(detector, tmp_path):
+def test_invalid_images(detector, tmp_path):
     with pytest.raises(DataError, match="no such image"):
         detector(tmp_path / "a.png")
     for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 4), np.uint8)):
@@ -200,7 +200,7 @@ def test_load_from_a_run(network, detector, images, tmp_path):
         Detector.load(path, device="cuda:99")
 
 
-def test_weights_that_do_not_fit(network, tmp_path):
+def test_incomplete_and_missing_weights(network, tmp_path):
     weights = {name: value for name, value in network.state_dict().items() if not name.startswith("head")}
     checkpoint.save(Checkpoint(CONFIG, LABELS, weights), tmp_path / "a.pt")
     with pytest.raises(WeightsError, match=r"a\.pt: the weights do not fit the model"):
@@ -209,7 +209,7 @@ def test_weights_that_do_not_fit(network, tmp_path):
         Detector.load(tmp_path / "b.pt")
 
 
-def test_no_memory_left(detector, monkeypatch):
+def test_out_of_memory(detector, monkeypatch):
     def fail(_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 

@@ -27,8 +27,8 @@ CFG = (
 )
 
 
-def lively(network):
-    """A network whose norms and last layer are not those of a new one, so that answers differ and folding shows."""
+def randomised(network):
+    """Randomise norms and last layer, so that predictions differ and folding norms has an effect."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
@@ -46,7 +46,7 @@ def labels(request):
 @pytest.fixture(scope="module")
 def network(labels):
     torch.manual_seed(0)
-    return lively(build_classifier(CONFIG.model, labels))
+    return randomised(build_classifier(CONFIG.model, labels))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def images():
 
 
 class Brightness(nn.Module):
-    """A network that says cat where an image is dark, dog where it is bright; the third label is always unlikely."""
+    """A network that predicts cat for dark images and dog for bright ones; the third label is always improbable."""
 
     def forward(self, images):
         self.shape = images.shape
@@ -69,38 +69,38 @@ class Brightness(nn.Module):
         return torch.stack([1 - bright, bright, torch.full_like(bright, -9)], dim=1) * 8
 
 
-def test_the_middle_of_an_image_is_looked_at():
+def test_the_centre_of_an_image_is_classified():
     classifier = ImageClassifier(Brightness(), LABELS, CONFIG, device="cpu", precision="float32")
     image = np.zeros((100, 300, 3), np.uint8)
     image[:, 100:200] = 255
-    found = classifier(image)
+    classification = classifier(image)
     assert classifier.network.shape == (1, 3, 64, 64)
-    assert [name for name, _ in found] == ["dog", "cat", "eel"]
-    assert found.score.tolist() == pytest.approx(torch.tensor([8.0, 0, -72]).softmax(0).tolist(), abs=1e-6)
+    assert [name for name, _ in classification] == ["dog", "cat", "eel"]
+    assert classification.score.tolist() == pytest.approx(torch.tensor([8.0, 0, -72]).softmax(0).tolist(), abs=1e-6)
     assert next(iter(classifier(255 - image)))[0] == "cat"
 
 
 def test_rows_and_the_descent(classifier, labels, images):
-    found = classifier(images[0], top=2)
-    assert len(found) == 2
-    assert found.score[0] >= found.score[1]
-    assert [name for name, _ in found] == [labels.names[label] for label in found.label]
+    classification = classifier(images[0], top=2)
+    assert len(classification) == 2
+    assert classification.score[0] >= classification.score[1]
+    assert [name for name, _ in classification] == [labels.names[label] for label in classification.label]
     if labels.is_flat:
-        assert found.descent_label is None
-        assert found.path[:, 0].tolist() == found.score.tolist()
+        assert classification.descent_label is None
+        assert classification.path[:, 0].tolist() == classification.score.tolist()
         with pytest.raises(ConfigError, match="hier-thresh is about label trees"):
             classifier(images[0], hier_thresh=0.5)
     else:
-        assert all(labels.leaves[label] for label in found.label)
-        assert found.path.shape == (2, 2)
-        assert found.path[:, 1].tolist() == pytest.approx(found.score.tolist())
+        assert all(labels.leaves[label] for label in classification.label)
+        assert classification.path.shape == (2, 2)
+        assert classification.path[:, 1].tolist() == pytest.approx(classification.score.tolist())
         high, low = (classifier(images[0], hier_thresh=value) for value in (1.0, 0.0))
         assert labels.depth[high.descent_label] == 0
         assert labels.leaves[low.descent_label]
         assert np.isnan(high.descent_path[1])
 
 
-def test_folded_and_unfolded_say_the_same(network, classifier, labels, images):
+def test_folded_and_unfolded_predict_the_same(network, classifier, labels, images):
     plain = ImageClassifier(network, labels, CONFIG, device="cpu", precision="float32")
     assert any(isinstance(m, nn.BatchNorm2d) for m in plain.network.modules())
     assert not any(isinstance(m, nn.BatchNorm2d) for m in classifier.network.modules())
@@ -111,10 +111,10 @@ def test_folded_and_unfolded_say_the_same(network, classifier, labels, images):
 
 
 @pytest.mark.parametrize("batch", [1, 4, 16])
-def test_batches_do_not_change_what_is_said(classifier, images, batch):
-    found = list(classifier.stream(images * 2, batch=batch))
-    assert len(found) == 6
-    for one, image in zip(found, images * 2, strict=True):
+def test_the_batch_size_does_not_change_predictions(classifier, images, batch):
+    classifications = list(classifier.stream(images * 2, batch=batch))
+    assert len(classifications) == 6
+    for one, image in zip(classifications, images * 2, strict=True):
         other = classifier(image)
         assert one.label.tolist() == other.label.tolist()
         assert np.allclose(one.score, other.score, atol=1e-5)
@@ -131,14 +131,16 @@ def test_bf16_is_close(network, labels, images):
 
 
 @pytest.mark.parametrize("batch", [1, 2, 9])
-def test_bad_images_get_no_label(classifier, images, tmp_path, batch):
+def test_unreadable_images_get_no_label(classifier, images, tmp_path, batch):
     Image.fromarray(images[0]).save(tmp_path / "a.png")
     (tmp_path / "bad.png").write_text("text")
     names = ["bad.png", "a.png", "bad.png", "bad.png", "a.png", "bad.png"]
     errors = []
-    found = list(classifier.stream([tmp_path / name for name in names], batch=batch, on_unreadable=errors.append))
-    assert [len(each) > 0 for each in found] == [name == "a.png" for name in names]
-    assert found[1].label.tolist() == classifier(images[0]).label.tolist()
+    classifications = list(
+        classifier.stream([tmp_path / name for name in names], batch=batch, on_unreadable=errors.append)
+    )
+    assert [len(each) > 0 for each in classifications] == [name == "a.png" for name in names]
+    assert classifications[1].label.tolist() == classifier(images[0]).label.tolist()
     assert len(errors) == 4
     assert list(Classification.empty()) == []
     with pytest.raises(DataError, match=r"bad\.png: not a readable image"):
@@ -187,16 +189,16 @@ def darknet_classifier(tmp_path):
     return tmp_path / "net.weights"
 
 
-def test_darknets_own_files_and_arithmetic(darknet_classifier, images):
+def test_darknet_files_with_darknets_resize(darknet_classifier, images):
     classifier = ImageClassifier.load(darknet_classifier, device="cpu", precision="float32")
     assert classifier.labels.names == ("cat", "dog", "eel")
     net = darknet.load(darknet_classifier.with_suffix(".cfg"), darknet_classifier)
     cut = darknet.images.center_crop(images[2], (32, 16))
     with torch.no_grad():
         expected = net.layer_outputs(torch.from_numpy(cut))[-1]
-    found = classifier(images[2])
-    assert found.score.tolist() == pytest.approx(expected.sort(descending=True).values.tolist(), abs=1e-5)
-    assert found.label.tolist() == expected.argsort(descending=True).tolist()
+    classification = classifier(images[2])
+    assert classification.score.tolist() == pytest.approx(expected.sort(descending=True).values.tolist(), abs=1e-5)
+    assert classification.label.tolist() == expected.argsort(descending=True).tolist()
 
 
 def test_partial_files_are_refused(darknet_classifier):
@@ -208,7 +210,7 @@ def test_partial_files_are_refused(darknet_classifier):
         ImageClassifier.load("darknet19_448", files=DarknetFiles(names="x.names"))
 
 
-def test_no_memory_left(classifier, images, monkeypatch):
+def test_out_of_memory(classifier, images, monkeypatch):
     def fail(_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -217,19 +219,19 @@ def test_no_memory_left(classifier, images, monkeypatch):
         classifier(images[0])
 
 
-def test_scores_of_the_original_program(shared):
-    """Golden `classifier`: probabilities and top-k of a network loaded from its files."""
+def test_darknets_probabilities(shared):
+    """Reference data `classifier`: probabilities and top-k of a network loaded from its files."""
     for folder in ("flat", "tree"):
         case = shared("golden", "darknet", "classifier", folder)
         given, expected = np.load(case / "input.npz"), np.load(case / "expected.npz")
         tree = case / "mini.tree" if folder == "tree" else None
         files = DarknetFiles(cfg=case / "net.cfg", names=case / "mini.names", tree=tree)
         classifier = ImageClassifier.load(case / "net.weights", device="cpu", precision="float32", files=files)
-        classifier._prepare = torch.from_numpy  # the images are the network's input already
-        found = list(classifier.stream([np.asarray(image) for image in given["image"]], batch=3))
-        assert np.stack([each.label for each in found]).tolist() == expected["topk"].tolist()
+        classifier._prepare = torch.from_numpy  # the images already are the network's input
+        classifications = list(classifier.stream([np.asarray(image) for image in given["image"]], batch=3))
+        assert np.stack([each.label for each in classifications]).tolist() == expected["topk"].tolist()
         final = expected["probs_cudnn"] if folder == "flat" else expected["abs_prob_leaves"]
         picked = np.take_along_axis(final, expected["topk"].astype(int), axis=1)
         assert np.allclose(
-            [each.score for each in found], picked, atol=5e-4
-        )  # a tree's are of the CPU build, whose norms differ
+            [each.score for each in classifications], picked, atol=5e-4
+        )  # the tree's are from Darknet's CPU build, whose norms differ

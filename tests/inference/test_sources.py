@@ -39,16 +39,16 @@ def test_relative_patterns(folder, monkeypatch):
     assert [path.name for path in find_images(["../*.png"])] == ["b.png"]
 
 
-def test_a_file_is_taken_by_any_name(folder):
-    assert names(folder, folder / "notes.txt") == ["notes.txt"]  # reading it says what is wrong
+def test_a_file_may_have_any_suffix(folder):
+    assert names(folder, folder / "notes.txt") == ["notes.txt"]  # reading it raises the error
 
 
-def test_a_name_with_brackets_is_a_file_first(folder):
+def test_an_existing_file_with_brackets_is_no_pattern(folder):
     (folder / "b[1].png").write_bytes((folder / "b.png").read_bytes())
     assert names(folder, folder / "b[1].png") == ["b[1].png"]
 
 
-def test_file_addresses(folder):
+def test_file_urls(folder):
     odd = folder / "a%20b c.png"
     odd.write_bytes((folder / "b.png").read_bytes())
     assert names(folder, odd.as_uri()) == ["a%20b c.png"]
@@ -79,22 +79,22 @@ def test_reading_ahead_keeps_the_order(folder):
     assert [image.shape for image in read_ahead([folder / "b.png"], lambda image: image, 1)] == [(4, 4, 3)]
 
 
-def test_no_more_is_read_than_asked():
-    taken, lock = [], threading.Lock()
+def test_at_most_ahead_images_are_read():
+    consumed, lock = [], threading.Lock()
 
     def source():
         for n in range(100):
             with lock:
-                taken.append(n)
+                consumed.append(n)
             yield np.zeros((1, 1, 3), np.uint8)
 
     stream = read_ahead(source(), lambda image: image, ahead=5)
     next(stream)
-    assert len(taken) == 6
+    assert len(consumed) == 6
     stream.close()
 
 
-def test_an_error_comes_in_its_place(folder):
+def test_an_error_is_yielded_in_order(folder):
     stream = read_ahead([folder / "b.png", folder / "notes.txt"], lambda image: image, ahead=9)
     assert next(stream).shape == (4, 4, 3)
     error = next(stream)

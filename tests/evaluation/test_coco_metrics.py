@@ -10,7 +10,7 @@ from yolo9k.samples import BoxLabels
 from yolo9k.wordtree import WordTree
 
 
-def test_numbers_are_cocos_own_or_counted(annotations):
+def test_ids_are_cocos_own_or_counted(annotations):
     records = annotations.records
     assert choose_image_ids(records) == [1, 2]
     assert choose_image_ids([replace(records[0], id=42), replace(records[1], id=7)]) == [42, 7]
@@ -19,11 +19,11 @@ def test_numbers_are_cocos_own_or_counted(annotations):
     assert choose_category_ids(annotations.labels, (4, 5, 90)) == (4, 5, 90)
 
 
-def test_truth_of_records(annotations):
-    truth = make_ground_truth(annotations.records, annotations.labels, range(1, 4))
-    assert [entry["iscrowd"] for entry in truth["annotations"]] == [0, 0, 0, 1]
-    assert truth["annotations"][1]["bbox"] == [40, 20, 30, 30]
-    assert [category["name"] for category in truth["categories"]] == ["cat", "dog", "eel"]
+def test_ground_truth_of_records(annotations):
+    ground_truth = make_ground_truth(annotations.records, annotations.labels, range(1, 4))
+    assert [entry["iscrowd"] for entry in ground_truth["annotations"]] == [0, 0, 0, 1]
+    assert ground_truth["annotations"][1]["bbox"] == [40, 20, 30, 30]
+    assert [category["name"] for category in ground_truth["categories"]] == ["cat", "dog", "eel"]
 
 
 @pytest.fixture
@@ -40,20 +40,20 @@ def content():
     }
 
 
-def test_official_truth_keeps_areas_of_what_was_read(tmp_path, content):
+def test_the_annotation_file_keeps_its_areas(tmp_path, content):
     (tmp_path / "a.json").write_text(json.dumps(content))
     config = DatasetConfig(kind="coco", root=str(tmp_path), splits={"val": ("a.json",), "both": ("a.json", "b")})
     record = Record(tmp_path / "3.jpg", (9, 9), BoxLabels.of([], []), 3)
     read = Annotations((record,), WordTree.flat(["cat"]), category_ids=(1,))
-    truth = read_ground_truth(config, "val", read)
-    assert truth["images"] == [{"id": 3}]
-    assert truth["categories"] == [{"id": 1, "name": "cat"}]
-    assert [(entry["id"], entry["area"], entry["iscrowd"]) for entry in truth["annotations"]] == [
+    ground_truth = read_ground_truth(config, "val", read)
+    assert ground_truth["images"] == [{"id": 3}]
+    assert ground_truth["categories"] == [{"id": 1, "name": "cat"}]
+    assert [(entry["id"], entry["area"], entry["iscrowd"]) for entry in ground_truth["annotations"]] == [
         (1, 11.5, 1),
         (2, 20, 0),
     ]
     assert read_ground_truth(config, "both", read) is None
     held_out = DatasetConfig(kind="coco", root=str(tmp_path), splits={"train": ("a.json",)}, holdout=0.5)
-    assert read_ground_truth(held_out, "val", read) == truth
+    assert read_ground_truth(held_out, "val", read) == ground_truth
     assert read_ground_truth(config.model_copy(update={"kind": "voc"}), "val", read) is None
     assert read_ground_truth(config, "val", replace(read, category_ids=None)) is None  # over a tree
