@@ -25,7 +25,7 @@ def test_the_training_step_runs(tmp_path, monkeypatch):
 
 
 def test_the_files_exist():
-    named = {name for name in re.findall(r"`([\w/]+\.py)", TEXT)}
+    named = set(re.findall(r"`([\w/]+\.py)", TEXT))
     missing = [name for name in named if not any((REPOSITORY / base / name).is_file() for base in ("", "yolo9k"))]
     allowed = {"classification.py"}  # beside the file named before it
     assert set(missing) <= allowed

@@ -345,7 +345,7 @@ def test_labels_over_a_tree(write):
     assert DatasetConfig.model_validate(yaml.safe_load(dump(dataset))) == dataset
 
 
-def test_what_one_override_mends_is_not_told():
-    mended = ["train.steps=9", "train.batch=6", "train.accumulate=4", "train.steps=null", "train.epochs=2"]
+def test_an_error_that_a_later_override_fixes_is_not_reported():
+    overrides = ["train.steps=9", "train.batch=6", "train.accumulate=4", "train.steps=null", "train.epochs=2"]
     with pytest.raises(ConfigError, match=r"train\.accumulate=4: must divide batch 6, not 4"):
-        load_config(None, ["train.epochs=3", *mended])
+        load_config(None, ["train.epochs=3", *overrides])

@@ -228,7 +228,7 @@ def test_kind_can_be_named(tmp_path):
 
 
 def test_written_config_reads_back(tmp_path):
-    voc(tmp_path / "cells", "a", "no")  # a word that YAML takes for a truth value
+    voc(tmp_path / "cells", "a", "no")  # a word that YAML reads as a boolean
     config = detect_dataset(tmp_path / "cells")
     text = to_yaml(config, {"train": "1 image"})
     assert "# train: 1 image" in text

@@ -45,11 +45,11 @@ def test_both_kinds_come_over_one_tree(joint, zoo):
     assert training.errors == ()
 
 
-def test_what_a_training_is_taught(joint):
+def test_the_supervision_of_a_training(joint):
     training = read_training(joint)
-    taught = training.supervision()
-    assert names(training.labels, taught.boxes) == ["dog", "car"]
-    assert names(training.labels, taught.images) == ["poodle", "terrier", "car"]
+    supervision = training.supervision()
+    assert names(training.labels, supervision.boxes) == ["dog", "car"]
+    assert names(training.labels, supervision.images) == ["poodle", "terrier", "car"]
 
 
 def test_boxes_that_are_ignored_teach_nothing(zoo):
