@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from yolo9k.config import DatasetConfig
     from yolo9k.config.schema import EvalConfig
     from yolo9k.datasets.readers.records import Annotations
-    from yolo9k.detection.thresholds import Thresholds
     from yolo9k.evaluation import ClassSelection, Evaluation
     from yolo9k.inference.detector import Detector
     from yolo9k.samples import Detections
@@ -87,7 +86,6 @@ def evaluate(
     Example: yolo9k eval --weights runs/voc --dataset voc --split test --json scores.json --plots plots
     Example: yolo9k eval --weights yolo9000 --dataset coco --map coco9k.map --exact
     """
-    from yolo9k.detection.thresholds import Thresholds
     from yolo9k.evaluation.coco import add_coco_metrics, read_ground_truth
     from yolo9k.inference import Detector
 
@@ -118,16 +116,8 @@ def evaluate(
     scores, detections = _run(detector, annotations, settings, selection=selection, descent=descent)
     if coco:
         scores = add_coco_metrics(scores, detections, ground_truth)
-
-    console = err if "-" in (json, results) else out
-    _print(console, f"{source.name or source.root}, {settings.split}", scores, Thresholds.of(settings))
-    if json:
-        model = {"weights": weights, "dataset": source.name or source.root, "size_wh": list(detector.size_wh)}
-        write_json(json, {**model, "protocol": settings.model_dump(), **scores.to_dict()})
-    if results:
-        _write_coco_results(results, detections, scores, with_ground_truth=ground_truth is None or scores.by_ancestry)
-    if plots:
-        _write_plots(plots, detections, scores, console)
+    model = {"weights": weights, "dataset": source.name or source.root, "size_wh": list(detector.size_wh)}
+    _report(scores, detections, settings, model, ground_truth, json=json, results=results, plots=plots)
 
 
 def _choose_dataset(name: str, detector: "Detector", options: Mapping[str, Any]) -> "tuple[DatasetConfig, EvalConfig]":
@@ -230,12 +220,35 @@ def _run(
     return scores, detections
 
 
-def _print(console: Console, title: str, scores: "Evaluation", thresholds: "Thresholds") -> None:
-    from yolo9k.evaluation import report
+def _report(
+    scores: "Evaluation",
+    detections: "list[Detections]",
+    settings: "EvalConfig",
+    model: dict[str, Any],
+    ground_truth: Mapping[str, Any] | None,
+    *,
+    json: str,
+    results: str,
+    plots: Path | None,
+) -> None:
+    """Print the scores and write the files that are given.
 
-    for line in report.protocol(scores, thresholds):
+    `model`: facts for the JSON file. `ground_truth`: content of the COCO file of the data set, if it has one.
+    """
+    from yolo9k.detection.thresholds import Thresholds
+    from yolo9k.evaluation import report
+    from yolo9k.evaluation.plots import write_plots
+
+    console = err if "-" in (json, results) else out
+    for line in report.protocol(scores, Thresholds.of(settings)):
         console.print(line, style="dim")
-    print_scores(console, title, scores)
+    print_scores(console, f"{model['dataset']}, {settings.split}", scores)
+    if json:
+        write_json(json, {**model, "protocol": settings.model_dump(), **scores.to_dict()})
+    if results:
+        _write_coco_results(results, detections, scores, with_ground_truth=ground_truth is None or scores.by_ancestry)
+    for path in write_plots(plots, scores, detections) if plots else ():
+        console.print(f"wrote {path}", markup=False)
 
 
 def print_scores(console: Console, title: str, scores: "Evaluation") -> None:
@@ -262,10 +275,3 @@ def _write_coco_results(
     if with_ground_truth and path != "-":
         ground_truth = make_ground_truth(scores.records, scores.labels, scores.category_ids)
         write_json(str(Path(path).with_suffix(".truth.json")), ground_truth)
-
-
-def _write_plots(folder: Path, detections: "list[Detections]", scores: "Evaluation", console: Console) -> None:
-    from yolo9k.evaluation.plots import write_plots
-
-    for path in write_plots(folder, scores, detections):
-        console.print(f"wrote {path}", markup=False)
