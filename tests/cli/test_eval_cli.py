@@ -137,7 +137,7 @@ def test_other_kinds_also_write_the_ground_truth(run, tmp_path):
     target = tmp_path / "results.json"
     result = run("--weights", "x.pt", "--dataset", config, "--results", target)
     assert result.exit_code == 0, result.output
-    ground_truth = json.loads((tmp_path / "results.truth.json").read_text())
+    ground_truth = json.loads((tmp_path / "results.ground_truth.json").read_text())
     assert [category["id"] for category in ground_truth["categories"]] == [1, 2]
     assert ground_truth["annotations"][0]["bbox"] == pytest.approx([10, 10, 30, 30], abs=1e-3)
 

@@ -80,8 +80,8 @@ def evaluate(
     """Evaluate a detector: mAP50, mAP50-95, VOC and COCO metrics, and a table of its classes.
 
     For a data set with image-level labels (kind folder) it reports top-1 and
-    top-5 accuracy of the highest-scoring boxes. --results also writes the ground
-    truth in COCO format, unless the data set has a COCO file.
+    top-5 accuracy of the highest-scoring boxes. --results NAME.json also writes
+    NAME.ground_truth.json in COCO format, unless the data set has a COCO file.
 
     Example: yolo9k eval --weights runs/voc --dataset voc --split test --json scores.json --plots plots
     Example: yolo9k eval --weights yolo9000 --dataset coco --map coco9k.map --exact
@@ -274,4 +274,4 @@ def _write_coco_results(
     write_json(path, coco_results(detections, choose_image_ids(scores.records), scores.category_ids))
     if with_ground_truth and path != "-":
         ground_truth = make_ground_truth(scores.records, scores.labels, scores.category_ids)
-        write_json(str(Path(path).with_suffix(".truth.json")), ground_truth)
+        write_json(str(Path(path).with_suffix(".ground_truth.json")), ground_truth)
