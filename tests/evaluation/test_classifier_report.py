@@ -21,11 +21,13 @@ def over_tree(tmp_path):
     return evaluate_classifier(FixedClassifier(IN_TREE, TREE), in_tree(tmp_path / "tree"))
 
 
-def outcomes(truth, label):
-    """Return predictions `label` with falling probabilities."""
-    rows = len(truth)
+def outcomes(expected, predicted):
+    """Return top-1 predictions with falling probabilities."""
+    rows = len(expected)
     score = np.linspace(0.9, 0.1, rows, dtype=np.float32)[:, None]
-    return Outcomes(np.array(truth), np.array(label)[:, None], score, np.array(label), np.ones(rows, np.float32))
+    return Outcomes(
+        np.array(expected), np.array(predicted)[:, None], score, np.array(predicted), np.ones(rows, np.float32)
+    )
 
 
 def test_tables_and_text_of_flat_labels(flat):
@@ -91,9 +93,9 @@ def test_the_matrix_has_fractions_of_each_row(flat, over_tree):
 
 def test_only_the_most_confused_of_many_labels_are_shown():
     tree = WordTree.flat([f"n{index}" for index in range(200)])
-    truth, label = np.arange(200), np.arange(200)
-    label[150], label[[160, 161]] = 7, 199
-    cells_of = cells(plot_confusion(score_outcomes(outcomes([*truth, 160], [*label, 199]), tree, [])))
+    expected, predicted = np.arange(200), np.arange(200)
+    predicted[150], predicted[[160, 161]] = 7, 199
+    cells_of = cells(plot_confusion(score_outcomes(outcomes([*expected, 160], [*predicted, 199]), tree, [])))
     assert len(cells_of) == 30 * 31
     assert cells_of["n150", "n7"] == cells_of["n160", "n199"] == 1
     assert cells_of["n7", "n7"] == 1
@@ -104,8 +106,8 @@ def test_the_most_confident_mistakes_come_first(tmp_path):
     paths = [tmp_path / f"{value}.png" for value in colours]
     for value, path in zip(colours, paths, strict=True):
         Image.fromarray(np.full((12, 16, 3), value, np.uint8)).save(path)
-    truth, label = np.zeros(len(paths), int), np.ones(len(paths), int)
-    label[0] = 0  # correct, and with the highest probability
-    sheet = draw_worst_mistakes(score_outcomes(outcomes(truth, label), FLAT, paths))
+    expected, predicted = np.zeros(len(paths), int), np.ones(len(paths), int)
+    predicted[0] = 0  # correct, and with the highest probability
+    sheet = draw_worst_mistakes(score_outcomes(outcomes(expected, predicted), FLAT, paths))
     assert [int(sheet[130, 160 + 324 * column, 0]) for column in range(4)] == [12, 24, 36, 48]
     assert sheet.shape[1] == 4 * 324 + 4

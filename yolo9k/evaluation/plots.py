@@ -220,7 +220,7 @@ def draw_worst(scores: Evaluation | DepthReport, detections: Sequence[Detections
     return np.concatenate([legend(list(OUTCOME_COLOURS), list(OUTCOME_COLOURS.values()), sheet.shape[1]), sheet])
 
 
-Outcome = tuple[np.ndarray, np.ndarray, np.ndarray]
+Outcome = tuple[np.ndarray, np.ndarray, np.ndarray]  # masks: true positives, false positives, false negatives
 
 
 def _outcomes(matches: Matches, records: Sequence[Record]) -> list[Outcome]:
