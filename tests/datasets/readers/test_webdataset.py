@@ -515,7 +515,7 @@ def test_they_have_no_boxes(root):
     with pytest.raises(ConfigError, match="its images have labels and no boxes"):
         read_annotations(config(root, "shards", name="x"), "train")
     pack(root / "b.tar")
-    with pytest.raises(DataError, match="no image with a label in the split 'train'"):
+    with pytest.raises(DataError, match="no labelled image in split 'train'"):
         read_images(config(root, "shards", "b.tar"), "train")
 
 

@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from yolo9k.datasets.class_mapping import NAME_LISTS, listed_names
+from yolo9k.datasets.class_mapping import NAME_LISTS, read_class_list
 from yolo9k.datasets.readers.index import (
     BROKEN,
     TICK_NS,
@@ -129,7 +129,7 @@ def read_shards(selection: Selection, track: Track = silent) -> Shards:
     labels of all splits. Images without a label, or with one that is no class, are errors. Raises `DataError` for a
     tar file that is missing or broken, and where labels are numbers of classes that nobody names.
     """
-    classes = selection.labels or listed_names(selection.root / name for name in NAME_LISTS)
+    classes = selection.labels or read_class_list(selection.root / name for name in NAME_LISTS)
     needed = selection.entries if classes else tuple(dict.fromkeys((*selection.entries, *selection.all_entries)))
     tars = {entry: find_tars(selection.root, entry) for entry in needed}
     listed = list_shards([path for paths in tars.values() for path in paths], track)
