@@ -193,7 +193,7 @@ def read_images(config: DatasetConfig, split: str, track: Track = silent) -> Ima
 
 
 def _no_image(selection: Selection, split: str, errors: Sequence[Issue]) -> DataError:
-    why = f": {errors[0].place}: {errors[0].message}" if errors else ""
+    why = f": {errors[0].location}: {errors[0].message}" if errors else ""
     return DataError(f"{selection.root}: no labelled image in split {split!r}{why}")
 
 
@@ -203,7 +203,7 @@ def _title(config: DatasetConfig) -> str:
 
 def _why_empty(config: DatasetConfig, findings: Findings) -> str:
     if findings.errors:
-        return f"{findings.errors[0].place}: {findings.errors[0].message}"
+        return f"{findings.errors[0].location}: {findings.errors[0].message}"
     return f"too few images for holdout {config.holdout:g}" if config.holdout else "it is empty"
 
 

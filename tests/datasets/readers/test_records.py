@@ -39,7 +39,7 @@ def test_unknown_class_is_a_defect_with_its_place():
     kept, issue = check_box(box(10, 10, 20, 20, label=None), SIZE)
     assert kept is None
     assert issue.kind == "unknown class"
-    assert issue.place == "a.xml: object 1"
+    assert issue.location == "a.xml: object 1"
     assert "'cat'" in issue.message
 
 

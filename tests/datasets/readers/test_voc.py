@@ -108,7 +108,7 @@ def test_bad_boxes_are_noted_with_their_place(tmp_path):
     path = add(tmp_path, "a", item() + item(corners=(5, 5, 5, 5)) + item("cow"))
     annotations = read(tmp_path)
     assert len(annotations.records[0].boxes) == 1
-    assert [(d.kind, d.place) for d in annotations.errors] == [
+    assert [(d.kind, d.location) for d in annotations.errors] == [
         ("zero area", f"{path}: object 2"),
         ("unknown class", f"{path}: object 3"),
     ]

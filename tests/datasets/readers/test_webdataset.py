@@ -163,7 +163,7 @@ def test_images_without_a_label_are_defects(root):
         ("no label", "no label that can be read; so 4 images of this file"),
         ("no label", "no label that can be read; so one image of this file"),
     ]
-    assert read_shards(select(root)).errors[0].place == f"{root.resolve() / 'a.tar'}: 0002.jpg"
+    assert read_shards(select(root)).errors[0].location == f"{root.resolve() / 'a.tar'}: 0002.jpg"
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_class_out_of_range_is_a_defect(tmp_path, line):
     add(tmp_path, "a", f"{line}\n")
     (issue,) = read(tmp_path).errors
     assert issue.kind == "unknown class"
-    assert issue.place.endswith("a.txt:1")
+    assert issue.location.endswith("a.txt:1")
 
 
 @pytest.mark.parametrize(

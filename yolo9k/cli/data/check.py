@@ -64,7 +64,7 @@ def check(
             print_plain(console, f"wrote {path}")
     if strict and report.errors:
         first = report.errors[0]
-        raise DataError(f"{dataset}: {len(report.errors)} errors; first: {first.place}: {first.message}")
+        raise DataError(f"{dataset}: {len(report.errors)} errors; first: {first.location}: {first.message}")
 
 
 def _open(dataset: str, default: "str | AnyDataset" = "") -> "AnyDataset":
@@ -127,6 +127,6 @@ def _show_issues(title: str, issues: "tuple[Issue, ...]", console: Console) -> N
     kinds = ", ".join(f"{count} {kind}" for kind, count in count_by_kind(issues).items())
     print_plain(console, f"{len(issues)} {title}" + (f": {kinds}" if kinds else ""))
     for issue in issues[:MAX_SHOWN]:
-        print_plain(console, f"  {issue.kind}: {issue.place}: {issue.message}")
+        print_plain(console, f"  {issue.kind}: {issue.location}: {issue.message}")
     if len(issues) > MAX_SHOWN:
         print_plain(console, f"  … and {len(issues) - MAX_SHOWN} more (--json FILE has all)")

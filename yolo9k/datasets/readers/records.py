@@ -69,7 +69,7 @@ class Issue:
     """Something wrong in a data set: its kind (e.g. `zero area`), where, and what it is in words."""
 
     kind: str
-    place: str
+    location: str
     message: str
 
 
@@ -136,7 +136,7 @@ class Read(NamedTuple):
 class RawBox(NamedTuple):
     """A box as its file gives it, in 0-based pixels: not clipped, not checked; `label` is none if unknown."""
 
-    place: str
+    location: str
     xyxy: Corners
     name: str
     label: int | None
@@ -180,16 +180,16 @@ def check_box(box: RawBox, size_wh: tuple[int, int]) -> tuple[Corners | None, Is
     if 0 <= x1 < x2 - SMALLEST_PX and 0 <= y1 < y2 - SMALLEST_PX and x2 <= w and y2 <= h and box.label is not None:
         return box.xyxy, None  # nearly all boxes: nothing else needs a look
     if box.label is None:
-        return None, Issue("unknown class", box.place, f"{box.name!r} is none of the labels")
+        return None, Issue("unknown class", box.location, f"{box.name!r} is none of the labels")
     if not all(map(isfinite, box.xyxy)):
-        return None, Issue("not finite", box.place, f"{_text(box)} is not finite")
+        return None, Issue("not finite", box.location, f"{_text(box)} is not finite")
     if _is_empty(box.xyxy):
-        return None, Issue("zero area", box.place, f"{_text(box)} has no area")
+        return None, Issue("zero area", box.location, f"{_text(box)} has no area")
     inside = (max(x1, 0.0), max(y1, 0.0), min(x2, float(w)), min(y2, float(h)))
     if _is_empty(inside):
-        return None, Issue("outside", box.place, f"{_text(box)} lies outside the image ({w}x{h})")
+        return None, Issue("outside", box.location, f"{_text(box)} lies outside the image ({w}x{h})")
     if max(abs(a - b) for a, b in zip(box.xyxy, inside, strict=True)) > SLACK_PX:
-        return inside, Issue("clipped", box.place, f"{_text(box)} was cut to the image ({w}x{h})")
+        return inside, Issue("clipped", box.location, f"{_text(box)} was cut to the image ({w}x{h})")
     return inside, None
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from yolo9k.build import Network, build_loss, build_network
 from yolo9k.config import Config, load_dataset_config
-from yolo9k.datasets.joint import Source, TrainingSet, read_training, evaluation_split
+from yolo9k.datasets.joint import Source, TrainingSet, evaluation_split, read_training
 from yolo9k.datasets.load import read_annotations, split_names
 from yolo9k.datasets.loader.dataset import TrainingDataset
 from yolo9k.datasets.loader.sampler import SampleOrder
@@ -123,7 +123,7 @@ def _source_notes(source: Source, train: TrainingSet) -> Iterator[str]:
     yield f"{source}, sampling weight {source.weight} of {sum(each.weight for each in train.sources)}"
     errors = source.read.errors
     if errors:
-        first = f"{errors[0].place}: {errors[0].message}"
+        first = f"{errors[0].location}: {errors[0].message}"
         yield f"warning: {source.name}: {len(errors)} errors in the labels; first: {first}"
 
 
