@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from yolo9k import checkpoint
-from yolo9k.build import build_loss, build_network
+from yolo9k.build import build_network
 from yolo9k.checkpoint import Checkpoint
 from yolo9k.config import load_config, updated
 from yolo9k.inference.detector import Detector
@@ -15,7 +15,7 @@ from yolo9k.samples import Batch
 from yolo9k.training import resume, train
 from yolo9k.training.run import prepare_run
 from yolo9k.training.step import Stepper
-from yolo9k.training.tasks.detection import DetectionStep
+from yolo9k.training.tasks.detection import DetectionStep, build_loss
 from yolo9k.wordtree import WordTree
 
 LABELS = WordTree.flat(["a", "b"])

@@ -136,7 +136,7 @@ def test_a_joint_run_trains_on_box_labels_and_image_level_labels(joint, run_fold
     assert (info.data_summary, len(info.labels)) == ("4 images with 8 boxes", 8)
     assert info.notes == (
         "boxes: 4 images with boxes, sampling weight 1 of 3",
-        "kinds: 6 images with image labels, sampling weight 2 of 3",
+        "kinds: 6 images with image-level labels, sampling weight 2 of 3",
     )
     ((_, micro_batches),) = run.remaining_steps()
     losses = run.stepper(0, micro_batches, 0.01)

@@ -53,7 +53,7 @@ class Freezing:
     def fill_gradients(self, step: int) -> None:
         """Set missing gradients to zero, so that weight decay and momentum apply to these weights, too.
 
-        So does Darknet: with `stopbackward`, its update still runs for all layers. Layers of mode `frozen` get none.
+        So does Darknet: its update runs for all layers, even with `stopbackward`. Layers in mode `frozen` get none.
         """
         without_update = self.stops_updates and step < self.until_step
         for parameter in self._other_parameters if without_update else self._all_parameters:

@@ -24,7 +24,7 @@ from yolo9k.training.run import Run, build_run, prepare_run
 from yolo9k.training.stop import StopSignal
 
 STAGE = "stage{}.pt"  # weights at the end of a stage that is not the last; stages count from 1
-SAVE_EVERY_SECONDS = 600  # of a run whose evaluations are further apart
+SAVE_EVERY_SECONDS = 600  # if evaluations are further apart
 MAX_LISTED_IMAGES = 8  # per message
 
 
@@ -167,7 +167,7 @@ class Loop:
         )
 
     def _dump(self, step: int, batch: Batch) -> str:
-        """Save the batch for debugging and return where it is; empty if that fails: the report matters more."""
+        """Save the batch for debugging and return the words that say where; empty if it cannot be saved."""
         path = self.run.folder.path / f"diverged-step{step}.pt"
         try:
             torch.save({"step": step, "batch": vars(batch)}, path)

@@ -103,14 +103,14 @@ class Run:
         if not report.loaded:
             raise WeightsError(f"{location}: none of its layers fits this model")
         conversion = "" if converted is stored else f"; {stored.config.model.norm.kind} norms converted to {norm.kind}"
-        self._reset_average(f"from {location}: {report}{conversion}")
+        self._weights_loaded(f"from {location}: {report}{conversion}")
 
     def start_pretrained(self, track: Track) -> None:
         """Load the backbone's published weights (`model.pretrained`). Raises `WeightsError` if they are missing."""
-        self._reset_average(load_pretrained(self.task.network, self.config.model, track))
+        self._weights_loaded(load_pretrained(self.task.network, self.config.model, track))
 
-    def _reset_average(self, note: str) -> None:
-        """Start the average from the loaded weights, and note where they are from."""
+    def _weights_loaded(self, note: str) -> None:
+        """Note where the weights are from, and start the average from them."""
         self.notes.append(note)
         if self.ema:
             self.ema = Ema(self.network, self.config.train.ema)

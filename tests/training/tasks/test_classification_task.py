@@ -164,7 +164,7 @@ def test_patience_needs_a_validation_split(tiny_classifier, run_folder):
 def test_a_data_set_with_boxes_is_an_error(tiny_classifier, tiny, run_folder):
     config = tiny_classifier()
     wrong = updated(config, {"data.dataset": tiny().data.dataset})
-    with pytest.raises(ConfigError, match="is of kind yolo; image labels come from"):
+    with pytest.raises(ConfigError, match="image-level labels need kind folder or shards, not yolo"):
         build_run(wrong, run_folder)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from yolo9k.build import Network, build_loss, build_network
+from yolo9k.build import Network, build_codec, build_network, build_scores
 from yolo9k.config import Config, load_dataset_config
 from yolo9k.datasets.joint import Source, TrainingSet, evaluation_split, read_training
 from yolo9k.datasets.load import read_annotations, split_names
@@ -26,8 +26,14 @@ from yolo9k.resolve import resolve_detection
 from yolo9k.samples import Batch
 from yolo9k.training.step import TrainingStep
 from yolo9k.training.tasks.task import EvalModel, OnUnreadable, Scores, Task
+from yolo9k.wordtree import WordTree
 
 METRICS = {"map50": "mAP50", "voc07": "mAP_voc07", "coco": "mAP50-95"}  # `eval.metric` to a column of results.csv
+
+
+def build_loss(config: Config, network: Network, labels: WordTree) -> RegionLoss:
+    """Build the region loss with the network's anchors."""
+    return RegionLoss(build_codec(config.model, network), build_scores(config.model, labels), config.loss)
 
 
 class DetectionStep(TrainingStep):
