@@ -7,19 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from yolo9k.cli import options as opt
 from yolo9k.cli.console import err, speaker, table, track, write_json
-from yolo9k.cli.options import (
-    AnchorPlotOption,
-    AnchorSeedOption,
-    AnchorSizeOption,
-    AnchorSplitOption,
-    DatasetOption,
-    JsonOption,
-    NumAnchorsOption,
-    StrideOption,
-    SweepOption,
-    UpdatedConfigOption,
-)
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError
 
@@ -31,16 +20,16 @@ PLOT_FORMATS = (".png", ".jpg", ".pdf", ".svg")
 
 
 def anchors(
-    dataset: DatasetOption,
-    split: AnchorSplitOption = "train",
-    k: NumAnchorsOption = 5,
-    size: AnchorSizeOption = "416",
-    stride: StrideOption = 32,
-    seed: AnchorSeedOption = 0,
-    sweep: SweepOption = "",
-    plot: AnchorPlotOption = None,
-    write: UpdatedConfigOption = None,
-    json: JsonOption = "",
+    dataset: opt.DatasetOption,
+    split: opt.AnchorSplitOption = "train",
+    k: opt.NumAnchorsOption = 5,
+    size: opt.AnchorSizeOption = "416",
+    stride: opt.StrideOption = 32,
+    seed: opt.AnchorSeedOption = 0,
+    sweep: opt.SweepOption = "",
+    plot: opt.AnchorPlotOption = None,
+    write: opt.UpdatedConfigOption = None,
+    json: opt.JsonOption = "",
 ) -> None:
     """Cluster box sizes into anchors: k-means with the distance 1 - IoU.
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import typer
 
+from yolo9k.cli import options as opt
 from yolo9k.cli.console import out, table
-from yolo9k.cli.options import CheckedConfigArgument, OverridesOption, RawOption, ShownConfigArgument
 from yolo9k.errors import ConfigError
 
 app = typer.Typer(help="List, show and check configs.", no_args_is_help=True)
@@ -34,7 +34,9 @@ def _description(path: Path | None) -> str:
 
 
 @app.command("show")
-def show_config(name: ShownConfigArgument = "", overrides: OverridesOption = None, raw: RawOption = False) -> None:
+def show_config(
+    name: opt.ShownConfigArgument = "", overrides: opt.OverridesOption = None, raw: opt.RawOption = False
+) -> None:
     """Show a config with all its values: its own, those of the config it extends, and the defaults.
 
     Example: yolo9k config show voc --set train.lr=0.0005
@@ -55,7 +57,7 @@ def show_config(name: ShownConfigArgument = "", overrides: OverridesOption = Non
 
 
 @app.command("check")
-def check_config(name: CheckedConfigArgument) -> None:
+def check_config(name: opt.CheckedConfigArgument) -> None:
     """Check a config: keys, types, ranges, and whether its data set exists in the catalogue or as a file.
 
     Example: yolo9k config check my.yaml

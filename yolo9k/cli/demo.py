@@ -6,16 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from yolo9k.cli import options as opt
 from yolo9k.cli.console import speaker, table, track, write_json
 from yolo9k.cli.evaluate import print_scores
-from yolo9k.cli.options import (
-    AllBoxesOption,
-    DemoFolderOption,
-    DemoSeedOption,
-    DemoStepsOption,
-    JsonOption,
-    OverridesOption,
-)
 from yolo9k.cli.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -28,12 +21,12 @@ MAX_NAMED = 6  # labels of a source
 
 
 def demo(
-    folder: DemoFolderOption = Path("demo-output"),
-    all_boxes: AllBoxesOption = False,
-    steps: DemoStepsOption = None,
-    seed: DemoSeedOption = 0,
-    overrides: OverridesOption = None,
-    json: JsonOption = "",
+    folder: opt.DemoFolderOption = Path("demo-output"),
+    all_boxes: opt.AllBoxesOption = False,
+    steps: opt.DemoStepsOption = None,
+    seed: opt.DemoSeedOption = 0,
+    overrides: opt.OverridesOption = None,
+    json: opt.JsonOption = "",
 ) -> None:
     """Train YOLO9000 on a toy dataset: boxes for coarse classes, image-level labels for fine ones.
 

@@ -3,35 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from yolo9k.cli import options as opt
 from yolo9k.cli.console import err, speaker, track, write_json
 from yolo9k.cli.loading import load_arguments
-from yolo9k.cli.options import (
-    AgnosticOption,
-    CfgOption,
-    ClassesOption,
-    ConfOption,
-    CsvOption,
-    DataOption,
-    DetectionsJsonOption,
-    DetectionWeightsOption,
-    DeviceOption,
-    DrawnFolderOption,
-    DrawOption,
-    HierThreshOption,
-    ImagesArgument,
-    InferenceBatchOption,
-    IouOption,
-    LeavesOnlyOption,
-    MaxDetectionsOption,
-    NamesOption,
-    SizeOption,
-    StrictOption,
-    TreeMode,
-    TreeModeOption,
-    TreeOption,
-    TxtOption,
-    UnderOption,
-)
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError, DataError, WeightsError
 
@@ -44,30 +18,30 @@ OFFICIAL = "yolov2"  # catalogue model that is used if there is no run
 
 
 def detect(
-    sources: ImagesArgument,
-    weights: DetectionWeightsOption = "",
-    cfg: CfgOption = None,
-    names: NamesOption = None,
-    tree: TreeOption = None,
-    data: DataOption = None,
-    strict: StrictOption = False,
-    drawn: DrawnFolderOption = Path("detections"),
-    draw: DrawOption = True,
-    conf: ConfOption = 0.25,
-    iou: IouOption = 0.45,
-    max_detections: MaxDetectionsOption = 300,
-    classes: ClassesOption = None,
-    hier_thresh: HierThreshOption = None,
-    leaves_only: LeavesOnlyOption = False,
-    under: UnderOption = None,
-    tree_mode: TreeModeOption = TreeMode.paper,
-    agnostic: AgnosticOption = False,
-    size: SizeOption = "",
-    batch: InferenceBatchOption = 8,
-    device: DeviceOption = "auto",
-    json: DetectionsJsonOption = "",
-    csv: CsvOption = None,
-    txt: TxtOption = None,
+    sources: opt.ImagesArgument,
+    weights: opt.DetectionWeightsOption = "",
+    cfg: opt.CfgOption = None,
+    names: opt.NamesOption = None,
+    tree: opt.TreeOption = None,
+    data: opt.DataOption = None,
+    strict: opt.StrictOption = False,
+    drawn: opt.DrawnFolderOption = Path("detections"),
+    draw: opt.DrawOption = True,
+    conf: opt.ConfOption = 0.25,
+    iou: opt.IouOption = 0.45,
+    max_detections: opt.MaxDetectionsOption = 300,
+    classes: opt.ClassesOption = None,
+    hier_thresh: opt.HierThreshOption = None,
+    leaves_only: opt.LeavesOnlyOption = False,
+    under: opt.UnderOption = None,
+    tree_mode: opt.TreeModeOption = opt.TreeMode.paper,
+    agnostic: opt.AgnosticOption = False,
+    size: opt.SizeOption = "",
+    batch: opt.InferenceBatchOption = 8,
+    device: opt.DeviceOption = "auto",
+    json: opt.DetectionsJsonOption = "",
+    csv: opt.CsvOption = None,
+    txt: opt.TxtOption = None,
 ) -> None:
     """Detect objects in images.
 

@@ -6,37 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from yolo9k.cli import options as opt
 from yolo9k.cli.console import err, out, speaker, table, track, write_json
 from yolo9k.cli.loading import load_arguments
 from yolo9k.cli.node_map import read_node_map
-from yolo9k.cli.options import (
-    BoxSupervisedOption,
-    CfgOption,
-    CocoOption,
-    CocoResultsOption,
-    DataOption,
-    DeviceOption,
-    EvalBatchOption,
-    EvalConfOption,
-    EvalDatasetOption,
-    EvalIouOption,
-    EvalMaxDetectionsOption,
-    EvalSplitOption,
-    ExactOption,
-    HierThreshOption,
-    InnerOption,
-    JsonOption,
-    LeavesOnlyOption,
-    MapOption,
-    NamesOption,
-    PlotsOption,
-    SizeOption,
-    StrictOption,
-    TreeMode,
-    TreeModeOption,
-    TreeOption,
-    WeightsOption,
-)
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError, DataError
 
@@ -51,31 +24,31 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    weights: WeightsOption,
-    cfg: CfgOption = None,
-    names: NamesOption = None,
-    tree: TreeOption = None,
-    data: DataOption = None,
-    strict: StrictOption = False,
-    dataset: EvalDatasetOption = "",
-    split: EvalSplitOption = "",
-    conf: EvalConfOption = None,
-    iou: EvalIouOption = None,
-    max_detections: EvalMaxDetectionsOption = None,
-    size: SizeOption = "",
-    batch: EvalBatchOption = None,
-    device: DeviceOption = "auto",
-    json: JsonOption = "",
-    results: CocoResultsOption = "",
-    plots: PlotsOption = None,
-    coco: CocoOption = True,
-    map_file: MapOption = None,
-    exact: ExactOption = None,
-    inner: InnerOption = False,
-    box_supervised: BoxSupervisedOption = None,
-    hier_thresh: HierThreshOption = None,
-    leaves_only: LeavesOnlyOption = False,
-    tree_mode: TreeModeOption = TreeMode.paper,
+    weights: opt.WeightsOption,
+    cfg: opt.CfgOption = None,
+    names: opt.NamesOption = None,
+    tree: opt.TreeOption = None,
+    data: opt.DataOption = None,
+    strict: opt.StrictOption = False,
+    dataset: opt.EvalDatasetOption = "",
+    split: opt.EvalSplitOption = "",
+    conf: opt.EvalConfOption = None,
+    iou: opt.EvalIouOption = None,
+    max_detections: opt.EvalMaxDetectionsOption = None,
+    size: opt.SizeOption = "",
+    batch: opt.EvalBatchOption = None,
+    device: opt.DeviceOption = "auto",
+    json: opt.JsonOption = "",
+    results: opt.CocoResultsOption = "",
+    plots: opt.PlotsOption = None,
+    coco: opt.CocoOption = True,
+    map_file: opt.MapOption = None,
+    exact: opt.ExactOption = None,
+    inner: opt.InnerOption = False,
+    box_supervised: opt.BoxSupervisedOption = None,
+    hier_thresh: opt.HierThreshOption = None,
+    leaves_only: opt.LeavesOnlyOption = False,
+    tree_mode: opt.TreeModeOption = opt.TreeMode.paper,
 ) -> None:
     """Evaluate a detector: mAP50, mAP50-95, VOC and COCO metrics, and a table of its classes.
 
@@ -103,7 +76,7 @@ def evaluate(
         box_options = {
             "--map": map_file, "--exact": exact is not None, "--inner": inner, "--box-supervised": box_supervised,
             "--results": results, "--plots": plots, "--hier-thresh": hier_thresh is not None,
-            "--tree-mode": tree_mode != TreeMode.paper,
+            "--tree-mode": tree_mode != opt.TreeMode.paper,
         }  # fmt: skip
         _refuse_box_options(box_options, source)
         _evaluate_image_labels(detector, source, settings, json)

@@ -6,19 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from yolo9k.cli import options as opt
 from yolo9k.cli.console import err, out, speaker, table, track, write_json
-from yolo9k.cli.options import (
-    CoveredDatasetsOption,
-    DepthOption,
-    JsonOption,
-    RootOption,
-    SubtreeOption,
-    TaxonomyOption,
-    TreeArgument,
-    TreeNameOption,
-    WordnetLabelsOption,
-    WordnetOption,
-)
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError, DataError
 
@@ -38,11 +27,11 @@ MAX_NAMED = 10  # labels in a list
 
 @app.command()
 def build(
-    taxonomy: TaxonomyOption = None,
-    labels: WordnetLabelsOption = None,
-    wordnet: WordnetOption = None,
-    root: RootOption = "n00001930",
-    output: TreeNameOption = "labels",
+    taxonomy: opt.TaxonomyOption = None,
+    labels: opt.WordnetLabelsOption = None,
+    wordnet: opt.WordnetOption = None,
+    root: opt.RootOption = "n00001930",
+    output: opt.TreeNameOption = "labels",
 ) -> None:
     """Build a label tree from a taxonomy file, or from WordNet and a list of WordNet ids.
 
@@ -66,7 +55,7 @@ def build(
 
 
 @app.command()
-def show(tree: TreeArgument, under: SubtreeOption = "", depth: DepthOption = None) -> None:
+def show(tree: opt.TreeArgument, under: opt.SubtreeOption = "", depth: opt.DepthOption = None) -> None:
     """Draw a label tree.
 
     Example: yolo9k tree show 9k.tree --under dog --depth 2
@@ -86,7 +75,7 @@ def show(tree: TreeArgument, under: SubtreeOption = "", depth: DepthOption = Non
 
 
 @app.command()
-def check(tree: TreeArgument, dataset: CoveredDatasetsOption = None, json: JsonOption = "") -> None:
+def check(tree: opt.TreeArgument, dataset: opt.CoveredDatasetsOption = None, json: opt.JsonOption = "") -> None:
     """Check a label tree: counts and warnings, and with --dataset the supervision of each label.
 
     A label also supervises its ancestors: a box of a dog is a box of an animal.

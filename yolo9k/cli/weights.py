@@ -6,23 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from yolo9k.cli import options as opt
 from yolo9k.cli.console import out, speaker, table, track, write_json
-from yolo9k.cli.options import (
-    AllModelsOption,
-    CfgOption,
-    ConversionTargetArgument,
-    ConvertedWeightsArgument,
-    DataOption,
-    DownloadedModelsArgument,
-    InspectedCfgOption,
-    InspectedFileArgument,
-    JsonOption,
-    NamesOption,
-    StrictOption,
-    TreeOption,
-    UrlOption,
-    VerifiedModelsArgument,
-)
 from yolo9k.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -35,7 +20,7 @@ DARKNET_SUFFIX = re.compile(r"\.(weights|backup|\d+)")  # yolov2.weights, yolov2
 
 
 @app.command("list")
-def list_weights(json: JsonOption = "") -> None:
+def list_weights(json: opt.JsonOption = "") -> None:
     """List the models of the catalogue, and whether they are in the cache.
 
     Example: yolo9k weights list
@@ -54,7 +39,7 @@ def list_weights(json: JsonOption = "") -> None:
 
 @app.command()
 def download(
-    names: DownloadedModelsArgument = None, url: UrlOption = None, everything: AllModelsOption = False
+    names: opt.DownloadedModelsArgument = None, url: opt.UrlOption = None, everything: opt.AllModelsOption = False
 ) -> None:
     """Download models, with cfg, class names and label tree; a second call resumes an interrupted download.
 
@@ -74,7 +59,7 @@ def download(
 
 
 @app.command()
-def verify(names: VerifiedModelsArgument = None, json: JsonOption = "") -> None:
+def verify(names: opt.VerifiedModelsArgument = None, json: opt.JsonOption = "") -> None:
     """Verify size and hash of the files in the cache; exits with code 4 if a file is wrong, or a named model missing.
 
     Example: yolo9k weights verify yolov2
@@ -100,7 +85,10 @@ def verify(names: VerifiedModelsArgument = None, json: JsonOption = "") -> None:
 
 @app.command()
 def inspect(
-    file: InspectedFileArgument, cfg: InspectedCfgOption = None, strict: StrictOption = False, json: JsonOption = ""
+    file: opt.InspectedFileArgument,
+    cfg: opt.InspectedCfgOption = None,
+    strict: opt.StrictOption = False,
+    json: opt.JsonOption = "",
 ) -> None:
     """Inspect a weights file or checkpoint: header, layers, leftover bytes.
 
@@ -126,13 +114,13 @@ def inspect(
 
 @app.command()
 def convert(
-    source: ConvertedWeightsArgument,
-    target: ConversionTargetArgument,
-    cfg: CfgOption = None,
-    names: NamesOption = None,
-    tree: TreeOption = None,
-    data: DataOption = None,
-    strict: StrictOption = False,
+    source: opt.ConvertedWeightsArgument,
+    target: opt.ConversionTargetArgument,
+    cfg: opt.CfgOption = None,
+    names: opt.NamesOption = None,
+    tree: opt.TreeOption = None,
+    data: opt.DataOption = None,
+    strict: opt.StrictOption = False,
 ) -> None:
     """Convert Darknet weights to a checkpoint, or a checkpoint to Darknet weights, cfg, names and tree.
 

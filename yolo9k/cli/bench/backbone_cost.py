@@ -1,12 +1,15 @@
 """`yolo9k bench backbones`: parameters, operations and time of each backbone."""
 
+from yolo9k.cli import options as opt
 from yolo9k.cli.console import speaker, table, track, write_json
-from yolo9k.cli.options import BackboneOption, BenchRunsOption, BenchSizeOption, JsonOption
 from yolo9k.cli.outputs import check_outputs
 
 
 def backbone_cost(
-    size: BenchSizeOption = "416", only: BackboneOption = None, runs: BenchRunsOption = 5, json: JsonOption = ""
+    size: opt.BenchSizeOption = "416",
+    only: opt.BackboneOption = None,
+    runs: opt.BenchRunsOption = 5,
+    json: opt.JsonOption = "",
 ) -> None:
     """Measure parameters, operations and CPU time per image of a detector (20 classes, 5 anchors) by backbone.
 

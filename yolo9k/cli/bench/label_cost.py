@@ -2,18 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from yolo9k.cli import options as opt
 from yolo9k.cli.console import speaker, table, track, write_json
-from yolo9k.cli.options import (
-    BenchBatchOption,
-    BenchConfigOption,
-    BenchRoundsOption,
-    BenchSizeOption,
-    BenchStepsOption,
-    BenchTreeOption,
-    BoxesOnlyOption,
-    JsonOption,
-    OverridesOption,
-)
 from yolo9k.cli.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -23,15 +13,15 @@ ANCHORS = "model.anchors=[[0.77,1.02],[1.98,4.27],[3.86,2.95]]"  # YOLO9000 has 
 
 
 def label_cost(
-    tree: BenchTreeOption,
-    config: BenchConfigOption = "voc.yaml",
-    size: BenchSizeOption = "544",
-    batch: BenchBatchOption = 16,
-    boxes_only: BoxesOnlyOption = False,
-    steps: BenchStepsOption = 3,
-    rounds: BenchRoundsOption = 3,
-    overrides: OverridesOption = None,
-    json: JsonOption = "",
+    tree: opt.BenchTreeOption,
+    config: opt.BenchConfigOption = "voc.yaml",
+    size: opt.BenchSizeOption = "544",
+    batch: opt.BenchBatchOption = 16,
+    boxes_only: opt.BoxesOnlyOption = False,
+    steps: opt.BenchStepsOption = 3,
+    rounds: opt.BenchRoundsOption = 3,
+    overrides: opt.OverridesOption = None,
+    json: opt.JsonOption = "",
 ) -> None:
     """Measure the cost of a label tree compared with 20 flat labels, with sparse and with dense class outputs.
 

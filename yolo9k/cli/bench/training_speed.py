@@ -1,24 +1,17 @@
 """`yolo9k bench train`: training speed, compared with the bare network."""
 
+from yolo9k.cli import options as opt
 from yolo9k.cli.console import speaker, table, track, write_json
-from yolo9k.cli.options import (
-    BenchConfigOption,
-    BenchRoundsOption,
-    DatasetOption,
-    JsonOption,
-    OverridesOption,
-    SpeedStepsOption,
-)
 from yolo9k.cli.outputs import check_outputs
 
 
 def train_speed(
-    dataset: DatasetOption,
-    config: BenchConfigOption = "small.yaml",
-    steps: SpeedStepsOption = 10,
-    rounds: BenchRoundsOption = 3,
-    overrides: OverridesOption = None,
-    json: JsonOption = "",
+    dataset: opt.DatasetOption,
+    config: opt.BenchConfigOption = "small.yaml",
+    steps: opt.SpeedStepsOption = 10,
+    rounds: opt.BenchRoundsOption = 3,
+    overrides: opt.OverridesOption = None,
+    json: opt.JsonOption = "",
 ) -> None:
     """Measure training on real images against the bare network on a batch in memory, and the fraction of the loss.
 

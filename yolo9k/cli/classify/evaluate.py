@@ -5,27 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from yolo9k.cli import options as opt
 from yolo9k.cli.console import err, speaker, table, track, write_json
 from yolo9k.cli.loading import load_arguments
 from yolo9k.cli.node_map import read_node_map
-from yolo9k.cli.options import (
-    CfgOption,
-    DataOption,
-    DeviceOption,
-    EvalBatchOption,
-    EvalDatasetOption,
-    EvalSplitOption,
-    HierThreshOption,
-    JsonOption,
-    MapOption,
-    NamesOption,
-    PlotsOption,
-    SizeOption,
-    StrictOption,
-    TreeOption,
-    WeightsOption,
-    WorstOption,
-)
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import DataError
 
@@ -37,22 +20,22 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    weights: WeightsOption,
-    cfg: CfgOption = None,
-    names: NamesOption = None,
-    tree: TreeOption = None,
-    data: DataOption = None,
-    strict: StrictOption = False,
-    dataset: EvalDatasetOption = "",
-    split: EvalSplitOption = "",
-    size: SizeOption = "",
-    batch: EvalBatchOption = None,
-    device: DeviceOption = "auto",
-    json: JsonOption = "",
-    plots: PlotsOption = None,
-    map_file: MapOption = None,
-    hier_thresh: HierThreshOption = None,
-    worst: WorstOption = 20,
+    weights: opt.WeightsOption,
+    cfg: opt.CfgOption = None,
+    names: opt.NamesOption = None,
+    tree: opt.TreeOption = None,
+    data: opt.DataOption = None,
+    strict: opt.StrictOption = False,
+    dataset: opt.EvalDatasetOption = "",
+    split: opt.EvalSplitOption = "",
+    size: opt.SizeOption = "",
+    batch: opt.EvalBatchOption = None,
+    device: opt.DeviceOption = "auto",
+    json: opt.JsonOption = "",
+    plots: opt.PlotsOption = None,
+    map_file: opt.MapOption = None,
+    hier_thresh: opt.HierThreshOption = None,
+    worst: opt.WorstOption = 20,
 ) -> None:
     """Evaluate a classifier: top-1 and top-5 accuracy, the worst classes, the most frequent mistakes.
 

@@ -5,24 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from yolo9k.cli import options as opt
 from yolo9k.cli.console import speaker, table, track, write_json
 from yolo9k.cli.label_paths import LabelPath, label_path, path_text, path_to_json, short_path_text
 from yolo9k.cli.loading import load_arguments
-from yolo9k.cli.options import (
-    CfgOption,
-    DataOption,
-    DeviceOption,
-    HierThreshOption,
-    ImagesArgument,
-    InferenceBatchOption,
-    JsonOption,
-    NamesOption,
-    SizeOption,
-    StrictOption,
-    TopOption,
-    TreeOption,
-    WeightsOption,
-)
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import DataError
 
@@ -35,19 +21,19 @@ BAR_WIDTH = 20  # characters of a probability bar
 
 
 def predict(
-    sources: ImagesArgument,
-    weights: WeightsOption,
-    cfg: CfgOption = None,
-    names: NamesOption = None,
-    tree: TreeOption = None,
-    data: DataOption = None,
-    strict: StrictOption = False,
-    top: TopOption = 5,
-    hier_thresh: HierThreshOption = None,
-    size: SizeOption = "",
-    batch: InferenceBatchOption = 16,
-    device: DeviceOption = "auto",
-    json: JsonOption = "",
+    sources: opt.ImagesArgument,
+    weights: opt.WeightsOption,
+    cfg: opt.CfgOption = None,
+    names: opt.NamesOption = None,
+    tree: opt.TreeOption = None,
+    data: opt.DataOption = None,
+    strict: opt.StrictOption = False,
+    top: opt.TopOption = 5,
+    hier_thresh: opt.HierThreshOption = None,
+    size: opt.SizeOption = "",
+    batch: opt.InferenceBatchOption = 16,
+    device: opt.DeviceOption = "auto",
+    json: opt.JsonOption = "",
 ) -> None:
     """Classify images: the most probable labels of each, and in a label tree where the descent ends.
 

@@ -4,31 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from yolo9k.cli.options import (
-    RUNS,
-    BatchOption,
-    CfgOption,
-    ClassifierDatasetOption,
-    ClassifierSizeOption,
-    ConfigOption,
-    DryRunOption,
-    EpochsOption,
-    InitialWeightsOption,
-    LabelTreeOption,
-    LrOption,
-    NameOption,
-    OverridesOption,
-    PatienceOption,
-    PrecisionOption,
-    ResumeOption,
-    RunsOption,
-    SeedOption,
-    StepsOption,
-    StrictOption,
-    TrainingDeviceOption,
-    TreeOption,
-    WorkersOption,
-)
+from yolo9k.cli import options as opt
 from yolo9k.cli.training import NEW_RUN_ONLY, TrainingOptions, run_training
 from yolo9k.errors import ConfigError
 
@@ -37,28 +13,28 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: ConfigOption = "",
-    dataset: ClassifierDatasetOption = "",
-    labels: LabelTreeOption = "",
-    resume: ResumeOption = None,
-    weights: InitialWeightsOption = "",
-    cfg: CfgOption = None,
-    tree: TreeOption = None,
-    strict: StrictOption = False,
-    name: NameOption = "",
-    runs: RunsOption = RUNS,
-    epochs: EpochsOption = None,
-    steps: StepsOption = None,
-    batch: BatchOption = None,
-    size: ClassifierSizeOption = "",
-    lr: LrOption = None,
-    device: TrainingDeviceOption = "",
-    precision: PrecisionOption = "",
-    seed: SeedOption = None,
-    workers: WorkersOption = None,
-    patience: PatienceOption = None,
-    overrides: OverridesOption = None,
-    dry_run: DryRunOption = False,
+    config: opt.ConfigOption = "",
+    dataset: opt.ClassifierDatasetOption = "",
+    labels: opt.LabelTreeOption = "",
+    resume: opt.ResumeOption = None,
+    weights: opt.InitialWeightsOption = "",
+    cfg: opt.CfgOption = None,
+    tree: opt.TreeOption = None,
+    strict: opt.StrictOption = False,
+    name: opt.NameOption = "",
+    runs: opt.RunsOption = opt.RUNS,
+    epochs: opt.EpochsOption = None,
+    steps: opt.StepsOption = None,
+    batch: opt.BatchOption = None,
+    size: opt.ClassifierSizeOption = "",
+    lr: opt.LrOption = None,
+    device: opt.TrainingDeviceOption = "",
+    precision: opt.PrecisionOption = "",
+    seed: opt.SeedOption = None,
+    workers: opt.WorkersOption = None,
+    patience: opt.PatienceOption = None,
+    overrides: opt.OverridesOption = None,
+    dry_run: opt.DryRunOption = False,
 ) -> None:
     """Train an image classifier, in the stages of its config.
 

@@ -2,15 +2,15 @@
 
 from typing import TYPE_CHECKING, Any
 
+from yolo9k.cli import options as opt
 from yolo9k.cli.console import out, print_plain, speaker, table, track, write_json
-from yolo9k.cli.options import DataRootOption, DownloadedDatasetArgument, JsonOption, KeepArchivesOption
 from yolo9k.errors import ConfigError
 
 if TYPE_CHECKING:
     from yolo9k.config import AnyDataset
 
 
-def list_datasets(json: JsonOption = "") -> None:
+def list_datasets(json: opt.JsonOption = "") -> None:
     """List the data sets of the catalogue, and whether they are on this machine.
 
     Example: yolo9k data list
@@ -31,7 +31,7 @@ def list_datasets(json: JsonOption = "") -> None:
 
 
 def download(
-    name: DownloadedDatasetArgument, root: DataRootOption = None, keep_archives: KeepArchivesOption = False
+    name: opt.DownloadedDatasetArgument, root: opt.DataRootOption = None, keep_archives: opt.KeepArchivesOption = False
 ) -> None:
     """Download a public data set from its official address; a second call resumes an interrupted download.
 

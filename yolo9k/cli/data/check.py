@@ -5,16 +5,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from yolo9k.cli import options as opt
 from yolo9k.cli.console import out, print_plain, speaker, table, track, write_json
-from yolo9k.cli.options import (
-    AugmentedConfigOption,
-    AugmentedOption,
-    CheckedDatasetArgument,
-    CheckedSplitsOption,
-    FailOnErrorsOption,
-    JsonOption,
-    PlotsOption,
-)
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import DataError
 
@@ -28,13 +20,13 @@ DEFAULT_PLOTS = Path("plots")  # of --augmented
 
 
 def check(
-    dataset: CheckedDatasetArgument = "",
-    split: CheckedSplitsOption = None,
-    json: JsonOption = "",
-    plots: PlotsOption = None,
-    strict: FailOnErrorsOption = False,
-    augmented: AugmentedOption = 0,
-    config: AugmentedConfigOption = "",
+    dataset: opt.CheckedDatasetArgument = "",
+    split: opt.CheckedSplitsOption = None,
+    json: opt.JsonOption = "",
+    plots: opt.PlotsOption = None,
+    strict: opt.FailOnErrorsOption = False,
+    augmented: opt.AugmentedOption = 0,
+    config: opt.AugmentedConfigOption = "",
 ) -> None:
     """Check a data set: read all annotations and images, report counts, sizes, errors and warnings.
 

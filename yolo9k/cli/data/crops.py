@@ -1,30 +1,20 @@
 """`yolo9k data make crops`: crop the boxes of a data set into class folders."""
 
+from yolo9k.cli import options as opt
 from yolo9k.cli.console import out, table, track
-from yolo9k.cli.options import (
-    CropFolderOption,
-    CroppedDatasetArgument,
-    CropSeedOption,
-    CropSplitOption,
-    InPlaceOption,
-    MarginOption,
-    MaxCoveredOption,
-    MinSideOption,
-    PerClassOption,
-)
 from yolo9k.errors import ConfigError
 
 
 def make_crops(
-    dataset: CroppedDatasetArgument,
-    output: CropFolderOption,
-    split: CropSplitOption = "train",
-    margin: MarginOption = 0.2,
-    per_class: PerClassOption = 0,
-    min_side: MinSideOption = 8,
-    max_covered: MaxCoveredOption = 0.3,
-    in_place: InPlaceOption = False,
-    seed: CropSeedOption = 0,
+    dataset: opt.CroppedDatasetArgument,
+    output: opt.CropFolderOption,
+    split: opt.CropSplitOption = "train",
+    margin: opt.MarginOption = 0.2,
+    per_class: opt.PerClassOption = 0,
+    min_side: opt.MinSideOption = 8,
+    max_covered: opt.MaxCoveredOption = 0.3,
+    in_place: opt.InPlaceOption = False,
+    seed: opt.CropSeedOption = 0,
 ) -> None:
     """Crop boxes into one folder per class: image-level labels made from box labels.
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from yolo9k.cli import options as opt
 from yolo9k.cli.console import out, print_plain, track
-from yolo9k.cli.options import DatasetConfigOption, DescribedFolderArgument, HoldoutOption, KindOption, OverwriteOption
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError
 from yolo9k.io import write_text
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def make_config(
-    folder: DescribedFolderArgument,
-    output: DatasetConfigOption = None,
-    kind: KindOption = None,
-    holdout: HoldoutOption = 0.2,
-    overwrite: OverwriteOption = False,
+    folder: opt.DescribedFolderArgument,
+    output: opt.DatasetConfigOption = None,
+    kind: opt.KindOption = None,
+    holdout: opt.HoldoutOption = 0.2,
+    overwrite: opt.OverwriteOption = False,
 ) -> None:
     """Write a data set config for a folder: its annotation format and splits are detected.
 

@@ -1,26 +1,18 @@
 """`yolo9k data make shards`: pack class folders into tar files."""
 
+from yolo9k.cli import options as opt
 from yolo9k.cli.console import err, out, track
-from yolo9k.cli.options import (
-    MaxImagesOption,
-    PackedFolderArgument,
-    PackedSplitOption,
-    ResizeOption,
-    ShardFolderOption,
-    ShardSeedOption,
-    ShardSizeOption,
-)
 from yolo9k.cli.outputs import check_outputs
 
 
 def make_shards(
-    dataset: PackedFolderArgument,
-    output: ShardFolderOption,
-    split: PackedSplitOption = "train",
-    size_mb: ShardSizeOption = 500,
-    max_images: MaxImagesOption = 0,
-    resize: ResizeOption = 0,
-    seed: ShardSeedOption = 0,
+    dataset: opt.PackedFolderArgument,
+    output: opt.ShardFolderOption,
+    split: opt.PackedSplitOption = "train",
+    size_mb: opt.ShardSizeOption = 500,
+    max_images: opt.MaxImagesOption = 0,
+    resize: opt.ResizeOption = 0,
+    seed: opt.ShardSeedOption = 0,
 ) -> None:
     """Pack class folders into tar shards in the webdataset layout: millions of images in a few hundred files.
 
