@@ -39,7 +39,8 @@ def test_check_reports_a_folder(folder):
 def test_check_writes_json_and_plots(folder, tmp_path):
     (folder / "3.txt").write_text("7 .5 .5 .5 .5\n")
     text = output("check", folder, "--json", tmp_path / "report.json", "--plots", tmp_path / "plots")
-    assert f"1 errors: 1 unknown class\n  unknown class: {folder / '3.txt'}:1: '7' is not one of the class names" in text
+    issue = f"unknown class: {folder / '3.txt'}:1: '7' is not one of the class names"
+    assert f"1 errors: 1 unknown class\n  {issue}" in text
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["error_counts"] == {"unknown class": 1}
     assert [split["name"] for split in report["splits"]] == ["train", "val"]
