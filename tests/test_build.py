@@ -6,7 +6,6 @@ import torch
 from yolo9k.build import (
     build_classifier,
     build_codec,
-    build_loss,
     build_network,
     build_scores,
 )
@@ -17,6 +16,7 @@ from yolo9k.datasets.readers.records import Record
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.resolve import with_anchors, with_aspect
 from yolo9k.samples import BoxLabels
+from yolo9k.training.tasks.detection import build_loss
 from yolo9k.wordtree import WordTree
 
 LABELS = WordTree.flat(["a", "b", "c"])

@@ -100,6 +100,26 @@ def test_one_module_knows_albumentations():
     assert len(users) <= 1, users
 
 
+def imported_files(name, seen):
+    """The modules of the package that importing `name` imports, except those imported for type checking or late."""
+    path = PACKAGE.parent.joinpath(*name.split("."))
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    if name in seen or not path.is_file():
+        return seen
+    seen.add(name)
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("yolo9k"):
+            for other in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
+                imported_files(other, seen)
+    return seen
+
+
+def test_inference_needs_no_training_loss():
+    modules = imported_files("yolo9k.inference.detector", set())
+    assert "yolo9k.detection.class_decoder" in modules
+    assert not modules & {"yolo9k.detection.loss", "yolo9k.detection.assign"}
+
+
 LATE = {"screen"}  # imported by a command when it runs
 COMMAND_FILES = [path for path in sorted((PACKAGE / "cli").rglob("*.py")) if path.stem not in LATE]
 

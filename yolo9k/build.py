@@ -1,15 +1,14 @@
-"""Build objects from a config: networks, codec, softmax and loss; the only place that does."""
+"""Build objects from a config: networks, codec and softmax."""
 
 from typing import Any
 
 import torch
 
 from yolo9k.config.classifier import ClassifierModelConfig
-from yolo9k.config.schema import BackboneConfig, Config, ModelConfig
+from yolo9k.config.schema import BackboneConfig, ModelConfig
 from yolo9k.darknet.cfg import parse_cfg
 from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.detection.codec import Codec
-from yolo9k.detection.loss import RegionLoss
 from yolo9k.errors import ConfigError
 from yolo9k.models.darknet19 import Backbone, Classifier, Darknet19, TinyBackbone
 from yolo9k.models.norms import convert_norm, norm_layer
@@ -92,8 +91,3 @@ def build_scores(config: ModelConfig, labels: WordTree) -> HierarchicalSoftmax:
 def build_codec(config: ModelConfig, network: Network) -> Codec:
     """Build the box codec with the network's anchors, on its device."""
     return Codec(network.anchors, config.location)
-
-
-def build_loss(config: Config, network: Network, labels: WordTree) -> RegionLoss:
-    """Build the region loss with the network's anchors."""
-    return RegionLoss(build_codec(config.model, network), build_scores(config.model, labels), config.loss)

@@ -4,9 +4,9 @@ import torch
 
 from yolo9k import cli
 from yolo9k.bench.label_cost import FLAT_LABELS, VARIANTS, DenseStep, _random_batch, compare, measure
-from yolo9k.build import build_loss, build_network
+from yolo9k.build import build_network
 from yolo9k.config import load_config
-from yolo9k.training.tasks.detection import DetectionStep
+from yolo9k.training.tasks.detection import DetectionStep, build_loss
 
 SETTINGS = [
     "model.name=yolov2-tiny", "model.width=0.1", "model.anchors=[[1,1],[2,1]]", "data.size=96", "train.batch=6",

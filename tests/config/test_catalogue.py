@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from yolo9k.build import build_classifier, build_loss, build_network
+from yolo9k.build import build_classifier, build_network
 from yolo9k.config import (
     DatasetConfig,
     JointConfig,
@@ -24,6 +24,7 @@ from yolo9k.darknet.recipe import config_from_cfg
 from yolo9k.samples import Batch, BoxLabels, Sample
 from yolo9k.training.schedule import learning_rate
 from yolo9k.training.stages import stages_of
+from yolo9k.training.tasks.detection import build_loss
 from yolo9k.wordtree import WordTree, read_map
 from yolo9k.wordtree.taxonomy import open_tree
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from yolo9k.bench.timing import seconds_per_call
-from yolo9k.build import Network, build_codec, build_loss, build_network, build_scores
+from yolo9k.build import Network, build_codec, build_network, build_scores
 from yolo9k.config import Config
 from yolo9k.detection.class_decoder import ClassDecoder, HierarchicalDescent, MultiLabel
 from yolo9k.detection.head import Head
@@ -26,7 +26,7 @@ from yolo9k.models.layers import count_parameters
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Batch
 from yolo9k.training.step import Stepper
-from yolo9k.training.tasks.detection import DetectionStep
+from yolo9k.training.tasks.detection import DetectionStep, build_loss
 from yolo9k.wordtree import WordTree
 
 FLAT_LABELS = 20  # as VOC

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from yolo9k.darknet.cfg import Cfg, read_cfg
 from yolo9k.darknet.label_files import load_labels, load_map
+from yolo9k.darknet.loss import DarknetLoss
 from yolo9k.darknet.network import DarknetNetwork
-from yolo9k.darknet.region import DarknetDetections, DarknetLoss, Region, detect_boxes
+from yolo9k.darknet.region import DarknetDetections, Region, detect_boxes
 from yolo9k.darknet.weights import Header, conv_layers, write_weights
 
 AnyPath = str | Path
