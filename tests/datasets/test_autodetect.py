@@ -186,7 +186,7 @@ def test_many_images_keep_the_share(tmp_path):
 @pytest.mark.parametrize(("images", "labels", "entry"), [("images", "labels", "images"), (".", ".", ".")])
 def test_yolo_without_yaml(tmp_path, images, labels, entry):
     yolo(tmp_path, "a", images, labels)
-    with pytest.raises(DataError, match=r"no labels: .*classes.txt"):
+    with pytest.raises(DataError, match=r"no class names: .*classes.txt"):
         detect_dataset(tmp_path)
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
     config = detect_dataset(tmp_path, holdout=0)

@@ -15,7 +15,7 @@ from yolo9k.datasets.load import (
     read_images,
     split_names,
 )
-from yolo9k.datasets.readers.records import OwnClass
+from yolo9k.datasets.readers.records import DatasetClass
 from yolo9k.errors import ConfigError, DataError
 
 
@@ -97,7 +97,7 @@ def test_shipped_coco_labels_are_the_categories_in_order(shared):
 
 def test_the_classes_of_a_flat_data_set_are_its_labels(tmp_path):
     read = read_annotations(flat(tmp_path, 20), "train")
-    assert read.classes == (OwnClass("cat", 0),)
+    assert read.classes == (DatasetClass("cat", 0),)
 
 
 @pytest.mark.parametrize("form", ["coco", "yolo", "voc"])

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from yolo9k.datasets.readers.records import Annotations, OwnClass, Record
+from yolo9k.datasets.readers.records import Annotations, DatasetClass, Record
 from yolo9k.errors import ConfigError
 from yolo9k.evaluation.class_selection import ClassSelection, find_nodes, select_classes
 from yolo9k.samples import BoxLabels
@@ -89,7 +89,12 @@ def test_only_labels_in_use_need_a_node():
 
 
 def test_without_ancestry_the_data_sets_own_classes_are_evaluated():
-    own = (OwnClass("lifter", 4, 7), OwnClass("unmapped", None, 8), OwnClass("pup", 2, 9), OwnClass("puppy", 2, 10))
+    own = (
+        DatasetClass("lifter", 4, 7),
+        DatasetClass("unmapped", None, 8),
+        DatasetClass("pup", 2, 9),
+        DatasetClass("puppy", 2, 10),
+    )
     data = annotations(MODEL, [5], classes=own)
     classes = select_classes(MODEL, data, ClassSelection(by_ancestry=False))
     assert classes.labels.names == ("lifter", "pup")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from yolo9k.config.datasets import TreeLabels
-from yolo9k.datasets.readers.records import OwnClass, read_text
+from yolo9k.datasets.readers.records import DatasetClass, read_text
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.samples import BoxLabels
 from yolo9k.wordtree import WordTree
@@ -96,7 +96,7 @@ def to_nodes(boxes: BoxLabels, nodes: Sequence[int | None]) -> BoxLabels:
 
 def dataset_classes(
     names: Sequence[str], nodes: Sequence[int | None], category_ids: Sequence[int] | None = None
-) -> tuple[OwnClass, ...]:
+) -> tuple[DatasetClass, ...]:
     """Return the classes of a data set with their nodes, and with COCO category ids if there are any."""
     ids = category_ids or (None,) * len(names)
-    return tuple(OwnClass(*each) for each in zip(names, nodes, ids, strict=True))
+    return tuple(DatasetClass(*each) for each in zip(names, nodes, ids, strict=True))

@@ -15,7 +15,7 @@ from yolo9k.config.datasets import PartConfig, SourceConfig, TreeFile, TreeLabel
 from yolo9k.datasets.autodetect import detect_dataset, image_folder
 from yolo9k.datasets.load import ImageSet, check_split, is_same_file, portable_path, read_annotations, read_images
 from yolo9k.datasets.loader.sampler import SampleOrder
-from yolo9k.datasets.readers.records import Annotations, Issue, OnError, OwnClass, Record
+from yolo9k.datasets.readers.records import Annotations, DatasetClass, Issue, OnError, Record
 from yolo9k.errors import ConfigError
 from yolo9k.progress import Track, silent
 from yolo9k.wordtree import WordTree
@@ -173,7 +173,7 @@ def _whole(part: Part, dataset: DatasetConfig) -> Part:
     return updated(part, {"dataset": dataset, "map": "", "names": {}, "on_unknown": "stop"})
 
 
-def _written_out(dataset: DatasetConfig, classes: Sequence[OwnClass]) -> DatasetConfig:
+def _written_out(dataset: DatasetConfig, classes: Sequence[DatasetClass]) -> DatasetConfig:
     """Return the config with its class names in order; image-level labels are named by the data themselves."""
     if not dataset.has_boxes:
         return dataset

@@ -20,8 +20,16 @@ from yolo9k.datasets.class_mapping import (
 )
 from yolo9k.datasets.readers.coco import read_coco
 from yolo9k.datasets.readers.image_folder import read_folders
-from yolo9k.datasets.readers.index import ImageIndex, Listed
-from yolo9k.datasets.readers.records import Annotations, Findings, Issue, OnError, OwnClass, Read, Selection
+from yolo9k.datasets.readers.index import ImageIndex, ImageReadResult
+from yolo9k.datasets.readers.records import (
+    Annotations,
+    BoxReadResult,
+    DatasetClass,
+    Issue,
+    IssueCollector,
+    OnError,
+    SplitRequest,
+)
 from yolo9k.datasets.readers.voc import read_voc
 from yolo9k.datasets.readers.webdataset import read_shards
 from yolo9k.datasets.readers.yolo import read_yolo
@@ -32,12 +40,15 @@ from yolo9k.wordtree.taxonomy import open_tree
 
 DOWNLOADABLE = ("voc", "coco")  # by `yolo9k data download`
 
-BOX_READERS: dict[KindName, Callable[[Selection, Findings, Track], Read]] = {
+BOX_READERS: dict[KindName, Callable[[SplitRequest, IssueCollector, Track], BoxReadResult]] = {
     "voc": read_voc,
     "coco": read_coco,
     "yolo": read_yolo,
 }
-IMAGE_READERS: dict[KindName, Callable[[Selection, Track], Listed]] = {"folder": read_folders, "shards": read_shards}
+IMAGE_READERS: dict[KindName, Callable[[SplitRequest, Track], ImageReadResult]] = {
+    "folder": read_folders,
+    "shards": read_shards,
+}
 
 
 def data_folder() -> Path:
@@ -106,19 +117,19 @@ def read_annotations(
             f"data set {_title(config)}: its images have no boxes; use it with `yolo9k classify train`, or as a "
             "source of a joint data set (`use: images`)"
         )
-    selection = _select(config, split)
-    findings = Findings(on_error)
-    read = BOX_READERS[config.kind](selection, findings, track)
+    request = _select(config, split)
+    issues = IssueCollector(on_error)
+    read = BOX_READERS[config.kind](request, issues, track)
     if not read.records:
-        raise DataError(f"{selection.root}: no usable image in split {split!r}: {_why_empty(config, findings)}")
-    return _labelled(config, read, findings)
+        raise DataError(f"{request.root}: no usable image in split {split!r}: {_why_empty(config, issues)}")
+    return _labelled(config, read, issues)
 
 
-def _labelled(config: DatasetConfig, read: Read, findings: Findings) -> Annotations:
+def _labelled(config: DatasetConfig, read: BoxReadResult, issues: IssueCollector) -> Annotations:
     """Return what was read, with its labels mapped to nodes of the data set's tree."""
     tree, nodes, unknown = _nodes_of(config, read.labels)
     classes = dataset_classes(read.labels, nodes, read.category_ids)
-    errors = (*unknown, *findings.errors)
+    errors = (*unknown, *issues.errors)
     if not isinstance(config.labels, TreeLabels):
         return Annotations(tuple(read.records), tree, errors, read.category_ids, classes)
     records = tuple(replace(record, boxes=to_nodes(record.boxes, nodes)) for record in read.records)
@@ -166,7 +177,7 @@ class ImageSet:
     records: ImageIndex
     labels: WordTree
     errors: tuple[Issue, ...]
-    classes: tuple[OwnClass, ...]
+    classes: tuple[DatasetClass, ...]
 
 
 def read_images(config: DatasetConfig, split: str, track: Track = silent) -> ImageSet:
@@ -178,32 +189,32 @@ def read_images(config: DatasetConfig, split: str, track: Track = silent) -> Ima
     if config.kind not in IMAGE_READERS:
         kinds = " or ".join(IMAGE_READERS)
         raise ConfigError(f"data set {_title(config)}: image-level labels need kind {kinds}, not {config.kind}")
-    selection = _select(config, split)
-    read = IMAGE_READERS[config.kind](selection, track)
+    request = _select(config, split)
+    read = IMAGE_READERS[config.kind](request, track)
     if not read.classes:
-        raise _no_image(selection, split, read.errors)
+        raise _no_image(request, split, read.errors)
     tree, nodes, unknown = _nodes_of(config, read.classes)
     labels = {name: node for name, node in zip(read.classes, nodes, strict=True) if node is not None}
     records = read.images(labels)
     if config.holdout:
-        records.keep(selection.root.resolve(), selection.keep, track)
+        records.filter(request.root.resolve(), request.keep, track)
     if not len(records):
-        raise _no_image(selection, split, read.errors)
+        raise _no_image(request, split, read.errors)
     return ImageSet(records, tree, (*unknown, *read.errors), dataset_classes(read.classes, nodes))
 
 
-def _no_image(selection: Selection, split: str, errors: Sequence[Issue]) -> DataError:
+def _no_image(request: SplitRequest, split: str, errors: Sequence[Issue]) -> DataError:
     why = f": {errors[0].location}: {errors[0].message}" if errors else ""
-    return DataError(f"{selection.root}: no labelled image in split {split!r}{why}")
+    return DataError(f"{request.root}: no labelled image in split {split!r}{why}")
 
 
 def _title(config: DatasetConfig) -> str:
     return config.name or config.root
 
 
-def _why_empty(config: DatasetConfig, findings: Findings) -> str:
-    if findings.errors:
-        return f"{findings.errors[0].location}: {findings.errors[0].message}"
+def _why_empty(config: DatasetConfig, issues: IssueCollector) -> str:
+    if issues.errors:
+        return f"{issues.errors[0].location}: {issues.errors[0].message}"
     return f"too few images for holdout {config.holdout:g}" if config.holdout else "it is empty"
 
 
@@ -216,7 +227,7 @@ def check_split(config: DatasetConfig, split: str) -> None:
         )
 
 
-def _select(config: DatasetConfig, split: str) -> Selection:
+def _select(config: DatasetConfig, split: str) -> SplitRequest:
     """Select the entries of a split; a held-out `val` is a fraction of `train`."""
     check_split(config, split)
     holdout = config.holdout
@@ -225,4 +236,4 @@ def _select(config: DatasetConfig, split: str) -> Selection:
     else:
         entries, keep = config.splits[split], lambda name: split != "train" or not is_held_out(name, holdout)
     everything = tuple(entry for part in config.splits.values() for entry in part)
-    return Selection(dataset_root(config), entries, config.classes, everything, keep)
+    return SplitRequest(dataset_root(config), entries, config.classes, everything, keep)

@@ -41,7 +41,7 @@ def test_boxes_labels_and_crowds(tmp_path):
     assert record.boxes.label.tolist() == [0, 1]
     assert record.boxes.ignore.tolist() == [False, True]
     assert record.id == 1
-    assert annotations.labels.names == ("cat", "dog")  # by number
+    assert annotations.labels.names == ("cat", "dog")  # by category id
     assert annotations.category_ids == (3, 7)
 
 
@@ -50,12 +50,12 @@ def test_images_without_boxes_are_kept(tmp_path):
     assert len(read(tmp_path).records[0].boxes) == 0
 
 
-def test_size_that_is_missing_comes_from_the_image(tmp_path):
+def test_a_missing_size_is_read_from_the_image(tmp_path):
     write(tmp_path, [annotation()], images=[{"id": 1, "file_name": "a.jpg"}])
     assert read(tmp_path).records[0].size_wh == (100, 50)
 
 
-def test_labels_choose_by_name(tmp_path):
+def test_labels_select_categories_by_name(tmp_path):
     write(tmp_path, [annotation(category_id=7), annotation()])
     annotations = read(tmp_path, labels=("dog",))
     assert annotations.records[0].boxes.label.tolist() == [0]
@@ -63,7 +63,7 @@ def test_labels_choose_by_name(tmp_path):
     assert [issue.kind for issue in annotations.errors] == ["unknown class"]
 
 
-def test_other_names_are_taken_in_order(tmp_path):
+def test_categories_with_other_names_are_taken_in_order(tmp_path):
     write(tmp_path, [annotation(category_id=7)])
     annotations = read(tmp_path, labels=("cat", "hound"))
     assert annotations.records[0].boxes.label.tolist() == [1]
@@ -71,7 +71,7 @@ def test_other_names_are_taken_in_order(tmp_path):
 
 def test_names_that_contradict_the_order(tmp_path):
     write(tmp_path, [annotation()])
-    with pytest.raises(DataError, match="category 'cat' is label 1 by name and 0 by order"):
+    with pytest.raises(DataError, match="category 'cat' is label 1 by name, but 0 by order"):
         read(tmp_path, labels=("hound", "cat"))
 
 
@@ -85,14 +85,14 @@ def test_image_folder_is_guessed(tmp_path, folder):
     assert read(tmp_path).records[0].path == tmp_path / folder / "a.jpg"
 
 
-def test_image_folder_is_named(tmp_path):
+def test_image_folder_in_the_config(tmp_path):
     write(tmp_path, [annotation()])
     (tmp_path / "train").rename(tmp_path / "photos")
     source = SplitSource(annotations="annotations/instances_train.json", images="photos")
     assert read(tmp_path, source).records[0].path == tmp_path / "photos" / "a.jpg"
 
 
-def test_annotations_of_no_image_are_noted(tmp_path):
+def test_annotations_without_an_image_are_errors(tmp_path):
     write(tmp_path, [annotation(image_id=5), annotation(image_id="x")])
     assert [d.kind for d in read(tmp_path).errors] == ["unknown image", "unknown image"]
 
@@ -100,12 +100,12 @@ def test_annotations_of_no_image_are_noted(tmp_path):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (annotation(bbox=(1, 2, "abc", 4)), "annotation 9: width is 'abc', a number is needed"),
+        (annotation(bbox=(1, 2, "abc", 4)), "annotation 9: width must be a number, not 'abc'"),
         (
             annotation(bbox=(1, 2, 3)),
-            r"annotation 9: bbox is \[1, 2, 3\], \[left, top, width, height\] is needed",
+            r"annotation 9: bbox must be \[left, top, width, height\], not \[1, 2, 3\]",
         ),
-        (annotation(category_id="cat"), "annotation 9: category_id is 'cat', a whole number is needed"),
+        (annotation(category_id="cat"), "annotation 9: category_id must be an integer, not 'cat'"),
     ],
 )
 def test_a_bad_annotation_stops_or_skips_its_image(tmp_path, bad, message):
@@ -116,7 +116,7 @@ def test_a_bad_annotation_stops_or_skips_its_image(tmp_path, bad, message):
     assert [record.id for record in read(tmp_path, on_error="skip").records] == [2]
 
 
-def test_numbers_that_are_not_finite_and_negative_sizes(tmp_path):
+def test_infinite_and_negative_sizes_are_errors(tmp_path):
     path = write(tmp_path, [annotation(bbox=(1, 2, -3, 4))])
     assert [d.kind for d in read(tmp_path).errors] == ["zero area"]
     path.write_text(path.read_text().replace("-3", "NaN"))
@@ -127,8 +127,8 @@ def test_numbers_that_are_not_finite_and_negative_sizes(tmp_path):
     ("text", "message"),
     [
         ("{", "instances_train.json: not JSON"),
-        ("[]", "has no list 'images' of objects, so it is not a COCO annotation file"),
-        ('{"images": [1]}', "has no list 'images' of objects"),
+        ("[]", "not a COCO annotation file: 'images' must be a list of objects"),
+        ('{"images": [1]}', "'images' must be a list of objects"),
     ],
 )
 def test_not_a_coco_file(tmp_path, text, message):
@@ -137,10 +137,10 @@ def test_not_a_coco_file(tmp_path, text, message):
         read(tmp_path)
 
 
-def test_two_images_of_one_id(tmp_path):
+def test_two_images_with_one_id(tmp_path):
     image = {"id": 1, "file_name": "a.jpg", "width": 100, "height": 50}
     write(tmp_path, [], [image, image])
-    with pytest.raises(DataError, match="image 2: the id 1 was used by another image"):
+    with pytest.raises(DataError, match="image 2: the id 1 is already used by another image"):
         read(tmp_path)
 
 

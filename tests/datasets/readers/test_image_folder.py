@@ -1,4 +1,4 @@
-"""Image folders: what is listed, how little memory that takes, and when the list is made anew."""
+"""Class folders: listing, memory, and when the index cache is valid."""
 
 import os
 import tracemalloc
@@ -9,10 +9,10 @@ import pytest
 
 from yolo9k.datasets.readers import image_folder as folder
 from yolo9k.datasets.readers.image_folder import ImageFolderIndex, list_images, read_folders, scan_images
-from yolo9k.datasets.readers.records import Selection
+from yolo9k.datasets.readers.records import SplitRequest
 from yolo9k.errors import DataError
 
-LONG_AGO = 1_000_000_000  # seconds: an old change, whose time cannot stay the same when it changes again
+LONG_AGO = 1_000_000_000  # seconds: a modification time that a new change cannot have
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def add(root: Path, *names: str) -> None:
 
 
 def age(root: Path) -> None:
-    """As if all this had been there for long."""
+    """Set all modification times to long ago."""
     for path in [*root.rglob("*"), root]:
         os.utime(path, (LONG_AGO, LONG_AGO))
 
@@ -42,8 +42,8 @@ def paths(files: ImageFolderIndex, root: Path) -> list[tuple[str, int]]:
     return [(files[i].source.relative_to(root.resolve()).as_posix(), files[i].image_label) for i in range(len(files))]
 
 
-def select(root: Path, *entries: str, labels=(), others=()) -> Selection:
-    return Selection(root, entries or (".",), labels, (*(entries or (".",)), *others))
+def select(root: Path, *entries: str, labels=(), others=()) -> SplitRequest:
+    return SplitRequest(root, entries or (".",), labels, (*(entries or (".",)), *others))
 
 
 def test_images_of_class_folders_at_any_depth(root):
@@ -59,14 +59,14 @@ def test_images_of_class_folders_at_any_depth(root):
             files[outside]
 
 
-def test_names_of_any_letters(root):
+def test_names_with_any_bytes(root):
     odd = os.fsdecode(b"\xff\xfe.jpg")
     try:
         add(root, f"a/{odd}")
     except OSError:
         pytest.skip("this file system has names of Unicode only")
     add(root, "a/ä b.jpg", "ö/1.jpg")
-    for _ in range(2):  # listed, then from the cache
+    for _ in range(2):  # by a scan, then from the index cache
         files = ImageFolderIndex(read_folders(select(root)).listings, {"a": 0, "ö": 1})
         assert {Path(path).name for path, _ in paths(files, root)} == {odd, "ä b.jpg", "1.jpg"}
         age(root)
@@ -75,28 +75,28 @@ def test_names_of_any_letters(root):
 def test_several_entries_are_one_sequence(root):
     add(root, "one/a/1.jpg", "two/b/1.jpg", "two/a/1.jpg", "val/c/1.jpg")
     read = read_folders(select(root, "two", "one", others=("val",)))
-    assert read.classes == ("a", "b", "c")  # those of all splits, so that all number them alike
+    assert read.classes == ("a", "b", "c")  # of all splits, so that label indices are the same
     files = ImageFolderIndex(read.listings, {"a": 0, "b": 1, "c": 2})
     assert paths(files, root) == [("two/a/1.jpg", 0), ("two/b/1.jpg", 1), ("one/a/1.jpg", 0)]
     assert files.counts(3).tolist() == [2, 1, 0]
 
 
-def test_classes_that_are_left_out(root):
+def test_excluded_classes_and_images(root):
     add(root, "a/1.jpg", "b/1.jpg", "c/1.jpg", "c/2.jpg")
     files = ImageFolderIndex(read_folders(select(root)).listings, {"a": 0, "c": 1})
     assert [path for path, _ in paths(files, root)] == ["a/1.jpg", "c/1.jpg", "c/2.jpg"]
-    files.keep(root.resolve(), lambda name: name != "c/1.jpg")
+    files.filter(root.resolve(), lambda name: name != "c/1.jpg")
     assert [path for path, _ in paths(files, root)] == ["a/1.jpg", "c/2.jpg"]
     assert files.counts(2).tolist() == [1, 1]
 
 
-def test_folders_and_images_without_a_class_are_defects(root):
+def test_folders_and_images_without_a_class_are_errors(root):
     add(root, "a/1.jpg", "b/1.jpg", "stray.jpg", "other.jpg")
     read = read_folders(select(root, labels=("b", "z")))
     assert read.classes == ("b", "z")
     assert [(d.kind, d.message) for d in read.errors] == [
-        ("unknown class", "'a' is none of the labels"),
-        ("no class", "2 images lie in no class folder, first other.jpg"),
+        ("unknown class", "'a' is not one of the class names"),
+        ("no class", "2 images are not in a class folder; first: other.jpg"),
     ]
 
 
@@ -112,7 +112,7 @@ def test_links_back_are_not_followed(root):
     assert len(found) == 2
 
 
-def test_missing_folders_and_other_entries(root):
+def test_missing_folders(root):
     add(root, "a/1.jpg")
     with pytest.raises(DataError, match="nowhere: no such folder of class folders"):
         read_folders(select(root, "nowhere"))
@@ -120,11 +120,11 @@ def test_missing_folders_and_other_entries(root):
         scan_images(root / "gone")
 
 
-# --- the cache
+# --- the index cache
 
 
 def listed(root: Path, monkeypatch) -> tuple[int, bool]:
-    """How many images there are, and whether the folders were read for that."""
+    """Return the image count and whether the folders were scanned."""
     scans = []
     scan = folder.scan_images
     monkeypatch.setattr(folder, "scan_images", lambda *args: scans.append(args) or scan(*args))
@@ -137,7 +137,7 @@ def listed(root: Path, monkeypatch) -> tuple[int, bool]:
     return len(found), bool(scans)
 
 
-def test_the_list_is_kept_while_no_folder_changes(root, monkeypatch):
+def test_the_index_cache_is_valid_while_no_folder_changes(root, monkeypatch):
     add(root, "a/1.jpg", "a/deep/2.jpg", "b/3.jpg")
     age(root)
     assert listed(root, monkeypatch) == (3, True)
@@ -153,13 +153,13 @@ def test_the_list_is_kept_while_no_folder_changes(root, monkeypatch):
     assert listed(root, monkeypatch)[0] == 5
 
 
-def test_what_changed_just_now_is_not_kept(root, monkeypatch, cache):
+def test_recent_changes_are_not_cached(root, monkeypatch, cache):
     add(root, "a/1.jpg")
     assert listed(root, monkeypatch) == (1, True)
     assert not cache.exists()
 
 
-def test_roots_do_not_share_a_list(root, tmp_path, monkeypatch):
+def test_each_root_has_its_own_cache(root, tmp_path, monkeypatch):
     add(root, "a/1.jpg")
     add(tmp_path / "other", "a/1.jpg", "a/2.jpg")
     for place in (root, tmp_path / "other"):
@@ -170,7 +170,7 @@ def test_roots_do_not_share_a_list(root, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "cut", "flipped", "pickled", "other arrays", "too short"])
-def test_a_broken_list_is_made_anew(root, monkeypatch, cache, damage):
+def test_a_broken_cache_is_rebuilt(root, monkeypatch, cache, damage):
     add(root, "a/1.jpg", "b/22.jpg")
     age(root)
     listed(root, monkeypatch)
@@ -199,16 +199,16 @@ def test_a_broken_list_is_made_anew(root, monkeypatch, cache, damage):
     assert listed(root, monkeypatch) == (2, False)
 
 
-def test_a_cache_that_cannot_be_written_stops_nothing(root, monkeypatch, tmp_path, caplog):
+def test_a_cache_that_cannot_be_written_is_only_logged(root, monkeypatch, tmp_path, caplog):
     (tmp_path / "cache").write_text("a file where the folder should be")
     add(root, "a/1.jpg")
     age(root)
     assert listed(root, monkeypatch) == (1, True)
-    assert "the list of images cannot be kept" in caplog.text
+    assert "the index cache cannot be written" in caplog.text
 
 
-def test_many_files_are_a_few_arrays(root):
-    """Fifty thousand files: no object for each, and each is found where it is."""
+def test_many_files_need_little_memory(root):
+    """Fifty thousand files need no object each, and each can be accessed."""
     per_folder, folders = 500, 100
     for number in range(folders):
         place = root / f"n{number:08d}"
@@ -222,7 +222,7 @@ def test_many_files_are_a_few_arrays(root):
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(files) == per_folder * folders
-    assert held / len(files) < 40  # bytes: the name itself, and two numbers
+    assert held / len(files) < 40  # bytes: the name and two integers
     assert read.listings[0].nbytes / len(files) < 30
     order = sorted(f"n00000041_{i}.JPEG" for i in range(per_folder))
     for i in (0, 7, per_folder - 1):

@@ -3,14 +3,14 @@ import math
 import numpy as np
 import pytest
 
-from yolo9k.datasets.readers.records import BadFile, Findings, RawBox, check_box, number
+from yolo9k.datasets.readers.records import BadFile, IssueCollector, ParsedBox, check_box, parse_number
 from yolo9k.errors import DataError
 
 SIZE = (100, 50)
 
 
 def box(*xyxy, label=0, ignore=False):
-    return RawBox("a.xml: object 1", xyxy, "cat", label, ignore)
+    return ParsedBox("a.xml: object 1", xyxy, "cat", label, ignore)
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ def box(*xyxy, label=0, ignore=False):
     [
         ((10, 10, 20, 20), (10, 10, 20, 20), None),
         ((0, 0, 100, 50), (0, 0, 100, 50), None),  # the whole image
-        ((-1, -1, 101, 51), (0, 0, 100, 50), None),  # a pixel of rounding is not worth a word
+        ((-1, -1, 101, 51), (0, 0, 100, 50), None),  # one pixel of rounding is no issue
         ((-2, 10, 20, 20), (0, 10, 20, 20), "clipped"),
         ((10, 10, 20, 90), (10, 10, 20, 50), "clipped"),
         ((10, 10, 10, 20), None, "zero area"),
@@ -35,7 +35,7 @@ def test_check_box(xyxy, inside, kind):
     assert (issue.kind if issue else None) == kind
 
 
-def test_unknown_class_is_a_defect_with_its_place():
+def test_an_unknown_class_is_an_issue_with_its_location():
     kept, issue = check_box(box(10, 10, 20, 20, label=None), SIZE)
     assert kept is None
     assert issue.kind == "unknown class"
@@ -43,33 +43,33 @@ def test_unknown_class_is_a_defect_with_its_place():
     assert "'cat'" in issue.message
 
 
-def test_findings_keep_the_good_boxes():
-    findings = Findings()
-    labels = findings.check([box(1, 1, 5, 5, label=2, ignore=True), box(3, 3, 3, 3)], SIZE)
+def test_valid_boxes_are_kept():
+    issues = IssueCollector()
+    labels = issues.check_boxes([box(1, 1, 5, 5, label=2, ignore=True), box(3, 3, 3, 3)], SIZE)
     np.testing.assert_array_equal(labels.xyxy, [[1, 1, 5, 5]])
     assert labels.label.tolist() == [2]
     assert labels.ignore.tolist() == [True]
-    assert [issue.kind for issue in findings.errors] == ["zero area"]
+    assert [issue.kind for issue in issues.errors] == ["zero area"]
 
 
 def test_no_boxes():
-    assert Findings().check([], SIZE).xyxy.shape == (0, 4)
+    assert IssueCollector().check_boxes([], SIZE).xyxy.shape == (0, 4)
 
 
-def test_bad_file_stops_or_is_noted():
-    with pytest.raises(DataError, match=r"a.xml: broken"), Findings("stop").file():
+def test_a_bad_file_is_raised_or_collected():
+    with pytest.raises(DataError, match=r"a.xml: broken"), IssueCollector("stop").reading_file():
         raise BadFile("unreadable annotation", "a.xml", "broken")
-    findings = Findings("skip")
-    with findings.file():
+    issues = IssueCollector("skip")
+    with issues.reading_file():
         raise BadFile("unreadable annotation", "a.xml", "broken")
-    assert findings.errors[0].message == "broken"
+    assert issues.errors[0].message == "broken"
 
 
 @pytest.mark.parametrize("value", ["abc", "", None, True, [1], {}])
-def test_number_refuses(value):
-    with pytest.raises(DataError, match=r"a.xml: object 3: xmax is .*, a number is needed"):
-        number(value, "a.xml: object 3", "xmax")
+def test_parse_number_refuses(value):
+    with pytest.raises(DataError, match=r"a.xml: object 3: xmax must be a number, not "):
+        parse_number(value, "a.xml: object 3", "xmax")
 
 
-def test_number_takes_text_and_numbers():
-    assert [number(value, "", "") for value in ("12", " 3.5", 4, 5.5)] == [12, 3.5, 4, 5.5]
+def test_parse_number_accepts_text_and_numbers():
+    assert [parse_number(value, "", "") for value in ("12", " 3.5", 4, 5.5)] == [12, 3.5, 4, 5.5]

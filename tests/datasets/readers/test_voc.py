@@ -39,7 +39,7 @@ def read(root: Path, *entries: str, on_error="stop", labels=("cat", "dog")):
     return read_annotations(config(root, *entries, labels=labels), "train", on_error)
 
 
-def test_all_four_corners_lose_one(tmp_path):
+def test_one_is_subtracted_from_all_four_corners(tmp_path):
     add(tmp_path, "a", item(corners=(1, 11, 100, 50)) + item("dog"))
     (record,) = read(tmp_path).records
     np.testing.assert_array_equal(record.boxes.xyxy, [[0, 10, 99, 49], [10, 10, 20, 30]])
@@ -54,25 +54,25 @@ def test_difficult_is_ignored(tmp_path):
     assert read(tmp_path).records[0].boxes.ignore.tolist() == [False, True]
 
 
-def test_parts_of_an_object_are_no_objects(tmp_path):
+def test_parts_of_an_object_are_not_objects(tmp_path):
     part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
     add(tmp_path, "a", item(extra=part))
     assert read(tmp_path).records[0].boxes.xyxy.tolist() == [[10, 10, 20, 30]]
 
 
 @pytest.mark.parametrize("size", ["", "<size><width>0</width><height>0</height></size>"])
-def test_missing_size_comes_from_the_image(tmp_path, size):
+def test_a_missing_size_is_read_from_the_image(tmp_path, size):
     add(tmp_path, "a", item(), size=size)
     assert read(tmp_path).records[0].size_wh == (100, 50)
 
 
-def test_images_are_not_opened_where_the_size_is_annotated(tmp_path):
+def test_images_are_not_opened_if_the_size_is_annotated(tmp_path):
     add(tmp_path, "a", item())
     (tmp_path / "JPEGImages" / "a.jpg").write_text("no image")
     assert len(read(tmp_path).records) == 1
 
 
-def test_several_folders_are_joined_in_order(tmp_path):
+def test_several_folders_are_concatenated_in_order(tmp_path):
     for year, stem in (("VOC2012", "b"), ("VOC2007", "a")):
         add(tmp_path / year, stem, item())
         split(tmp_path / year, "trainval", f"{stem}\n")
@@ -80,14 +80,14 @@ def test_several_folders_are_joined_in_order(tmp_path):
     assert read_ids == ["b", "a"]
 
 
-def test_lists_of_one_class_leave_out_what_is_not_in_the_image(tmp_path):
+def test_lists_of_one_class_exclude_images_without_it(tmp_path):
     for stem in ("a", "b", "c d"):
         add(tmp_path, stem, item())
     split(tmp_path, "cat_train", "a  1\nb -1\nc d\n\n")
     assert [record.id for record in read(tmp_path, "cat_train").records] == ["a", "c d"]
 
 
-def test_labels_that_are_not_named_are_sorted_over_all_splits(tmp_path):
+def test_without_labels_in_the_config_names_of_all_splits_are_sorted(tmp_path):
     add(tmp_path, "a", item("zebra"))
     add(tmp_path, "b", item("ant"))
     split(tmp_path, "train", "a\n")
@@ -98,13 +98,13 @@ def test_labels_that_are_not_named_are_sorted_over_all_splits(tmp_path):
     assert annotations.records[0].boxes.label.tolist() == [1]
 
 
-def test_images_beside_the_annotations(tmp_path):
+def test_images_next_to_the_annotations(tmp_path):
     add(tmp_path, "a", item(), images="Annotations")
     (tmp_path / "Annotations").rename(tmp_path / "flat")
     assert read(tmp_path, "flat/all").records[0].path == tmp_path / "flat" / "a.jpg"
 
 
-def test_bad_boxes_are_noted_with_their_place(tmp_path):
+def test_invalid_boxes_are_errors_with_their_location(tmp_path):
     path = add(tmp_path, "a", item() + item(corners=(5, 5, 5, 5)) + item("cow"))
     annotations = read(tmp_path)
     assert len(annotations.records[0].boxes) == 1
@@ -117,10 +117,10 @@ def test_bad_boxes_are_noted_with_their_place(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (item(corners=(1, 2, "abc", 4)), r"a.xml: object 1: xmax is 'abc', a number is needed"),
+        (item(corners=(1, 2, "abc", 4)), r"a.xml: object 1: xmax must be a number, not 'abc'"),
         ("<object><name>cat</name></object>", r"a.xml: object 1: has no bndbox"),
         ("<object><bndbox/></object>", r"a.xml: object 1: has no name"),
-        (item(extra="<difficult>x</difficult>"), r"a.xml: object 1: difficult is 'x', 0 or 1 is needed"),
+        (item(extra="<difficult>x</difficult>"), r"a.xml: object 1: difficult must be 0 or 1, not 'x'"),
         ("<object>", r"a.xml:1: not XML"),
     ],
 )
@@ -137,7 +137,7 @@ def test_a_bad_file_stops_or_is_skipped(tmp_path, content, message):
 def test_entities_are_refused(tmp_path):
     path = add(tmp_path, "a")
     path.write_text('<!DOCTYPE a [<!ENTITY x "y">]><annotation>&x;</annotation>')
-    with pytest.raises(DataError, match=r"a.xml: declares entities"):
+    with pytest.raises(DataError, match=r"a.xml: declares XML entities"):
         read(tmp_path)
 
 
@@ -152,7 +152,7 @@ def test_missing_image_and_missing_annotation(tmp_path):
     assert [issue.kind for issue in errors] == ["missing image", "missing annotation"]
 
 
-def test_a_missing_image_is_named_as_it_was_looked_for(tmp_path):
+def test_a_missing_image_error_lists_the_names_tried(tmp_path):
     path = add(tmp_path, "a", item(), size=f"<filename>cat.jpg</filename>{SIZE}")
     (tmp_path / "JPEGImages" / "a.jpg").unlink()
     expected = f"{path}: no image 'cat.jpg' (its filename) or 'a' in JPEGImages, images, Images of {tmp_path}, in that"
@@ -161,10 +161,10 @@ def test_a_missing_image_is_named_as_it_was_looked_for(tmp_path):
     assert str(raised.value).startswith(expected)
 
 
-def test_missing_list_names_the_ones_there_are(tmp_path):
+def test_a_missing_list_error_lists_the_existing_ones(tmp_path):
     add(tmp_path, "a", item())
     split(tmp_path, "train", "a\n")
-    with pytest.raises(DataError, match=r"tset.txt: no such split; there are train, all"):
+    with pytest.raises(DataError, match=r"tset.txt: no such split; allowed are train, all"):
         read(tmp_path, "tset")
 
 

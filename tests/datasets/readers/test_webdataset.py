@@ -1,4 +1,4 @@
-"""Tar shards: which label an image has, in which order images come, and when the list is made anew."""
+"""Tar shards: labels, the order of images, patterns, and when the index cache is valid."""
 
 import io
 import json
@@ -21,13 +21,20 @@ from yolo9k.datasets.loader.batches import load_batches
 from yolo9k.datasets.loader.dataset import TrainingDataset
 from yolo9k.datasets.loader.sampler import SampleOrder, StepSampler
 from yolo9k.datasets.readers import webdataset as shards
-from yolo9k.datasets.readers.records import Selection
-from yolo9k.datasets.readers.webdataset import expand, find_tars, list_shard, list_shards, read_shards, scan_shard
+from yolo9k.datasets.readers.records import SplitRequest
+from yolo9k.datasets.readers.webdataset import (
+    expand_braces,
+    find_tars,
+    list_shard,
+    list_shards,
+    read_shards,
+    scan_shard,
+)
 from yolo9k.datasets.transforms.classification import ClassificationTransform
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.images import read_image
 
-LONG_AGO = 1_000_000_000  # seconds: an old change, whose time cannot stay the same when it changes again
+LONG_AGO = 1_000_000_000  # seconds: a modification time that a new change cannot have
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +50,7 @@ def root(tmp_path):
 
 
 def pack(path: Path, *files: str | tuple[str, bytes | str], age: int = LONG_AGO) -> Path:
-    """A tar file of images (whose content is their name) and other files."""
+    """Write a tar file of images (with their name as content) and other files."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for file in files:
@@ -60,13 +67,13 @@ def labelled(number: int, label: object) -> list:
     return [f"{number:04d}.jpg", (f"{number:04d}.cls", str(label))]
 
 
-def select(root: Path, *entries: str, labels=(), others=()) -> Selection:
-    return Selection(root, entries or (".",), labels, (*(entries or (".",)), *others))
+def select(root: Path, *entries: str, labels=(), others=()) -> SplitRequest:
+    return SplitRequest(root, entries or (".",), labels, (*(entries or (".",)), *others))
 
 
-def found(selection: Selection) -> list[tuple[str, str]]:
-    """Name and class of each image, in order; each is read at its place."""
-    read = read_shards(selection)
+def found(request: SplitRequest) -> list[tuple[str, str]]:
+    """Return name and class of each image, in order, and check its content."""
+    read = read_shards(request)
     images = read.images({name: i for i, name in enumerate(read.classes)})
     records = [images[i] for i in range(len(images))]
     assert all(record.source.read_bytes().decode() == record.source.name for record in records)
@@ -75,14 +82,14 @@ def found(selection: Selection) -> list[tuple[str, str]]:
     return [(record.source.name, read.classes[record.image_label]) for record in records]
 
 
-def errors(selection: Selection) -> list[tuple[str, str]]:
-    return [(issue.kind, issue.message) for issue in read_shards(selection).errors]
+def errors(request: SplitRequest) -> list[tuple[str, str]]:
+    return [(issue.kind, issue.message) for issue in read_shards(request).errors]
 
 
 # --- labels
 
 
-def test_labels_in_files(root):
+def test_labels_from_label_files(root):
     pack(
         root / "a.tar",
         *labelled(2, "cat"),
@@ -93,7 +100,7 @@ def test_labels_in_files(root):
     assert found(select(root)) == [("0001.jpg", "dog"), ("0002.jpg", "cat"), ("0003.png", "cat")]
 
 
-def test_a_sample_is_what_shares_a_name_up_to_the_first_dot(root):
+def test_files_of_a_sample_share_their_name_up_to_the_first_dot(root):
     pack(
         root / "a.tar",
         ("x.y/1.cls", "cat"),
@@ -114,7 +121,7 @@ def test_cls_comes_before_json(root, first):
 
 
 @pytest.mark.parametrize("where", ["config", "classes.txt", "labels.txt"])
-def test_numbers_are_classes_in_order(root, where):
+def test_numbers_are_class_indices(root, where):
     pack(
         root / "a.tar", *labelled(1, 1), *labelled(2, 0), "3.jpg", ("3.json", '{"class": 1}'), "4.jpg", ("4.cls", "dog")
     )
@@ -126,15 +133,15 @@ def test_numbers_are_classes_in_order(root, where):
     assert found(select(root, labels=names)) == expected
 
 
-def test_numbers_are_numbers_even_where_classes_are_called_so(root):
+def test_numbers_are_class_indices_even_if_classes_have_such_names(root):
     pack(root / "a.tar", *labelled(1, 1))
     assert found(select(root, labels=("1", "0"))) == [("0001.jpg", "0")]
 
 
-def test_numbers_need_names(root):
+def test_class_indices_need_class_names(root):
     path = pack(root / "a.tar", *labelled(1, "cat"), *labelled(2, 7))
     with pytest.raises(
-        DataError, match=rf"^{path}: labels are numbers, such as 7, and nobody names them; .*classes.txt$"
+        DataError, match=rf"^{path}: labels are class indices, such as 7, but there are no class names; .*classes.txt$"
     ):
         read_shards(select(root))
 
@@ -149,19 +156,19 @@ def test_labels_by_folder(root):
     assert [images[i].source.read_bytes().decode() for i in (2, 3)] == [content for _, content in contents]
 
 
-def test_a_tar_file_of_images_alone_is_a_class(root):
+def test_a_tar_file_with_only_images_is_a_class(root):
     pack(root / "n01440764.tar", "n01440764_2.JPEG", "n01440764_1.JPEG")
     pack(root / "n01443537.x.tar", "n01443537_9.JPEG")
     assert [kind for _, kind in found(select(root))] == ["n01440764", "n01440764", "n01443537"]
 
 
-def test_images_without_a_label_are_defects(root):
+def test_images_without_a_label_are_errors(root):
     pack(root / "a.tar", *labelled(1, "cat"), "0002.jpg", *labelled(3, ""), *labelled(4, "a\nb"), "n/0005.jpg")
-    pack(root / "b.tar", "0006.jpg", ("0006.txt", "a cat on a mat"))  # captions are no classes
+    pack(root / "b.tar", "0006.jpg", ("0006.txt", "a cat on a mat"))  # captions are not classes
     assert found(select(root)) == [("0001.jpg", "cat")]
     assert errors(select(root)) == [
-        ("no label", "no label that can be read; so 4 images of this file"),
-        ("no label", "no label that can be read; so one image of this file"),
+        ("no label", "no readable label (4 images in this file)"),
+        ("no label", "no readable label (1 image in this file)"),
     ]
     assert read_shards(select(root)).errors[0].location == f"{root.resolve() / 'a.tar'}: 0002.jpg"
 
@@ -172,13 +179,13 @@ def test_images_without_a_label_are_defects(root):
      "[" * 100_000, '{"label": ' + "1" * 5000 + "}", b"\xff\xfe{", '{"label": "' + "x" * (1 << 20) + '"}'],
     ids=range(13),
 )  # fmt: skip
-def test_json_that_says_no_label(root, content):
+def test_json_without_a_valid_label(root, content):
     pack(root / "a.tar", *labelled(1, "cat"), "2.jpg", ("2.json", content))
     assert found(select(root)) == [("0001.jpg", "cat")]
     assert [kind for kind, _ in errors(select(root))] == ["no label"]
 
 
-def test_classes_that_nobody_knows(root):
+def test_unknown_classes(root):
     pack(
         root / "a.tar",
         *labelled(1, "cat"),
@@ -190,18 +197,18 @@ def test_classes_that_nobody_knows(root):
     pack(root / "b.tar", *labelled(6, "wolf"))
     assert found(select(root, labels=("cat", "dog"))) == [("0001.jpg", "cat"), ("0004.jpg", "dog")]
     assert errors(select(root, labels=("cat", "dog"))) == [
-        ("unknown class", "'wolf' is none of the labels; so 2 images of this file"),
-        ("unknown class", "'number 2' is none of the labels; so one image of this file"),
-        ("unknown class", "'wolf' is none of the labels; so one image of this file"),
+        ("unknown class", "'wolf' is not one of the class names (2 images in this file)"),
+        ("unknown class", "'class index 2' is not one of the class names (1 image in this file)"),
+        ("unknown class", "'wolf' is not one of the class names (1 image in this file)"),
     ]
 
 
-def test_what_is_hidden_is_not_seen(root):
+def test_hidden_files_are_skipped(root):
     pack(root / "a.tar", "a/1.jpg", "a/._1.jpg", ".git/2.jpg", "__MACOSX/a/3.jpg", "a/.x/4.jpg", ".", "./a/")
     assert found(select(root)) == [("a/1.jpg", "a")]
 
 
-def test_of_two_of_one_name_the_later_counts(root):
+def test_the_last_of_equal_names_is_used(root):
     pack(root / "a.tar", ("1.jpg", "old"), ("1.cls", "cat"), "1.jpg", ("1.cls", "dog"))
     assert found(select(root)) == [("1.jpg", "dog")]
 
@@ -220,7 +227,7 @@ def test_links_to_images_are_refused(root):
 # --- order
 
 
-def test_the_order_is_that_of_names_however_they_are_packed(root):
+def test_images_are_sorted_by_name_in_any_packing(root):
     names = [f"{kind}/{number:03d}.jpg" for kind in "abc" for number in range(40)]
     mixed = [names[i] for i in np.random.default_rng(0).permutation(len(names))]
     pack(root / "one" / "0.tar", *names)
@@ -230,15 +237,15 @@ def test_the_order_is_that_of_names_however_they_are_packed(root):
     assert found(select(root, "one")) == found(select(root, "many")) == expected
 
 
-def test_equal_names_come_in_the_order_of_the_tar_files(root):
+def test_equal_names_are_in_the_order_of_the_tar_files(root):
     for name in ("b", "a"):
         pack(root / f"{name}.tar", *labelled(1, name), *labelled(2, name))
     assert [kind for _, kind in found(select(root))] == ["a", "b", "a", "b"]
     assert [kind for _, kind in found(select(root, "b.tar", "a.tar"))] == ["b", "a", "b", "a"]
-    assert len(found(select(root, "b.tar", "b.tar"))) == 2  # once each
+    assert len(found(select(root, "b.tar", "b.tar"))) == 2  # each once
 
 
-# --- which tar files
+# --- finding tar files
 
 
 @pytest.mark.parametrize(
@@ -255,13 +262,13 @@ def test_equal_names_come_in_the_order_of_the_tar_files(root):
     ],
 )
 def test_braces(pattern, names):
-    assert expand(pattern) == names
+    assert expand_braces(pattern) == names
 
 
 @pytest.mark.parametrize("pattern", ["{0..99999999999}", "{0..999}{0..999}{0..9}", "{0..99}" * 30])
-def test_braces_that_stand_for_too_many(pattern):
-    with pytest.raises(DataError, match="stands for more than 1000000 tar files"):
-        expand(pattern)
+def test_braces_with_too_many_names(pattern):
+    with pytest.raises(DataError, match="expands to more than 1000000 tar files"):
+        expand_braces(pattern)
 
 
 def test_files_folders_and_patterns(root):
@@ -270,7 +277,7 @@ def test_files_folders_and_patterns(root):
     (root / "deep" / "notes.txt").touch()
     assert [path.name for path in find_tars(root, "a-{0..1}.tar")] == ["a-0.tar", "a-1.tar"]
     assert [path.name for path in find_tars(root, "deep")] == ["b.tar"]
-    assert [path.name for path in find_tars(root, "{0..1}.tar")] == ["{0..1}.tar"]  # a name that is there is no pattern
+    assert [path.name for path in find_tars(root, "{0..1}.tar")] == ["{0..1}.tar"]  # an existing name is not a pattern
     assert find_tars(root, str(root / "a-0.tar")) == [root / "a-0.tar"]
 
 
@@ -279,11 +286,11 @@ def test_files_folders_and_patterns(root):
     [
         ("none.tar", "none.tar: no such tar file or folder of tar files$"),
         ("a-{0..2}.tar", r"a-2.tar: no such tar file or folder of tar files \(of a-\{0..2\}.tar\)$"),
-        ("empty", "empty: a folder without tar files$"),
-        ("packed", r"b.tar.gz: compressed \(gzip\): images in it cannot be sought"),
+        ("empty", "empty: no tar files in this folder$"),
+        ("packed", r"b.tar.gz: compressed \(gzip\): images need random access"),
     ],
 )
-def test_tar_files_that_are_not_there(root, entry, message):
+def test_missing_tar_files(root, entry, message):
     for name in ("a-0.tar", "a-1.tar"):
         pack(root / name)
     (root / "empty").mkdir()
@@ -293,20 +300,20 @@ def test_tar_files_that_are_not_there(root, entry, message):
         read_shards(select(root, entry))
 
 
-def test_a_broken_tar_file_stops_with_its_name_and_the_place(root):
+def test_a_broken_tar_file_is_an_error_with_its_location(root):
     for number in range(20):
         pack(root / f"{number:02d}.tar", *labelled(1, "cat"))
     path = root / "07.tar"
     path.write_bytes(path.read_bytes()[:1500])
-    with pytest.raises(DataError, match=rf"^{path}: byte 1024: the file ends without the mark"):
+    with pytest.raises(DataError, match=rf"^{path}: byte 1024: the file ends without the end marker"):
         list_shards(find_tars(root, "."))
 
 
-# --- the cache
+# --- the index cache
 
 
 def listed(path: Path, monkeypatch) -> tuple[int, bool]:
-    """How many images there are, and whether the tar file was read for that."""
+    """Return the image count and whether the headers were read."""
     scans = []
     monkeypatch.setattr(shards, "scan_shard", lambda path: scans.append(path) or scan_shard(path))
     shard = list_shard(path)
@@ -322,19 +329,19 @@ def listed(path: Path, monkeypatch) -> tuple[int, bool]:
 
 @pytest.fixture
 def undoable(tmp_path, monkeypatch):
-    """A patch that is undone alone."""
+    """A monkeypatch whose undo leaves those of other fixtures."""
     patch = pytest.MonkeyPatch()
     yield patch
     patch.undo()
 
 
-def test_the_list_is_kept_while_the_file_does_not_change(root, undoable):
+def test_the_index_cache_is_valid_while_the_file_does_not_change(root, undoable):
     path = pack(root / "a.tar", *labelled(1, "cat"), ("2.jpg", ""), *labelled(3, 1))
     assert listed(path, undoable) == (3, True)
     assert listed(path, undoable) == (3, False)
-    pack(path, *labelled(1, "dog"), ("2.jpg", ""), *labelled(3, 1), age=LONG_AGO + 1)  # of the same size
+    pack(path, *labelled(1, "dog"), ("2.jpg", ""), *labelled(3, 1), age=LONG_AGO + 1)  # same size
     assert listed(path, undoable) == (3, True)
-    pack(path, *labelled(1, "dog"), *(f"n/{i}.jpg" for i in range(90)))  # of the first time
+    pack(path, *labelled(1, "dog"), *(f"n/{i}.jpg" for i in range(90)))  # same time
     assert listed(path, undoable) == (91, True)
     assert listed(path, undoable) == (91, False)
     pack(path)
@@ -342,14 +349,14 @@ def test_the_list_is_kept_while_the_file_does_not_change(root, undoable):
     assert listed(path, undoable) == (0, False)
 
 
-def test_what_changed_just_now_is_not_kept(root, undoable, cache):
+def test_recent_changes_are_not_cached(root, undoable, cache):
     path = pack(root / "a.tar", *labelled(1, "cat"))
     os.utime(path)
     assert listed(path, undoable) == (1, True)
     assert not cache.exists()
 
 
-def test_tar_files_do_not_share_a_list(root, undoable):
+def test_each_tar_file_has_its_own_cache(root, undoable):
     for name in ("a", "b"):
         path = pack(root / name / "x.tar", f"{name}/1.jpg")
         assert listed(path, undoable) == (1, True)
@@ -357,7 +364,7 @@ def test_tar_files_do_not_share_a_list(root, undoable):
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "pickled", "other arrays", "too short", "beyond the end", "labels"])
-def test_a_broken_list_is_made_anew(root, undoable, cache, damage):
+def test_a_broken_cache_is_rebuilt(root, undoable, cache, damage):
     path = pack(root / "a.tar", *labelled(1, "cat"), *labelled(2, "dog"))
     listed(path, undoable)
     (kept,) = cache.iterdir()
@@ -382,8 +389,8 @@ def test_a_broken_list_is_made_anew(root, undoable, cache, damage):
     assert listed(path, undoable) == (2, False)
 
 
-def test_many_images_are_a_few_arrays(root):
-    """No object for each of twenty thousand images, and each is found where it is."""
+def test_many_images_need_little_memory(root):
+    """Twenty thousand images need no object each, and each can be accessed."""
     numbers = np.random.default_rng(0).permutation(20_000)
     for number, part in enumerate(np.split(numbers, 4)):
         pack(root / f"{number}.tar", *(f"n{i % 100:08d}/n{i % 100:08d}_{i}.JPEG" for i in part))
@@ -414,7 +421,7 @@ def draw(number: int) -> bytes:
 
 @pytest.fixture
 def twins(root):
-    """The same images in class folders, and in shards that know the classes by folders and by numbers."""
+    """The same images in class folders, and in shards with labels by folder and by class index."""
     images = {f"{kind}/{number}.png": draw(10 * i + number) for i, kind in enumerate("cba") for number in range(4)}
     for name, content in images.items():
         (root / "folders" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -444,7 +451,7 @@ def first_batches(dataset: DatasetConfig, workers: int = 0):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_shards_train_as_the_folder_does(twins, workers):
+def test_shards_and_folder_give_the_same_batches(twins, workers):
     same = first_batches(config(twins / "folders", "folder"))
     for shards_config in (
         config(twins / "by-folder", "shards"),
@@ -455,7 +462,7 @@ def test_shards_train_as_the_folder_does(twins, workers):
             assert torch.equal(one.image_label, other.image_label)
 
 
-def test_workers_that_are_spawned_read_shards(twins, monkeypatch):
+def test_spawned_workers_read_shards(twins, monkeypatch):
     dataset = config(twins / "by-folder", "shards")
     expected = first_batches(dataset)
     context = torch.multiprocessing.get_context("spawn")
@@ -467,7 +474,7 @@ def test_workers_that_are_spawned_read_shards(twins, monkeypatch):
         assert torch.equal(one.images, other.images)
 
 
-def test_over_a_tree(zoo):
+def test_labels_over_a_tree(zoo):
     names = {"poodle": "n1", "terrier": "terrier", "car": "car"}
     for kind, called in names.items():
         pack(zoo / "shards" / f"{kind}.tar", *((f"{called}/{n}.png", draw(n)) for n in range(2)))
@@ -477,7 +484,7 @@ def test_over_a_tree(zoo):
     assert read_image(read.records[0].source).shape == (30, 40, 3)
 
 
-def test_a_share_is_held_out_by_the_name_in_the_shard(root):
+def test_images_are_held_out_by_their_name_in_the_shard(root):
     names = [f"c/{number}.jpg" for number in range(40)]
     pack(root / "one" / "a.tar", *names)
     for number in range(3):
@@ -492,12 +499,12 @@ def test_a_share_is_held_out_by_the_name_in_the_shard(root):
     assert sorted(parts["one", "val"] + parts["one", "train"]) == sorted(names)
 
 
-def test_errors_of_reading_name_tar_file_and_image(root):
+def test_reading_errors_name_tar_file_and_image(root):
     path = pack(root / "a.tar", ("n/1.jpg", "text"), ("n/2.jpg", b""), ("n/3.png", draw(1)[:200]))
     records = read_images(config(root, "shards"), "train").records
     for index, message in (
         (0, "not a readable image"),
-        (1, "not an image"),
+        (1, "not a readable image"),
         (2, "cannot be read as an im"),
     ):
         with pytest.raises(DataError, match=rf"^{path}: n/{index + 1}\.(jpg|png): {message}"):
@@ -510,16 +517,16 @@ def test_errors_of_reading_name_tar_file_and_image(root):
         read_image(records[0].source)
 
 
-def test_they_have_no_boxes(root):
+def test_shards_have_no_boxes(root):
     pack(root / "a.tar", "n/1.jpg")
-    with pytest.raises(ConfigError, match="its images have labels and no boxes"):
+    with pytest.raises(ConfigError, match="its images have no boxes"):
         read_annotations(config(root, "shards", name="x"), "train")
     pack(root / "b.tar")
     with pytest.raises(DataError, match="no labelled image in split 'train'"):
         read_images(config(root, "shards", "b.tar"), "train")
 
 
-def test_classes_are_those_of_all_splits(root):
+def test_classes_are_from_all_splits(root):
     pack(root / "t.tar", "b/1.jpg")
     pack(root / "v.tar", "a/1.jpg")
     dataset = DatasetConfig(kind="shards", root=str(root), splits={"train": ("t.tar",), "val": ("v.tar",)})
@@ -529,8 +536,8 @@ def test_classes_are_those_of_all_splits(root):
         assert [read.records[i].image_label for i in range(len(read.records))] == [label]
 
 
-def test_labels_as_other_tools_write_them(root):
-    """The layout that `webdataset`'s own writer gives: keys of six digits, numbers, and metadata beside them."""
+def test_the_layout_of_other_tools(root):
+    """The layout of `webdataset`'s own writer: keys of six digits, class indices, and metadata."""
     files = [
         (f"{n:06d}.{end}", text) for n in range(2) for end, text in (("cls", f"{n}"), ("json", json.dumps({"k": 1})))
     ]
@@ -539,7 +546,7 @@ def test_labels_as_other_tools_write_them(root):
     assert found(select(root)) == [("000000.jpg", "tench"), ("000001.jpg", "goldfish")]
 
 
-def test_a_list_of_names_that_has_one_twice(root):
+def test_a_duplicate_class_name(root):
     pack(root / "a.tar", *labelled(1, 1))
     (root / "classes.txt").write_text("crane\ntub\ncrane\n")
     with pytest.raises(DataError, match=r"^data set birds: label 2: 'crane' was already label 0; labels must differ$"):

@@ -32,24 +32,24 @@ def test_relative_centres_become_corners(tmp_path):
     assert (record.size_wh, record.id) == ((100, 50), "a")
 
 
-def test_outlines_become_their_bounding_box(tmp_path):
+def test_polygons_become_their_bounding_box(tmp_path):
     add(tmp_path, "a", "0 0.1 0.2 0.5 0.4 0.3 0.8\n")
     np.testing.assert_allclose(read(tmp_path).records[0].boxes.xyxy, [[10, 10, 50, 40]], atol=1e-5)
 
 
-def test_an_image_without_a_label_file_has_no_box(tmp_path):
+def test_an_image_without_a_label_file_has_no_boxes(tmp_path):
     add(tmp_path, "a")
     assert len(read(tmp_path).records[0].boxes) == 0
 
 
-def test_label_file_stands_in_labels_or_beside_the_image(tmp_path):
+def test_label_file_is_in_labels_or_next_to_the_image(tmp_path):
     image = add(tmp_path / "images" / "set", "a", "0 .5 .5 1 1\n")
-    assert label_file(image) == tmp_path / "images/set/train/labels/a.txt"  # the last `images` only
+    assert label_file(image) == tmp_path / "images/set/train/labels/a.txt"  # only the last `images` is replaced
     beside = add(tmp_path, "b", "0 .5 .5 1 1\n", folder="flat", labels="flat")
     assert label_file(beside) == tmp_path / "flat" / "b.txt"
 
 
-def test_a_list_of_images(tmp_path):
+def test_an_image_list(tmp_path):
     add(tmp_path, "a", "0 .5 .5 1 1\n")
     absolute = add(tmp_path, "b")
     (tmp_path / "train.txt").write_text(f"./train/images/a.jpg\n{absolute}\n\n")
@@ -66,7 +66,7 @@ def test_a_listed_image_that_is_missing(tmp_path):
 
 
 @pytest.mark.parametrize("line", ["2 .5 .5 .1 .1", "-1 .5 .5 .1 .1"])
-def test_class_out_of_range_is_a_defect(tmp_path, line):
+def test_a_class_out_of_range_is_an_error(tmp_path, line):
     add(tmp_path, "a", f"{line}\n")
     (issue,) = read(tmp_path).errors
     assert issue.kind == "unknown class"
@@ -76,15 +76,15 @@ def test_class_out_of_range_is_a_defect(tmp_path, line):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("0 .5 .5 .1", "a.txt:1: 4 numbers, but `class cx cy w h` is needed"),
-        ("0 .5 .5 .1 .1 .9", "a.txt:1: 6 numbers"),
-        ("0 .5 x .1 .1", "a.txt:1: value 3 is 'x', a number is needed"),
-        ("cat .5 .5 .1 .1", "a.txt:1: value 1 is 'cat', a number is needed"),
-        ("0.5 .5 .5 .1 .1", "a.txt:1: the class is 0.5, a whole number is needed"),
-        ("nan .5 .5 .1 .1", "a.txt:1: the class is nan, a whole number is needed"),
+        ("0 .5 .5 .1", "a.txt:1: must be `class cx cy w h`, not 4 numbers"),
+        ("0 .5 .5 .1 .1 .9", "a.txt:1: must be `class cx cy w h`, not 6 numbers"),
+        ("0 .5 x .1 .1", "a.txt:1: value 3 must be a number, not 'x'"),
+        ("cat .5 .5 .1 .1", "a.txt:1: value 1 must be a number, not 'cat'"),
+        ("0.5 .5 .5 .1 .1", "a.txt:1: the class must be an integer, not 0.5"),
+        ("nan .5 .5 .1 .1", "a.txt:1: the class must be an integer, not nan"),
     ],
 )
-def test_bad_lines(tmp_path, line, message):
+def test_invalid_lines(tmp_path, line, message):
     add(tmp_path, "a", f"{line}\n")
     with pytest.raises(DataError, match=message):
         read(tmp_path)
@@ -92,7 +92,7 @@ def test_bad_lines(tmp_path, line, message):
 
 def test_an_image_that_is_text(tmp_path):
     add(tmp_path, "a").write_text("text")
-    with pytest.raises(DataError, match=r"a.jpg: not an image"):
+    with pytest.raises(DataError, match=r"a.jpg: not a readable image"):
         read(tmp_path)
 
 
@@ -102,12 +102,12 @@ def test_names_from_data_yaml(tmp_path, names):
     (tmp_path / "data.yaml").write_text(f"train: ../train/images\nval: valid/images\nnames: {names}\n")
     assert read(tmp_path, labels=()).labels.names == ("cat", "dog")
     found = DataYaml.open(tmp_path / "data.yaml")
-    assert found.splits == {"train": (tmp_path / "train/images",)}  # Roboflow's ../ leads nowhere; no valid here
+    assert found.splits == {"train": (tmp_path / "train/images",)}  # Roboflow's ../ does not exist, nor does valid
 
 
-def test_names_from_classes_txt_or_none(tmp_path):
+def test_names_from_classes_txt(tmp_path):
     add(tmp_path, "a", "1 .5 .5 .1 .1\n")
-    with pytest.raises(DataError, match=r"no labels: name them in the config, or in data.yaml"):
+    with pytest.raises(DataError, match=r"no class names: add labels to the config, or names to data.yaml"):
         read(tmp_path, labels=())
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
     assert read(tmp_path, labels=()).labels.names == ("cat", "dog")

@@ -1,7 +1,7 @@
-"""COCO: one JSON file a split with `images`, `annotations` and `categories` (cocodataset.org, "Data format").
+"""Read COCO annotations: one JSON file per split with `images`, `annotations` and `categories`.
 
-Boxes are `bbox` = (left, top, width, height) in pixels counted from 0. The category numbers of COCO have gaps
-(80 of 1..90); labels are the categories sorted by number.
+The format is documented at cocodataset.org, "Data format". Boxes are `bbox` = (left, top, width, height) in pixels
+counted from 0. COCO's category ids have gaps (80 of 1..90); labels are the categories sorted by id.
 """
 
 import json
@@ -14,29 +14,29 @@ from typing import Any
 from yolo9k.config.datasets import SplitSource
 from yolo9k.datasets.readers.records import (
     BadFile,
+    BoxReadResult,
     Entry,
-    Findings,
     Issue,
-    RawBox,
-    Read,
+    IssueCollector,
+    ParsedBox,
     Record,
-    Selection,
-    image_size_wh,
-    number,
-    numbers_by_name,
+    SplitRequest,
+    index_by_name,
+    parse_number,
+    read_image_size_wh,
     read_text,
-    unreadable,
+    unreadable_annotation,
 )
 from yolo9k.errors import DataError
 from yolo9k.progress import Track, silent
 
-SIDES = ("left", "top", "width", "height")
-PROBED = 20  # images that are looked for when a folder is guessed
+BBOX_FIELDS = ("left", "top", "width", "height")
+MAX_PROBED = 20  # images looked for in each candidate for the image folder
 
 
 @dataclass(frozen=True)
 class CocoFile:
-    """An annotation file; `categories` are names by number, sorted by number."""
+    """A COCO annotation file; `categories`: names by category id, sorted by id."""
 
     path: Path
     images: Sequence[Mapping[str, Any]]
@@ -45,11 +45,11 @@ class CocoFile:
 
     @classmethod
     def open(cls, path: Path) -> "CocoFile":
-        """Read a file. Raises `BadFile` for what is not COCO's format."""
+        """Read a file. Raises `BadFile` if it is not in COCO's format."""
         try:
             content = json.loads(read_text(path))
         except (ValueError, RecursionError) as error:
-            raise unreadable(path, f"not JSON: {error}") from error
+            raise unreadable_annotation(path, f"not JSON: {error}") from error
         images = _section(content, "images", path)
         annotations = _section(content, "annotations", path)
         categories = {
@@ -59,7 +59,7 @@ class CocoFile:
         return cls(path, images, annotations, dict(sorted(categories.items())))
 
     def boxes_by_image(self) -> dict[Any, list[Mapping[str, Any]]]:
-        """The annotations of each image id; under None those whose id is neither number nor text."""
+        """Return the annotations by image id; those with an id of an invalid type are under `None`."""
         by_image: dict[Any, list[Mapping[str, Any]]] = {}
         for entry in self.annotations:
             image_id = entry.get("image_id")
@@ -67,36 +67,36 @@ class CocoFile:
         return by_image
 
     def image_folder(self, root: Path) -> Path:
-        """The folder of the images, guessed from the file's name: the first one that has some of them."""
+        """Guess the image folder from the name of this file: the first candidate that has some of the images."""
         split = self.path.stem.removeprefix("instances_")
         candidates = (root / split, root / "images" / split, root / "images", self.path.parent, root)
-        names = [str(image.get("file_name")) for image in self.images[:PROBED]]
-        having = (folder for folder in candidates if any((folder / name).is_file() for name in names))
-        return next(having, candidates[0])
+        names = [str(image.get("file_name")) for image in self.images[:MAX_PROBED]]
+        existing = (folder for folder in candidates if any((folder / name).is_file() for name in names))
+        return next(existing, candidates[0])
 
 
-def read_coco(selection: Selection, findings: Findings, track: Track = silent) -> Read:
-    """The images of the annotation files, one file after the other; crowds are ignore boxes.
+def read_coco(request: SplitRequest, issues: IssueCollector, track: Track = silent) -> BoxReadResult:
+    """Read the images of the annotation files, in order; crowd boxes become ignored boxes.
 
-    Labels that the config does not name are the categories of the first file of all splits. Where it names as
-    many as a file has categories, but others, they are taken in order (Darknet's list calls six of COCO's by
-    other names). Raises `DataError` for missing files, and for bad ones where `findings` says so.
+    Without class names in the request, they are the categories of the first file of all splits. If the names differ
+    from the categories of a file but have the same count, categories are taken in order (Darknet's list has other names
+    for six of COCO's). Raises `DataError` for missing files, and for unusable ones unless `issues` skips them.
     """
-    first = _annotation_file(selection.root, selection.all_entries[0])
-    opened = {} if selection.labels else {first: CocoFile.open(first)}
-    labels = selection.labels or tuple(dict.fromkeys(opened[first].categories.values()))
+    first = _annotation_file(request.root, request.all_entries[0])
+    opened = {} if request.labels else {first: CocoFile.open(first)}
+    labels = request.labels or tuple(dict.fromkeys(opened[first].categories.values()))
     records: list[Record] = []
-    ids: dict[int, int] = {}
-    for entry in selection.entries:
-        path = _annotation_file(selection.root, entry)
-        with findings.file():
+    category_of_label: dict[int, int] = {}
+    for entry in request.entries:
+        path = _annotation_file(request.root, entry)
+        with issues.reading_file():
             file = opened.get(path) or CocoFile.open(path)
-            numbers = _label_numbers(file, labels)
-            for category, label in reversed(numbers.items()):
-                ids |= {} if label is None else {label: category}
-            folder = _image_folder(selection.root, entry, file)
-            records += _read_records(file, folder, numbers, selection, findings, track)
-    return Read(records, labels, _category_ids(ids, len(labels)))
+            label_of_category = _map_categories(file, labels)
+            for category, label in reversed(label_of_category.items()):
+                category_of_label |= {} if label is None else {label: category}
+            folder = request.root / entry.images if isinstance(entry, SplitSource) else file.image_folder(request.root)
+            records += _read_records(file, folder, label_of_category, request, issues, track)
+    return BoxReadResult(records, labels, _category_ids(category_of_label, len(labels)))
 
 
 def _annotation_file(root: Path, entry: Entry) -> Path:
@@ -106,53 +106,49 @@ def _annotation_file(root: Path, entry: Entry) -> Path:
     return path
 
 
-def _image_folder(root: Path, entry: Entry, file: CocoFile) -> Path:
-    return root / entry.images if isinstance(entry, SplitSource) else file.image_folder(root)
-
-
-def _label_numbers(file: CocoFile, labels: Sequence[str]) -> dict[int, int | None]:
-    """The label of each category number; none where the labels leave it out."""
-    by_name = numbers_by_name(labels)
-    numbers = {category: by_name.get(name) for category, name in file.categories.items()}
-    if None not in numbers.values() or len(labels) != len(numbers):
-        return numbers
-    for order, (category, label) in enumerate(numbers.items()):
-        if label not in (None, order):
+def _map_categories(file: CocoFile, labels: Sequence[str]) -> dict[int, int | None]:
+    """Return the label index of each category id; `None` if the category is not one of the labels."""
+    indices = index_by_name(labels)
+    by_name = {category: indices.get(name) for category, name in file.categories.items()}
+    if None not in by_name.values() or len(labels) != len(by_name):
+        return by_name
+    for position, (category, label) in enumerate(by_name.items()):
+        if label not in (None, position):
             name = file.categories[category]
-            raise DataError(f"{file.path}: category {name!r} is label {label} by name and {order} by order")
-    return {category: order for order, category in enumerate(numbers)}
+            raise DataError(f"{file.path}: category {name!r} is label {label} by name, but {position} by order")
+    return {category: position for position, category in enumerate(by_name)}
 
 
-def _category_ids(ids: Mapping[int, int], count: int) -> tuple[int, ...]:
-    """A category number for each label; those that no file has get free ones."""
-    free = max(ids.values(), default=0) + 1
-    return tuple(ids.get(label, free + label) for label in range(count))
+def _category_ids(category_of_label: Mapping[int, int], count: int) -> tuple[int, ...]:
+    """Return a category id for each label; labels without a category get unused ids."""
+    free = max(category_of_label.values(), default=0) + 1
+    return tuple(category_of_label.get(label, free + label) for label in range(count))
 
 
 def _read_records(
     file: CocoFile,
     folder: Path,
-    numbers: Mapping[int, int | None],
-    selection: Selection,
-    findings: Findings,
+    label_of_category: Mapping[int, int | None],
+    request: SplitRequest,
+    issues: IssueCollector,
     track: Track,
 ) -> list[Record]:
     boxes = file.boxes_by_image()
     records = []
     seen: set[Any] = set()
     for i, image in enumerate(track(file.images, "Reading labels"), 1):
-        place = f"{file.path}: image {i}"
-        with findings.file():
-            name, image_id = _name(image, "file_name", place), _key(image, "id", place)
+        location = f"{file.path}: image {i}"
+        with issues.reading_file():
+            name, image_id = _name(image, "file_name", location), _id(image, "id", location)
             if image_id in seen:
-                raise unreadable(place, f"the id {image_id!r} was used by another image")
+                raise unreadable_annotation(location, f"the id {image_id!r} is already used by another image")
             seen.add(image_id)
-            if selection.keep(name):
+            if request.keep(name):
                 entries = boxes.get(image_id, ())
-                records.append(_read_record(file, folder, image, entries, numbers, findings))
+                records.append(_read_record(file, folder, image, entries, label_of_category, issues))
     for image_id in boxes.keys() - seen:
-        message = f"annotations name the image_id {image_id!r}, which no image has"
-        findings.errors.append(Issue("unknown image", str(file.path), message))
+        message = f"annotations have the image_id {image_id!r}, which no image has"
+        issues.errors.append(Issue("unknown image", str(file.path), message))
     return records
 
 
@@ -161,54 +157,55 @@ def _read_record(
     folder: Path,
     image: Mapping[str, Any],
     entries: Sequence[Mapping[str, Any]],
-    numbers: Mapping[int, int | None],
-    findings: Findings,
+    label_of_category: Mapping[int, int | None],
+    issues: IssueCollector,
 ) -> Record:
     path = folder / image["file_name"]
     if not path.is_file():
-        raise BadFile("missing image", path, f"no such image (named by {file.path.name})")
-    place = f"{file.path}: image {image['id']}"
-    width, height = (number(image.get(side) or 0, place, side) for side in ("width", "height"))
-    annotated = 1 <= width < math.inf and 1 <= height < math.inf
-    size_wh = (int(width), int(height)) if annotated else image_size_wh(path)
-    boxes = [_read_box(entry, file, numbers) for entry in entries]
-    return Record(path, size_wh, findings.check(boxes, size_wh), image["id"])
+        raise BadFile("missing image", path, f"no such image (listed in {file.path.name})")
+    location = f"{file.path}: image {image['id']}"
+    width, height = (parse_number(image.get(side) or 0, location, side) for side in ("width", "height"))
+    is_annotated = 1 <= width < math.inf and 1 <= height < math.inf
+    size_wh = (int(width), int(height)) if is_annotated else read_image_size_wh(path)
+    boxes = [_read_box(entry, file, label_of_category) for entry in entries]
+    return Record(path, size_wh, issues.check_boxes(boxes, size_wh), image["id"])
 
 
-def _read_box(entry: Mapping[str, Any], file: CocoFile, numbers: Mapping[int, int | None]) -> RawBox:
-    place = f"{file.path}: annotation {entry.get('id')}"
+def _read_box(entry: Mapping[str, Any], file: CocoFile, label_of_category: Mapping[int, int | None]) -> ParsedBox:
+    location = f"{file.path}: annotation {entry.get('id')}"
     bbox = entry.get("bbox")
     if not isinstance(bbox, list) or len(bbox) != 4:
-        raise unreadable(place, f"bbox is {bbox!r}, [left, top, width, height] is needed")
-    x, y, w, h = (number(value, place, side) for value, side in zip(bbox, SIDES, strict=True))
-    category = _integer(entry, "category_id", place)
+        raise unreadable_annotation(location, f"bbox must be [left, top, width, height], not {bbox!r}")
+    x, y, w, h = (parse_number(value, location, name) for value, name in zip(bbox, BBOX_FIELDS, strict=True))
+    category = _integer(entry, "category_id", location)
     name = file.categories.get(category, f"category {category}")
-    return RawBox(place, (x, y, x + w, y + h), name, numbers.get(category), bool(entry.get("iscrowd", 0)))
+    is_crowd = bool(entry.get("iscrowd", 0))
+    return ParsedBox(location, (x, y, x + w, y + h), name, label_of_category.get(category), is_crowd)
 
 
 def _section(content: Any, key: str, path: Path) -> list[Mapping[str, Any]]:
-    found = content.get(key) if isinstance(content, dict) else None
-    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
-        raise unreadable(path, f"has no list {key!r} of objects, so it is not a COCO annotation file")
-    return found
+    section = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(section, list) or not all(isinstance(entry, dict) for entry in section):
+        raise unreadable_annotation(path, f"not a COCO annotation file: {key!r} must be a list of objects")
+    return section
 
 
-def _integer(entry: Mapping[str, Any], key: str, place: str) -> int:
+def _integer(entry: Mapping[str, Any], key: str, location: str) -> int:
     value = entry.get(key)
     if not isinstance(value, int) or isinstance(value, bool):
-        raise unreadable(place, f"{key} is {value!r}, a whole number is needed")
+        raise unreadable_annotation(location, f"{key} must be an integer, not {value!r}")
     return value
 
 
-def _key(entry: Mapping[str, Any], key: str, place: str) -> int | str:
+def _id(entry: Mapping[str, Any], key: str, location: str) -> int | str:
     value = entry.get(key)
     if not isinstance(value, int | str) or isinstance(value, bool):
-        raise unreadable(place, f"{key} is {value!r}, a number or a name is needed")
+        raise unreadable_annotation(location, f"{key} must be an integer or text, not {value!r}")
     return value
 
 
-def _name(entry: Mapping[str, Any], key: str, place: str) -> str:
+def _name(entry: Mapping[str, Any], key: str, location: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or not value:
-        raise unreadable(place, f"{key} is {value!r}, a name is needed")
+        raise unreadable_annotation(location, f"{key} must be text, not {value!r}")
     return value

@@ -1,10 +1,9 @@
-"""Image folders: every folder is a class, the images in it (at any depth) have its label and no box.
+"""Read class folders: each folder is a class, and the images in it (at any depth) have its image-level label.
 
-ImageNet's whole release is fourteen million files in 21 thousand folders. They are listed once, the list is a few
-arrays and is cached, and an image becomes an object only when it is asked for.
+The whole ImageNet release has 14 million files in 21 thousand folders. They are listed once into a few arrays, which
+are kept in the index cache; an image becomes an object only on access.
 """
 
-import hashlib
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,32 +14,32 @@ from typing import NamedTuple
 import numpy as np
 
 from yolo9k.datasets.readers.index import (
-    BROKEN,
-    TICK_NS,
+    CACHE_ERRORS,
+    MTIME_RESOLUTION_NS,
     ImageIndex,
     ImageRecord,
-    Names,
-    joined,
-    load_arrays,
-    moved,
-    store_arrays,
+    PackedStrings,
+    add_offset,
+    concatenate,
+    index_cache_file,
+    load_index_cache,
+    save_index_cache,
 )
-from yolo9k.datasets.readers.records import Entry, Issue, Selection
+from yolo9k.datasets.readers.records import Entry, Issue, SplitRequest
 from yolo9k.errors import DataError
-from yolo9k.fetch import cache_folder
 from yolo9k.images import is_image_name
 from yolo9k.progress import Track, silent
 
-VERSION = 1  # of the cached lists
+VERSION = 1  # of the index cache
 
 
 @dataclass(frozen=True)
-class Listing:
-    """The images below `root`, sorted by folder and name.
+class FolderListing:
+    """N images in F folders below `root`, sorted by folder and file name.
 
-    `folders` (F): paths below the root, whose first part is the class. File i lies in `folders[folder[i]]`, and its
-    name are the bytes of `names` up to `ends[i]`, from where the one before ends. `changed_ns` (F + 1): when each
-    folder was changed, the root at last.
+    `folders` (F): paths relative to the root, whose first part is the class. Image i is in `folders[folder[i]]`; its
+    file name is string i of `PackedStrings(names, ends)`. `changed_ns` (F + 1): modification time of each folder, and
+    of the root.
     """
 
     root: Path
@@ -55,54 +54,58 @@ class Listing:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the arrays."""
+        """Return the memory of the arrays in bytes."""
         return sum(array.nbytes for array in (self.changed_ns, self.names, self.ends, self.folder))
 
 
 class ImageFolderIndex(ImageIndex):
-    """The images of some listings as one sequence of `ImageRecord`.
+    """The images of several listings as one sequence of `ImageRecord`.
 
-    `labels` gives the label of each class; images of other classes are left out.
+    `labels`: the label of each class; images of other classes are excluded.
     """
 
-    def __init__(self, listings: Sequence[Listing], labels: Mapping[str, int]) -> None:
+    def __init__(self, listings: Sequence[FolderListing], labels: Mapping[str, int]) -> None:
         starts = np.cumsum([0, *(len(listing.folders) for listing in listings)])
         self._folders = [str(listing.root / folder) for listing in listings for folder in listing.folders]
-        self._label = np.array([labels.get(_class_of(f), -1) for part in listings for f in part.folders], np.int64)
-        self._names = Names.joined([Names(listing.names, listing.ends) for listing in listings])
-        self._folder = joined([moved(part.folder, by) for part, by in zip(listings, starts[:-1], strict=True)])
+        self._label = np.array(
+            [labels.get(_class_of(folder), -1) for listing in listings for folder in listing.folders], np.int64
+        )
+        self._names = PackedStrings.concatenate([PackedStrings(listing.names, listing.ends) for listing in listings])
+        self._folder = concatenate(
+            [add_offset(listing.folder, start) for listing, start in zip(listings, starts[:-1], strict=True)]
+        )
         super().__init__(len(self._folder))
         if (self._label < 0).any():
-            self._choose(self._label[self._folder] >= 0)
+            self._select(self._label[self._folder] >= 0)
 
     def counts(self, num_labels: int) -> np.ndarray:
-        """(K,) number of images of each label."""
+        """Return (K,) the image count of each label."""
         folder = self._folder if self._rows is None else self._folder[self._rows]
         images = np.bincount(folder, minlength=len(self._folders))
         kept = self._label >= 0
         return np.bincount(self._label[kept], images[kept], num_labels).astype(np.int64)
 
     def name(self, index: int, root: Path) -> str:
-        """The path of an image below `root`."""
+        """Return the path of an image relative to `root`."""
         row = self._row(index)
         folder = Path(self._folders[self._folder[row]])
-        below = folder.relative_to(root) if folder.is_relative_to(root) else folder
-        return f"{below.as_posix()}/{self._names[row]}"
+        relative = folder.relative_to(root) if folder.is_relative_to(root) else folder
+        return f"{relative.as_posix()}/{self._names[row]}"
 
     def _record(self, row: int) -> ImageRecord:
         folder = self._folder[row]
         return ImageRecord(Path(self._folders[folder], self._names[row]), int(self._label[folder]))
 
 
-class Folders(NamedTuple):
-    """What a reading gives: a listing of each entry, the classes in order, and what is odd."""
+class FolderReadResult(NamedTuple):
+    """The listing of each entry, the class names in order, and the issues."""
 
-    listings: tuple[Listing, ...]
+    listings: tuple[FolderListing, ...]
     classes: tuple[str, ...]
     errors: tuple[Issue, ...]
 
     def images(self, labels: Mapping[str, int]) -> ImageFolderIndex:
-        """The images of the classes that have a label."""
+        """Return the images of the classes that have a label."""
         return ImageFolderIndex(self.listings, labels)
 
 
@@ -110,80 +113,82 @@ def _class_of(folder: str) -> str:
     return folder.partition("/")[0]
 
 
-def read_folders(selection: Selection, track: Track = silent) -> Folders:
-    """The images of the entries, which are folders of class folders.
+def read_folders(request: SplitRequest, track: Track = silent) -> FolderReadResult:
+    """List the images of the entries, which are folders of class folders.
 
-    Classes that the config does not name are the sorted names of the folders in all splits. Images beside the class
-    folders, and folders that are no class, are errors. Raises `DataError` for a folder that cannot be read.
+    Without class names in the request, they are the sorted folder names of all splits. Images outside of class folders,
+    and folders that are not a class, are issues. Raises `DataError` for a folder that is missing or unreadable.
     """
-    needed = selection.entries if selection.labels else selection.all_entries
-    tops = {entry: _look_into(_place(selection.root, entry)) for entry in needed}
-    classes = selection.labels or tuple(sorted({name for top in tops.values() for name in top.classes}))
+    needed = request.entries if request.labels else request.all_entries
+    contents = {entry: _read_root(_entry_folder(request.root, entry)) for entry in needed}
+    folder_names = {name for content in contents.values() for name in content.class_folders}
+    classes = request.labels or tuple(sorted(folder_names))
     known, errors, listings = set(classes), [], []
-    for entry in selection.entries:
-        place = _place(selection.root, entry)
+    for entry in request.entries:
+        folder, content = _entry_folder(request.root, entry), contents[entry]
         errors += [
-            Issue("unknown class", str(place / name), f"{name!r} is none of the labels")
-            for name in tops[entry].classes
+            Issue("unknown class", str(folder / name), f"{name!r} is not one of the class names")
+            for name in content.class_folders
             if name not in known
         ]
-        if tops[entry].loose:
-            message = f"{len(tops[entry].loose)} images lie in no class folder, first {min(tops[entry].loose)}"
-            errors.append(Issue("no class", str(place), message))
-        listings.append(list_images(place, track))
-    return Folders(tuple(listings), classes, tuple(errors))
+        if content.images:
+            message = f"{len(content.images)} images are not in a class folder; first: {min(content.images)}"
+            errors.append(Issue("no class", str(folder), message))
+        listings.append(list_images(folder, track))
+    return FolderReadResult(tuple(listings), classes, tuple(errors))
 
 
-def _place(root: Path, entry: Entry) -> Path:
+def _entry_folder(root: Path, entry: Entry) -> Path:
     if not isinstance(entry, str):
-        raise DataError(f"{root}: a split of kind folder is text (a folder of class folders), not {entry}")
+        raise DataError(f"{root}: a split of kind folder must be text (a folder of class folders), not {entry}")
     if not (root / entry).is_dir():
         raise DataError(f"{root / entry}: no such folder of class folders")
     return root / entry
 
 
-class Top(NamedTuple):
-    """What lies right below a root: class folders, sorted, and images without a class."""
+class RootContent(NamedTuple):
+    """What is directly in a root folder: class folders (sorted), and images without a class."""
 
-    classes: list[str]
-    loose: list[str]
-
-
-def _look_into(root: Path) -> Top:
-    found = _scan(root)
-    return Top([name for name in found.folders if not name.startswith("__")], [os.fsdecode(n) for n in found.images])
+    class_folders: list[str]
+    images: list[str]
 
 
-def list_images(root: Path, track: Track = silent) -> Listing:
-    """The images below a folder of class folders: from the cache while no folder has changed, else listed anew.
+def _read_root(root: Path) -> RootContent:
+    scan = _scan_folder(root)
+    class_folders = [name for name in scan.folders if not name.startswith("__")]
+    return RootContent(class_folders, [os.fsdecode(name) for name in scan.images])
 
-    Raises `DataError` for a folder that cannot be read.
+
+def list_images(root: Path, track: Track = silent) -> FolderListing:
+    """List the images below a folder of class folders: from the index cache if no folder has changed, else by a scan.
+
+    Raises `DataError` for an unreadable folder.
     """
     root = root.resolve()
-    place = cache_folder() / "folders" / f"{hashlib.blake2b(os.fsencode(root), digest_size=12).hexdigest()}.npz"
-    listing = _load(place, root)
+    cache = index_cache_file("folders", root)
+    listing = _load_listing(cache, root)
     if listing is None:
-        before_ns = time.time_ns() - TICK_NS
+        before_ns = time.time_ns() - MTIME_RESOLUTION_NS
         listing = scan_images(root, track)
-        if listing.changed_ns.max() < before_ns:
-            _store(listing, place)
+        if listing.changed_ns.max() < before_ns:  # a newer change could have the same time
+            _save_listing(listing, cache)
     return listing
 
 
-class Scanned(NamedTuple):
-    """One folder: when it was changed, what tells it from all others, its folders and images, sorted."""
+class FolderScan(NamedTuple):
+    """One folder: its modification time, its identity (device and inode), its subfolders and images, both sorted."""
 
     changed_ns: int
-    key: tuple[int, int]
+    identity: tuple[int, int]
     folders: list[str]
     images: list[bytes]
 
 
-def _scan(path: Path) -> Scanned:
-    """Look into one folder; hidden ones in it do not count. Raises `DataError`."""
+def _scan_folder(path: Path) -> FolderScan:
+    """Scan one folder, without hidden files and subfolders. Raises `DataError`."""
     folders, images = [], []
     try:
-        status = path.stat()  # before its content: a later change makes the list old
+        status = path.stat()  # before the scan, so that a later change makes the listing outdated
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.is_dir():
@@ -192,26 +197,26 @@ def _scan(path: Path) -> Scanned:
                     images.append(os.fsencode(entry.name))
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    shown = sorted(name for name in folders if not name.startswith("."))
-    return Scanned(status.st_mtime_ns, (status.st_dev, status.st_ino), shown, sorted(images))
+    visible = sorted(name for name in folders if not name.startswith("."))
+    return FolderScan(status.st_mtime_ns, (status.st_dev, status.st_ino), visible, sorted(images))
 
 
-def scan_images(root: Path, track: Track = silent) -> Listing:
-    """List the images below a folder of class folders. Raises `DataError`."""
+def scan_images(root: Path, track: Track = silent) -> FolderListing:
+    """List the images below a folder of class folders by scanning it. Raises `DataError`."""
     folders: list[str] = []
     changed_ns: list[int] = []
     blobs: list[bytes] = []
     lengths: list[np.ndarray] = []
-    root_changed_ns = _scan(root).changed_ns
-    for name in track(_look_into(root).classes, f"Listing images in {root.name}"):
-        for below, found in _walk(root, name):
-            folders.append(below)
-            changed_ns.append(found.changed_ns)
-            blobs.append(b"".join(found.images))
-            lengths.append(np.fromiter(map(len, found.images), np.uint16, len(found.images)))
+    root_changed_ns = _scan_folder(root).changed_ns
+    for name in track(_read_root(root).class_folders, f"Listing images in {root.name}"):
+        for folder, scan in _walk(root, name):
+            folders.append(folder)
+            changed_ns.append(scan.changed_ns)
+            blobs.append(b"".join(scan.images))
+            lengths.append(np.fromiter(map(len, scan.images), np.uint16, len(scan.images)))
     blob = b"".join(blobs)
     ends = np.cumsum(np.concatenate([np.zeros(0, np.uint16), *lengths]), dtype=np.uint64)
-    return Listing(
+    return FolderListing(
         root=root,
         folders=tuple(folders),
         changed_ns=np.array([*changed_ns, root_changed_ns], np.int64),
@@ -221,24 +226,24 @@ def scan_images(root: Path, track: Track = silent) -> Listing:
     )
 
 
-def _walk(root: Path, name: str) -> Iterator[tuple[str, Scanned]]:
-    """A folder below the root and all folders in it; links back to one that they lie in are not followed."""
-    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [(name, frozenset())]
-    while waiting:
-        below, above = waiting.pop()
-        found = _scan(root / below)
-        if found.key in above:
+def _walk(root: Path, name: str) -> Iterator[tuple[str, FolderScan]]:
+    """Yield a folder below the root and all its subfolders; links back to a parent folder are not followed."""
+    pending: list[tuple[str, frozenset[tuple[int, int]]]] = [(name, frozenset())]
+    while pending:
+        folder, parents = pending.pop()
+        scan = _scan_folder(root / folder)
+        if scan.identity in parents:
             continue
-        yield below, found
-        waiting += [(f"{below}/{inner}", above | {found.key}) for inner in reversed(found.folders)]
+        yield folder, scan
+        pending += [(f"{folder}/{inner}", parents | {scan.identity}) for inner in reversed(scan.folders)]
 
 
-# --- the cache
+# --- the index cache
 
 
-def _store(listing: Listing, place: Path) -> None:
-    store_arrays(
-        place,
+def _save_listing(listing: FolderListing, cache: Path) -> None:
+    save_index_cache(
+        cache,
         version=VERSION,
         root=np.frombuffer(os.fsencode(listing.root), np.uint8),
         folders=np.frombuffer(os.fsencode("\0".join(listing.folders)), np.uint8),
@@ -246,22 +251,22 @@ def _store(listing: Listing, place: Path) -> None:
     )  # fmt: skip
 
 
-def _load(place: Path, root: Path) -> Listing | None:
-    """The list of an earlier run; none where there is none, it is broken, or a folder has changed since."""
+def _load_listing(cache: Path, root: Path) -> FolderListing | None:
+    """Return the listing of an earlier run; `None` if it is missing, broken or outdated."""
     try:
-        stored = load_arrays(place)
-        if int(stored["version"]) != VERSION or stored["root"].tobytes() != os.fsencode(root):
+        cached = load_index_cache(cache)
+        if int(cached["version"]) != VERSION or cached["root"].tobytes() != os.fsencode(root):
             return None
-        text = os.fsdecode(stored["folders"].tobytes())
-        arrays = {name: stored[name] for name in ("changed_ns", "names", "ends", "folder")}
-        listing = Listing(root, tuple(text.split("\0")) if text else (), **arrays)
-        return listing if _is_whole(listing) and _is_fresh(listing) else None
-    except BROKEN:
+        text = os.fsdecode(cached["folders"].tobytes())
+        arrays = {name: cached[name] for name in ("changed_ns", "names", "ends", "folder")}
+        listing = FolderListing(root, tuple(text.split("\0")) if text else (), **arrays)
+        return listing if _is_consistent(listing) and _is_current(listing) else None
+    except CACHE_ERRORS:
         return None
 
 
-def _is_whole(listing: Listing) -> bool:
-    """Whether the arrays fit together."""
+def _is_consistent(listing: FolderListing) -> bool:
+    """Return whether the arrays fit together."""
     count, folders = len(listing), len(listing.folders)
     if len(listing.ends) != count or len(listing.changed_ns) != folders + 1:
         return False
@@ -269,7 +274,7 @@ def _is_whole(listing: Listing) -> bool:
     return last == len(listing.names) and (not count or int(listing.folder.max()) < folders)
 
 
-def _is_fresh(listing: Listing) -> bool:
-    """Whether no folder was changed since. Raises `OSError` where one is gone."""
+def _is_current(listing: FolderListing) -> bool:
+    """Return whether no folder has changed since. Raises `OSError` if one is gone."""
     paths = [*(listing.root / folder for folder in listing.folders), listing.root]
     return [path.stat().st_mtime_ns for path in paths] == listing.changed_ns.tolist()

@@ -1,11 +1,14 @@
-"""ImageSequence by the million: a few arrays for all, kept between runs, and an object for each that is asked for."""
+"""Millions of labelled images in little memory: a few arrays for all, an index cache between runs, objects on access.
 
+`ImageIndex` is the base of the indexes of class folders and of tar shards.
+"""
+
+import hashlib
 import logging
 import os
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,51 +16,54 @@ from typing import Protocol
 import numpy as np
 
 from yolo9k.datasets.readers.records import Issue
+from yolo9k.errors import MachineError
+from yolo9k.fetch import cache_folder
 from yolo9k.images import ImageSource
+from yolo9k.io import replacing
 from yolo9k.progress import Track, silent
 from yolo9k.samples import BoxLabels
 
-TICK_NS = 2_000_000_000  # the coarsest clock of a file system (FAT's): within one tick a change leaves no trace
-BROKEN = (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, OverflowError, zipfile.BadZipFile)
+MTIME_RESOLUTION_NS = 2_000_000_000  # of FAT, the coarsest: two changes within it may have the same time
+CACHE_ERRORS = (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, OverflowError, zipfile.BadZipFile)
 NO_BOXES = BoxLabels.of([], [])
-KEY_BYTES = 8  # of a name that are compared at once
+KEY_BYTES = 8  # bytes per sort key
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """An image with a label of the whole of it."""
+    """An image with an image-level label."""
 
     source: ImageSource
     image_label: int
 
     @property
     def boxes(self) -> BoxLabels:
-        """None: nobody said where in the image its label is."""
+        """Return no boxes."""
         return NO_BOXES
 
 
 @dataclass(frozen=True)
-class Names:
-    """Texts as two arrays: text i are the bytes of `blob` up to `ends[i]`, from where the one before ends."""
+class PackedStrings:
+    """N strings as two arrays: string i is `blob[ends[i - 1] : ends[i]]`, in the encoding of the file system."""
 
     blob: np.ndarray
     ends: np.ndarray
 
     @classmethod
-    def of(cls, texts: Sequence[bytes]) -> "Names":
-        """The texts, which must not be changed after."""
+    def of(cls, texts: Sequence[bytes]) -> "PackedStrings":
+        """Pack strings."""
         blob = b"".join(texts)
         ends = np.cumsum(np.fromiter(map(len, texts), np.uint64, len(texts)), dtype=np.uint64)
         return cls(np.frombuffer(blob, np.uint8), ends.astype(np.min_scalar_type(len(blob))))
 
     @classmethod
-    def joined(cls, parts: Sequence["Names"]) -> "Names":
-        """The texts of all parts, one part after the other."""
+    def concatenate(cls, parts: Sequence["PackedStrings"]) -> "PackedStrings":
+        """Concatenate several of them."""
         starts = np.cumsum([0, *(len(part.blob) for part in parts)])
-        ends = [moved(part.ends, by) for part, by in zip(parts, starts[:-1], strict=True)]
-        return cls(joined([part.blob for part in parts]), joined(ends))
+        ends = [add_offset(part.ends, start) for part, start in zip(parts, starts[:-1], strict=True)]
+        return cls(concatenate([part.blob for part in parts]), concatenate(ends))
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -66,35 +72,38 @@ class Names:
         start = int(self.ends[index - 1]) if index else 0
         return os.fsdecode(self.blob[start : int(self.ends[index])].tobytes())
 
-    def order(self) -> np.ndarray:
-        """(N,) the numbers of the texts, which have no zero bytes, sorted by bytes; equal ones stay as they are."""
+    def argsort(self) -> np.ndarray:
+        """Return the indices (N,) that sort the strings by their bytes, stable; no string may have zero bytes.
+
+        A radix sort over keys of 8 bytes, because Python strings would need too much memory.
+        """
         ends = self.ends.astype(np.int64)
         starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
         order = np.arange(len(self))
         if not len(self) or not len(self.blob):
             return order
-        longest = int((ends - starts).max())
-        for first in reversed(range(0, longest, KEY_BYTES)):
-            order = order[np.argsort(self._key(starts + first, ends)[order], kind="stable")]
+        max_length = int((ends - starts).max())
+        for offset in reversed(range(0, max_length, KEY_BYTES)):
+            order = order[np.argsort(self._sort_key(starts + offset, ends)[order], kind="stable")]
         return order
 
-    def _key(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """(N,) the bytes of each text from `starts` on as one number, zeros behind its end."""
+    def _sort_key(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Return (N,) the 8 bytes of each string from `starts` as one integer, with zeros after the end."""
         key = np.zeros(len(starts), np.uint64)
         last = len(self.blob) - 1
         for offset in range(KEY_BYTES):
-            place = starts + offset
-            byte = np.where(place < ends, self.blob[np.minimum(place, last)], 0)
+            position = starts + offset
+            byte = np.where(position < ends, self.blob[np.minimum(position, last)], 0)
             key = (key << np.uint64(8)) | byte.astype(np.uint64)
         return key
 
 
 class ImageIndex(ABC):
-    """ImageSequence with labels as one sequence of `ImageRecord`, made when asked for; some may be left out."""
+    """A sequence of `ImageRecord` that are created on access, from the rows of arrays; rows can be excluded."""
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._rows: np.ndarray | None = None
+        self._rows: np.ndarray | None = None  # the rows in use; None: all
 
     def __len__(self) -> int:
         return self._count if self._rows is None else len(self._rows)
@@ -106,73 +115,73 @@ class ImageIndex(ABC):
 
     @abstractmethod
     def counts(self, num_labels: int) -> np.ndarray:
-        """(K,) number of images of each label."""
+        """Return (K,) the image count of each label."""
 
     @abstractmethod
     def name(self, index: int, root: Path) -> str:
-        """What an image of the data set at `root` is called, wherever that lies."""
+        """Return the name of an image within the data set at `root`; it does not depend on where the root is."""
 
     @abstractmethod
     def _record(self, row: int) -> ImageRecord:
-        """The image of a row of the arrays."""
+        """Return the image of a row of the arrays."""
 
-    def keep(self, root: Path, wanted: Callable[[str], bool], track: Track = silent) -> None:
-        """Leave out the images whose name is not wanted."""
+    def filter(self, root: Path, keep: Callable[[str], bool], track: Track = silent) -> None:
+        """Exclude the images for whose name `keep` returns false."""
         names = (self.name(index, root) for index in track(range(len(self)), "Choosing images", len(self)))
-        self._choose(np.fromiter(map(wanted, names), bool, len(self)))
+        self._select(np.fromiter(map(keep, names), bool, len(self)))
 
     def _row(self, index: int) -> int:
         return index if self._rows is None else int(self._rows[index])
 
-    def _choose(self, chosen: np.ndarray) -> None:
-        """Go on with a choice, a mask or numbers, of the images so far."""
+    def _select(self, chosen: np.ndarray) -> None:
+        """Reduce or reorder the images by a mask or by indices."""
         rows = np.arange(self._count) if self._rows is None else self._rows
         self._rows = rows[chosen].astype(np.min_scalar_type(self._count))
 
 
-class Listed(Protocol):
-    """What a reader of images with labels gives: the classes in order, what is odd, and the images."""
+class ImageReadResult(Protocol):
+    """What a reader of image-level labels returns: the class names in order, the issues, and the images."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The data set's own."""
+        """Return the class names of the data set."""
 
     @property
     def errors(self) -> tuple[Issue, ...]:
-        """What is odd."""
+        """Return the issues found."""
 
     def images(self, labels: Mapping[str, int]) -> ImageIndex:
-        """The images of the classes that have a label."""
+        """Return the images of the classes that have a label."""
 
 
-def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """The arrays as one; one alone is not copied."""
+def concatenate(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Concatenate arrays; a single one is not copied."""
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def moved(numbers: np.ndarray, by: int) -> np.ndarray:
-    """Numbers raised by `by`, in a type that holds them."""
-    return numbers + np.array(by, np.uint64) if by else numbers
+def add_offset(indices: np.ndarray, offset: int) -> np.ndarray:
+    """Add an offset to unsigned indices, in a type that holds the result."""
+    return indices + np.array(offset, np.uint64) if offset else indices
 
 
-# --- lists that are kept
+# --- the index cache
 
 
-def store_arrays(place: Path, **arrays: object) -> None:
-    """Write arrays beside their place, then rename them; where that cannot be, they are made again the next time."""
-    temporary = place.with_name(f"{place.name}.{os.getpid()}.part")
+def index_cache_file(kind: str, path: Path) -> Path:
+    """Return the cache file for the index of a folder or tar file; `kind`: a subfolder of the cache."""
+    return cache_folder() / kind / f"{hashlib.blake2b(os.fsencode(path), digest_size=12).hexdigest()}.npz"
+
+
+def save_index_cache(cache_file: Path, **arrays: object) -> None:
+    """Write arrays to a cache file; a failure is only logged, and the index is built again by the next run."""
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with replacing(cache_file, "the index cache") as draft, draft.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
-        temporary.replace(place)
-    except OSError as error:
-        log.warning("%s: the list of images cannot be kept: %s", place, error.strerror or error)
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    except MachineError as error:
+        log.warning("%s", error)
 
 
-def load_arrays(place: Path) -> dict[str, np.ndarray]:
-    """What `store_arrays` wrote. Raises one of `BROKEN` where nothing is there, or something else."""
-    with np.load(place, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+def load_index_cache(cache_file: Path) -> dict[str, np.ndarray]:
+    """Read what `save_index_cache` wrote. Raises one of `CACHE_ERRORS` if it is missing or broken."""
+    with np.load(cache_file, allow_pickle=False) as cache:
+        return {name: cache[name] for name in cache.files}

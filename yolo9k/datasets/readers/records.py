@@ -1,4 +1,4 @@
-"""What a reader gives: images with checked boxes, and every issue met on the way."""
+"""Records of a data set: images with checked boxes, the issues found, and what all readers of annotations share."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,28 +17,28 @@ OnError = Literal["stop", "skip"]
 Entry = str | SplitSource
 Corners = tuple[float, float, float, float]
 
-SLACK_PX = 1.0  # rounding, and VOC files whose corners count from 0: clipped without a word
-SMALLEST_PX = 1e-3  # a side below this is no side: float32 cannot hold it at the far end of an image
+CLIP_TOLERANCE_PX = 1.0  # rounding, or VOC corners counted from 0: clipped without an issue
+MIN_SIDE_PX = 1e-3  # a shorter side counts as zero: float32 cannot represent it far from the origin
 
 
 class LabelledImage(Protocol):
-    """What training reads of an image: its boxes, or a label of the whole of it."""
+    """What training needs to know of an image: where it is, and its boxes or its image-level label."""
 
     @property
     def source(self) -> ImageSource:
-        """Where it lies: a file, or a part of one."""
+        """Return the image file, or the part of a file that holds the image."""
 
     @property
     def boxes(self) -> BoxLabels:
-        """None where the image has an image label."""
+        """Return the boxes; empty if the image has an image-level label."""
 
     @property
     def image_label(self) -> int | None:
-        """A node of the label tree; none where the image has boxes."""
+        """Return the node of the image-level label; `None` if the image has boxes."""
 
 
 class ImageSequence(Protocol):
-    """ImageSequence by number; made when asked for, where they are too many to be held."""
+    """Labelled images by index; an implementation may create them on access, to save memory."""
 
     def __len__(self) -> int: ...
 
@@ -47,7 +47,7 @@ class ImageSequence(Protocol):
 
 @dataclass(frozen=True)
 class Record:
-    """One image and its boxes, clipped to `size_wh`; `id` is COCO's number, else the file's stem."""
+    """One image with its boxes, clipped to `size_wh` in pixels; `id`: COCO's image id, else the file name's stem."""
 
     path: Path
     size_wh: tuple[int, int]
@@ -56,17 +56,17 @@ class Record:
 
     @property
     def source(self) -> Path:
-        """Its file."""
+        """Return the image file."""
         return self.path
 
     @property
     def image_label(self) -> None:
-        """None: its labels are those of its boxes."""
+        """Return `None`: the image has box labels."""
 
 
 @dataclass(frozen=True)
 class Issue:
-    """Something wrong in a data set: its kind (e.g. `zero area`), where, and what it is in words."""
+    """An error or warning about a data set: its kind (e.g. `zero area`), its location, and a message."""
 
     kind: str
     location: str
@@ -74,21 +74,21 @@ class Issue:
 
 
 class BadFile(DataError):
-    """An image or an annotation that cannot be used at all; `issue` says why."""
+    """An image or annotation file that cannot be used; `issue` says why."""
 
-    def __init__(self, kind: str, place: object, message: str) -> None:
-        super().__init__(f"{place}: {message}")
-        self.issue = Issue(kind, str(place), message)
+    def __init__(self, kind: str, location: object, message: str) -> None:
+        super().__init__(f"{location}: {message}")
+        self.issue = Issue(kind, str(location), message)
 
 
-def unreadable(place: object, message: str) -> BadFile:
-    """An annotation that breaks the rules of its format."""
-    return BadFile("unreadable annotation", place, message)
+def unreadable_annotation(location: object, message: str) -> BadFile:
+    """Return the error for an annotation that violates its format."""
+    return BadFile("unreadable annotation", location, message)
 
 
 @dataclass(frozen=True)
-class OwnClass:
-    """A class as a data set calls and numbers it; `node` is what it is in the label tree, none if it is left out."""
+class DatasetClass:
+    """A class of a data set: its name, its node in the label tree (`None`: excluded), and its COCO category id."""
 
     name: str
     node: int | None
@@ -97,25 +97,25 @@ class OwnClass:
 
 @dataclass(frozen=True)
 class Annotations:
-    """One split as read; labels of boxes are nodes of `labels`.
+    """One split of a data set with boxes, whose labels are nodes of `labels`.
 
-    `classes` are the data set's own, in its order. `category_ids` are COCO's own numbers by label: none for other
-    kinds, and over a tree, where `classes` have them.
+    `classes`: the classes of the data set, in its order. `category_ids`: COCO's category id of each label; `None` for
+    other kinds, and over a label tree (there `classes` have the ids).
     """
 
     records: tuple[Record, ...]
     labels: WordTree
     errors: tuple[Issue, ...] = ()
     category_ids: tuple[int, ...] | None = None
-    classes: tuple[OwnClass, ...] = ()
+    classes: tuple[DatasetClass, ...] = ()
 
 
 @dataclass(frozen=True)
-class Selection:
-    """What a reader shall read: `entries` of one split below `root`, and of those what `keep` wants.
+class SplitRequest:
+    """What a reader has to read: the `entries` of one split below `root`.
 
-    `keep` gets the name of an image below the root; `labels` is empty where the data set names them itself,
-    and `all_entries` are those of all splits, so that every split numbers its labels alike.
+    `labels`: class names in order; empty if the data name them. `all_entries`: those of all splits, so that every split
+    gets the same labels. `keep`: whether to read the image with this name (relative to the root).
     """
 
     root: Path
@@ -125,16 +125,16 @@ class Selection:
     keep: Callable[[str], bool] = lambda name: True
 
 
-class Read(NamedTuple):
-    """What a reader gives."""
+class BoxReadResult(NamedTuple):
+    """What a reader of boxes returns: records, class names in order, and COCO's category id of each class."""
 
     records: list[Record]
     labels: tuple[str, ...]
     category_ids: tuple[int, ...] | None = None
 
 
-class RawBox(NamedTuple):
-    """A box as its file gives it, in 0-based pixels: not clipped, not checked; `label` is none if unknown."""
+class ParsedBox(NamedTuple):
+    """A box as annotated, in pixels counted from 0, neither clipped nor checked; `label`: `None` if unknown."""
 
     location: str
     xyxy: Corners
@@ -144,15 +144,15 @@ class RawBox(NamedTuple):
 
 
 @dataclass
-class Findings:
-    """Collects the errors of a reading, and decides what a file that cannot be used does."""
+class IssueCollector:
+    """Collects the issues found while reading; `on_error`: stop at an unusable file, or skip it."""
 
     on_error: OnError = "stop"
     errors: list[Issue] = field(default_factory=list)
 
     @contextmanager
-    def file(self) -> Iterator[None]:
-        """Around the reading of one file: a `BadFile` goes on, or is noted where bad files are skipped."""
+    def reading_file(self) -> Iterator[None]:
+        """Read one file in this block: a `BadFile` is raised, or its issue is collected if `on_error` is "skip"."""
         try:
             yield
         except BadFile as error:
@@ -160,64 +160,64 @@ class Findings:
                 raise
             self.errors.append(error.issue)
 
-    def check(self, boxes: Iterable[RawBox], size_wh: tuple[int, int]) -> BoxLabels:
-        """The boxes that can be used, clipped to the image; what is wrong is noted."""
-        kept: list[tuple[RawBox, Corners]] = []
+    def check_boxes(self, boxes: Iterable[ParsedBox], size_wh: tuple[int, int]) -> BoxLabels:
+        """Return the valid boxes, clipped to the image; issues are collected."""
+        kept: list[tuple[ParsedBox, Corners]] = []
         for box in boxes:
-            inside, problem = check_box(box, size_wh)
-            if inside is not None:
-                kept.append((box, inside))
-            if problem is not None:
-                self.errors.append(problem)
+            clipped, issue = check_box(box, size_wh)
+            if clipped is not None:
+                kept.append((box, clipped))
+            if issue is not None:
+                self.errors.append(issue)
         return BoxLabels.of(
-            [inside for _, inside in kept], [box.label for box, _ in kept], [box.ignore for box, _ in kept]
+            [clipped for _, clipped in kept], [box.label for box, _ in kept], [box.ignore for box, _ in kept]
         )
 
 
-def check_box(box: RawBox, size_wh: tuple[int, int]) -> tuple[Corners | None, Issue | None]:
-    """The box cut to its image, none where it cannot be used; and what is wrong with it, if anything."""
+def check_box(box: ParsedBox, size_wh: tuple[int, int]) -> tuple[Corners | None, Issue | None]:
+    """Return the box clipped to its image (`None` if it is invalid), and its issue (`None` if there is none)."""
     (x1, y1, x2, y2), (w, h) = box.xyxy, size_wh
-    if 0 <= x1 < x2 - SMALLEST_PX and 0 <= y1 < y2 - SMALLEST_PX and x2 <= w and y2 <= h and box.label is not None:
-        return box.xyxy, None  # nearly all boxes: nothing else needs a look
+    if 0 <= x1 < x2 - MIN_SIDE_PX and 0 <= y1 < y2 - MIN_SIDE_PX and x2 <= w and y2 <= h and box.label is not None:
+        return box.xyxy, None  # fast path: nearly all boxes
     if box.label is None:
-        return None, Issue("unknown class", box.location, f"{box.name!r} is none of the labels")
+        return None, Issue("unknown class", box.location, f"{box.name!r} is not one of the class names")
     if not all(map(isfinite, box.xyxy)):
-        return None, Issue("not finite", box.location, f"{_text(box)} is not finite")
+        return None, Issue("not finite", box.location, f"{_describe(box)} is not finite")
     if _is_empty(box.xyxy):
-        return None, Issue("zero area", box.location, f"{_text(box)} has no area")
-    inside = (max(x1, 0.0), max(y1, 0.0), min(x2, float(w)), min(y2, float(h)))
-    if _is_empty(inside):
-        return None, Issue("outside", box.location, f"{_text(box)} lies outside the image ({w}x{h})")
-    if max(abs(a - b) for a, b in zip(box.xyxy, inside, strict=True)) > SLACK_PX:
-        return inside, Issue("clipped", box.location, f"{_text(box)} was cut to the image ({w}x{h})")
-    return inside, None
+        return None, Issue("zero area", box.location, f"{_describe(box)} has no area")
+    clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(w)), min(y2, float(h)))
+    if _is_empty(clipped):
+        return None, Issue("outside", box.location, f"{_describe(box)} is outside the image ({w}x{h})")
+    if max(abs(a - b) for a, b in zip(box.xyxy, clipped, strict=True)) > CLIP_TOLERANCE_PX:
+        return clipped, Issue("clipped", box.location, f"{_describe(box)} was clipped to the image ({w}x{h})")
+    return clipped, None
 
 
 def _is_empty(xyxy: Corners) -> bool:
-    return xyxy[2] - xyxy[0] < SMALLEST_PX or xyxy[3] - xyxy[1] < SMALLEST_PX
+    return xyxy[2] - xyxy[0] < MIN_SIDE_PX or xyxy[3] - xyxy[1] < MIN_SIDE_PX
 
 
-def _text(box: RawBox) -> str:
-    return f"the box [{', '.join(f'{value:g}' for value in box.xyxy)}] ({box.name})"
+def _describe(box: ParsedBox) -> str:
+    return f"box [{', '.join(f'{value:g}' for value in box.xyxy)}] ({box.name})"
 
 
-def number(value: object, place: str, what: str) -> float:
-    """A coordinate as a number; text that is one counts, infinities and NaN are left to the box check.
+def parse_number(value: object, location: str, field_name: str) -> float:
+    """Convert a number or its text to float; infinities and NaN are accepted here and rejected by `check_box`.
 
-    Raises `BadFile` at `place` naming `what`.
+    Raises `BadFile` with `location` and `field_name` for anything else.
     """
-    if type(value) is float:  # all of COCO's millions of numbers: the short way
+    if type(value) is float:  # fast path for the millions of numbers in COCO
         return value
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         try:
             return float(value)
         except (ValueError, OverflowError):
             pass
-    raise unreadable(place, f"{what} is {value!r}, a number is needed")
+    raise unreadable_annotation(location, f"{field_name} must be a number, not {value!r}")
 
 
-def image_size_wh(path: Path) -> tuple[int, int]:
-    """Width and height from the header of an image. Raises `BadFile`."""
+def read_image_size_wh(path: Path) -> tuple[int, int]:
+    """Return width and height from the header of an image file. Raises `BadFile`."""
     if not path.is_file():
         raise BadFile("missing image", path, "no such image")
     try:
@@ -227,17 +227,17 @@ def image_size_wh(path: Path) -> tuple[int, int]:
 
 
 def read_text(path: Path) -> str:
-    """A text file of the data set. Raises `BadFile` where it is missing, unreadable or not UTF-8."""
+    """Read a text file of a data set. Raises `BadFile` if it is missing, unreadable or not UTF-8."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise BadFile("missing annotation", path, "no such file") from error
     except UnicodeDecodeError as error:
-        raise unreadable(path, "not a text file (UTF-8)") from error
+        raise unreadable_annotation(path, "not a text file (UTF-8)") from error
     except OSError as error:
-        raise unreadable(path, f"cannot be read: {error.strerror or error}") from error
+        raise unreadable_annotation(path, f"cannot be read: {error.strerror or error}") from error
 
 
-def numbers_by_name(labels: Iterable[str]) -> Mapping[str, int]:
-    """The number of each label by its name."""
-    return {name: number for number, name in enumerate(labels)}
+def index_by_name(labels: Iterable[str]) -> Mapping[str, int]:
+    """Return the index of each label by its name."""
+    return {name: index for index, name in enumerate(labels)}

@@ -1,11 +1,11 @@
-"""ImageSequence with labels in tar files (shards), in the layout of webdataset.
+"""Read tar files of labelled images (shards) in webdataset's layout.
 
-Files of one sample share their name up to the first dot of its last part: `0001.jpg` and `0001.cls`. All headers are
-read once and the places are kept, so that an image is read by a seek, in any order, however many there are.
+The files of a sample share their name up to the first dot of the last part: `0001.jpg` and `0001.cls`. All headers are
+read once and the offsets are kept in the index cache, so that any image can be read by a seek, in any order.
 """
 
-import hashlib
 import json
+import math
 import os
 import re
 import time
@@ -19,28 +19,28 @@ import numpy as np
 
 from yolo9k.datasets.class_mapping import NAME_LISTS, read_class_list
 from yolo9k.datasets.readers.index import (
-    BROKEN,
-    TICK_NS,
+    CACHE_ERRORS,
+    MTIME_RESOLUTION_NS,
     ImageIndex,
     ImageRecord,
-    Names,
-    joined,
-    load_arrays,
-    store_arrays,
+    PackedStrings,
+    concatenate,
+    index_cache_file,
+    load_index_cache,
+    save_index_cache,
 )
-from yolo9k.datasets.readers.records import Entry, Issue, Selection
+from yolo9k.datasets.readers.records import Entry, Issue, SplitRequest
 from yolo9k.datasets.readers.tar import BLOCK, Member, members
 from yolo9k.errors import DataError
-from yolo9k.fetch import cache_folder
 from yolo9k.images import FilePart, is_image_name
 from yolo9k.progress import Track, silent
 
-VERSION = 1  # of the cached lists
+VERSION = 1  # of the index cache
 THREADS = 8  # reading headers waits for the disk
-BUFFER = 4096  # bytes read at each header: more would be images
-MAX_LABEL = 1 << 20  # bytes of a file that holds a label
-MAX_SHARDS = 1_000_000  # names of one pattern
-LABEL_KEYS = ("label", "class", "cls")  # of a .json, the first that is there
+BUFFER = 4096  # bytes read per header; more would read images
+MAX_LABEL_SIZE = 1 << 20  # bytes of a label file
+MAX_SHARDS = 1_000_000  # tar files per pattern
+LABEL_KEYS = ("label", "class", "cls")  # of a .json file, in order of preference
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 NO_LABEL = ""
 BRACES = re.compile(r"\{(?:(?P<first>\d+)\.\.(?P<last>\d+)|(?P<list>[^{}]*,[^{}]*))\}")
@@ -48,16 +48,16 @@ BRACES = re.compile(r"\{(?:(?P<first>\d+)\.\.(?P<last>\d+)|(?P<list>[^{}]*,[^{}]
 
 @dataclass(frozen=True)
 class Shard:
-    """The images in one tar file, in order; N of them.
+    """The N images in one tar file, in order.
 
-    `stamp`: size and time of change of the file that was listed. `block` (N,): where each begins, in blocks of 512
-    bytes; `size` (N,) in bytes; `label` (N,): which of the texts `labels`, of which the empty one is no label.
-    `numbered`: labels stand in files, where digits are the number of a class.
+    `stamp`: size and modification time of the tar file when it was listed. `block` (N,): offset of each image in blocks
+    of 512 bytes; `size` (N,): bytes; `label` (N,): index into `labels`, the texts of the labels ("": no label).
+    `numbered`: the labels are from label files, where digits mean a class index.
     """
 
     path: Path
     stamp: tuple[int, int]
-    names: Names
+    names: PackedStrings
     block: np.ndarray
     size: np.ndarray
     labels: tuple[str, ...]
@@ -68,34 +68,35 @@ class Shard:
         return len(self.label)
 
     def image(self, row: int) -> FilePart:
-        """Where an image lies."""
+        """Return the part of the tar file that holds an image."""
         return FilePart(self.path, int(self.block[row]) * BLOCK, int(self.size[row]), self.names[row])
 
 
 class ShardIndex(ImageIndex):
-    """The images of some shards as one sequence of `ImageRecord`, in the order of their names.
+    """The images of several shards as one sequence of `ImageRecord`, sorted by name.
 
-    So their order does not depend on how they were packed. `labels` gives the label of each class; images of other
-    classes are left out.
+    The order therefore does not depend on how images are packed. `labels`: the label of each class; images of other
+    classes are excluded.
     """
 
     def __init__(self, shards: Sequence[Shard], labels: Mapping[str, int]) -> None:
         self._paths = [shard.path for shard in shards]
         counts = [len(shard) for shard in shards]
         self._shard = np.repeat(np.arange(len(shards), dtype=np.min_scalar_type(len(shards))), counts)
-        self._names = Names.joined([shard.names for shard in shards])
-        self._block, self._size = (joined([getattr(shard, name) for shard in shards]) for name in ("block", "size"))
-        self._label = joined([_nodes(shard, labels)[shard.label] for shard in shards])
+        self._names = PackedStrings.concatenate([shard.names for shard in shards])
+        self._block = concatenate([shard.block for shard in shards])
+        self._size = concatenate([shard.size for shard in shards])
+        self._label = concatenate([_nodes(shard, labels)[shard.label] for shard in shards])
         super().__init__(len(self._label))
-        order = self._names.order()
-        self._choose(order[self._label[order] >= 0])
+        order = self._names.argsort()
+        self._select(order[self._label[order] >= 0])
 
     def counts(self, num_labels: int) -> np.ndarray:
-        """(K,) number of images of each label."""
+        """Return (K,) the image count of each label."""
         return np.bincount(self._label[self._rows], minlength=num_labels)
 
     def name(self, index: int, root: Path) -> str:
-        """The name of an image in its tar file: packing it elsewhere does not change it."""
+        """Return the name of an image in its tar file, which does not depend on the tar file."""
         return self._names[self._row(index)]
 
     def _record(self, row: int) -> ImageRecord:
@@ -105,130 +106,136 @@ class ShardIndex(ImageIndex):
 
 
 def _nodes(shard: Shard, labels: Mapping[str, int]) -> np.ndarray:
-    """The label of each of its texts, -1 where there is none."""
-    kind = np.min_scalar_type(-max(labels.values(), default=0) - 1)
-    return np.array([labels.get(text, -1) for text in shard.labels], kind)
+    """Return the label of each label text of a shard; -1 if it has none."""
+    dtype = np.min_scalar_type(-max(labels.values(), default=0) - 1)
+    return np.array([labels.get(text, -1) for text in shard.labels], dtype)
 
 
-class Shards(NamedTuple):
-    """What a reading gives: the shards, whose labels are classes, the classes in order, and what is odd."""
+class ShardReadResult(NamedTuple):
+    """The shards, with class names as label texts; the class names in order, and the issues."""
 
     shards: tuple[Shard, ...]
     classes: tuple[str, ...]
     errors: tuple[Issue, ...]
 
     def images(self, labels: Mapping[str, int]) -> ShardIndex:
-        """The images of the classes that have a label."""
+        """Return the images of the classes that have a label."""
         return ShardIndex(self.shards, labels)
 
 
-def read_shards(selection: Selection, track: Track = silent) -> Shards:
-    """The images of the entries: tar files, folders of them, patterns such as `train-{000..146}.tar`.
+def read_shards(request: SplitRequest, track: Track = silent) -> ShardReadResult:
+    """List the images of the entries: tar files, folders of tar files, or patterns such as `train-{000..146}.tar`.
 
-    Classes that the config does not name are those of a list of names in the root (`classes.txt`), else the sorted
-    labels of all splits. Images without a label, or with one that is no class, are errors. Raises `DataError` for a
-    tar file that is missing or broken, and where labels are numbers of classes that nobody names.
+    Without class names in the request, they are those of a class list in the root (`classes.txt`), else the sorted
+    labels of all splits. Images without a label or with an unknown class are issues. Raises `DataError` for a missing
+    or broken tar file, and for labels that are class indices if there are no class names.
     """
-    classes = selection.labels or read_class_list(selection.root / name for name in NAME_LISTS)
-    needed = selection.entries if classes else tuple(dict.fromkeys((*selection.entries, *selection.all_entries)))
-    tars = {entry: find_tars(selection.root, entry) for entry in needed}
-    listed = list_shards([path for paths in tars.values() for path in paths], track)
-    classes = classes or _classes_of(listed.values(), selection.root)
+    classes = request.labels or read_class_list(request.root / name for name in NAME_LISTS)
+    needed = request.entries if classes else tuple(dict.fromkeys((*request.entries, *request.all_entries)))
+    paths = {entry: find_tars(request.root, entry) for entry in needed}
+    listed = list_shards([path for entry in needed for path in paths[entry]], track)
+    classes = classes or _find_class_names(listed.values(), request.root)
     known = set(classes)
     shards: list[Shard] = []
     errors: list[Issue] = []
-    for path in dict.fromkeys(path for entry in selection.entries for path in tars[entry]):
-        shards.append(_named(listed[path], classes))
-        errors += _defects(shards[-1], known)
-    return Shards(tuple(shards), classes, tuple(errors))
+    for path in dict.fromkeys(path for entry in request.entries for path in paths[entry]):
+        shards.append(_with_class_names(listed[path], classes))
+        errors += _find_issues(shards[-1], known)
+    return ShardReadResult(tuple(shards), classes, tuple(errors))
 
 
-def _classes_of(shards: Iterable[Shard], root: Path) -> tuple[str, ...]:
-    found = set()
+def _find_class_names(shards: Iterable[Shard], root: Path) -> tuple[str, ...]:
+    """Return the sorted labels. Raises `DataError` if they are class indices."""
+    names = set()
     for shard in shards:
-        number = next((text for text in shard.labels if _is_number(text)), None) if shard.numbered else None
-        if number is not None:
+        index = next((text for text in shard.labels if _is_index(text)), None) if shard.numbered else None
+        if index is not None:
             raise DataError(
-                f"{shard.path}: labels are numbers, such as {number}, and nobody names them; write the names in order "
-                f"into the config (labels: [...]), or one a line into {root / NAME_LISTS[0]}"
+                f"{shard.path}: labels are class indices, such as {index}, but there are no class names; add them in "
+                f"order to the config (labels: [...]), or one per line to {root / NAME_LISTS[0]}"
             )
-        found |= set(shard.labels)
-    return tuple(sorted(found - {NO_LABEL}))
+        names |= set(shard.labels)
+    return tuple(sorted(names - {NO_LABEL}))
 
 
-def _named(shard: Shard, classes: Sequence[str]) -> Shard:
-    """The shard with the classes that its labels mean; a number beyond the last class means none."""
+def _with_class_names(shard: Shard, classes: Sequence[str]) -> Shard:
+    """Return the shard with class indices in its labels replaced by class names."""
     if not shard.numbered:
         return shard
-    return replace(shard, labels=tuple(_class_of(text, classes) for text in shard.labels))
+    return replace(shard, labels=tuple(_class_name(text, classes) for text in shard.labels))
 
 
-def _class_of(text: str, classes: Sequence[str]) -> str:
-    if not _is_number(text):
+def _class_name(text: str, classes: Sequence[str]) -> str:
+    if not _is_index(text):
         return text
-    return classes[int(text)] if int(text) < len(classes) else f"number {text}"
+    return classes[int(text)] if int(text) < len(classes) else f"class index {text}"
 
 
-def _is_number(text: str) -> bool:
+def _is_index(text: str) -> bool:
     return text.isascii() and text.isdecimal()
 
 
-def _defects(shard: Shard, known: set[str]) -> Iterator[Issue]:
+def _find_issues(shard: Shard, known: set[str]) -> Iterator[Issue]:
+    """Yield one issue per label of a shard that is missing or not a class name."""
     counts = np.bincount(shard.label, minlength=len(shard.labels))
-    for number, text in enumerate(shard.labels):
-        if text not in known and counts[number]:
-            first = shard.image(int(np.argmax(shard.label == number)))
-            images = f"{counts[number]} images of this file" if counts[number] > 1 else "one image of this file"
+    for index, text in enumerate(shard.labels):
+        if text not in known and counts[index]:
+            first = str(shard.image(int(np.argmax(shard.label == index))))
+            images = f"{counts[index]} image{'s' if counts[index] > 1 else ''} in this file"
             if text == NO_LABEL:
-                yield Issue("no label", str(first), f"no label that can be read; so {images}")
+                yield Issue("no label", first, f"no readable label ({images})")
             else:
-                yield Issue("unknown class", str(first), f"{text!r} is none of the labels; so {images}")
+                yield Issue("unknown class", first, f"{text!r} is not one of the class names ({images})")
 
 
-# --- which tar files
+# --- finding tar files
 
 
 def find_tars(root: Path, entry: Entry) -> list[Path]:
-    """The tar files of an entry of a split, in order. Raises `DataError` where one is not there."""
+    """Return the tar files of an entry of a split, in order. Raises `DataError` if one is missing."""
     if not isinstance(entry, str):
-        raise DataError(f"{root}: a split of kind shards is text (a tar file, a folder or a pattern), not {entry}")
+        raise DataError(f"{root}: a split of kind shards must be text (a tar file, folder or pattern), not {entry}")
     if (root / entry).is_dir():
-        return _in_folder(root / entry)
-    paths = [root / entry] if (root / entry).exists() else [root / name for name in expand(entry)]
+        return _tars_in_folder(root / entry)
+    paths = [root / entry] if (root / entry).exists() else [root / name for name in expand_braces(entry)]
     missing = next((path for path in paths if not path.is_file()), None)
     if missing is not None:
-        of = "" if len(paths) == 1 else f" (of {entry})"
-        raise DataError(f"{missing}: no such tar file or folder of tar files{of}")
+        pattern = "" if len(paths) == 1 else f" (of {entry})"
+        raise DataError(f"{missing}: no such tar file or folder of tar files{pattern}")
     return paths
 
 
-def _in_folder(folder: Path) -> list[Path]:
+def _tars_in_folder(folder: Path) -> list[Path]:
     try:
         files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
         raise DataError(f"{folder}: cannot be read: {error.strerror or error}") from error
-    found = [path for path in files if path.name.lower().endswith((".tar", *COMPRESSED))]
-    if not found:
-        raise DataError(f"{folder}: a folder without tar files")
-    return found
+    tars = [path for path in files if path.name.lower().endswith((".tar", *COMPRESSED))]
+    if not tars:
+        raise DataError(f"{folder}: no tar files in this folder")
+    return tars
 
 
-def expand(pattern: str) -> list[str]:
-    """The names that braces stand for: `{000..146}` counts, `{a,b}` lists. Raises `DataError` for too many."""
-    done, waiting = [], [pattern]
-    while waiting:
-        text = waiting.pop()
-        found = BRACES.search(text)
-        if found is None:
-            done.append(text)
+def expand_braces(pattern: str) -> list[str]:
+    """Expand braces as a shell does: `{000..146}` counts, `{a,b}` lists; other braces are kept.
+
+    Raises `DataError` for too many names, before any of them is made.
+    """
+    names, pending = [], [pattern]
+    while pending:
+        text = pending.pop()
+        braces = list(BRACES.finditer(text))
+        if not braces:
+            names.append(text)
             continue
-        if len(waiting) + len(done) + _number_of(found) > MAX_SHARDS:
-            raise DataError(f"{pattern}: stands for more than {MAX_SHARDS} tar files")
-        waiting += [f"{text[: found.start()]}{each}{text[found.end() :]}" for each in reversed(_choices(found))]
-    return done
+        if len(names) + len(pending) + math.prod(map(_count_choices, braces)) > MAX_SHARDS:
+            raise DataError(f"{pattern}: expands to more than {MAX_SHARDS} tar files")
+        before, after = text[: braces[0].start()], text[braces[0].end() :]
+        pending += [f"{before}{choice}{after}" for choice in reversed(_choices(braces[0]))]
+    return names
 
 
-def _number_of(braces: re.Match[str]) -> int:
+def _count_choices(braces: re.Match[str]) -> int:
     if braces["list"] is not None:
         return braces["list"].count(",") + 1
     return abs(int(braces["last"]) - int(braces["first"])) + 1
@@ -244,42 +251,42 @@ def _choices(braces: re.Match[str]) -> list[str]:
     return [f"{number:0{width}d}" for number in range(first, last + step, step)]
 
 
-# --- what lies in them
+# --- listing the images in tar files
 
 
 def list_shards(paths: Sequence[Path], track: Track = silent) -> dict[Path, Shard]:
-    """The images of tar files: of each from the cache while it has not changed, else listed anew.
+    """List the images of tar files: from the index cache if a file has not changed, else by reading its headers.
 
-    Raises `DataError` for one that cannot be used.
+    Raises `DataError` for a file that cannot be used.
     """
-    different = list(dict.fromkeys(paths))
+    unique = list(dict.fromkeys(paths))
     with ThreadPoolExecutor(THREADS) as pool:
-        found = pool.map(list_shard, different)
+        shards = pool.map(list_shard, unique)
         try:
-            return dict(zip(different, track(found, "Listing shards", len(different)), strict=True))
+            return dict(zip(unique, track(shards, "Listing shards", len(unique)), strict=True))
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C, or one is broken: the others need not be read
+            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C or a broken file: do not read the others
             raise
 
 
 def list_shard(path: Path) -> Shard:
-    """The images of one tar file, as `list_shards`."""
+    """List the images of one tar file, as `list_shards`."""
     path = path.resolve()
-    place = cache_folder() / "shards" / f"{hashlib.blake2b(os.fsencode(path), digest_size=12).hexdigest()}.npz"
-    before_ns = time.time_ns() - TICK_NS
-    shard = _load(place, path)
+    cache = index_cache_file("shards", path)
+    before_ns = time.time_ns() - MTIME_RESOLUTION_NS
+    shard = _load_shard(cache, path)
     if shard is None:
         shard = scan_shard(path)
-        if shard.stamp[1] < before_ns:
-            _store(shard, place)
+        if shard.stamp[1] < before_ns:  # a newer change could have the same time
+            _save_shard(shard, cache)
     return shard
 
 
 def scan_shard(path: Path) -> Shard:
-    """Read the headers of a tar file, and the labels in it. Raises `DataError`."""
+    """List the images of a tar file by reading its headers and label files. Raises `DataError`."""
     try:
         with path.open("rb", buffering=BUFFER) as file:
-            status = os.fstat(file.fileno())  # before the content: a later change makes the list old
+            status = os.fstat(file.fileno())  # before the content, so that a later change makes the listing outdated
             return _scan(file, path, (status.st_size, status.st_mtime_ns))
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such tar file") from error
@@ -288,14 +295,14 @@ def scan_shard(path: Path) -> Shard:
 
 
 def _scan(file: BinaryIO, path: Path, stamp: tuple[int, int]) -> Shard:
-    images: dict[str, Member] = {}  # by name: of two of one name the later counts, as in unpacking
-    labels: dict[str, str] = {}  # by what the files of a sample share
-    others = False
+    images: dict[str, Member] = {}  # by name: the last of equal names is used, as when unpacking
+    labels: dict[str, str] = {}  # by sample key
+    has_other_files = False
     for member in members(file, path):
-        name = _plain(member.name)
+        name = _visible_name(member.name)
         if name is None:
             continue
-        key, ending = split_name(name)
+        key, extension = split_name(name)
         if is_image_name(name.rpartition("/")[2]):
             if member.is_link:
                 raise DataError(
@@ -303,52 +310,52 @@ def _scan(file: BinaryIO, path: Path, stamp: tuple[int, int]) -> Shard:
                     "--dereference --hard-dereference"
                 )
             images[name] = member
-        elif ending == "cls" or (ending == "json" and key not in labels):
-            labels[key] = _label_in(file, member, ending)
+        elif extension == "cls" or (extension == "json" and key not in labels):
+            labels[key] = _read_label(file, member, extension)
         else:
-            others = True
-    texts = _label_of_each(images, labels, "" if others else path.name.partition(".")[0])
-    return _shard(path, stamp, images, texts, bool(labels))
+            has_other_files = True
+    texts = _image_labels(images, labels, "" if has_other_files else path.name.partition(".")[0])
+    return _make_shard(path, stamp, images, texts, bool(labels))
 
 
-def _plain(name: str) -> str | None:
-    """The name without `./`; none for what is hidden, or was put beside by a program."""
+def _visible_name(name: str) -> str | None:
+    """Return the name without `./`; `None` for hidden files and for metadata of macOS."""
     if "./" in name or "//" in name or name.startswith("/"):
         name = "/".join(part for part in name.split("/") if part not in ("", "."))
-    hidden = name.startswith((".", "__")) or "/." in name or "\0" in name
-    return None if hidden else name
+    is_hidden = name.startswith((".", "__")) or "/." in name or "\0" in name
+    return None if is_hidden else name
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """What the files of a sample share, and the rest of a name, in lower case: `a/01.x.JPG` is (`a/01`, `x.jpg`)."""
+    """Split a name into sample key and extension, in lower case: `a/01.x.JPG` -> (`a/01`, `x.jpg`)."""
     folder, slash, last = name.rpartition("/")
-    stem, _, ending = last.partition(".")
-    return f"{folder}{slash}{stem}", ending.lower()
+    stem, _, extension = last.partition(".")
+    return f"{folder}{slash}{stem}", extension.lower()
 
 
-def _label_in(file: BinaryIO, member: Member, ending: str) -> str:
-    """The label that a file of a sample holds; none where it cannot be read."""
-    if member.size > MAX_LABEL:
+def _read_label(file: BinaryIO, member: Member, extension: str) -> str:
+    """Return the label in a label file of a sample; `NO_LABEL` if it is invalid."""
+    if member.size > MAX_LABEL_SIZE:
         return NO_LABEL
     file.seek(member.offset)
     try:
         text = file.read(member.size).decode("utf-8-sig").strip()
-        text = text if ending == "cls" else _label_of_json(text)
+        text = text if extension == "cls" else _parse_json_label(text)
     except (ValueError, RecursionError):
         return NO_LABEL
     return text if text.isprintable() else NO_LABEL
 
 
-def _label_of_json(text: str) -> str:
+def _parse_json_label(text: str) -> str:
     values = json.loads(text)
     value = next((values[key] for key in LABEL_KEYS if key in values), None) if isinstance(values, dict) else None
     return str(value).strip() if isinstance(value, int | str) and not isinstance(value, bool) else NO_LABEL
 
 
-def _label_of_each(images: Iterable[str], labels: Mapping[str, str], title: str) -> list[str]:
-    """The label of each image: from a file of its sample; where no sample has one, its first folder.
+def _image_labels(images: Iterable[str], labels: Mapping[str, str], title: str) -> list[str]:
+    """Return the label text of each image: from the label file of its sample; without label files, its first folder.
 
-    A tar file of nothing but images in no folder is a class itself, called by its `title` (ImageNet's own archives).
+    A tar file with nothing but images outside of folders is a class with the name `title` (ImageNet's own archives).
     """
     if labels:
         return [labels.get(split_name(name)[0], NO_LABEL) for name in images]
@@ -356,34 +363,34 @@ def _label_of_each(images: Iterable[str], labels: Mapping[str, str], title: str)
     return folders if any(folders) else [title] * len(folders)
 
 
-def _shard(
+def _make_shard(
     path: Path, stamp: tuple[int, int], images: Mapping[str, Member], texts: Sequence[str], numbered: bool
 ) -> Shard:
     labels = tuple(dict.fromkeys(texts))
-    number = {text: i for i, text in enumerate(labels)}
+    index = {text: i for i, text in enumerate(labels)}
     return Shard(
         path,
         stamp,
-        Names.of([os.fsencode(name) for name in images]),
-        _smallest([member.offset // BLOCK for member in images.values()]),
-        _smallest([member.size for member in images.values()]),
+        PackedStrings.of([os.fsencode(name) for name in images]),
+        _smallest_dtype([member.offset // BLOCK for member in images.values()]),
+        _smallest_dtype([member.size for member in images.values()]),
         labels,
-        _smallest([number[text] for text in texts]),
+        _smallest_dtype([index[text] for text in texts]),
         numbered,
     )
 
 
-def _smallest(numbers: Sequence[int]) -> np.ndarray:
-    """Numbers in the smallest type that holds them."""
-    return np.array(numbers, np.min_scalar_type(max(numbers, default=0)))
+def _smallest_dtype(values: Sequence[int]) -> np.ndarray:
+    """Return an array in the smallest dtype that holds the values."""
+    return np.array(values, np.min_scalar_type(max(values, default=0)))
 
 
-# --- the cache
+# --- the index cache
 
 
-def _store(shard: Shard, place: Path) -> None:
-    store_arrays(
-        place,
+def _save_shard(shard: Shard, cache: Path) -> None:
+    save_index_cache(
+        cache,
         version=VERSION, stamp=shard.stamp, numbered=shard.numbered,
         path=np.frombuffer(os.fsencode(shard.path), np.uint8),
         labels=np.frombuffer(os.fsencode("\0".join(shard.labels)), np.uint8),
@@ -391,32 +398,32 @@ def _store(shard: Shard, place: Path) -> None:
     )  # fmt: skip
 
 
-def _load(place: Path, path: Path) -> Shard | None:
-    """The list of an earlier run; none where there is none, it is broken, or the file has changed since."""
+def _load_shard(cache: Path, path: Path) -> Shard | None:
+    """Return the listing of an earlier run; `None` if it is missing, broken or outdated."""
     try:
-        stored = load_arrays(place)
+        cached = load_index_cache(cache)
         status = path.stat()
         stamp = (status.st_size, status.st_mtime_ns)
-        if int(stored["version"]) != VERSION or tuple(stored["stamp"].tolist()) != stamp:
+        if int(cached["version"]) != VERSION or tuple(cached["stamp"].tolist()) != stamp:
             return None
-        if stored["path"].tobytes() != os.fsencode(path):
+        if cached["path"].tobytes() != os.fsencode(path):
             return None
-        names = Names(stored["names"], stored["ends"])
-        labels = tuple(os.fsdecode(stored["labels"].tobytes()).split("\0")) if len(names) else ()
-        arrays = {name: stored[name] for name in ("block", "size", "label")}
-        shard = Shard(path, stamp, names, labels=labels, numbered=bool(stored["numbered"]), **arrays)
-        return shard if _is_whole(shard) else None
-    except BROKEN:
+        names = PackedStrings(cached["names"], cached["ends"])
+        labels = tuple(os.fsdecode(cached["labels"].tobytes()).split("\0")) if len(names) else ()
+        arrays = {name: cached[name] for name in ("block", "size", "label")}
+        shard = Shard(path, stamp, names, labels=labels, numbered=bool(cached["numbered"]), **arrays)
+        return shard if _is_consistent(shard) else None
+    except CACHE_ERRORS:
         return None
 
 
-def _is_whole(shard: Shard) -> bool:
-    """Whether the arrays fit together, and into the file."""
+def _is_consistent(shard: Shard) -> bool:
+    """Return whether the arrays fit together and into the tar file."""
     count = len(shard)
     if not len(shard.names) == len(shard.block) == len(shard.size) == count:
         return False
     if not count:
         return not len(shard.names.blob)
     ends = shard.block.astype(np.int64) * BLOCK + shard.size
-    inside = int(ends.max()) <= shard.stamp[0] and int(shard.label.max()) < len(shard.labels)
-    return inside and int(shard.names.ends[-1]) == len(shard.names.blob)
+    is_inside = int(ends.max()) <= shard.stamp[0] and int(shard.label.max()) < len(shard.labels)
+    return is_inside and int(shard.names.ends[-1]) == len(shard.names.blob)
