@@ -73,8 +73,8 @@ def _default_labels(annotations: Annotations, used: Sequence[int], by_ancestry: 
     data = annotations.labels
     if data.is_flat:
         return range(len(data))
-    own_classes = [each.node for each in annotations.classes if each.node is not None]
-    return (used if by_ancestry else own_classes or used) or data.children(-1)
+    dataset_classes = [each.node for each in annotations.classes if each.node is not None]
+    return (used if by_ancestry else dataset_classes or used) or data.children(-1)
 
 
 def _names_and_category_ids(annotations: Annotations) -> tuple[Mapping[int, str], Mapping[int, int]]:
