@@ -1,5 +1,8 @@
+"""The table of data set kinds: everything that depends on the kind covers it."""
+
 from typing import get_args
 
+from yolo9k.cli.options import KindOption
 from yolo9k.config.datasets import DatasetConfig
 from yolo9k.config.kinds import BOX_KINDS, IMAGE_KINDS, KINDS, KindName
 from yolo9k.datasets.autodetect import BOX_FINDERS
@@ -15,7 +18,11 @@ def test_every_kind_has_a_reader():
     assert tuple(IMAGE_READERS) == IMAGE_KINDS
 
 
-def test_every_kind_with_boxes_is_recognised():
+def test_the_help_lists_every_kind_with_boxes():
+    assert all(kind in get_args(KindOption)[1].help for kind in BOX_KINDS)
+
+
+def test_every_kind_with_boxes_has_a_finder():
     assert tuple(BOX_FINDERS) == BOX_KINDS
 
 

@@ -47,9 +47,7 @@ def test_a_map_is_taken_line_by_line():
 
 
 def test_names_of_classes_that_are_not_there():
-    with pytest.raises(
-        ConfigError, match=r"^data set zoo: labels\.names: dgo: no such class; there are dog, cat$"
-    ):
+    with pytest.raises(ConfigError, match=r"^data set zoo: labels\.names: dgo: no such class; there are dog, cat$"):
         placed(["dog", "cat"], names={"dgo": "n2"})
 
 

@@ -82,7 +82,7 @@ def test_a_single_data_set_is_a_source_of_its_own(zoo):
     assert training.supervision().images == ()
 
 
-def test_what_is_written_out_reads_the_same_from_anywhere(zoo, tmp_path, monkeypatch):
+def test_a_resolved_config_reads_the_same_from_any_folder(zoo, tmp_path, monkeypatch):
     monkeypatch.chdir(zoo)
     values = yaml.safe_load((zoo / "joint.yaml").read_text())
     values["labels"]["tree"] = "zoo.txt"
@@ -101,7 +101,7 @@ def test_what_is_written_out_reads_the_same_from_anywhere(zoo, tmp_path, monkeyp
     assert names(again.labels, read_annotations(scored, split).records[0].boxes.label) == ["cat", "car"]
 
 
-def test_written_out_sources_say_their_classes(joint):
+def test_resolved_sources_have_their_class_names(joint):
     written = read_training(joint).dataset
     assert isinstance(written, JointConfig)
     assert [part.dataset.classes for part in written.sources] == [("hound", "car"), ()]
@@ -169,7 +169,9 @@ def test_bad_labels_are_one_line(zoo, monkeypatch, changes, error, message):
 def test_classes_without_a_node_can_be_left_out(zoo):
     (zoo / "kinds" / "wolf").mkdir()
     (zoo / "kinds" / "wolf" / "1.png").touch()
-    with pytest.raises(DataError, match=r"data set kinds: 1 class has no node in .*zoo.txt: wolf; make them names"):
+    with pytest.raises(
+        DataError, match=r"data set kinds: 1 class has no node in .*zoo.txt: wolf; add them to the taxonomy"
+    ):
         read_training(load_dataset_config(zoo / "joint.yaml"))
     training = read_training(change(zoo, source=1, on_unknown="skip"))
     assert len(training.sources[1].read.records) == 6
@@ -229,9 +231,7 @@ def test_boxes_alone(joint, zoo):
 def test_one_at_a_time(joint, zoo):
     boxes = load_dataset_config(zoo / "boxes.yaml")
     assert require_single(boxes) is boxes
-    with pytest.raises(
-        ConfigError, match=r"^joint: is a joint data set; use one of its sources: boxes, .*kinds$"
-    ):
+    with pytest.raises(ConfigError, match=r"^joint: is a joint data set; use one of its sources: boxes, .*kinds$"):
         require_single(joint)
 
 

@@ -179,13 +179,13 @@ def portable_root(root: Path) -> str:
 
 def _split_of(text: str) -> str | None:
     """Return the split in a folder or file name; `valid` and `validation` mean `val`."""
-    found = SPLIT_WORD.findall(text.lower())
-    return found[-1] if found else None
+    words = SPLIT_WORD.findall(text.lower())
+    return words[-1] if words else None
 
 
-def _grouped(found: Sequence[tuple[str, Entry]]) -> Splits:
+def _grouped(pairs: Sequence[tuple[str, Entry]]) -> Splits:
     """Group entries by split, in the order train, val, test."""
-    splits = {split: tuple(entry for name, entry in found if name == split) for split in SPLITS}
+    splits = {split: tuple(entry for name, entry in pairs if name == split) for split in SPLITS}
     return {split: entries for split, entries in splits.items() if entries}
 
 
@@ -229,8 +229,8 @@ def _voc_entries(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
 def _find_coco(folder: Path) -> Splits:
     files = [path for depth in ("", "*/", "*/*/") for path in sorted(folder.glob(f"{depth}*.json"))]
     instances = [path for path in files if path.name.startswith("instances_")]  # beside captions and keypoints
-    found = [(path, file) for path in instances or files if (file := _open_coco(path)) is not None]
-    return _grouped([(_coco_split(path, folder), _coco_entry(file, folder)) for path, file in found])
+    opened = [(path, file) for path in instances or files if (file := _open_coco(path)) is not None]
+    return _grouped([(_coco_split(path, folder), _coco_entry(file, folder)) for path, file in opened])
 
 
 def _open_coco(path: Path) -> CocoFile | None:
@@ -253,10 +253,10 @@ def _coco_entry(file: CocoFile, root: Path) -> Entry:
     name = str(file.images[0].get("file_name")) if file.images else ""
     if not name or (file.image_folder(root) / name).is_file():
         return annotations
-    found = next((path for path in root.rglob(Path(name).name) if path.as_posix().endswith(name)), None)
-    if found is None:
+    image = next((path for path in root.rglob(Path(name).name) if path.as_posix().endswith(name)), None)
+    if image is None:
         return annotations
-    folder = found.parents[len(Path(name).parts) - 1]
+    folder = image.parents[len(Path(name).parts) - 1]
     return SplitSource(annotations=annotations, images=folder.relative_to(root).as_posix())
 
 
@@ -319,8 +319,8 @@ def _labels(config: DatasetConfig, layout: Layout, track: Track) -> tuple[str, .
         return _yolo_labels(layout, listed)
     if layout.kind == "coco":
         return _coco_labels(layout)
-    found = read_annotations(config, next(iter(config.splits)), "skip", track).labels.names
-    return listed if set(listed) == set(found) else found
+    names = read_annotations(config, next(iter(config.splits)), "skip", track).labels.names
+    return listed if set(listed) == set(names) else names
 
 
 def _coco_labels(layout: Layout) -> tuple[str, ...]:

@@ -57,16 +57,16 @@ def map_classes(
         if text is None and mapped is not None:
             nodes.append(mapped[index])
             continue
-        found = () if text == "" else tree.candidates(name if text is None else text)
-        if text != "" and len(found) != 1:
-            unmapped[name] = _reason(text, found, tree)
-        nodes.append(found[0] if len(found) == 1 else None)
+        candidates = () if text == "" else tree.candidates(name if text is None else text)
+        if text != "" and len(candidates) != 1:
+            unmapped[name] = _reason(text, candidates, tree)
+        nodes.append(candidates[0] if len(candidates) == 1 else None)
     return ClassMapping(tuple(nodes), unmapped)
 
 
-def _reason(text: str | None, found: Sequence[int], tree: WordTree) -> str:
+def _reason(text: str | None, candidates: Sequence[int], tree: WordTree) -> str:
     prefix = "" if text is None else f"mapped to {text!r}, "
-    return prefix + (f"several nodes: {', '.join(tree.ids[node] for node in found)}" if found else NO_NODE)
+    return prefix + (f"several nodes: {', '.join(tree.ids[node] for node in candidates)}" if candidates else NO_NODE)
 
 
 def unmapped_message(unmapped: Mapping[str, str], tree: str) -> str:
@@ -79,9 +79,8 @@ def unmapped_message(unmapped: Mapping[str, str], tree: str) -> str:
 def unmapped_hint(unmapped: Mapping[str, str]) -> str:
     """Return the hint for unmapped classes."""
     return (
-        f"make them names or aliases in the taxonomy, or say what they are with"
-        f" `names: {{{next(iter(unmapped))}: ID}}` "
-        f"('' leaves a class out)"
+        f"add them to the taxonomy as names or aliases, or map them with `names: {{{next(iter(unmapped))}: ID}}` "
+        "('' excludes a class)"
     )
 
 

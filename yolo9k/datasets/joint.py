@@ -85,23 +85,23 @@ def read_training(dataset: AnyDataset, on_error: OnError = "stop", track: Track 
     """
     if isinstance(dataset, DatasetConfig):
         read = read_annotations(dataset, "train", on_error, track)
-        return TrainingSet((Source(dataset.name or dataset.root, read),), _written_out(dataset, read.classes))
+        return TrainingSet((Source(dataset.name or dataset.root, read),), _with_class_names(dataset, read.classes))
     tree = portable_path(dataset.labels.tree)
     sources, parts = [], []
     for part in dataset.sources:
-        own = resolve_part(part, tree, track)
-        found = _read_source(own, part, on_error, track)
-        sources.append(Source(own.name or own.root, found, part.weight))
-        parts.append(_whole(part, _written_out(own, found.classes)))
-    val = dataset.val and _whole(dataset.val, resolve_part(dataset.val, tree, track))
-    whole = {"sources": tuple(parts), "labels": TreeFile(tree=tree), "val": val}
-    return TrainingSet(tuple(sources), updated(dataset, whole))
+        config = resolve_part(part, tree, track)
+        read_source = _read_source(config, part, on_error, track)
+        sources.append(Source(config.name or config.root, read_source, part.weight))
+        parts.append(_with_dataset(part, _with_class_names(config, read_source.classes)))
+    val = dataset.val and _with_dataset(dataset.val, resolve_part(dataset.val, tree, track))
+    resolved = {"sources": tuple(parts), "labels": TreeFile(tree=tree), "val": val}
+    return TrainingSet(tuple(sources), updated(dataset, resolved))
 
 
-def _read_source(own: DatasetConfig, part: SourceConfig, on_error: OnError, track: Track) -> Annotations | ImageSet:
+def _read_source(config: DatasetConfig, part: SourceConfig, on_error: OnError, track: Track) -> Annotations | ImageSet:
     if part.use == "images":
-        return read_images(own, part.split, track)
-    return read_annotations(own, part.split, on_error, track)
+        return read_images(config, part.split, track)
+    return read_annotations(config, part.split, on_error, track)
 
 
 def read_box_records(
@@ -114,9 +114,11 @@ def read_box_records(
     if isinstance(dataset, DatasetConfig):
         return read_annotations(dataset, split, on_error, track).records
     boxed = [part for part in dataset.sources if part.use == "boxes"]
-    wanted = [(resolve_part(part, dataset.labels.tree, track), part.split) for part in boxed]
-    read = [read_annotations(own, train if split == "train" else split, on_error, track) for own, train in wanted]
-    return tuple(record for part in read for record in part.records)
+    configs = [(resolve_part(part, dataset.labels.tree, track), part.split) for part in boxed]
+    read = [
+        read_annotations(config, train if split == "train" else split, on_error, track) for config, train in configs
+    ]
+    return tuple(record for annotations in read for record in annotations.records)
 
 
 def evaluation_split(dataset: AnyDataset, split: str, track: Track = silent) -> tuple[DatasetConfig, str]:
@@ -128,10 +130,10 @@ def evaluation_split(dataset: AnyDataset, split: str, track: Track = silent) -> 
     if isinstance(dataset, JointConfig):
         tree = portable_path(dataset.labels.tree)
         if dataset.val is not None:
-            scored = resolve_part(dataset.val, tree, track)
+            val = resolve_part(dataset.val, tree, track)
             if dataset.val.split:
-                check_split(scored, dataset.val.split)
-            return scored, dataset.val.split or split
+                check_split(val, dataset.val.split)
+            return val, dataset.val.split or split
         dataset = resolve_part(next(part for part in dataset.sources if part.use == "boxes"), tree, track)
     return dataset, split
 
@@ -158,9 +160,8 @@ def resolve_part(part: PartConfig, tree: str, track: Track = silent) -> DatasetC
         images = isinstance(part, SourceConfig) and part.use == "images"
         dataset = image_folder(Path(dataset)) if images else detect_dataset(Path(dataset), track=track)
     own = dataset.labels if isinstance(dataset.labels, TreeLabels) else TreeLabels(tree=tree, classes=dataset.labels)
-    own_map = (
-        own.map if own.map and is_same_file(own.tree, tree) else ""
-    )  # indices into another tree are meaningless here
+    # the .map file of the data set itself is used only for the same tree: its indices mean nothing in another one
+    own_map = own.map if own.map and is_same_file(own.tree, tree) else ""
     labels = {
         "tree": tree, "map": portable_path(part.map or own_map), "names": {**own.names, **part.names},
         "on_unknown": "skip" if "skip" in (part.on_unknown, own.on_unknown) else "stop",
@@ -168,16 +169,16 @@ def resolve_part(part: PartConfig, tree: str, track: Track = silent) -> DatasetC
     return updated(dataset, {"labels": updated(own, labels)})
 
 
-def _whole(part: Part, dataset: DatasetConfig) -> Part:
+def _with_dataset(part: Part, dataset: DatasetConfig) -> Part:
     """Return the part with its class mapping moved into its data set."""
     return updated(part, {"dataset": dataset, "map": "", "names": {}, "on_unknown": "stop"})
 
 
-def _written_out(dataset: DatasetConfig, classes: Sequence[DatasetClass]) -> DatasetConfig:
+def _with_class_names(dataset: DatasetConfig, classes: Sequence[DatasetClass]) -> DatasetConfig:
     """Return the config with its class names in order; image-level labels are named by the data themselves."""
     if not dataset.has_boxes:
         return dataset
-    names = tuple(own.name for own in classes)
+    names = tuple(dataset_class.name for dataset_class in classes)
     labels = dataset.labels
     if isinstance(labels, TreeLabels):
         paths = {"tree": portable_path(labels.tree), "map": portable_path(labels.map)}

@@ -59,10 +59,10 @@ def data_folder() -> Path:
 def find_label_file(path: str) -> Path:
     """Find a label file, relative to the current folder, else to the data folder. Raises `DataError`."""
     here = Path(path).expanduser()
-    found = next((place for place in (here, data_folder() / here) if place.is_file()), None)
-    if found is None:
+    existing = next((file for file in (here, data_folder() / here) if file.is_file()), None)
+    if existing is None:
         raise DataError(f"{path}: no such file in the current folder or in $YOLO9K_DATA (now {data_folder()})")
-    return found
+    return existing
 
 
 def portable_path(path: str) -> str:
@@ -122,12 +122,12 @@ def read_annotations(
     read = BOX_READERS[config.kind](request, issues, track)
     if not read.records:
         raise DataError(f"{request.root}: no usable image in split {split!r}: {_why_empty(config, issues)}")
-    return _labelled(config, read, issues)
+    return _map_labels(config, read, issues)
 
 
-def _labelled(config: DatasetConfig, read: BoxReadResult, issues: IssueCollector) -> Annotations:
+def _map_labels(config: DatasetConfig, read: BoxReadResult, issues: IssueCollector) -> Annotations:
     """Return what was read, with its labels mapped to nodes of the data set's tree."""
-    tree, nodes, unknown = _nodes_of(config, read.labels)
+    tree, nodes, unknown = _map_classes(config, read.labels)
     classes = dataset_classes(read.labels, nodes, read.category_ids)
     errors = (*unknown, *issues.errors)
     if not isinstance(config.labels, TreeLabels):
@@ -144,7 +144,7 @@ class Nodes(NamedTuple):
     unknown: tuple[Issue, ...] = ()
 
 
-def _nodes_of(config: DatasetConfig, classes: Sequence[str]) -> Nodes:
+def _map_classes(config: DatasetConfig, classes: Sequence[str]) -> Nodes:
     """Map the classes of a data set to its labels. Raises `DataError` for unmapped classes unless they are skipped."""
     labels = config.labels
     if not isinstance(labels, TreeLabels):
@@ -193,7 +193,7 @@ def read_images(config: DatasetConfig, split: str, track: Track = silent) -> Ima
     read = IMAGE_READERS[config.kind](request, track)
     if not read.classes:
         raise _no_image(request, split, read.errors)
-    tree, nodes, unknown = _nodes_of(config, read.classes)
+    tree, nodes, unknown = _map_classes(config, read.classes)
     labels = {name: node for name, node in zip(read.classes, nodes, strict=True) if node is not None}
     records = read.images(labels)
     if config.holdout:
