@@ -71,7 +71,7 @@ def test_voc_with_trainval_only(tmp_path):
     assert config.holdout == 0  # one image cannot be divided
 
 
-def test_voc_years_are_joined(tmp_path):
+def test_voc_years_are_concatenated(tmp_path):
     for year in ("VOC2007", "VOC2012"):
         voc(tmp_path / "VOCdevkit" / year, f"a{year}")
         lists(tmp_path / "VOCdevkit" / year, trainval=f"a{year}\n")
@@ -167,7 +167,7 @@ def test_yolo_as_ultralytics_writes_it(tmp_path):
 
 
 @pytest.mark.parametrize(("images", "holdout", "held"), [(2, 0.01, 1), (2, 0.9, 1), (6, 0.2, 1), (13, 0.2, 3)])
-def test_few_images_are_divided_as_the_share_says(tmp_path, images, holdout, held):
+def test_few_images_are_held_out_by_count(tmp_path, images, holdout, held):
     for number in range(images):
         yolo(tmp_path, f"image{number}")
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
@@ -176,7 +176,7 @@ def test_few_images_are_divided_as_the_share_says(tmp_path, images, holdout, hel
     assert len(read_annotations(config, "train").records) == images - held
 
 
-def test_many_images_keep_the_share(tmp_path):
+def test_many_images_keep_the_fraction(tmp_path):
     for number in range(60):
         yolo(tmp_path, f"image{number}")
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
@@ -211,7 +211,7 @@ def test_yolo_lists(tmp_path):
 # --- all
 
 
-def test_nothing_that_is_known(tmp_path):
+def test_unknown_formats(tmp_path):
     image(tmp_path / "a.jpg")
     with pytest.raises(DataError, match="no annotated images in a known format"):
         detect_dataset(tmp_path)
@@ -219,7 +219,7 @@ def test_nothing_that_is_known(tmp_path):
         detect_dataset(tmp_path / "gone")
 
 
-def test_kind_can_be_named(tmp_path):
+def test_the_kind_can_be_given(tmp_path):
     voc(tmp_path, "a", images="images")
     yolo(tmp_path, "a")
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
@@ -243,7 +243,7 @@ def test_written_config_keeps_image_folders(tmp_path):
     assert DatasetConfig(**yaml.safe_load(to_yaml(config, {}))).splits == config.splits
 
 
-def test_root_is_relative_below_the_data_folder(tmp_path, monkeypatch):
+def test_root_is_relative_inside_the_data_folder(tmp_path, monkeypatch):
     voc(tmp_path / "cells", "a")
     assert detect_dataset(tmp_path / "cells").root == str(tmp_path / "cells")
     monkeypatch.setenv("YOLO9K_DATA", str(tmp_path))
@@ -289,13 +289,13 @@ def touch(root, *names):
         (["ILSVRC2012_img_train.tar", "train/a/1.jpg"], "folder", {"train": ("train",)}),  # unpacked already
     ],
 )
-def test_a_folder_of_images_with_labels(tmp_path, names, kind, splits):
+def test_folders_with_image_level_labels(tmp_path, names, kind, splits):
     touch(tmp_path / "set", *names)
     config = open_image_dataset(str(tmp_path / "set"))
     assert (config.kind, config.splits, config.name) == (kind, splits, "set")
 
 
-def test_images_with_labels_by_name_and_by_path(zoo):
+def test_open_image_dataset_by_name_and_by_path(zoo):
     assert open_image_dataset("example-shards").kind == "shards"
     assert open_image_dataset(str(zoo / "boxes.yaml")).has_boxes  # who reads it says what is wrong
     with pytest.raises(ConfigError, match=r"joint\.yaml: is a joint data set; use one of its sources"):
@@ -311,14 +311,14 @@ def test_images_with_labels_by_name_and_by_path(zoo):
         (("train/images", "train/labels"), "/train"),
     ],
 )
-def test_images_with_boxes_are_no_class_folders(tmp_path, folders, place):
+def test_folders_with_boxes_are_not_class_folders(tmp_path, folders, place):
     for folder in folders:
         (tmp_path / folder).mkdir(parents=True)
     with pytest.raises(ConfigError, match=f"{tmp_path}{place}: images with boxes, not class folders"):
         open_image_dataset(str(tmp_path))
 
 
-def test_annotations_beside_the_splits_do_no_harm(tmp_path):
+def test_annotations_next_to_the_splits_are_allowed(tmp_path):
     for folder in ("annotations", "train/labels", "train/stamps"):
         (tmp_path / folder).mkdir(parents=True)
     assert open_image_dataset(str(tmp_path)).splits == {"train": ("train",)}

@@ -13,45 +13,45 @@ TREE = WordTree(
 )
 
 
-def placed(own, mapped=None, **labels):
+def map_names(own, mapped=None, **labels):
     return map_classes(own, TreeLabels(tree="my.tree", **labels), TREE, mapped, "zoo")
 
 
 def test_ids_names_and_aliases_find_their_node():
-    found = placed(["n4", "dog", "hound", "vehicle"])
-    assert found.nodes == (4, 2, 2, 1)
-    assert found.unmapped == {}
+    mapping = map_names(["n4", "dog", "hound", "vehicle"])
+    assert mapping.nodes == (4, 2, 2, 1)
+    assert mapping.unmapped == {}
 
 
-def test_names_come_before_all_else_and_an_empty_one_leaves_out():
-    found = placed(["dog", "Kran", "junk"], names={"dog": "a", "Kran": "n4", "junk": ""})
-    assert found.nodes == (0, 4, None)
-    assert found.unmapped == {}
+def test_names_override_and_an_empty_one_excludes():
+    mapping = map_names(["dog", "Kran", "junk"], names={"dog": "a", "Kran": "n4", "junk": ""})
+    assert mapping.nodes == (0, 4, None)
+    assert mapping.unmapped == {}
 
 
-def test_what_finds_no_node_is_told_and_never_guessed():
-    found = placed(["Dog", "crane", "dog", "x"], names={"x": "y"})
-    assert found.nodes == (None, None, 2, None)
-    assert found.unmapped == {"Dog": "no node", "crane": "several nodes: n3, n4", "x": "mapped to 'y', no node"}
-    assert unmapped_message(found.unmapped, "my.tree") == (
+def test_unmapped_classes_are_reported():
+    mapping = map_names(["Dog", "crane", "dog", "x"], names={"x": "y"})
+    assert mapping.nodes == (None, None, 2, None)
+    assert mapping.unmapped == {"Dog": "no node", "crane": "several nodes: n3, n4", "x": "mapped to 'y', no node"}
+    assert unmapped_message(mapping.unmapped, "my.tree") == (
         "3 classes have no node in my.tree: Dog, crane (several nodes: n3, n4), x (mapped to 'y', no node)"
     )
-    assert "names: {Dog: ID}" in unmapped_hint(found.unmapped)
+    assert "names: {Dog: ID}" in unmapped_hint(mapping.unmapped)
 
 
-def test_a_map_is_taken_line_by_line():
-    assert placed(["q", "r"], [4, 0]).nodes == (4, 0)
-    assert placed(["q", "r"], [4, 0], names={"r": "dog"}).nodes == (4, 2)
+def test_a_map_has_one_node_per_class():
+    assert map_names(["q", "r"], [4, 0]).nodes == (4, 0)
+    assert map_names(["q", "r"], [4, 0], names={"r": "dog"}).nodes == (4, 2)
     with pytest.raises(DataError, match=r"^my\.map: 1 lines for 2 classes of data set zoo \(q, r\)$"):
-        placed(["q", "r"], [4], map="my.map")
+        map_names(["q", "r"], [4], map="my.map")
 
 
-def test_names_of_classes_that_are_not_there():
+def test_names_of_unknown_classes():
     with pytest.raises(ConfigError, match=r"^data set zoo: labels\.names: dgo: no such class; there are dog, cat$"):
-        placed(["dog", "cat"], names={"dgo": "n2"})
+        map_names(["dog", "cat"], names={"dgo": "n2"})
 
 
-def test_boxes_of_classes_that_are_left_out_are_ignored():
+def test_boxes_of_excluded_classes_are_ignored():
     boxes = BoxLabels.of([[0, 0, 2, 2]] * 4, [0, 1, 2, 1], [False, False, True, True])
     moved = to_nodes(boxes, [4, None, 2])
     assert moved.ignore.tolist() == [False, True, True, True]

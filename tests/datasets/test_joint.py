@@ -31,7 +31,7 @@ def names(tree, nodes):
     return [tree.names[node] for node in nodes]
 
 
-def test_both_kinds_come_over_one_tree(joint, zoo):
+def test_all_sources_have_the_same_tree(joint, zoo):
     training = read_training(joint)
     boxes, images = training.sources
     assert training.labels == boxes.read.labels == images.read.labels == open_tree(zoo / "zoo.txt")
@@ -52,7 +52,7 @@ def test_the_supervision_of_a_training(joint):
     assert names(training.labels, supervision.images) == ["poodle", "terrier", "car"]
 
 
-def test_boxes_that_are_ignored_teach_nothing(zoo):
+def test_ignored_boxes_are_no_supervision(zoo):
     training = read_training(change(zoo, names={"car": ""}))
     assert names(training.labels, training.supervision().boxes) == ["dog"]
     assert {tuple(record.boxes.ignore) for record in training.box_records} == {(False, True)}
@@ -67,7 +67,7 @@ def test_an_epoch_is_a_pass_over_the_first_source(joint, zoo):
     assert read_training(load_dataset_config(zoo / "turned.yaml")).images_per_epoch == 6 * 3 / 2
 
 
-def test_the_stream_has_the_shares(joint):
+def test_sampling_weights_of_sources(joint):
     stream = read_training(joint).sample_order(seed=0)
     assert (stream.counts, stream.weights) == ((4, 6), (1, 2))
 
@@ -120,7 +120,7 @@ def test_a_map_and_names_of_a_source(zoo):
     assert again.supervision() == named.supervision()
 
 
-def test_a_map_that_a_data_set_has_for_another_tree_does_not_count(zoo):
+def test_a_map_for_another_tree_is_not_used(zoo):
     (zoo / "my.map").write_text("3\n7\n")
     (zoo / "other.txt").write_text("a\nb\nc\ncat\nd\ne\nf\nbus\n")
     own = yaml.safe_load((zoo / "boxes.yaml").read_text())
@@ -134,7 +134,7 @@ def test_a_map_that_a_data_set_has_for_another_tree_does_not_count(zoo):
     assert names(training.labels, training.supervision().boxes) == ["cat", "bus"]
 
 
-def test_names_beside_the_map_are_kept_from_the_data_set_itself(zoo):
+def test_names_in_the_config_of_a_data_set_are_kept(zoo):
     own = yaml.safe_load((zoo / "boxes.yaml").read_text())
     own["labels"] = {"tree": str(zoo / "zoo.txt"), "names": {"hound": "cat", "car": "bus"}, "classes": ["hound", "car"]}
     (zoo / "boxes.yaml").write_text(yaml.safe_dump(own))
@@ -157,7 +157,7 @@ def test_names_beside_the_map_are_kept_from_the_data_set_itself(zoo):
         ({"split": "extra"}, ConfigError, "data set boxes: no split 'extra'; it has train, val"),
     ],
 )
-def test_bad_labels_are_one_line(zoo, monkeypatch, changes, error, message):
+def test_invalid_labels_are_one_line(zoo, monkeypatch, changes, error, message):
     monkeypatch.chdir(zoo)
     (zoo / "short.map").write_text("1\n")
     (zoo / "high.map").write_text("1\n8\n")
@@ -166,7 +166,7 @@ def test_bad_labels_are_one_line(zoo, monkeypatch, changes, error, message):
     assert "\n" not in str(caught.value)
 
 
-def test_classes_without_a_node_can_be_left_out(zoo):
+def test_unmapped_classes_can_be_skipped(zoo):
     (zoo / "kinds" / "wolf").mkdir()
     (zoo / "kinds" / "wolf" / "1.png").touch()
     with pytest.raises(
@@ -181,12 +181,12 @@ def test_classes_without_a_node_can_be_left_out(zoo):
     assert training.errors == ()
 
 
-def test_a_source_without_any_node_is_a_mistake(zoo):
+def test_a_source_without_any_mapped_class_is_an_error(zoo):
     with pytest.raises(DataError, match="data set boxes: no class is mapped: 2 classes have no node in"):
         read_training(change(zoo, names={"hound": "wolf", "car": "van"}, on_unknown="skip"))
 
 
-def test_left_out_boxes_are_neither_learnt_nor_background(zoo):
+def test_boxes_of_skipped_classes_are_ignored(zoo):
     training = read_training(change(zoo, names={"hound": "wolf"}, on_unknown="skip"))
     assert {tuple(record.boxes.ignore) for record in training.box_records} == {(True, False)}
 
@@ -202,7 +202,7 @@ def test_a_folder_with_splits(zoo):
     assert (plain.kind, plain.splits, plain.name) == ("folder", {"train": (".",)}, "kinds")
 
 
-def test_what_is_scored(joint, zoo):
+def test_the_evaluation_split(joint, zoo):
     scored, split = evaluation_split(joint, "val")
     assert split == "val"
     read = read_annotations(scored, split)
@@ -222,13 +222,13 @@ def test_what_is_scored(joint, zoo):
     assert evaluation_split(single_set, "test") == (single_set, "test")
 
 
-def test_boxes_alone(joint, zoo):
+def test_read_box_records(joint, zoo):
     assert [record.path.name for record in read_box_records(joint, "train")] == ["0.png", "1.png", "2.png", "3.png"]
     assert len(read_box_records(joint, "val")) == 2
     assert len(read_box_records(load_dataset_config(zoo / "boxes.yaml"), "val")) == 2
 
 
-def test_one_at_a_time(joint, zoo):
+def test_require_single(joint, zoo):
     boxes = load_dataset_config(zoo / "boxes.yaml")
     assert require_single(boxes) is boxes
     with pytest.raises(ConfigError, match=r"^joint: is a joint data set; use one of its sources: boxes, .*kinds$"):
@@ -238,7 +238,7 @@ def test_one_at_a_time(joint, zoo):
 # --- what data sets say about a tree
 
 
-def test_coverage_counts_labels_and_lists_what_has_no_node(joint, zoo):
+def test_coverage_counts_labels_and_lists_unmapped_classes(joint, zoo):
     (zoo / "kinds" / "wolf").mkdir()
     (zoo / "kinds" / "wolf" / "1.png").touch()
     tree = open_tree(zoo / "zoo.txt")
@@ -255,7 +255,7 @@ def test_coverage_of_one_data_set_by_names(zoo):
     other.write_text("hound\nbike\n")
     (found,) = compute_coverage(load_dataset_config(zoo / "boxes.yaml"), str(other), open_tree(other))
     assert found.counts.tolist() == [4, 0]
-    assert found.unmapped == {"car": "no node"}
+    assert mapping.unmapped == {"car": "no node"}
     labels = TreeLabels(tree=str(zoo / "zoo.txt"), names={"car": "bike"}, classes=("hound", "car"))
     config = load_dataset_config(zoo / "boxes.yaml")
     assert isinstance(config, DatasetConfig)
@@ -263,7 +263,7 @@ def test_coverage_of_one_data_set_by_names(zoo):
     assert found.counts.tolist() == [4, 4]
 
 
-def test_image_labels_from_shards(zoo):
+def test_image_level_labels_from_shards(zoo):
     """A source of tar shards is the source of the folder that they were packed from."""
     write_shards(image_folder(zoo / "kinds"), "train", zoo / "shards", ShardOptions())
     text = (zoo / "joint.yaml").read_text()

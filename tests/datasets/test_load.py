@@ -31,7 +31,7 @@ def ids(config: DatasetConfig, split: str) -> set:
     return {record.id for record in read_annotations(config, split).records}
 
 
-def test_holdout_divides_train_and_adding_moves_nothing(tmp_path):
+def test_holdout_splits_train_and_new_images_move_no_others(tmp_path):
     config = flat(tmp_path, 20)
     train, val = ids(config, "train"), ids(config, "val")
     assert not train & val
@@ -42,7 +42,7 @@ def test_holdout_divides_train_and_adding_moves_nothing(tmp_path):
     assert val <= ids(config, "val")
 
 
-def test_holdout_is_about_the_share_asked_for():
+def test_holdout_is_about_the_requested_fraction():
     assert 180 < sum(is_held_out(f"{i}.jpg", 0.2) for i in range(1000)) < 220
 
 
@@ -58,14 +58,14 @@ def test_unknown_split(tmp_path):
         read_annotations(config, "val")
 
 
-def test_missing_root_says_where_and_what_to_do(tmp_path, monkeypatch):
+def test_a_missing_root_has_a_hint(tmp_path, monkeypatch):
     monkeypatch.setenv("YOLO9K_DATA", str(tmp_path))
     config = load_dataset_config("voc")
     with pytest.raises(DataError, match=r"VOCdevkit: no such folder .*\$YOLO9K_DATA.*yolo9k data download voc"):
         dataset_root(config)
 
 
-def test_a_relative_root_begins_at_the_data_folder(tmp_path, monkeypatch):
+def test_a_root_is_relative_to_the_data_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("YOLO9K_DATA", str(tmp_path))
     (tmp_path / "cells").mkdir()
     config = DatasetConfig(kind="voc", root="cells", splits={"train": ("train",)})
@@ -101,7 +101,7 @@ def test_the_classes_of_a_flat_data_set_are_its_labels(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["coco", "yolo", "voc"])
-def test_every_kind_of_boxes_goes_over_a_tree(zoo, form, shared):
+def test_every_kind_with_boxes_maps_to_a_tree(zoo, form, shared):
     root = {"coco": "coco-mini", "voc": "bccd"}.get(form)
     if form == "coco":
         splits, classes = {"val": ("annotations/instances_val2017.json",)}, ()
@@ -127,7 +127,7 @@ def test_every_kind_of_boxes_goes_over_a_tree(zoo, form, shared):
         assert over.category_ids is None
 
 
-def test_paths_of_labels_are_looked_for_here_and_below_the_data_folder(tmp_path, monkeypatch):
+def test_label_files_are_found_here_and_in_the_data_folder(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -155,7 +155,7 @@ def images(zoo, **changes) -> DatasetConfig:
     return config.model_copy(update=changes)
 
 
-def test_image_labels_over_sorted_folder_names_a_list_and_a_tree(zoo):
+def test_classes_from_folder_names_a_list_and_a_tree(zoo):
     read = read_images(images(zoo), "train")
     assert read.labels.names == ("car", "poodle", "terrier")
     assert [read.records[i].image_label for i in range(6)] == [0, 1, 1, 1, 2, 2]
@@ -167,7 +167,7 @@ def test_image_labels_over_sorted_folder_names_a_list_and_a_tree(zoo):
     assert [own.name for own in over.classes] == ["car", "poodle", "terrier"]
 
 
-def test_a_share_of_an_image_folder_is_held_out(tmp_path):
+def test_a_fraction_of_an_image_folder_is_held_out(tmp_path):
     for number in range(40):
         (tmp_path / "kinds" / f"c{number % 3}").mkdir(parents=True, exist_ok=True)
         (tmp_path / "kinds" / f"c{number % 3}" / f"{number}.jpg").touch()

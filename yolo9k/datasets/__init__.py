@@ -1,1 +1,1 @@
-"""Data sets: readers for Pascal VOC, COCO and YOLO text, checks, and what turns records into batches."""
+"""Data sets: readers for each kind, transforms, the loader, and tools that check, convert and download them."""

@@ -1,1 +1,1 @@
-"""Readers: one module per data set format, from files to checked records."""
+"""Readers: one module per kind of data set, from files to checked records; shared parts in records, index and tar."""
