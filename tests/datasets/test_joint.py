@@ -255,7 +255,7 @@ def test_coverage_of_one_data_set_by_names(zoo):
     other.write_text("hound\nbike\n")
     (found,) = compute_coverage(load_dataset_config(zoo / "boxes.yaml"), str(other), open_tree(other))
     assert found.counts.tolist() == [4, 0]
-    assert mapping.unmapped == {"car": "no node"}
+    assert found.unmapped == {"car": "no node"}
     labels = TreeLabels(tree=str(zoo / "zoo.txt"), names={"car": "bike"}, classes=("hound", "car"))
     config = load_dataset_config(zoo / "boxes.yaml")
     assert isinstance(config, DatasetConfig)
