@@ -118,7 +118,7 @@ def test_unreadable_images(run, flat, zoo):
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        (["--hier-thresh", "0.4"], ConfigError, "hier-thresh is about label trees, and these labels are flat"),
+        (["--hier-thresh", "0.4"], ConfigError, "hier-thresh: requires a label tree, but these labels are flat"),
         (["--split", "test"], ConfigError, "no split 'test'; it has train, val"),
         (["--dataset", "boxes.yaml"], ConfigError, "image-level labels need kind folder or shards, not yolo"),
         (["--dataset", "joint.yaml"], ConfigError, "joint.yaml: is a joint data set; use one of its sources"),

@@ -173,7 +173,7 @@ def test_classifier_layers_and_scores(golden, folder):
         for key, values in (("hierarchy_top", outputs[-1]), ("hierarchy_top_on_abs", absolute)):
             case.equal(key, torch.stack([scores.descend(values, value) for value in thresholds]))
         for row, value in zip(case.expected["hierarchy_top"], thresholds, strict=True):
-            assert predict_labels(scores, net(image), 1, value).reached.tolist() == row.tolist()
+            assert predict_labels(scores, net(image), 1, value).descent_label.tolist() == row.tolist()
 
 
 @pytest.mark.parametrize("folder", ["flat", "tree"])

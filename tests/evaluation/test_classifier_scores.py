@@ -39,9 +39,9 @@ def test_scores_in_a_tree_by_hand(tmp_path, batch):
     )
     tree = scores.tree
     assert tree.levels == (
-        Level(0, truths=6, right=5, too_coarse=0, wrong_branch=1, not_found=0),
-        Level(1, truths=6, right=5, too_coarse=0, wrong_branch=1, not_found=0),
-        Level(2, truths=4, right=1, too_coarse=2, wrong_branch=1, not_found=0),
+        Level(0, ground_truths=6, correct=5, too_coarse=0, wrong_branch=1, not_detected=0),
+        Level(1, ground_truths=6, correct=5, too_coarse=0, wrong_branch=1, not_detected=0),
+        Level(2, ground_truths=4, correct=1, too_coarse=2, wrong_branch=1, not_detected=0),
     )
     assert tree.exact == pytest.approx(2 / 6)  # one terrier and the clock; the dog is predicted as terrier
     assert tree.ground_truth_depth == pytest.approx((1 + 2 * 4 + 1) / 6)
@@ -68,9 +68,9 @@ def test_the_threshold_of_the_descent(tmp_path):
     coarse = evaluate_classifier(classifier, images, hier_thresh=0.95).tree
     deep = evaluate_classifier(classifier, images, hier_thresh=0.1).tree
     assert coarse.predicted_depth == 0
-    assert deep.levels[2].right == 2
+    assert deep.levels[2].correct == 2
     assert (coarse.hier_thresh, deep.hier_thresh) == (0.95, 0.1)
-    with pytest.raises(ConfigError, match="hier-thresh is about label trees"):
+    with pytest.raises(ConfigError, match="hier-thresh: requires a label tree"):
         evaluate_classifier(FixedClassifier(OF_FLAT, FLAT), image_set(tmp_path / "flat", OF_FLAT), hier_thresh=0.1)
 
 
@@ -113,7 +113,7 @@ def test_the_numbers_go_to_json(tmp_path):
     scores = evaluate_classifier(FixedClassifier(IN_TREE, TREE), in_tree(tmp_path))
     stored = json.loads(json.dumps(scores.to_dict()))
     assert stored["images"] == 6
-    assert stored["tree"]["levels"][2]["shares"]["too_coarse"] == 0.5
+    assert stored["tree"]["levels"][2]["fractions"]["too_coarse"] == 0.5
     assert stored["tree"]["mistakes"] == {"1": 1, "3": 1}
     assert {row["name"]: row["top1"] for row in stored["classes"]}["terrier"] == pytest.approx(2 / 3)
     assert stored["confused_pairs"][0] == {"ground_truth": "terrier", "predicted": "clock", "count": 1}

@@ -33,17 +33,17 @@ def test_levels_by_hand():
     ]
     report = depth_report(detections, records, TREE)
     assert report.levels == (
-        Level(0, truths=6, right=4, too_coarse=0, wrong_branch=1, not_found=1),
-        Level(1, truths=6, right=4, too_coarse=0, wrong_branch=1, not_found=1),
-        Level(2, truths=3, right=0, too_coarse=1, wrong_branch=2, not_found=0),
+        Level(0, ground_truths=6, correct=4, too_coarse=0, wrong_branch=1, not_detected=1),
+        Level(1, ground_truths=6, correct=4, too_coarse=0, wrong_branch=1, not_detected=1),
+        Level(2, ground_truths=3, correct=0, too_coarse=1, wrong_branch=2, not_detected=0),
     )
-    assert report.levels[2].shares["too_coarse"] == pytest.approx(1 / 3)
+    assert report.levels[2].fractions["too_coarse"] == pytest.approx(1 / 3)
     assert (report.boxes, report.detected) == (6, 5)
     assert report.exact == pytest.approx(1 / 6)
     assert report.ground_truth_depth == pytest.approx((2 + 2 + 2 + 1 + 1 + 1) / 6)
     assert report.predicted_depth == pytest.approx((1 + 2 + 1 + 1 + 2) / 5)
     # related labels: dog for a terrier, cat for a cat, terrier for a dog
-    assert report.matches.hit[0].tolist() == [True, False, False, True, False, True, False]
+    assert report.matches.true_positive[0].tolist() == [True, False, False, True, False, True, False]
 
 
 def test_the_highest_score_matches_a_box_regardless_of_its_label():
@@ -56,7 +56,7 @@ def test_ignored_boxes_do_not_count():
     records = [scenes.record(0, [0, 1], [DOG, CAT], [True, False])]
     report = depth_report([scenes.detections([0], [DOG], [0.9])], records, TREE)
     assert (report.boxes, report.detected) == (1, 0)
-    assert report.levels[0].not_found == 1
+    assert report.levels[0].not_detected == 1
     assert math.isnan(report.predicted_depth)
 
 
@@ -72,7 +72,7 @@ def test_no_boxes():
 def test_the_dictionary_is_json():
     report = depth_report([scenes.detections([0], [DOG], [0.9])], [scenes.record(0, [0, 1], [TERRIER, CAT])], TREE)
     stored = json.loads(json.dumps(report.to_dict()))
-    assert stored["levels"][1]["shares"] == {"right": 0.5, "too_coarse": 0, "wrong_branch": 0, "not_found": 0.5}
+    assert stored["levels"][1]["fractions"] == {"correct": 0.5, "too_coarse": 0, "wrong_branch": 0, "not_detected": 0.5}
     assert stored["levels"][2]["too_coarse"] == 1
     assert stored["detected"] == 1
     assert "records" not in stored
@@ -92,12 +92,12 @@ def test_a_perfect_detector_is_correct_at_every_depth(data):
     tree = data.draw(trees())
     records = data.draw(scenes.records(tree, min_boxes=1))
     report = depth_report(perfect_detections(records), records, tree)
-    assert all(level.right == level.truths for level in report.levels)
-    assert report.levels[0].truths == report.boxes == report.detected
+    assert all(level.correct == level.ground_truths for level in report.levels)
+    assert report.levels[0].ground_truths == report.boxes == report.detected
     assert len(report.levels) == 1 + max(tree.depth[r.boxes.label[~r.boxes.ignore]].max(initial=0) for r in records)
     assert report.exact == 1
     assert report.ground_truth_depth == report.predicted_depth
-    assert report.matches.hit.all()
+    assert report.matches.true_positive.all()
 
 
 @given(st.data())
@@ -111,7 +111,7 @@ def test_a_detector_that_stops_one_level_early_is_too_coarse_there(data):
     for level in report.levels:
         ends_here = int((depths == level.depth).sum()) if level.depth else 0
         assert level.too_coarse == ends_here
-        assert level.right == level.truths - ends_here
+        assert level.correct == level.ground_truths - ends_here
     assert report.exact == np.mean(depths == 0)
 
 
@@ -120,9 +120,9 @@ def test_outcomes_add_up_and_accuracy_falls_with_depth(data):
     tree = data.draw(trees())
     records = data.draw(scenes.records(tree))
     report = depth_report(data.draw(scenes.random_detections(tree, len(records))), records, tree)
-    correct = [level.right for level in report.levels]
+    correct = [level.correct for level in report.levels]
     for level in report.levels:
-        assert level.right + level.too_coarse + level.wrong_branch + level.not_found == level.truths
-        assert sum(level.shares.values()) == pytest.approx(1)
+        assert level.correct + level.too_coarse + level.wrong_branch + level.not_detected == level.ground_truths
+        assert sum(level.fractions.values()) == pytest.approx(1)
     assert correct == sorted(correct, reverse=True)
-    assert report.boxes == (report.levels[0].truths if report.levels else 0)
+    assert report.boxes == (report.levels[0].ground_truths if report.levels else 0)

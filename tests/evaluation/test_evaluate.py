@@ -101,7 +101,9 @@ def test_a_tree_is_evaluated_in_two_passes(tree_detector, tree_annotations):
     ]
     assert (scores.total.images, scores.total.boxes) == (2, 3)
     assert [name for _, _, name in detections[0]] == ["dog", "dog", "terrier"]
-    levels = [(level.right, level.too_coarse, level.wrong_branch, level.not_found) for level in scores.depth.levels]
+    levels = [
+        (level.correct, level.too_coarse, level.wrong_branch, level.not_detected) for level in scores.depth.levels
+    ]
     assert levels == [(2, 0, 1, 0), (2, 0, 1, 0), (0, 1, 0, 0)]
     # a box can be a dog and a terrier: twice as many rows as boxes
     assert [(call["thresholds"].max_detections, call["class_decoder"]) for call in tree_detector.calls] == [

@@ -46,7 +46,7 @@ def test_a_descendant_counts_for_its_labelled_ancestor():
     assert [name for _, _, name in detections[0]] == ["clock", "clock"]
     assert scores.confusion is None
     assert scores.to_dict()["confusion"] is None
-    assert scores.depth.levels[1].right == 1
+    assert scores.depth.levels[1].correct == 1
 
 
 def test_a_box_with_a_coarser_label_is_ignored():

@@ -88,7 +88,7 @@ def test_rows_and_the_descent(classifier, labels, images):
     if labels.is_flat:
         assert classification.descent_label is None
         assert classification.path[:, 0].tolist() == classification.score.tolist()
-        with pytest.raises(ConfigError, match="hier-thresh is about label trees"):
+        with pytest.raises(ConfigError, match="hier-thresh: requires a label tree"):
             classifier(images[0], hier_thresh=0.5)
     else:
         assert all(labels.leaves[label] for label in classification.label)

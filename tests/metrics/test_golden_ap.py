@@ -1,4 +1,4 @@
-"""Reference cases: Padilla's published sample everywhere, the random ones where the reference data are."""
+"""Average precision on reference cases: Padilla's published sample, and cases of the reference data (`shared`)."""
 
 import json
 
@@ -17,7 +17,7 @@ from yolo9k.metrics import (
 from yolo9k.samples import BoxLabels, Detections
 
 # R. Padilla, Object-Detection-Metrics: 15 boxes (left, top, width, height), 24 detections (score first).
-PADILLA_TRUTHS = [
+PADILLA_GROUND_TRUTH = [
     [(25, 16, 38, 56), (129, 123, 41, 62)],
     [(123, 11, 43, 55), (38, 132, 59, 45)],
     [(16, 14, 35, 48), (123, 30, 49, 44), (99, 139, 47, 47)],
@@ -44,13 +44,13 @@ PADILLA_DETECTIONS = [
 
 
 def padilla():
-    truths, found = [], []
-    for boxes, rows in zip(PADILLA_TRUTHS, PADILLA_DETECTIONS, strict=True):
-        truths.append(BoxLabels.of([(x, y, x + w, y + h) for x, y, w, h in boxes], [0] * len(boxes)))
+    ground_truth, detections = [], []
+    for boxes, rows in zip(PADILLA_GROUND_TRUTH, PADILLA_DETECTIONS, strict=True):
+        ground_truth.append(BoxLabels.of([(x, y, x + w, y + h) for x, y, w, h in boxes], [0] * len(boxes)))
         xyxy = np.array([(x, y, x + w, y + h) for _, x, y, w, h in rows], np.float32)
         score = np.array([row[0] for row in rows], np.float32)
-        found.append(Detections(xyxy, score, np.zeros(len(rows), np.int64)))
-    return found, truths
+        detections.append(Detections(xyxy, score, np.zeros(len(rows), np.int64)))
+    return detections, ground_truth
 
 
 @pytest.mark.parametrize(
@@ -58,32 +58,32 @@ def padilla():
     [(True, area, 0.245687), (True, eleven_point, 0.268398), (False, area, 0.225397)],
 )
 def test_published_sample(voc_pixel, rule, expected):
-    found, truths = padilla()
-    result = average_precision(match(found, truths, 1, [0.3], voc_pixel=voc_pixel), rule)
+    detections, ground_truth = padilla()
+    result = average_precision(match(detections, ground_truth, 1, [0.3], voc_pixel=voc_pixel), rule)
     assert result[0, 0] == pytest.approx(expected, abs=1e-6)
 
 
 def read_case(path):
     case = json.loads(path.read_text())
-    truths, found = [], []
+    ground_truth, detections = [], []
     for image in case["images"]:
         t, d = image["truths"], image["detections"]
-        truths.append(BoxLabels.of([x["bbox"] for x in t], [x["class"] for x in t], [x["difficult"] for x in t]))
-        found.append(
+        ground_truth.append(BoxLabels.of([x["bbox"] for x in t], [x["class"] for x in t], [x["difficult"] for x in t]))
+        detections.append(
             Detections(
                 np.array([x["bbox"] for x in d], np.float32).reshape(-1, 4),
                 np.array([x["score"] for x in d], np.float32),
                 np.array([x["class"] for x in d], np.int64),
             )
         )
-    return case, found, truths
+    return case, detections, ground_truth
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["padilla", "random1", "random2"])
 def test_voc_equals_reference(shared, name):
-    case, found, truths = read_case(shared("golden", "ap", f"{name}.json"))
-    matches = match(found, truths, len(case["classes"]), [case["iou"]], voc_pixel=True)
+    case, detections, ground_truth = read_case(shared("golden", "ap", f"{name}.json"))
+    matches = match(detections, ground_truth, len(case["classes"]), [case["iou"]], voc_pixel=True)
     for rule, key in ((area, "voc_area"), (eleven_point, "voc_11_point")):
         expected = list(case["expected"][key].values())
         np.testing.assert_allclose(average_precision(matches, rule)[0], expected, atol=1e-6)
@@ -92,10 +92,10 @@ def test_voc_equals_reference(shared, name):
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["padilla", "random1", "random2"])
 def test_coco_equals_reference(shared, name):
-    case, found, truths = read_case(shared("golden", "ap", f"{name}.json"))
-    ids, categories = range(1, len(truths) + 1), range(1, len(case["classes"]) + 1)
+    case, detections, ground_truth = read_case(shared("golden", "ap", f"{name}.json"))
+    ids, categories = range(1, len(ground_truth) + 1), range(1, len(case["classes"]) + 1)
     sizes = [(image["width"], image["height"]) for image in case["images"]]
-    truth = coco_ground_truth(truths, ids, sizes, case["classes"], categories)
-    values = list(coco_statistics(truth, coco_results(found, ids, categories)).values())
+    annotations = coco_ground_truth(ground_truth, ids, sizes, case["classes"], categories)
+    values = list(coco_statistics(annotations, coco_results(detections, ids, categories)).values())
     expected = np.array(case["expected"]["coco_stats_difficult_as_crowd"], float)
     np.testing.assert_allclose(values, np.where(expected < 0, np.nan, expected), atol=1e-6)

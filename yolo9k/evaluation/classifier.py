@@ -20,7 +20,7 @@ from yolo9k.metrics.classification import (
     Tally,
     accuracy_by_class,
     confused_pairs,
-    is_right,
+    is_correct,
     top_accuracy,
 )
 from yolo9k.metrics.depth import Level, common_heights, levels_of
@@ -55,7 +55,7 @@ class TreeScores:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers for JSON."""
-        levels = [{**asdict(level), "shares": level.shares} for level in self.levels]
+        levels = [{**asdict(level), "fractions": level.fractions} for level in self.levels]
         return {**vars(self), "levels": levels, "mistakes": dict(self.mistakes)}
 
 
@@ -91,7 +91,7 @@ class ClassifierScores:
             "tree": None if self.tree is None else self.tree.to_dict(),
             "classes": [{"id": ids[row.label], "name": names[row.label], **asdict(row)} for row in self.classes],
             "confused_pairs": [
-                {"ground_truth": names[pair.truth], "predicted": names[pair.label], "count": pair.count}
+                {"ground_truth": names[pair.ground_truth], "predicted": names[pair.predicted], "count": pair.count}
                 for pair in self.pairs[:MAX_PAIRS]
             ],
         }
@@ -150,33 +150,33 @@ def score_outcomes(
     unreadable: int = 0,
 ) -> ClassifierScores:
     """Score the predictions for the images at `sources`; `hier_thresh` is that of their descents."""
-    right = is_right(labels, outcomes.label, outcomes.truth)
-    classes = accuracy_by_class(outcomes.truth, right)
+    correct = is_correct(labels, outcomes.label, outcomes.ground_truth)
+    classes = accuracy_by_class(outcomes.ground_truth, correct)
     return ClassifierScores(
-        images=len(outcomes.truth),
+        images=len(outcomes.ground_truth),
         unreadable=unreadable,
-        top1=top_accuracy(right, 1),
-        top5=top_accuracy(right, TOP),
+        top1=top_accuracy(correct, 1),
+        top5=top_accuracy(correct, TOP),
         class_top1=float(np.mean([row.top1 for row in classes])),
         loss=float(outcomes.loss.mean()),
         classes=classes,
-        pairs=confused_pairs(outcomes.truth, outcomes.label[:, 0], right[:, 0]),
-        tree=None if labels.is_flat else _tree_scores(outcomes, labels, right[:, 0], hier_thresh),
+        pairs=confused_pairs(outcomes.ground_truth, outcomes.label[:, 0], correct[:, 0]),
+        tree=None if labels.is_flat else _tree_scores(outcomes, labels, correct[:, 0], hier_thresh),
         labels=labels,
         outcomes=outcomes,
         sources=sources,
     )
 
 
-def _tree_scores(outcomes: Outcomes, tree: WordTree, right: np.ndarray, hier_thresh: float) -> TreeScores:
-    wrong = ~right
-    height = common_heights(tree, outcomes.truth[wrong], outcomes.label[wrong, 0])
+def _tree_scores(outcomes: Outcomes, tree: WordTree, correct: np.ndarray, hier_thresh: float) -> TreeScores:
+    wrong = ~correct
+    height = common_heights(tree, outcomes.ground_truth[wrong], outcomes.label[wrong, 0])
     return TreeScores(
         hier_thresh=hier_thresh,
-        levels=levels_of(tree, outcomes.truth, outcomes.reached),
-        exact=float(np.mean(outcomes.reached == outcomes.truth)),
-        ground_truth_depth=float(tree.depth[outcomes.truth].mean()),
-        predicted_depth=float(tree.depth[outcomes.reached].mean()),
+        levels=levels_of(tree, outcomes.ground_truth, outcomes.descent_label),
+        exact=float(np.mean(outcomes.descent_label == outcomes.ground_truth)),
+        ground_truth_depth=float(tree.depth[outcomes.ground_truth].mean()),
+        predicted_depth=float(tree.depth[outcomes.descent_label].mean()),
         mistakes={int(each): int((height == each).sum()) for each in np.unique(height)},
         mistake_height=float(height.mean()) if len(height) else float("nan"),
     )

@@ -10,7 +10,7 @@ from yolo9k.drawing import mosaic, save_image
 from yolo9k.evaluation.classifier import ClassifierScores
 from yolo9k.evaluation.plots import plot_levels, plot_matrix, save_figure
 from yolo9k.images import read_image
-from yolo9k.metrics.classification import is_right
+from yolo9k.metrics.classification import is_correct
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,8 +43,8 @@ def plot_confusion(scores: ClassifierScores) -> "Figure":
     labels = _most_confused(scores)
     index_of_label = np.full(len(scores.labels), len(labels))
     index_of_label[labels] = np.arange(len(labels))
-    expected, predicted = scores.outcomes.truth, scores.outcomes.label[:, 0]
-    predicted = np.where(is_right(scores.labels, predicted[:, None], expected)[:, 0], expected, predicted)
+    expected, predicted = scores.outcomes.ground_truth, scores.outcomes.label[:, 0]
+    predicted = np.where(is_correct(scores.labels, predicted[:, None], expected)[:, 0], expected, predicted)
     counts = np.zeros((len(labels) + 1, len(labels) + 1), np.int64)
     np.add.at(counts, (index_of_label[expected], index_of_label[predicted]), 1)
     counts = counts[:-1]
@@ -56,7 +56,7 @@ def plot_confusion(scores: ClassifierScores) -> "Figure":
 
 def _most_confused(scores: ClassifierScores) -> list[int]:
     """Return the labels of the most frequent mistakes, correct and predicted, then other labels that images have."""
-    confused = (label for pair in scores.pairs for label in (pair.truth, pair.label))
+    confused = (label for pair in scores.pairs for label in (pair.ground_truth, pair.predicted))
     others = (row.label for row in scores.classes)
     return sorted(list(dict.fromkeys([*confused, *others]))[:MAX_LABELS])
 
@@ -64,7 +64,7 @@ def _most_confused(scores: ClassifierScores) -> list[int]:
 def draw_worst_mistakes(scores: ClassifierScores) -> np.ndarray | None:
     """Draw the images whose wrong label has the highest probability; `None`: there are no mistakes."""
     outcomes = scores.outcomes
-    wrong = ~is_right(scores.labels, outcomes.label[:, :1], outcomes.truth)[:, 0]
+    wrong = ~is_correct(scores.labels, outcomes.label[:, :1], outcomes.ground_truth)[:, 0]
     order = np.argsort(-outcomes.score[:, 0], kind="stable")
     chosen = order[wrong[order]][:MAX_MISTAKES]
     if not len(chosen):
@@ -76,6 +76,6 @@ def draw_worst_mistakes(scores: ClassifierScores) -> np.ndarray | None:
 def _captions(scores: ClassifierScores, chosen: np.ndarray) -> Sequence[str]:
     outcomes, names = scores.outcomes, scores.labels.names
     return [
-        f"{names[outcomes.truth[i]]}, predicted {names[outcomes.label[i, 0]]} {outcomes.score[i, 0]:.2f}"
+        f"{names[outcomes.ground_truth[i]]}, predicted {names[outcomes.label[i, 0]]} {outcomes.score[i, 0]:.2f}"
         for i in chosen
     ]

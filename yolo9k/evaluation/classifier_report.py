@@ -28,7 +28,7 @@ def worst_rows(scores: ClassifierScores, max_rows: int = MAX_ROWS) -> list[Seque
     """Return the classes with mistakes, lowest top-1 accuracy first; columns as in `CLASS_COLUMNS`."""
     names = scores.labels.names
     # Pairs are sorted by count; reversed, the most frequent one of each class is kept.
-    mistakes = {pair.truth: f"{names[pair.label]} ({pair.count})" for pair in reversed(scores.pairs)}
+    mistakes = {pair.ground_truth: f"{names[pair.predicted]} ({pair.count})" for pair in reversed(scores.pairs)}
     rows = sorted((row for row in scores.classes if row.label in mistakes), key=_accuracy_key)
     return [(names[row.label], row.images, row.top1, row.top5, mistakes[row.label]) for row in rows[:max_rows]]
 
@@ -40,13 +40,13 @@ def _accuracy_key(row: ClassAccuracy) -> tuple[float, float, int]:
 def pair_rows(scores: ClassifierScores, max_rows: int = MAX_ROWS) -> list[Sequence[object]]:
     """Return the most frequent mistakes; columns as in `PAIR_COLUMNS`."""
     names = scores.labels.names
-    return [(names[pair.truth], names[pair.label], pair.count) for pair in scores.pairs[:max_rows]]
+    return [(names[pair.ground_truth], names[pair.predicted], pair.count) for pair in scores.pairs[:max_rows]]
 
 
 def depth_rows(tree: TreeScores) -> list[Sequence[object]]:
     """Return a row for each depth; columns as in `DEPTH_COLUMNS`, the last three as fractions of the images."""
-    kinds = ("right", "too_coarse", "wrong_branch")
-    return [(level.depth, level.truths, *(level.shares[kind] for kind in kinds)) for level in tree.levels]
+    kinds = ("correct", "too_coarse", "wrong_branch")
+    return [(level.depth, level.ground_truths, *(level.fractions[kind] for kind in kinds)) for level in tree.levels]
 
 
 def summary(scores: ClassifierScores) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from yolo9k.datasets.readers.records import Record
 from yolo9k.metrics import Matches, match
-from yolo9k.metrics.depth import RIGHT, WRONG_BRANCH, Level, fates, levels, lineages
+from yolo9k.metrics.depth import CORRECT, WRONG_BRANCH, Level, levels, lineages, outcomes_by_depth
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
 
@@ -44,7 +44,7 @@ class DepthReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers for JSON."""
         names = ("boxes", "detected", "exact", "ground_truth_depth", "predicted_depth")
-        levels = [{**asdict(level), "shares": level.shares} for level in self.levels]
+        levels = [{**asdict(level), "fractions": level.fractions} for level in self.levels]
         return {**{name: getattr(self, name) for name in names}, "levels": levels}
 
 
@@ -56,13 +56,14 @@ def depth_report(detections: Sequence[Detections], records: Sequence[Record], tr
     matches = _match_any_label(detections, records)
     label = _concatenate([record.boxes.label for record in records])
     counted = ~_concatenate([record.boxes.ignore for record in records]).astype(bool)
-    hit = matches.hit[0]
+    true_positive = matches.true_positive[0]
     predicted = np.full(len(label), -1)
-    predicted[matches.truth[hit]] = _concatenate([each.label for each in detections])[hit]
+    predicted[matches.ground_truth[true_positive]] = _concatenate([each.label for each in detections])[true_positive]
 
     own, given = lineages(tree, label), lineages(tree, predicted)
-    outcome = fates(own, given)
-    is_related = (outcome[:, 0] == RIGHT) & (outcome != WRONG_BRANCH).all(axis=1)
+    outcome = outcomes_by_depth(own, given)
+    is_related = (outcome[:, 0] == CORRECT) & (outcome != WRONG_BRANCH).all(axis=1)
+    is_related_match = np.append(is_related, False)[matches.ground_truth]
     detected = predicted[counted] >= 0
     return DepthReport(
         levels=levels(outcome[counted], own[counted] >= 0),
@@ -72,7 +73,7 @@ def depth_report(detections: Sequence[Detections], records: Sequence[Record], tr
         ground_truth_depth=_mean(tree.depth[label[counted]]),
         predicted_depth=_mean(tree.depth[predicted[counted][detected]]),
         labels=tree,
-        matches=replace(matches, hit=matches.hit & np.append(is_related, False)[matches.truth]),
+        matches=replace(matches, true_positive=matches.true_positive & is_related_match),
         detections=detections,
         records=records,
     )

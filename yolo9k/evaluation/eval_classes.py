@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from yolo9k.datasets.readers.records import Record
-from yolo9k.metrics.matching import spread
+from yolo9k.metrics.matching import expand_ranges
 from yolo9k.samples import BoxLabels, Detections
 from yolo9k.wordtree import WordTree
 
@@ -120,5 +120,5 @@ class ClassLists:
 
     def pairs(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return all pairs of an index into `labels` (M,) and a class of that label, as two arrays (P,) by index."""
-        row, position = spread(self.first[labels], self.count[labels])
+        row, position = expand_ranges(self.first[labels], self.count[labels])
         return row, self.classes[position]

@@ -9,7 +9,7 @@ import numpy as np
 from yolo9k.datasets.load import ImageSet
 from yolo9k.detection.thresholds import Thresholds
 from yolo9k.errors import ConfigError
-from yolo9k.metrics.classification import TOP, is_right, top_accuracy
+from yolo9k.metrics.classification import TOP, is_correct, top_accuracy
 from yolo9k.metrics.depth import levels_of
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Detections
@@ -71,13 +71,13 @@ def image_accuracy(detections: Sequence[Detections], image_labels: Sequence[int]
     for row, each in zip(predicted, detections, strict=True):
         best = each.label[:TOP]
         row[: len(best)] = best
-    right = is_right(tree, predicted, expected)
+    correct = is_correct(tree, predicted, expected)
     return ImageAccuracy(
         images=len(expected),
-        top1=top_accuracy(right, 1),
-        top5=top_accuracy(right, TOP),
+        top1=top_accuracy(correct, 1),
+        top5=top_accuracy(correct, TOP),
         levels=tuple(
-            (level.depth, level.truths, level.right / level.truths)
+            (level.depth, level.ground_truths, level.correct / level.ground_truths)
             for level in levels_of(tree, expected, predicted[:, 0])
         ),
     )

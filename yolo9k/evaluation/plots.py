@@ -36,10 +36,10 @@ OUTCOME_COLOURS: dict[str, Colour] = {
     "ignored": (150, 150, 150),
 }
 LEVEL_COLOURS: dict[str, Colour] = {
-    "right": (50, 115, 175),
+    "correct": (50, 115, 175),
     "too_coarse": (240, 190, 60),
     "wrong_branch": (200, 75, 40),
-    "not_found": (190, 190, 190),
+    "not_detected": (190, 190, 190),
 }
 
 
@@ -122,7 +122,7 @@ def plot_confusion(confusion: Confusion, labels: WordTree) -> "Figure":
     shown = _most_confused(confusion)
     names = [*(labels.names[label] for label in confusion.label), "background"]
     names = [names[row] for row in shown]
-    counts, fractions = (array[np.ix_(shown, shown)] for array in (confusion.counts, confusion.shares))
+    counts, fractions = (array[np.ix_(shown, shown)] for array in (confusion.counts, confusion.fractions))
     return plot_matrix(counts, fractions, names, names, f"confidence >= {CONFIDENCE:g}, IoU >= 0.5")
 
 
@@ -163,12 +163,12 @@ def plot_levels(levels: Sequence[Level], title: str) -> "Figure":
     )
     bottom = np.zeros(len(levels))
     for kind, paint in LEVEL_COLOURS.items():
-        fractions = np.array([level.shares[kind] for level in levels])
+        fractions = np.array([level.fractions[kind] for level in levels])
         text = kind.replace("_", " ") if fractions.any() else None  # no legend entry for empty bars
         axes.bar(range(len(levels)), fractions, bottom=bottom, color=np.array(paint) / 255, width=0.75, label=text)
         bottom += fractions
     for index, level in enumerate(levels):
-        axes.text(index, 1.01, f"{level.truths}", ha="center", va="bottom", fontsize=8)
+        axes.text(index, 1.01, f"{level.ground_truths}", ha="center", va="bottom", fontsize=8)
     axes.set_xticks(range(len(levels)), [str(level.depth) for level in levels])
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small", frameon=False, reverse=True)
@@ -226,10 +226,10 @@ Outcome = tuple[np.ndarray, np.ndarray, np.ndarray]  # masks: true positives, fa
 def _outcomes(matches: Matches, records: Sequence[Record]) -> list[Outcome]:
     """Return masks for each image: detections that are true or false positives, boxes that are false negatives."""
     confident = matches.score >= CONFIDENCE
-    true_positive = matches.hit[0] & confident
-    false_positive = ~matches.hit[0] & ~matches.ignored[0] & confident
+    true_positive = matches.true_positive[0] & confident
+    false_positive = ~matches.true_positive[0] & ~matches.ignored[0] & confident
     false_negative = ~np.concatenate([np.zeros(0, bool), *(record.boxes.ignore for record in records)])
-    false_negative[matches.truth[true_positive]] = False
+    false_negative[matches.ground_truth[true_positive]] = False
     detection_ends = np.cumsum(np.bincount(matches.image, minlength=len(records)))[:-1]
     box_ends = np.cumsum([len(record.boxes) for record in records])[:-1]
     return list(

@@ -49,7 +49,7 @@ def _cells(row: ClassScores) -> Sequence[object]:
 
 def depth_rows(depth: DepthReport) -> list[Sequence[object]]:
     """Return a row for each depth; columns as in `DEPTH_COLUMNS`, the last four as fractions of the boxes."""
-    return [(level.depth, level.truths, *level.shares.values()) for level in depth.levels]
+    return [(level.depth, level.ground_truths, *level.fractions.values()) for level in depth.levels]
 
 
 def summary(scores: Evaluation) -> list[str]:

@@ -178,7 +178,7 @@ class ImageClassifier:
     def _split(self, predictions: LabelPredictions) -> Iterator[Classification]:
         """Yield the predictions of a batch image by image."""
         label, score, path = (t.cpu().numpy() for t in (predictions.label, predictions.score, predictions.path))
-        end, end_path = (t.cpu().numpy() for t in (predictions.reached, predictions.reached_path))
+        end, end_path = (t.cpu().numpy() for t in (predictions.descent_label, predictions.descent_path))
         for row in range(len(label)):
             descent = {} if self.labels.is_flat else {"descent_label": int(end[row]), "descent_path": end_path[row]}
             yield Classification(label[row], score[row], path[row], names=self.labels.names, **descent)

@@ -1,4 +1,4 @@
-"""Scores of detections against truths: PASCAL VOC's and COCO's average precision, curves, confusion."""
+"""Metrics of detections against ground truth: average precision of PASCAL VOC and COCO, curves, confusion matrix."""
 
 from yolo9k.metrics.coco import coco_ground_truth, coco_results, coco_statistics
 from yolo9k.metrics.confusion import Confusion, confusion

@@ -1,7 +1,7 @@
-"""Scores of what whole images are called: top-k, by class, which label is taken for which.
+"""Metrics of image classification: top-k accuracy, accuracy by class, confused pairs.
 
-The ranking is one of labels without any below them. A label is right that is the image's own or lies below it, since
-images may be labelled with an inner node of a tree; where all are labelled with leaves, this is Darknet's rule
+Only leaves are ranked. A predicted leaf is correct if it is the image's label or a descendant of it, because images
+may be labelled with an inner node of a tree. If all labels are leaves, this is Darknet's rule
 (`classifier.c: validate_classifier_single`).
 """
 
@@ -21,54 +21,56 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What was said of N images.
+    """Predictions and ground truth of N images.
 
-    `truth` (N,) nodes; `label` (N, T) labels, the likeliest first, -1 for none; `score` (N, T) their probabilities;
-    `reached` (N,) where a descent from the roots ended; `loss` (N,) the cross entropy of the true label.
+    `ground_truth` (N,) nodes; `label` (N, T) predicted labels, most probable first, padded with -1; `score` (N, T)
+    their probabilities; `descent_label` (N,) the node at which the descent from the roots stopped; `loss` (N,) the
+    cross entropy of the ground truth.
     """
 
-    truth: np.ndarray
+    ground_truth: np.ndarray
     label: np.ndarray
     score: np.ndarray
-    reached: np.ndarray
+    descent_label: np.ndarray
     loss: np.ndarray
 
 
 class Tally:
-    """Gathers the outcomes of batches; of an image it keeps a few numbers, however many labels there are.
+    """Collects the outcomes of batches, keeping only the top labels of each image.
 
-    Tensors stay on their device until `outcomes` is asked for, so that nothing waits for it.
+    Tensors stay on their device until `outcomes` is called, so adding a batch does not wait for the device.
     """
 
     def __init__(self, scores: HierarchicalSoftmax, top: int = TOP, hier_thresh: float = HIER_THRESH) -> None:
         self.scores, self.top, self.hier_thresh = scores, top, hier_thresh
-        self._parts: list[tuple[Tensor, ...]] = []
+        self._batches: list[tuple[Tensor, ...]] = []
 
-    def add(self, logits: Tensor, truth: Tensor) -> None:
-        """Take in logits (M, K) of images whose labels are the nodes `truth` (M,)."""
-        named = predict_labels(self.scores, logits, self.top, self.hier_thresh)
-        self._parts.append((truth, named.label, named.score, named.reached, self.scores.loss(logits, truth)))
+    def add(self, logits: Tensor, ground_truth: Tensor) -> None:
+        """Add logits (M, K) of images whose labels are the nodes `ground_truth` (M,)."""
+        predicted = predict_labels(self.scores, logits, self.top, self.hier_thresh)
+        loss = self.scores.loss(logits, ground_truth)
+        self._batches.append((ground_truth, predicted.label, predicted.score, predicted.descent_label, loss))
 
     def outcomes(self) -> Outcomes:
-        """All that was taken in. Raises `ValueError` where that is nothing."""
-        if not self._parts:
-            raise ValueError("no batch was taken in")
-        return Outcomes(*(torch.cat(parts).cpu().numpy() for parts in zip(*self._parts, strict=True)))
+        """Return the outcomes of all batches. Raises `ValueError` if no batch was added."""
+        if not self._batches:
+            raise ValueError("no batch was added")
+        return Outcomes(*(torch.cat(field).cpu().numpy() for field in zip(*self._batches, strict=True)))
 
 
-def is_right(tree: WordTree, label: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(N, T) whether labels (N, T) are right for images with labels `truth` (N,)."""
-    return is_within(tree, label, truth[:, None])
+def is_correct(tree: WordTree, label: np.ndarray, ground_truth: np.ndarray) -> np.ndarray:
+    """Return which predicted labels (N, T) are correct for images with labels `ground_truth` (N,): bool (N, T)."""
+    return is_within(tree, label, ground_truth[:, None])
 
 
-def top_accuracy(right: np.ndarray, most: int) -> float:
-    """The share of images of which one of the first `most` labels is right, from `is_right` (N, T)."""
-    return float(right[:, :most].any(axis=1).mean())
+def top_accuracy(correct: np.ndarray, k: int) -> float:
+    """Return the top-k accuracy, 0 to 1, from `is_correct` (N, T)."""
+    return float(correct[:, :k].any(axis=1).mean())
 
 
 @dataclass(frozen=True)
 class ClassAccuracy:
-    """Of the `images` with a label the shares whose first, and one of whose first five labels are right."""
+    """Top-1 and top-5 accuracy, 0 to 1, of the `images` whose ground truth is `label`."""
 
     label: int
     images: int
@@ -76,31 +78,31 @@ class ClassAccuracy:
     top5: float
 
 
-def accuracy_by_class(truth: np.ndarray, right: np.ndarray) -> tuple[ClassAccuracy, ...]:
-    """A row for each label that images have, in order of their numbers, from (N,) and `is_right` (N, T)."""
-    labels, row, images = np.unique(truth, return_inverse=True, return_counts=True)
-    top1, top5 = (np.bincount(row, right[:, :most].any(axis=1)) / images for most in (1, TOP))
+def accuracy_by_class(ground_truth: np.ndarray, correct: np.ndarray) -> tuple[ClassAccuracy, ...]:
+    """Return the accuracy of each label in `ground_truth` (N,), ordered by label, from `is_correct` (N, T)."""
+    labels, row, images = np.unique(ground_truth, return_inverse=True, return_counts=True)
+    top1, top5 = (np.bincount(row, correct[:, :k].any(axis=1)) / images for k in (1, TOP))
     return tuple(
-        ClassAccuracy(int(label), int(count), float(one), float(five))
-        for label, count, one, five in zip(labels, images, top1, top5, strict=True)
+        ClassAccuracy(int(label), int(count), float(first), float(five))
+        for label, count, first, five in zip(labels, images, top1, top5, strict=True)
     )
 
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """`count` images labelled `truth` were called `label`."""
+    """`count` images labelled `ground_truth` were classified as `predicted`."""
 
-    truth: int
-    label: int
+    ground_truth: int
+    predicted: int
     count: int
 
 
-def confused_pairs(truth: np.ndarray, label: np.ndarray, right: np.ndarray) -> tuple[ConfusedPair, ...]:
-    """Which label (N,) was wrongly given for which (N,), the most frequent first; `right` (N,).
+def confused_pairs(ground_truth: np.ndarray, predicted: np.ndarray, correct: np.ndarray) -> tuple[ConfusedPair, ...]:
+    """Return the confused pairs, most frequent first, from ground truth, predicted labels and `correct`, all (N,).
 
-    This is what a confusion matrix has beside its diagonal; of thousands of labels most cells are empty.
+    These are the off-diagonal cells of the confusion matrix; with thousands of labels, most of them are empty.
     """
-    pairs, counts = np.unique(np.stack([truth, label], axis=1)[~right], axis=0, return_counts=True)
+    pairs, counts = np.unique(np.stack([ground_truth, predicted], axis=1)[~correct], axis=0, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     return tuple(
         ConfusedPair(int(pair[0]), int(pair[1]), int(count))

@@ -1,4 +1,4 @@
-"""COCO's twelve numbers, computed by pycocotools."""
+"""COCO's twelve metrics, computed by pycocotools."""
 
 import contextlib
 import io
@@ -17,13 +17,13 @@ STATISTICS = (
 
 
 def coco_ground_truth(
-    truths: Sequence[BoxLabels],
+    ground_truth: Sequence[BoxLabels],
     image_ids: Sequence[int],
     sizes_wh: Sequence[tuple[int, int]],
     names: Sequence[str],
     category_ids: Sequence[int],
 ) -> dict[str, Any]:
-    """Truths as the content of a COCO annotation file; those to ignore are `iscrowd`."""
+    """Return ground truth boxes as the content of a COCO annotation file; ignored boxes become `iscrowd`."""
     annotations = [
         {
             "image_id": image_id,
@@ -32,44 +32,44 @@ def coco_ground_truth(
             "area": float(box[2] * box[3]),
             "iscrowd": int(ignore),
         }
-        for image_id, boxes in zip(image_ids, truths, strict=True)
+        for image_id, boxes in zip(image_ids, ground_truth, strict=True)
         for box, label, ignore in zip(xyxy_to_xywh(boxes.xyxy.astype(float)), boxes.label, boxes.ignore, strict=True)
     ]
-    # pycocotools takes 0 for "no match", so numbers start at 1
-    numbered = [{"id": number, **entry} for number, entry in enumerate(annotations, start=1)]
+    # pycocotools uses 0 for "no match", so ids start at 1
+    with_ids = [{"id": index, **annotation} for index, annotation in enumerate(annotations, start=1)]
     images = [{"id": i, "width": int(w), "height": int(h)} for i, (w, h) in zip(image_ids, sizes_wh, strict=True)]
     categories = [{"id": int(i), "name": name} for i, name in zip(category_ids, names, strict=True)]
-    return {"info": {}, "images": images, "annotations": numbered, "categories": categories}
+    return {"info": {}, "images": images, "annotations": with_ids, "categories": categories}
 
 
 def coco_results(
     detections: Sequence[Detections], image_ids: Sequence[int], category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Detections as the content of a COCO results file."""
+    """Return detections as the content of a COCO results file."""
     pairs = zip(detections, image_ids, strict=True)
-    return [entry for found, image_id in pairs for entry in found.to_coco(image_id, category_ids)]
+    return [result for each, image_id in pairs for result in each.to_coco(image_id, category_ids)]
 
 
-def coco_statistics(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """The twelve numbers of pycocotools for boxes, by name; NaN (its -1) where no truth of that kind exists.
+def coco_statistics(ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return pycocotools' twelve box metrics by name; NaN (its -1) for kinds without ground truth.
 
-    `truth` is the content of an annotation file, `results` that of a results file; only the images that
-    `truth` lists are looked at.
+    `ground_truth` is the content of an annotation file, `results` that of a results file. Only images listed in
+    `ground_truth` are evaluated.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    # pycocotools prints as it goes, and adds keys to the annotations that it is given
+    # pycocotools prints progress, and adds keys to the annotations it receives
     with contextlib.redirect_stdout(io.StringIO()):
-        expected, found = COCO(), COCO()
-        expected.dataset = {**truth, "annotations": [dict(entry) for entry in truth["annotations"]]}
-        found.dataset = {
-            **truth,
-            "annotations": [_as_annotation(n, r) for n, r in enumerate(results, start=1)],
+        coco_gt, coco_dt = COCO(), COCO()
+        coco_gt.dataset = {**ground_truth, "annotations": [dict(each) for each in ground_truth["annotations"]]}
+        coco_dt.dataset = {
+            **ground_truth,
+            "annotations": [_as_annotation(index, result) for index, result in enumerate(results, start=1)],
         }
-        expected.createIndex()
-        found.createIndex()
-        evaluation = COCOeval(expected, found, "bbox")
+        coco_gt.createIndex()
+        coco_dt.createIndex()
+        evaluation = COCOeval(coco_gt, coco_dt, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -77,6 +77,6 @@ def coco_statistics(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any
     return dict(zip(STATISTICS, values.tolist(), strict=True))
 
 
-def _as_annotation(number: int, result: Mapping[str, Any]) -> dict[str, Any]:
-    """What `COCO.loadRes` makes of a result; that function itself fails on an empty list."""
-    return {**result, "id": number, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
+def _as_annotation(index: int, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert a result as `COCO.loadRes` does; that function itself fails on an empty list."""
+    return {**result, "id": index, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}

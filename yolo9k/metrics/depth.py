@@ -1,8 +1,11 @@
-"""Labels of a tree against each other: how deep one is right, and how far apart two are.
+"""Metrics over the depth of a tree: down to which level a prediction is correct, and how far apart two labels are.
 
-A label's depth is the number of its ancestors, its height the number of levels below it. At every level down to the
-true label, the label that was given is *right* where both have the same ancestor there, *too coarse* where it ended
-above, on the way to the true label, and on the *wrong branch* from where they part.
+A label's depth is the count of its ancestors, its height the count of levels below it. At each level down to the
+ground truth label, the prediction is
+
+- *correct* if both have the same ancestor there,
+- *too coarse* if it stopped at an ancestor of the ground truth,
+- on the *wrong branch* from the level at which the two part.
 """
 
 from dataclasses import dataclass
@@ -11,86 +14,87 @@ import numpy as np
 
 from yolo9k.wordtree import WordTree
 
-RIGHT, TOO_COARSE, WRONG_BRANCH, NOT_FOUND = range(4)
+CORRECT, TOO_COARSE, WRONG_BRANCH, NOT_DETECTED = range(4)
 
 
 @dataclass(frozen=True)
 class Level:
-    """What became of the truths whose label lies at `depth` or below: `truths` in all, and how many of each kind."""
+    """Outcomes of the ground truths whose label lies at `depth` or deeper: `ground_truths` in all, then by outcome."""
 
     depth: int
-    truths: int
-    right: int
+    ground_truths: int
+    correct: int
     too_coarse: int
     wrong_branch: int
-    not_found: int
+    not_detected: int
 
     @property
-    def shares(self) -> dict[str, float]:
-        """Each kind over `truths`."""
-        kinds = ("right", "too_coarse", "wrong_branch", "not_found")
-        return {kind: getattr(self, kind) / self.truths for kind in kinds}
+    def fractions(self) -> dict[str, float]:
+        """Each outcome as a fraction of `ground_truths`."""
+        outcomes = ("correct", "too_coarse", "wrong_branch", "not_detected")
+        return {outcome: getattr(self, outcome) / self.ground_truths for outcome in outcomes}
 
 
 def lineages(tree: WordTree, nodes: np.ndarray) -> np.ndarray:
-    """(N, D) of nodes (N,): the ancestor at each depth, the node itself last, then -1; -1 is no node."""
-    levels = np.full((len(nodes), int(tree.depth.max()) + 1), -1)
+    """Return (N, D): for each node (N,) its ancestor at each depth, then itself, then -1. Node -1 has only -1."""
+    lineage = np.full((len(nodes), int(tree.depth.max()) + 1), -1)
     parents = np.asarray(tree.parents)
     row = np.flatnonzero(nodes >= 0)
     node = nodes[row]
     while len(row):
-        levels[row, tree.depth[node]] = node
+        lineage[row, tree.depth[node]] = node
         node = parents[node]
         row, node = row[node >= 0], node[node >= 0]
-    return levels
+    return lineage
 
 
-def fates(own: np.ndarray, reached: np.ndarray) -> np.ndarray:
-    """(N, D) what became of each truth at each level, from the lineages of its label and of the label it got."""
-    agree = (own == reached) & (own >= 0)
-    reach = (reached >= 0).sum(axis=1, keepdims=True)
-    ended = agree.sum(axis=1, keepdims=True) == reach  # all that was said is right
-    missing = np.where(reach == 0, NOT_FOUND, np.where(ended, TOO_COARSE, WRONG_BRANCH))
-    return np.where(agree, RIGHT, np.where(own >= 0, missing, RIGHT))
+def outcomes_by_depth(ground_truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Return the outcome of each ground truth at each level (N, D), from the lineages of both labels (N, D)."""
+    agree = (ground_truth == predicted) & (ground_truth >= 0)
+    length = (predicted >= 0).sum(axis=1, keepdims=True)
+    is_ancestor = agree.sum(axis=1, keepdims=True) == length  # the whole predicted lineage is correct
+    otherwise = np.where(length == 0, NOT_DETECTED, np.where(is_ancestor, TOO_COARSE, WRONG_BRANCH))
+    return np.where(agree, CORRECT, np.where(ground_truth >= 0, otherwise, CORRECT))
 
 
-def levels(fate: np.ndarray, is_level: np.ndarray) -> tuple[Level, ...]:
-    """The levels that have truths, from `fates` (N, D); `is_level` (N, D): down to each truth's own depth."""
-    counts = (np.bincount(fate[is_level[:, depth], depth], minlength=4) for depth in range(fate.shape[1]))
-    found = (Level(depth, int(kinds.sum()), *map(int, kinds)) for depth, kinds in enumerate(counts))
-    return tuple(level for level in found if level.truths)
+def levels(outcome: np.ndarray, is_level: np.ndarray) -> tuple[Level, ...]:
+    """Count `outcomes_by_depth` (N, D) by level; `is_level` (N, D) is true down to the depth of each ground truth."""
+    counts = (np.bincount(outcome[is_level[:, depth], depth], minlength=4) for depth in range(outcome.shape[1]))
+    every = (Level(depth, int(count.sum()), *map(int, count)) for depth, count in enumerate(counts))
+    return tuple(level for level in every if level.ground_truths)
 
 
-def levels_of(tree: WordTree, truth: np.ndarray, reached: np.ndarray) -> tuple[Level, ...]:
-    """The levels of true labels (N,) and of the labels that were given (N,), -1 where there was none."""
-    own = lineages(tree, truth)
-    return levels(fates(own, lineages(tree, reached)), own >= 0)
+def levels_of(tree: WordTree, ground_truth: np.ndarray, predicted: np.ndarray) -> tuple[Level, ...]:
+    """Return the levels of ground truth labels (N,) and predicted labels (N,); -1: no prediction."""
+    lineage = lineages(tree, ground_truth)
+    return levels(outcomes_by_depth(lineage, lineages(tree, predicted)), lineage >= 0)
 
 
 def is_within(tree: WordTree, nodes: np.ndarray, tops: np.ndarray) -> np.ndarray:
-    """Whether each node is the one of `tops` or lies below it, for arrays that broadcast; -1 lies below nothing."""
-    place, (first, end) = tree.spans[nodes, 0], (tree.spans[tops, column] for column in (0, 1))
-    return (nodes >= 0) & (first <= place) & (place < end)
+    """Return whether each node is `tops` or a descendant of it, for arrays that broadcast; False for node -1."""
+    position, (first, end) = tree.spans[nodes, 0], (tree.spans[tops, column] for column in (0, 1))
+    return (nodes >= 0) & (first <= position) & (position < end)
 
 
 def heights(tree: WordTree) -> np.ndarray:
-    """(K,) the most levels below each node, 0 for leaves."""
-    found = np.zeros(len(tree), np.int64)
+    """Return the height of each node (K,): the count of levels below it, 0 for leaves."""
+    height = np.zeros(len(tree), np.int64)
     for node in range(len(tree) - 1, -1, -1):  # children come after their parents
         if tree.parents[node] >= 0:
-            found[tree.parents[node]] = max(found[tree.parents[node]], found[node] + 1)
-    return found
+            height[tree.parents[node]] = max(height[tree.parents[node]], height[node] + 1)
+    return height
 
 
 def common_heights(tree: WordTree, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(N,) the height of the lowest common ancestor of nodes (N,) and (N,); over all roots lies one more level.
+    """Return the height of the lowest common ancestor of each pair of nodes (N,), (N,); all roots share one above.
 
-    How bad a mistake is, as in Deng et al., What does classifying more than 10,000 image categories tell us (2010).
+    It measures how severe a mistake is: Deng et al., What does classifying more than 10,000 image categories tell us
+    (2010).
     """
-    own, others = lineages(tree, one), lineages(tree, other)
-    shared = ((own == others) & (own >= 0)).sum(axis=1)
+    ancestors, others = lineages(tree, one), lineages(tree, other)
+    common = ((ancestors == others) & (ancestors >= 0)).sum(axis=1)
     height = heights(tree)
     top = int(height.max()) + 1
-    deepest = own[np.arange(len(own)), np.maximum(shared - 1, 0)]
-    found: np.ndarray = np.where(shared > 0, height[deepest], top)
-    return found
+    lowest = ancestors[np.arange(len(ancestors)), np.maximum(common - 1, 0)]
+    common_height: np.ndarray = np.where(common > 0, height[lowest], top)
+    return common_height

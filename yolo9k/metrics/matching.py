@@ -1,8 +1,8 @@
-"""Which detection finds which truth: PASCAL VOC's rule (VOCdevkit, `VOCevaldet.m`).
+"""Matching detections to ground truth with PASCAL VOC's rule (VOCdevkit, `VOCevaldet.m`).
 
-A detection belongs to the truth of its own label that it overlaps most. It is a hit where that overlap
-reaches the threshold and no detection with a higher score took the truth before; where the truth is one to
-ignore (*difficult*, *crowd*) the detection counts neither way; else it is a false positive.
+Each detection is compared with the ground truth of its label that it overlaps most. It is a true positive if the IoU
+reaches the threshold and no detection with a higher score matched that ground truth before. If the ground truth is
+ignored (*difficult*, *crowd*), the detection is ignored, too. Otherwise it is a false positive.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,28 +18,28 @@ VOC_PIXEL = np.array([0.0, 0.0, 1.0, 1.0])  # VOC's corners are inclusive: a wid
 
 @dataclass(frozen=True)
 class Matches:
-    """The fate of every detection at each of T thresholds.
+    """The result of every detection at each of T thresholds.
 
-    N rows, one per detection, by image and then as listed: `image`, `label`, `score`; `truth` is the one it
-    overlaps most, numbered through all images, -1 for none. `hit` and `ignored` (T, N) bool; what is
-    neither is a false positive. `total` (K,): how many truths of each label count.
+    N rows, one per detection, ordered by image, then as listed: `image`, `label`, `score`; `ground_truth` is the index
+    over all images of the ground truth it overlaps most, -1 for none. `true_positive` and `ignored` (T, N) bool; all
+    others are false positives. `total` (K,): the count of ground truths of each label, without ignored ones.
     """
 
     image: np.ndarray
     label: np.ndarray
     score: np.ndarray
-    truth: np.ndarray
-    hit: np.ndarray
+    ground_truth: np.ndarray
+    true_positive: np.ndarray
     ignored: np.ndarray
     total: np.ndarray
 
     @property
     def present(self) -> np.ndarray:
-        """The labels that have a truth that counts; only these have an average precision."""
+        """The labels with counted ground truth; only these have an average precision."""
         return np.flatnonzero(self.total)
 
     def by_label(self) -> Iterator[tuple[int, np.ndarray]]:
-        """For each present label its rows, best score first; equal scores keep their order."""
+        """Yield each present label with its rows, highest score first; equal scores keep their order."""
         order = np.lexsort((-self.score, self.label))
         ends = np.searchsorted(self.label[order], np.arange(len(self.total) + 1))
         for label in self.present:
@@ -48,32 +48,32 @@ class Matches:
 
 def match(
     detections: Sequence[Detections],
-    truths: Sequence[BoxLabels],
+    ground_truth: Sequence[BoxLabels],
     num_labels: int,
     thresholds: Sequence[float],
     *,
     voc_pixel: bool = False,
 ) -> Matches:
-    """Match the detections of each image with its truths.
+    """Match the detections of each image to its ground truth.
 
-    `detections[i]` and `truths[i]` belong to one image. `voc_pixel` measures boxes as VOC does, one pixel
-    wider and higher. Raises `ValueError` where the numbers of images differ.
+    `detections[i]` and `ground_truth[i]` belong to one image. `voc_pixel` measures boxes as VOC does, one pixel wider
+    and higher. Raises `ValueError` if the counts of images differ.
     """
     margin = VOC_PIXEL if voc_pixel else np.zeros(4)
-    first = np.cumsum([0, *(len(boxes) for boxes in truths)])
-    pairs = [_closest(found, boxes, margin) for found, boxes in zip(detections, truths, strict=True)]
-    score = _join([found.score for found in detections], float)
-    truth = _join([np.where(at < 0, -1, at + start) for (at, _), start in zip(pairs, first, strict=False)], int)
-    ignore = _join([boxes.ignore for boxes in truths], bool)
-    reached = _join([overlap for _, overlap in pairs], float) >= np.asarray(thresholds)[:, None]
-    ignored = reached & np.append(ignore, False)[truth]
-    labels = _join([boxes.label for boxes in truths], int)
+    first = np.cumsum([0, *(len(boxes) for boxes in ground_truth)])
+    pairs = [_closest(each, boxes, margin) for each, boxes in zip(detections, ground_truth, strict=True)]
+    score = _join([each.score for each in detections], float)
+    closest = _join([np.where(i < 0, -1, i + start) for (i, _), start in zip(pairs, first, strict=False)], int)
+    ignore = _join([boxes.ignore for boxes in ground_truth], bool)
+    overlaps = _join([overlap for _, overlap in pairs], float) >= np.asarray(thresholds)[:, None]
+    ignored = overlaps & np.append(ignore, False)[closest]
+    labels = _join([boxes.label for boxes in ground_truth], int)
     return Matches(
-        image=np.repeat(np.arange(len(detections)), [len(found) for found in detections]),
-        label=_join([found.label for found in detections], int),
+        image=np.repeat(np.arange(len(detections)), [len(each) for each in detections]),
+        label=_join([each.label for each in detections], int),
         score=score,
-        truth=truth,
-        hit=_first_of_each(truth, reached & ~ignored, score),
+        ground_truth=closest,
+        true_positive=_highest_scores(closest, overlaps & ~ignored, score),
         ignored=ignored,
         total=np.bincount(labels[~ignore], minlength=num_labels),
     )
@@ -83,34 +83,34 @@ def _join(parts: list[np.ndarray], kind: type) -> np.ndarray:
     return np.concatenate(parts).astype(kind) if parts else np.zeros(0, kind)
 
 
-def _closest(found: Detections, boxes: BoxLabels, margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each detection the truth of its label that it overlaps most (-1: none), and their IoU.
+def _closest(detections: Detections, boxes: BoxLabels, margin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the index of the box of its label that each detection overlaps most (-1: none), and their IoU.
 
-    Only pairs of one label are looked at, so that many labels of a box cost no more than they are.
+    Only pairs with the same label are compared, so boxes with many labels cost no more than their count.
     """
     order = boxes.label.argsort(kind="stable")
-    first, end = (np.searchsorted(boxes.label[order], found.label, side=side) for side in ("left", "right"))
-    row, place = spread(first, end - first)
-    truth = order[place]
-    overlap = iou(found.xyxy[row].astype(float) + margin, boxes.xyxy[truth].astype(float) + margin)
-    best, highest = np.full(len(found), -1), np.zeros(len(found))
-    rising = np.lexsort((-truth, overlap))  # what is written last stays: most overlap, of equal ones the first truth
-    best[row[rising]], highest[row[rising]] = truth[rising], overlap[rising]
+    first, end = (np.searchsorted(boxes.label[order], detections.label, side=side) for side in ("left", "right"))
+    row, position = expand_ranges(first, end - first)
+    target = order[position]
+    overlap = iou(detections.xyxy[row].astype(float) + margin, boxes.xyxy[target].astype(float) + margin)
+    best, highest = np.full(len(detections), -1), np.zeros(len(detections))
+    rising = np.lexsort((-target, overlap))  # the last write stays: the highest IoU, of equal ones the first box
+    best[row[rising]], highest[row[rising]] = target[rising], overlap[rising]
     return np.where(highest > 0, best, -1), highest
 
 
-def spread(first: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Runs of consecutive numbers, end to end: (N,) starts and lengths to the run (M,) and the number (M,) of each."""
-    run = np.repeat(np.arange(len(count)), count)
+def expand_ranges(first: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Concatenate N ranges of integers, given by start and length: the index of the range and the value, both (M,)."""
+    index = np.repeat(np.arange(len(count)), count)
     begin = np.cumsum(count) - count
-    return run, first[run] + np.arange(len(run)) - begin[run]
+    return index, first[index] + np.arange(len(index)) - begin[index]
 
 
-def _first_of_each(truth: np.ndarray, reached: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """(T, N) bool: of the detections that reach one truth, the one with the highest score."""
+def _highest_scores(target: np.ndarray, overlaps: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Return (T, N) bool: of the detections that overlap the same ground truth, the one with the highest score."""
     order = np.argsort(-score, kind="stable")
-    hit = np.zeros_like(reached)
-    for row, at_threshold in zip(hit, reached, strict=True):
+    true_positive = np.zeros_like(overlaps)
+    for row, at_threshold in zip(true_positive, overlaps, strict=True):
         candidates = order[at_threshold[order]]
-        row[candidates[np.unique(truth[candidates], return_index=True)[1]]] = True
-    return hit
+        row[candidates[np.unique(target[candidates], return_index=True)[1]]] = True
+    return true_positive
