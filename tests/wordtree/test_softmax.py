@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.softmax import HierarchicalSoftmax
 
-# roots a, b; below a: c, d, e; below b: f alone
+# roots a and b; children of a: c, d, e; only child of b: f
 TREE = WordTree(tuple("abcdef"), tuple("abcdef"), (-1, -1, 0, 0, 0, 1))
 # softmax of the roots is (3/4, 1/4), of a's children (1/6, 2/6, 3/6), of b's only child 1
 LOGITS = torch.tensor([[math.log(3), 0.0, 0.0, math.log(2), math.log(3), 42.0]])
@@ -36,20 +36,20 @@ def test_loss_sums_over_the_path(label, expected):
     assert HierarchicalSoftmax(TREE).loss(LOGITS, torch.tensor([label])).item() == pytest.approx(expected)
 
 
-def test_what_is_below_the_label_gets_no_gradient():
+def test_descendants_of_the_label_get_no_gradient():
     logits = random_logits(1, 6).requires_grad_()
     HierarchicalSoftmax(TREE).loss(logits, torch.tensor([0])).sum().backward()
     assert (logits.grad[0, :2] != 0).all()
     assert (logits.grad[0, 2:] == 0).all()
 
 
-def test_gradient_is_probability_minus_truth_on_the_path():
+def test_gradient_is_probability_minus_target_on_the_path():
     logits = random_logits(1, 6).requires_grad_()
     scores = HierarchicalSoftmax(TREE)
     scores.loss(logits, torch.tensor([3])).sum().backward()
-    truth = torch.tensor([1.0, 0, 0, 1, 0, 0])
-    touched = torch.tensor([1.0, 1, 1, 1, 1, 0])
-    expected = (scores.conditional(logits.detach()).exp() - truth) * touched
+    target = torch.tensor([1.0, 0, 0, 1, 0, 0])
+    in_path_group = torch.tensor([1.0, 1, 1, 1, 1, 0])
+    expected = (scores.conditional(logits.detach()).exp() - target) * in_path_group
     assert torch.allclose(logits.grad, expected, atol=1e-6)
 
 
@@ -61,7 +61,7 @@ def test_flat_equals_log_softmax():
     assert torch.allclose(scores.loss(logits, labels), F.cross_entropy(logits, labels, reduction="none"))
 
 
-def test_a_flat_group_inside_the_tree_path_is_the_same_softmax():
+def test_the_code_for_trees_equals_softmax_for_flat_labels():
     scores = HierarchicalSoftmax(WordTree.flat(list("abcde")))
     logits = random_logits(7, 5)
     expected = scores.conditional(logits)
@@ -69,7 +69,7 @@ def test_a_flat_group_inside_the_tree_path_is_the_same_softmax():
     assert torch.allclose(scores.conditional(logits), expected, atol=1e-6)
 
 
-def test_one_label_is_certain():
+def test_a_single_label_has_probability_one():
     scores = HierarchicalSoftmax(WordTree.flat(["a"]))
     assert scores.absolute(torch.tensor([[-50.0]])).item() == 0
     assert scores.loss(torch.tensor([[-50.0]]), torch.tensor([0])).item() == 0
@@ -85,13 +85,13 @@ def test_large_logits_and_no_rows(tree):
     assert scores.loss(torch.zeros(0, 6), torch.zeros(0, dtype=torch.int64)).shape == (0,)
 
 
-def test_large_logits_lose_no_digits():
+def test_large_logits_keep_their_precision():
     tree = WordTree(("a", "b", "c", "d"), ("a", "b", "c", "d"), (-1, -1, 0, 0))
     logits = torch.full((1, 4), 1e4)
     assert HierarchicalSoftmax(tree).loss(logits, torch.tensor([2])).item() == pytest.approx(2 * math.log(2), rel=1e-6)
 
 
-def test_logistic_labels_stand_alone():
+def test_logistic_labels_are_independent():
     scores = HierarchicalSoftmax(WordTree.flat(["a", "b"]), "logistic")
     logits = torch.tensor([[0.0, math.log(3)]])
     assert scores.absolute(logits).exp()[0].tolist() == pytest.approx([1 / 2, 3 / 4])
@@ -100,7 +100,7 @@ def test_logistic_labels_stand_alone():
 
 
 @pytest.mark.parametrize("name", ["hand9", "subset60"])
-def test_darknets_own_numbers(shared, name):
+def test_probabilities_and_descents_equal_those_of_darknet(shared, name):
     case = json.loads(shared("golden", "wordtree", f"hier_{name}.json").read_text())
     ids, parents = zip(*(line.split() for line in case["tree"]), strict=True)
     tree = WordTree(ids, ids, tuple(map(int, parents)))
@@ -117,27 +117,27 @@ def test_darknets_own_numbers(shared, name):
         absolute = scores.absolute(conditional.log()[None]).exp()[0]
         assert torch.allclose(absolute, torch.tensor(vector["absolute"]), rtol=1e-5, atol=1e-12)
         changed = {tree.find(name) for name in case["changed_leaves"]}
-        for key, kept in (("leaves", set(tree.leaves.nonzero()[0].tolist())), ("changed_leaves", changed)):
+        for key, selected in (("leaves", set(tree.leaves.nonzero()[0].tolist())), ("changed_leaves", changed)):
             field = "absolute_only_leaves_nonzero" if key == "leaves" else "absolute_changed_leaves_nonzero"
-            found = {str(node): absolute[node].item() for node in kept if absolute[node] > 0}
+            found = {str(node): absolute[node].item() for node in selected if absolute[node] > 0}
             assert found == pytest.approx(dict(vector[field].items()), rel=1e-5), key
-        for field, given in (
+        for field, probability in (
             ("top_on_conditional", conditional),
             ("top_on_absolute_as_region_layer_does", torch.tensor(vector["absolute"])),
         ):
-            found = [scores.descend(given[None], threshold).item() for threshold in vector["thresholds"]]
+            found = [scores.descend(probability[None], threshold).item() for threshold in vector["thresholds"]]
             assert found == vector[field]
 
 
 @pytest.mark.parametrize("smoothing", [0.1, 0.5])
-def test_smoothing_of_flat_labels_is_pytorchs(smoothing):
+def test_smoothing_of_flat_labels_equals_pytorch(smoothing):
     logits, labels = random_logits(7, 5).requires_grad_(), torch.tensor([0, 1, 2, 3, 4, 0, 1])
     found = HierarchicalSoftmax(WordTree.flat(list("abcde"))).loss(logits, labels, smoothing)
     expected = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
     assert torch.allclose(found, expected, atol=1e-6)
 
 
-def test_smoothing_spreads_a_label_over_its_siblings_group_by_group():
+def test_smoothing_spreads_the_target_within_each_group():
     logits, label = random_logits(3, 6).requires_grad_(), torch.tensor([3, 1, 5])
     scores = HierarchicalSoftmax(TREE)
     found = scores.loss(logits, label, 0.3)
@@ -146,38 +146,39 @@ def test_smoothing_spreads_a_label_over_its_siblings_group_by_group():
         for columns, own in ((slice(0, 2), 0), (slice(2, 5), 1))
     )
     others = F.cross_entropy(logits[1:, :2], torch.tensor([1, 1]), reduction="none", label_smoothing=0.3)
-    # d is below a; b is a root; f is the only child of b, which says nothing
+    # d is a child of a; b is a root; f is the only child of b, so its probability is always 1
     assert torch.allclose(found, torch.stack([roots + below_a, *others]), atol=1e-6)
     found.sum().backward()
-    truth = torch.tensor([[0.85, 0.15, 0.1, 0.8, 0.1, 0], [0.15, 0.85, 0, 0, 0, 0], [0.15, 0.85, 0, 0, 0, 1]])
-    touched = torch.tensor([[1.0, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0], [1, 1, 0, 0, 0, 1]])
-    expected = (scores.conditional(logits.detach()).exp() - truth) * touched
+    target = torch.tensor([[0.85, 0.15, 0.1, 0.8, 0.1, 0], [0.15, 0.85, 0, 0, 0, 0], [0.15, 0.85, 0, 0, 0, 1]])
+    in_path_group = torch.tensor([[1.0, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0], [1, 1, 0, 0, 0, 1]])
+    expected = (scores.conditional(logits.detach()).exp() - target) * in_path_group
     assert torch.allclose(logits.grad, expected, atol=1e-6)
 
 
-def test_smoothing_in_a_tree_of_one_group_is_that_of_flat_labels():
+def test_smoothing_in_one_group_equals_that_of_flat_labels():
     scores = HierarchicalSoftmax(TREE)
     dense = random_logits(4, 6)[..., None].expand(4, 6, 2)
     label = torch.tensor([0, 1, 0, 1])
-    found = scores.path_losses(dense.gather(1, scores.rows[label][..., None].expand(-1, -1, 2)), label, 0.2).sum(1)
+    logits = dense.gather(1, scores.path_rows(label)[..., None].expand(-1, -1, 2))
+    losses = scores.path_losses(logits, label, 0.2).sum(1)
     expected = F.cross_entropy(dense[:, :2, 0], label, reduction="none", label_smoothing=0.2)
-    assert torch.allclose(found, expected[:, None].expand(4, 2), atol=1e-6)
+    assert torch.allclose(losses, expected[:, None].expand(4, 2), atol=1e-6)
 
 
-def test_logistic_labels_have_no_siblings_to_smooth_over():
+def test_logistic_labels_have_no_smoothing():
     scores = HierarchicalSoftmax(WordTree.flat(["a", "b"]), "logistic")
-    with pytest.raises(ValueError, match="logistic labels are no group"):
+    with pytest.raises(ValueError, match="label smoothing: not possible for logistic labels"):
         scores.loss(torch.zeros(1, 2), torch.tensor([0]), 0.1)
 
 
-def test_likeliest_leaves_and_the_ways_to_them():
+def test_most_probable_leaves_and_their_path_probabilities():
     scores = HierarchicalSoftmax(TREE)
     absolute = scores.absolute(LOGITS)  # 3/4, 1/4, 1/8, 1/4, 3/8, 1/4
     assert scores.top_leaves(absolute, 1).tolist() == [[4]]
     assert scores.top_leaves(absolute, 9)[0].tolist()[0] == 4
-    assert sorted(scores.top_leaves(absolute, 9)[0].tolist()) == [2, 3, 4, 5]  # a and b have labels below them
-    ways = scores.path_probabilities(absolute, torch.tensor([[4, 1]]))
-    assert ways[0, 0].tolist() == pytest.approx([3 / 4, 3 / 8])
-    assert ways[0, 1, 0].item() == pytest.approx(1 / 4)
-    assert ways[0, 1, 1].isnan()
+    assert sorted(scores.top_leaves(absolute, 9)[0].tolist()) == [2, 3, 4, 5]  # a and b are inner nodes
+    paths = scores.path_probabilities(absolute, torch.tensor([[4, 1]]))
+    assert paths[0, 0].tolist() == pytest.approx([3 / 4, 3 / 8])
+    assert paths[0, 1, 0].item() == pytest.approx(1 / 4)
+    assert paths[0, 1, 1].isnan()
     assert scores.path_probabilities(absolute, torch.tensor([2]))[0].tolist() == pytest.approx([3 / 4, 1 / 8])
