@@ -246,7 +246,7 @@ def test_the_probability_of_an_image_level_label_is_computed_at_all_boxes(random
     head = AnchorHead(8, 3, len(tree))
     features = torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(0))
     scores, label = HierarchicalSoftmax(tree), torch.tensor([len(tree) - 1, 3])
-    maps = head.class_maps(features, torch.tensor([1, 0]), scores.path_rows(label))
+    maps = head.class_maps(features, torch.tensor([1, 0]), scores.path_group_nodes(label))
     sparse = -scores.path_losses(maps.movedim(2, 1), label).sum(1)
     dense = head.dense(features).view(2, 3, 5 + len(tree), 4, 4)[[1, 0], :, 5:]
     absolute = scores.absolute(dense.movedim(2, -1).reshape(-1, len(tree))).view(2, 3, 4, 4, -1)

@@ -159,7 +159,7 @@ def test_smoothing_in_one_group_equals_that_of_flat_labels():
     scores = HierarchicalSoftmax(TREE)
     dense = random_logits(4, 6)[..., None].expand(4, 6, 2)
     label = torch.tensor([0, 1, 0, 1])
-    logits = dense.gather(1, scores.path_rows(label)[..., None].expand(-1, -1, 2))
+    logits = dense.gather(1, scores.path_group_nodes(label)[..., None].expand(-1, -1, 2))
     losses = scores.path_losses(logits, label, 0.2).sum(1)
     expected = F.cross_entropy(dense[:, :2, 0], label, reduction="none", label_smoothing=0.2)
     assert torch.allclose(losses, expected[:, None].expand(4, 2), atol=1e-6)

@@ -125,7 +125,7 @@ class RegionLoss(nn.Module):
 
         Reads only the weights of these groups, unless all weights of the head are fewer.
         """
-        rows = self.scores.path_rows(label)
+        rows = self.scores.path_group_nodes(label)
         if rows is not None and rows.numel() < len(self.codec.anchors) * self.scores.num_nodes:
             return self.scores.path_losses(head.class_logits(features, positions, rows), label)
         return self.scores.path_losses(self.scores.gather_path(head.class_logits(features, positions), label), label)
@@ -144,7 +144,7 @@ class RegionLoss(nn.Module):
             return image
         score = boxes.objectness[image]
         if self.options.image_label_box == "fit":
-            logits = head.class_maps(features, image, self.scores.path_rows(label)).movedim(2, 1)  # (M, R, A, H, W)
+            logits = head.class_maps(features, image, self.scores.path_group_nodes(label)).movedim(2, 1)  # (M, R, A, H, W)
             score = score * (-self.scores.path_losses(logits, label).sum(1)).exp()
         return image * boxes.objectness[0].numel() + score.flatten(1).argmax(1)
 

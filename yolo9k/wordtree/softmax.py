@@ -128,13 +128,13 @@ class HierarchicalSoftmax(nn.Module):
         return None if self.flat else self.group_nodes[label]
 
     def gather_path(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Select the logits (M, R) of `path_rows` from all logits (M, K)."""
+        """Select the logits (M, R) of `path_group_nodes` from all logits (M, K)."""
         return logits if self.flat else logits.gather(1, self.group_nodes[label])
 
     def path_losses(self, logits: Tensor, label: Tensor, smoothing: float = 0.0) -> Tensor:
         """Return the cross entropy of each label in every group on its path, (M, D, ...); the label's own group first.
 
-        `logits` (M, R, ...) are those of `path_rows(label)`. Losses are 0 beyond the root. Descendants of the label get
+        `logits` (M, R, ...) are those of `path_group_nodes(label)`. Losses are 0 beyond the root. Descendants of the label get
         no gradient: they are unknown, not wrong. `smoothing`: the fraction of the target that is spread evenly over
         each group, as in `torch.nn.functional.cross_entropy`. Raises `ValueError` if it is used with logistic labels.
         """
