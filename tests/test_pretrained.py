@@ -433,7 +433,7 @@ def test_a_detector_whose_tree_is_not_here_is_neither_run_nor_written(darknet_fi
 def test_what_a_tree_file_cannot_say_is_refused_before_anything_is_written(tmp_path):
     tree = WordTree(("animal", "white cat"), ("a", "b"), (-1, 0))
     stored = own_model("model.name=yolov2-tiny", labels=tree)
-    assert "'white cat': an id with blanks cannot stand in a .tree file" in refusal(
+    assert "'white cat': an id in a .tree file must not contain spaces" in refusal(
         DataError, write_darknet, stored, "own.pt", tmp_path / "own.weights"
     )
     assert list(tmp_path.iterdir()) == []

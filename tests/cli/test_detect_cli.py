@@ -165,7 +165,7 @@ def test_unusable_images(run, tmp_path, source, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--classes", "bird"], "classes: 'bird' is no label of this set (cat, dog)"),
+        (["--classes", "bird"], "classes: 'bird' is not a label of this set (cat, dog)"),
         (["--size", "100"], "width and height must be multiples of 32, not 100x100"),
         (["--size", "big"], "must be N or WIDTHxHEIGHT"),
     ],

@@ -104,7 +104,7 @@ def test_csv_has_ids_of_labels_with_the_same_name(run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--under", "bird"), "under: 'bird' is no label of this set"),
+        (("--under", "bird"), "under: 'bird' is not a label of this set"),
         (("--under", "jaguar"), "under: 'jaguar' is the name of several labels: n2, terrier"),
         (("--leaves-only", "--hier-thresh", ".3"), "leaves-only: chooses the most probable leaf without a descent"),
         (("--leaves-only", "--tree-mode", "darknet"), "leaves-only: chooses the most probable leaf without a descent"),
@@ -150,7 +150,7 @@ def test_a_map_assigns_nodes_to_classes(run, tmp_path):
     ("text", "message"),
     [
         ("3\n", "a.map: 1 lines for the 2 labels of the data set"),
-        ("3\n8\n", "a.map:2: node must be a whole number, 0 to 7, not '8'"),
+        ("3\n8\n", "a.map:2: node must be an integer, 0 to 7, not '8'"),
     ],
 )
 def test_a_map_that_does_not_fit(run, tmp_path, text, message):

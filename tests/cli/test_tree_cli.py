@@ -87,7 +87,7 @@ def test_check_counts_and_warnings(tree):
         (["build"], 2, "give either --taxonomy FILE or --labels FILE"),
         (["build", "--taxonomy", "gone.txt"], 3, "gone.txt: cannot be read"),
         (["build", "--labels", "mine.txt", "--wordnet", "nowhere"], 3, "no data.noun of WordNet 3.0 in nowhere"),
-        (["show", "mine.txt", "--under", "wolf"], 3, "'wolf' is no label of this set"),
+        (["show", "mine.txt", "--under", "wolf"], 3, "'wolf' is not a label of this set"),
         (["build", "--taxonomy", "mine.txt", "-o", "mine.txt/x"], 6, "mine.txt/x.tree: cannot be written"),
         (["check", "gone.tree"], 3, "gone.tree: no such file"),
         (["check", "gone.tree", "--json", "."], 6, "--json .: cannot be written: it is a folder, a file is needed"),

@@ -45,7 +45,7 @@ def test_a_given_map_takes_precedence(cfg, tmp_path):
 
 def test_a_node_outside_the_network_is_refused(cfg, tmp_path):
     (tmp_path / "b.map").write_text("1\n3\n")
-    with pytest.raises(DataError, match=r"b\.map:2: node must be a whole number, 0 to 2, not '3'"):
+    with pytest.raises(DataError, match=r"b\.map:2: node must be an integer, 0 to 2, not '3'"):
         load_map(cfg(), 3, tmp_path / "b.map")
 
 

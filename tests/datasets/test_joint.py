@@ -152,7 +152,7 @@ def test_names_in_the_config_of_a_data_set_are_kept(zoo):
         ),
         ({"names": {"hund": "dog"}}, ConfigError, "data set boxes: labels.names: hund: no such class"),
         ({"map": "short.map"}, DataError, r"short\.map: 1 lines for 2 classes of data set boxes"),
-        ({"map": "high.map"}, DataError, r"high\.map:2: node must be a whole number, 0 to 7, not '8'"),
+        ({"map": "high.map"}, DataError, r"high\.map:2: node must be an integer, 0 to 7, not '8'"),
         ({"map": "gone.map"}, DataError, r"^gone\.map: no such file in the current folder or in \$YOLO9K_DATA"),
         ({"split": "extra"}, ConfigError, "data set boxes: no split 'extra'; it has train, val"),
     ],

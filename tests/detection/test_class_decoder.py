@@ -82,7 +82,7 @@ def test_descent_by_groups_equals_the_descent_on_all_probabilities(scene, rule, 
 
 def test_descent_under_some_nodes_returns_only_them_and_their_descendants(scene):
     starts = [0, len(scene.tree) // 2]
-    allowed = {node for start in starts for node in scene.tree.under(start)}
+    allowed = {node for start in starts for node in scene.tree.subtree(start)}
     decoded = scene.decode(HierarchicalDescent(scene.tree, scene.scores, 0.1, under=starts))
     assert set(decoded.label.tolist()) <= allowed
     of_label = scene.probability[torch.arange(len(decoded.label)), decoded.label]

@@ -91,7 +91,7 @@ def test_a_long_list_of_unmapped_labels_is_cut(tmp_path):
     images = image_set(tmp_path, {f"n{number:02d}/0.png": {} for number in range(20)})
     with pytest.raises(ConfigError) as caught:
         evaluate_classifier(FixedClassifier({}, FLAT), images)
-    assert "no label for 20 of the data set's: n00, n01, n02, n03, n04, n05, … 20 in all; it has" in str(caught.value)
+    assert "no label for 20 of the data set's: n00, n01, n02, n03, n04, n05, … 20 in total; it has" in str(caught.value)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 64])

@@ -106,4 +106,4 @@ def test_a_box_counts_for_ancestors_and_is_ignored_for_descendants(data):
         possible = {chosen[n] for n in boxes.label[boxes.ignore]}
         assert len(boxes) == len(certain) + len(possible)
         assert certain == set(tree.path(node)) & set(chosen)
-        assert possible == set(tree.under(node)[1:]) & set(chosen)
+        assert possible == set(tree.subtree(node)[1:]) & set(chosen)

@@ -113,7 +113,7 @@ def test_thresholds_classes_and_agnostic(one_box):
     assert one_box(image, conf=0.1, classes=["dog"], agnostic=True).label.tolist() == [1]
     assert one_box(image, conf=0.1, max_detections=1).label.tolist() == [0]
     assert len(one_box(image, conf=0.61)) == 0
-    with pytest.raises(ConfigError, match=r"classes: 'bird' is no label of this set \(cat, dog\)"):
+    with pytest.raises(ConfigError, match=r"classes: 'bird' is not a label of this set \(cat, dog\)"):
         one_box(image, classes=["cat", "bird"])
 
 

@@ -1,4 +1,4 @@
-"""The builder against an independent one (golden `wordtree/case_*.json`), and by hand."""
+"""Built trees equal those of an independent implementation (golden `wordtree/case_*.json`), and small cases by hand."""
 
 import json
 
@@ -15,9 +15,10 @@ CASES = [
 
 
 def built_case(case):
-    kinds = ("@", "@i") if case["instance"] else ("@",)
+    relations = ("@", "@i") if case["instance"] else ("@",)
     graph = {
-        node: tuple(parent for kind, parent in above if kind in kinds) for node, above in case["hypernyms"].items()
+        node: tuple(parent for relation, parent in edges if relation in relations)
+        for node, edges in case["hypernyms"].items()
     }
     return build_tree(case["labels"], graph, case["root"], promote=case["promote_only_leaf"])
 
@@ -30,33 +31,36 @@ def test_the_reference_cases(shared, name):
     tree = built.tree
     lines = [line.split() for line in expected["tree"]]
     reference = {node: lines[int(parent)][0] if int(parent) >= 0 else None for node, parent in lines}
-    found = {
+    parents = {
         node: tree.ids[parent] if parent >= 0 else None for node, parent in zip(tree.ids, tree.parents, strict=True)
     }
-    loose = set(case["tie_sensitive_nodes"])
-    assert {n: p for n, p in found.items() if n not in loose} == {n: p for n, p in reference.items() if n not in loose}
-    assert found == reference  # our rule for ties is theirs, so these agree as well
+    tie_sensitive = set(case["tie_sensitive_nodes"])
+    assert {n: p for n, p in parents.items() if n not in tie_sensitive} == {
+        n: p for n, p in reference.items() if n not in tie_sensitive
+    }
+    assert parents == reference  # ties are resolved by the same rule
     assert list(tree.ids) == [node for node, _ in lines]
-    assert (len(tree), built.full, built.spliced) == (
+    assert (len(tree), built.nodes_before_splicing, built.nodes_after_splicing) == (
         expected["n_nodes"], expected["n_full_without_root"], expected["n_after_splice"],
     )  # fmt: skip
     report = {key: sorted(getattr(built.report, key)) for key in expected["report"]}
     assert report == {key: sorted(value) for key, value in expected["report"].items()}
 
 
-def test_darknets_own_tree_comes_back(shared):
+def test_the_tree_of_darknet_is_rebuilt(shared):
     case = json.loads(shared("golden", "wordtree", "case_9k.json").read_text())
     tree, theirs = built_case(case).tree, read_tree(shared("golden", "wordtree", "9k.tree"))
     assert set(tree.ids) == set(theirs.ids)
 
-    def parents(made):
-        return {n: made.ids[p] if p >= 0 else None for n, p in zip(made.ids, made.parents, strict=True)}
+    def parent_ids(any_tree):
+        pairs = zip(any_tree.ids, any_tree.parents, strict=True)
+        return {node: any_tree.ids[parent] if parent >= 0 else None for node, parent in pairs}
 
-    ours, own = parents(tree), parents(theirs)
-    assert sum(ours[node] == own[node] for node in own) / len(own) >= 0.99
+    built, expected = parent_ids(tree), parent_ids(theirs)
+    assert sum(built[node] == expected[node] for node in expected) / len(expected) >= 0.99
 
 
-def test_labels_that_cannot_be_placed_are_listed():
+def test_skipped_labels_are_reported_by_reason():
     graph = {"top": (), "a": ("top",), "b": ("a",), "lonely": ()}
     built = build_tree(["b", "b", "gone", "lonely", "top"], graph, "top")
     report = built.report
@@ -64,10 +68,10 @@ def test_labels_that_cannot_be_placed_are_listed():
         ("b",), ("gone",), ("lonely",), ("top",),
     )  # fmt: skip
     assert built.tree.ids == ("b",)
-    with pytest.raises(DataError, match="none of the 1 labels hangs below top"):
+    with pytest.raises(DataError, match="none of the 1 labels is a descendant of top"):
         build_tree(["lonely"], graph, "top")
 
 
-def test_a_circle_is_harmless():
+def test_a_cycle_in_the_graph_is_ignored():
     graph = {"top": (), "a": ("b", "top"), "b": ("a",), "c": ("b",)}
     assert build_tree(["c", "a"], graph, "top").tree.ids == ("a", "c")

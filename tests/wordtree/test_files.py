@@ -1,4 +1,4 @@
-"""Trees, names and maps as Darknet writes them, and what is wrong with others, with its place."""
+"""Reading Darknet's `.tree`, `.names`, `.labels` and `.map` files, and errors with file and line."""
 
 import hashlib
 
@@ -20,11 +20,11 @@ def file(tmp_path):
     return write
 
 
-def refusal(reading, *arguments) -> str:
-    with pytest.raises(DataError) as refused:
-        reading(*arguments)
-    assert "\n" not in str(refused.value)
-    return str(refused.value)
+def error_of(reader, *arguments) -> str:
+    with pytest.raises(DataError) as caught:
+        reader(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def test_a_tree_is_read_with_its_own_ids(file):
@@ -33,8 +33,10 @@ def test_a_tree_is_read_with_its_own_ids(file):
     assert tree.parents == (-1, -1, 0, 0, 3)
 
 
-def test_names_and_ids_come_from_files_of_their_own(file):
-    names = file("a.names", "Animal\nThing\nCat\nDog\nDog\n\n \n")  # twice the same name is fine, so are empty ends
+def test_names_and_ids_are_read_from_separate_files(file):
+    names = file(
+        "a.names", "Animal\nThing\nCat\nDog\nDog\n\n \n"
+    )  # duplicate names and empty lines at the end are allowed
     labels = file("a.labels", "n1\r\nn2\r\nn3\r\nn4\r\nn5\r\n")
     tree = read_tree(file("a.tree", TREE), names, labels)
     assert tree.names == ("Animal", "Thing", "Cat", "Dog", "Dog")
@@ -42,18 +44,18 @@ def test_names_and_ids_come_from_files_of_their_own(file):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "expected"),
     [
         ("", "a.tree: is empty"),
         ("\n\n", "a.tree: is empty"),
         (b"\xff\xfe\x00", "a.tree: cannot be read as text"),
-        ("a -1\nb\n", "a.tree:2: 'b': a node is written: id parent"),
-        ("a -1\nb 0 1\n", "a.tree:2: 'b 0 1': a node is written: id parent"),
-        ("a -1\n\nb 0\n", "a.tree:2: an empty line"),
-        ("a -1\nb x\n", "a.tree:2: parent must be a whole number, -1 or more, not 'x'"),
-        ("a -1\nb 0.5\n", "a.tree:2: parent must be a whole number, -1 or more, not '0.5'"),
-        ("a -1\nb -2\n", "a.tree:2: parent must be a whole number, -1 or more, not '-2'"),
-        (f"a -1\nb {'9' * 5000}\n", f"a.tree:2: parent must be a whole number, -1 or more, not '{'9' * 40}…'"),
+        ("a -1\nb\n", "a.tree:2: 'b': a line must be: id parent"),
+        ("a -1\nb 0 1\n", "a.tree:2: 'b 0 1': a line must be: id parent"),
+        ("a -1\n\nb 0\n", "a.tree:2: empty line"),
+        ("a -1\nb x\n", "a.tree:2: parent must be an integer, -1 or more, not 'x'"),
+        ("a -1\nb 0.5\n", "a.tree:2: parent must be an integer, -1 or more, not '0.5'"),
+        ("a -1\nb -2\n", "a.tree:2: parent must be an integer, -1 or more, not '-2'"),
+        (f"a -1\nb {'9' * 5000}\n", f"a.tree:2: parent must be an integer, -1 or more, not '{'9' * 40}…'"),
         ("a 0\n", "a.tree:1: label 0 (a): the first node must be a root"),
         ("a -1\nb 1\n", "a.tree:2: label 1 (b): parent 1 must come before its child"),
         ("a -1\nb 7\n", "a.tree:2: label 1 (b): parent 7 must come before its child"),
@@ -62,61 +64,61 @@ def test_names_and_ids_come_from_files_of_their_own(file):
         ("a -1\nb 0\na 0\n", "a.tree:3: label 2: 'a' was already label 0"),
     ],
 )
-def test_what_is_wrong_with_a_tree_is_said_with_its_line(file, text, says):
+def test_errors_in_a_tree_name_the_line(file, text, expected):
     path = file("a.tree", text)
-    message = refusal(read_tree, path)
+    message = error_of(read_tree, path)
     assert message.startswith(str(path))
-    assert says in message
+    assert expected in message
 
 
-def test_files_of_another_length_or_with_an_id_twice_are_named(file):
+def test_files_of_different_lengths_and_duplicate_ids(file):
     tree = file("a.tree", TREE)
-    assert "short.names: 2 lines for the 5 nodes of " in refusal(read_tree, tree, file("short.names", "a\nb\n"))
-    assert "long.labels: 6 lines for" in refusal(read_tree, tree, None, file("long.labels", "a\n" * 6))
+    assert "short.names: 2 lines for the 5 nodes of " in error_of(read_tree, tree, file("short.names", "a\nb\n"))
+    assert "long.labels: 6 lines for" in error_of(read_tree, tree, None, file("long.labels", "a\n" * 6))
     twice = file("twice.labels", "n1\nn2\nn3\nn2\nn5\n")
-    assert "twice.labels:4: label 3: 'n2' was already label 1" in refusal(read_tree, tree, None, twice)
+    assert "twice.labels:4: label 3: 'n2' was already label 1" in error_of(read_tree, tree, None, twice)
 
 
-def test_files_that_are_not_there_are_named(tmp_path):
-    for reading in (read_tree, read_names, lambda path: read_map(path, 3)):
-        assert refusal(reading, tmp_path / "none") == f"{tmp_path / 'none'}: no such file"
-        assert refusal(reading, tmp_path).startswith(f"{tmp_path}: cannot be read as text")
+def test_missing_files(tmp_path):
+    for reader in (read_tree, read_names, lambda path: read_map(path, 3)):
+        assert error_of(reader, tmp_path / "none") == f"{tmp_path / 'none'}: no such file"
+        assert error_of(reader, tmp_path).startswith(f"{tmp_path}: cannot be read as text")
 
 
-def test_names_alone_are_a_flat_set(file):
+def test_names_are_a_flat_label_set(file):
     names = read_names(file("a.names", " person\ntraffic light \n\n"))
     assert names.ids == ("person", "traffic light")
     assert names.is_flat
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
-    [("a\nb\na\n", "a.names:3: label 2: 'a' was already label 0"), ("a\n\nb\n", "a.names:2: an empty line"),
+    ("text", "expected"),
+    [("a\nb\na\n", "a.names:3: label 2: 'a' was already label 0"), ("a\n\nb\n", "a.names:2: empty line"),
      ("", "a.names: is empty")],
 )  # fmt: skip
-def test_what_is_wrong_with_names_is_said_with_its_line(file, text, says):
-    assert says in refusal(read_names, file("a.names", text))
+def test_errors_in_names_name_the_line(file, text, expected):
+    assert expected in error_of(read_names, file("a.names", text))
 
 
-def test_a_map_gives_the_node_of_each_class(file):
+def test_a_map_has_the_node_of_each_class(file):
     assert read_map(file("a.map", "4\n0\n 2 \n4\n"), 5) == (4, 0, 2, 4)
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "expected"),
     [
-        ("1\n5\n", "a.map:2: node must be a whole number, 0 to 4, not '5'"),
-        ("-1\n", "a.map:1: node must be a whole number, 0 to 4, not '-1'"),
-        ("1\ncat\n", "a.map:2: node must be a whole number, 0 to 4, not 'cat'"),
-        ("1\n\n2\n", "a.map:2: an empty line"),
+        ("1\n5\n", "a.map:2: node must be an integer, 0 to 4, not '5'"),
+        ("-1\n", "a.map:1: node must be an integer, 0 to 4, not '-1'"),
+        ("1\ncat\n", "a.map:2: node must be an integer, 0 to 4, not 'cat'"),
+        ("1\n\n2\n", "a.map:2: empty line"),
         ("", "a.map: is empty"),
     ],
 )
-def test_what_is_wrong_with_a_map_is_said_with_its_line(file, text, says):
-    assert says in refusal(read_map, file("a.map", text), 5)
+def test_errors_in_a_map_name_the_line(file, text, expected):
+    assert expected in error_of(read_map, file("a.map", text), 5)
 
 
-def test_the_tree_of_yolo9000_is_read(shared):
+def test_read_the_tree_of_yolo9000(shared):
     folder = shared("golden", "wordtree")
     digest = hashlib.sha256((folder / "9k.tree").read_bytes()).hexdigest()
     assert digest == "124b05033e928707069995e1b61823c80f10fc14d82f84c9cd5575443b61be54"

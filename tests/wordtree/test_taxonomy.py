@@ -1,4 +1,4 @@
-"""Taxonomies of one's own: indented text and YAML say the same, and mistakes are named with their line."""
+"""Taxonomy files as indented text and YAML, and errors with file and line."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from yolo9k.errors import DataError
 from yolo9k.wordtree.files import write_tree
 from yolo9k.wordtree.taxonomy import open_tree, read_taxonomy
 
-TEXT = """# what we look for
+TEXT = """# labels of the detector
 animal
   dog (hound, doggy)
     poodle [n02113335] (poodle dog)
@@ -27,7 +27,7 @@ vehicle: car
 
 
 @pytest.mark.parametrize(("name", "text"), [("mine.txt", TEXT), ("mine.yaml", YAML), ("bom.txt", "\ufeff" + TEXT)])
-def test_both_notations_say_the_same(tmp_path, name, text):
+def test_text_and_yaml_have_the_same_tree(tmp_path, name, text):
     (tmp_path / name).write_text(text, encoding="utf-8")
     tree = read_taxonomy(tmp_path / name)
     assert tree.ids == ("animal", "vehicle", "dog", "cat", "n02113335", "terrier", "car")
@@ -37,7 +37,7 @@ def test_both_notations_say_the_same(tmp_path, name, text):
     assert tree.find("poodle dog") == tree.find("poodle") == tree.find("n02113335") == 4
 
 
-def test_nested_lists_and_mappings_may_mix(tmp_path):
+def test_lists_and_mappings_can_be_mixed(tmp_path):
     (tmp_path / "a.yml").write_text("- shape:\n  - round: [disc, ring]\n  - angular\n- 7\n")
     tree = read_taxonomy(tmp_path / "a.yml")
     assert tree.ids == ("shape", "7", "round", "angular", "disc", "ring")
@@ -46,34 +46,34 @@ def test_nested_lists_and_mappings_may_mix(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.txt", "a\n  b\na\n", "a.txt:3: 'a' is there already, at .*a.txt:1"),
-        ("a.txt", "a\n    b\n  c\n", "a.txt:3: 'c': is indented as no line above it"),
-        ("a.txt", "  a\nb\n", "a.txt:2: 'b': is indented as no line above it"),
-        ("a.txt", "a\n  b\n\tc\n", "a.txt:3: 'c': tabs and blanks are mixed; indent with one of them"),
-        ("a.txt", "a\n\tb\n\t  c\n", "a.txt:3: 'c': tabs and blanks are mixed"),
-        ("a.txt", "a [x\n", "a.txt:1: 'a .x': a node is written: name .id. .alias, alias."),
-        ("a.txt", "a (x)\nb (x)\n", "a.txt:2: the alias 'x' belongs to 'a' at .*a.txt:1"),
-        ("a.txt", "# nothing\n\n", "a.txt: a taxonomy without a node"),
-        ("a.yaml", "", "a.yaml: a taxonomy without a node"),
+        ("a.txt", "a\n  b\na\n", "a.txt:3: 'a' is already defined at .*a.txt:1"),
+        ("a.txt", "a\n    b\n  c\n", "a.txt:3: 'c': the indentation matches no line above"),
+        ("a.txt", "  a\nb\n", "a.txt:2: 'b': the indentation matches no line above"),
+        ("a.txt", "a\n  b\n\tc\n", "a.txt:3: 'c': tabs and spaces are mixed; indent with one of them"),
+        ("a.txt", "a\n\tb\n\t  c\n", "a.txt:3: 'c': tabs and spaces are mixed"),
+        ("a.txt", "a [x\n", "a.txt:1: 'a .x': a node must be: name .id. .alias, alias."),
+        ("a.txt", "a (x)\nb (x)\n", "a.txt:2: alias 'x' already belongs to 'a' at .*a.txt:1"),
+        ("a.txt", "# nothing\n\n", "a.txt: contains no nodes"),
+        ("a.yaml", "", "a.yaml: contains no nodes"),
         ("a.yaml", "a: [b\n", "a.yaml:2: not YAML"),
-        ("a.yaml", "a:\n  b:\n  b:\n", "a.yaml:3: 'b' is there already, at .*a.yaml:2"),
-        ("a.yaml", "a: [b,\n  [c, d]]\n", "a.yaml:2: a list right in a list has no name"),
-        ("a.yaml", "? [a]\n: b\n", "a.yaml:1: a node is written as text"),
+        ("a.yaml", "a:\n  b:\n  b:\n", "a.yaml:3: 'b' is already defined at .*a.yaml:2"),
+        ("a.yaml", "a: [b,\n  [c, d]]\n", "a.yaml:2: a list in a list has no name"),
+        ("a.yaml", "? [a]\n: b\n", "a.yaml:1: a node must be text"),
         ("a.yaml", "".join(f"{{a{i}: " for i in range(250)) + "}" * 250, "a.yaml:1: more than 200 levels"),
     ],
 )
-def test_mistakes_are_named_with_their_line(tmp_path, name, text, message):
+def test_errors_name_the_line(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=message):
         read_taxonomy(tmp_path / name)
 
 
-def test_tabs_indent_as_well(tmp_path):
+def test_indentation_with_tabs(tmp_path):
     (tmp_path / "a.txt").write_text("a\n\tb\n\t\tc\n\td\ne\n")
     assert read_taxonomy(tmp_path / "a.txt").parents == (-1, -1, 0, 0, 2)
 
 
-def test_an_alias_that_is_the_name_is_no_second_node(tmp_path):
+def test_an_alias_equal_to_the_name_is_allowed(tmp_path):
     (tmp_path / "a.txt").write_text("dog [n1] (dog, hound)\n")
     assert read_taxonomy(tmp_path / "a.txt").find("dog") == 0
 
@@ -83,12 +83,12 @@ def test_a_missing_file(tmp_path):
         read_taxonomy(tmp_path / "gone.txt")
 
 
-def test_a_tree_is_opened_by_its_suffix_with_the_files_beside_it(tmp_path):
+def test_a_tree_file_is_opened_with_the_files_next_to_it(tmp_path):
     (tmp_path / "mine.txt").write_text(TEXT)
     taxonomy = open_tree(tmp_path / "mine.txt")
     assert taxonomy == read_taxonomy(tmp_path / "mine.txt")
     write_tree(taxonomy, tmp_path / "mine")
-    whole = open_tree(str(tmp_path / "mine.tree"))
-    assert (whole.ids, whole.names, whole.parents) == (taxonomy.ids, taxonomy.names, taxonomy.parents)
+    opened = open_tree(str(tmp_path / "mine.tree"))
+    assert (opened.ids, opened.names, opened.parents) == (taxonomy.ids, taxonomy.names, taxonomy.parents)
     (tmp_path / "mine.names").unlink()
     assert open_tree(tmp_path / "mine.tree").names == taxonomy.ids

@@ -12,7 +12,7 @@ IDS = ("animal", "thing", "cat", "dog", "poodle", "car")
 @pytest.fixture
 def tree() -> WordTree:
     """animal -> cat, dog -> poodle; thing -> car."""
-    names = ("animal", "thing", "cat", "dog", "poodle", "cat")  # the last is a vehicle that is called so, too
+    names = ("animal", "thing", "cat", "dog", "poodle", "cat")  # the last is a vehicle with the same name
     return WordTree(IDS, names, (-1, -1, 0, 0, 3, 1), {"puss": 2})
 
 
@@ -37,7 +37,7 @@ def test_find_by_id_name_and_alias(tree):
     assert tree.find("poodle") == 4
     assert tree.find("puss") == 2
     assert tree.find("cat") == 2  # an id comes before names
-    with pytest.raises(DataError, match="'bird' is no label of this set"):
+    with pytest.raises(DataError, match="'bird' is not a label of this set"):
         tree.find("bird")
 
 
@@ -47,12 +47,12 @@ def test_find_an_ambiguous_name():
         tree.find("bank")
 
 
-def test_candidates_of_a_text():
+def test_find_all_nodes_of_a_name():
     tree = WordTree(("a", "b", "c"), ("bank", "bank", "a"), (-1, -1, -1), {"shore": 1})
-    assert [list(tree.candidates(text)) for text in ("bank", "a", "shore", "x")] == [[0, 1], [0], [1], []]
+    assert [list(tree.find_all(text)) for text in ("bank", "a", "shore", "x")] == [[0, 1], [0], [1], []]
 
 
-def test_stored_and_back(tree):
+def test_round_trip_through_json(tree):
     stored = json.loads(json.dumps(tree.to_dict()))
     assert WordTree.from_dict(stored) == tree
 
@@ -62,7 +62,7 @@ def test_stored_and_back(tree):
     [
         ((), (), "at least one label"),
         (("a", "a"), (-1, -1), "label 1: 'a' was already label 0"),
-        (("a", "b"), (-1,), "2 ids, 2 names and 1 parents differ"),
+        (("a", "b"), (-1,), "2 ids, 2 names and 1 parents; the counts must be equal"),
         (("a", "b"), (0, -1), "the first node must be a root"),
         (("a", "b", "c"), (-1, 2, 0), "parent 2 must come before its child"),
         (("a", "b"), (-1, 1), "parent 1 must come before its child"),
@@ -71,32 +71,32 @@ def test_stored_and_back(tree):
         (("a", "b", "c", "d", "e"), (-1, -1, 0, 1, 0), r"label 4 \(e\): siblings must be consecutive"),
     ],
 )
-def test_trees_that_break_a_rule(ids, parents, message):
+def test_invalid_trees_are_refused(ids, parents, message):
     with pytest.raises(DataError, match=message):
         WordTree(ids, ids, parents)
 
 
 def test_describe_is_short():
     assert describe(["a", "b"]) == "a, b"
-    assert describe([str(i) for i in range(9)]) == "0, 1, 2, 3, 4, 5, … 9 in all"
+    assert describe([str(i) for i in range(9)]) == "0, 1, 2, 3, 4, 5, … 9 in total"
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_spans_say_what_is_below(random_tree, seed):
-    grown = random_tree(seed)
-    for node in range(len(grown)):
-        first, end = grown.spans[node]
-        inside = [n for n in range(len(grown)) if first <= grown.spans[n, 0] < end]
-        assert inside == grown.under(node)
+def test_spans_contain_the_subtree(random_tree, seed):
+    tree = random_tree(seed)
+    for node in range(len(tree)):
+        first, end = tree.spans[node]
+        within = [n for n in range(len(tree)) if first <= tree.spans[n, 0] < end]
+        assert within == tree.subtree(node)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_pruned_keeps_whole_groups_on_the_paths(random_tree, seed):
-    grown = random_tree(seed)
-    nodes = [len(grown) - 1, len(grown) // 2]
-    small, kept = grown.pruned(nodes)
-    groups = {grown.group[above] for node in nodes for above in grown.path(node)}
-    assert kept.tolist() == [n for n in range(len(grown)) if grown.group[n] in groups]
+def test_pruned_keeps_complete_groups_on_the_paths(random_tree, seed):
+    tree = random_tree(seed)
+    nodes = [len(tree) - 1, len(tree) // 2]
+    small, kept = tree.pruned(nodes)
+    groups = {tree.group[ancestor] for node in nodes for ancestor in tree.path(node)}
+    assert kept.tolist() == [n for n in range(len(tree)) if tree.group[n] in groups]
     for new, old in enumerate(kept):
-        assert small.ids[new] == grown.ids[old]
-        assert [small.ids[n] for n in small.path(new)] == [grown.ids[n] for n in grown.path(old)]
+        assert small.ids[new] == tree.ids[old]
+        assert [small.ids[n] for n in small.path(new)] == [tree.ids[n] for n in tree.path(old)]

@@ -1,4 +1,4 @@
-"""WordNet's nouns: the file format by hand, and the real file where it is installed."""
+"""Reading WordNet's nouns: the file format by hand, and the real file if it is installed."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_concepts_words_and_what_is_above(folder):
+def test_concepts_have_words_and_hypernyms(folder):
     net = read_wordnet(folder)
     assert net.hypernyms == {"n00001930": (), "n00002000": ("n00001930",), "n00003000": ("n00002000",)}
     assert net.words["n00002000"] == ("dog", "domestic dog")
@@ -28,24 +28,24 @@ def test_concepts_words_and_what_is_above(folder):
     assert build_tree(["n00003000"], net.hypernyms, ROOT, names=net.names).tree.names == ("Rex",)
 
 
-def test_instances_may_be_left_out(folder):
+def test_instances_can_be_excluded(folder):
     assert read_wordnet(folder, instances=False).hypernyms["n00003000"] == ()
 
 
-def test_the_manual_edges_replace_what_is_above(tmp_path):
+def test_manual_edges_replace_hypernyms(tmp_path):
     (tmp_path / "data.noun").write_text("09229709 03 n 01 bubble 0 001 @ 00001930 n 0000 | round\n")
     assert read_wordnet(tmp_path).hypernyms["n09229709"] == ("n03964744",)
     assert read_wordnet(tmp_path, manual=False).hypernyms["n09229709"] == ("n00001930",)
 
 
 @pytest.mark.parametrize("line", ["", "x 03 n 01 dog 0 000", "00002000 03 n 02 dog 0", "1 2 n zz dog 0 000 | x"])
-def test_what_is_no_noun_is_named_with_its_line(tmp_path, line):
+def test_malformed_lines_are_refused(tmp_path, line):
     (tmp_path / "data.noun").write_text(NOUNS + line + "\n")
     with pytest.raises(DataError, match=r"data\.noun:5: not a noun in the format"):
         read_wordnet(tmp_path)
 
 
-def test_where_it_was_looked_for(tmp_path, monkeypatch):
+def test_folders_that_are_searched(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"no data.noun of WordNet 3.0 in .*install wordnet-base"):
         find_wordnet(tmp_path)
     (tmp_path / "corpora" / "wordnet").mkdir(parents=True)
@@ -54,7 +54,7 @@ def test_where_it_was_looked_for(tmp_path, monkeypatch):
     assert find_wordnet() == tmp_path / "corpora" / "wordnet" / "data.noun"
 
 
-def test_the_real_nouns_give_the_papers_tree(shared):
+def test_the_real_wordnet_builds_the_tree_of_the_paper(shared):
     try:
         net = read_wordnet()
     except DataError:

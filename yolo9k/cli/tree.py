@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from yolo9k.wordtree import WordTree
-    from yolo9k.wordtree.builder import Built
+    from yolo9k.wordtree.builder import BuiltTree
 
 app = typer.Typer(no_args_is_help=True, help="Build, draw and check label trees.")
 
@@ -128,7 +128,7 @@ def _show_coverage(facts: dict[str, Any], labels: "WordTree", console: "Console"
             console.print(f"{each['name']}: … {len(each['unmapped'])} unmapped classes in total (--json FILE has all)")
 
 
-def _build_from_wordnet(labels: list[Path], folder: Path | None, root: str) -> "Built":
+def _build_from_wordnet(labels: list[Path], folder: Path | None, root: str) -> "BuiltTree":
     from yolo9k.wordtree.builder import build_tree
     from yolo9k.wordtree.wordnet import read_wordnet
 
@@ -151,14 +151,15 @@ def _read_ids(path: Path) -> list[str]:
     return [line.split()[0] for line in read_lines(path)]
 
 
-def _print_report(built: "Built") -> None:
+def _print_report(built: "BuiltTree") -> None:
     """Print the labels that are not in the tree, by reason, and the node counts."""
     for reason in ("duplicate", "unknown", "unreachable", "root"):
         labels = getattr(built.report, reason)
         if labels:
             more = f" and {len(labels) - MAX_NAMED} more" if len(labels) > MAX_NAMED else ""
             err.print(f"{reason}: {', '.join(labels[:MAX_NAMED])}{more}", markup=False)
-    out.print(f"{built.full} concepts, {built.spliced} after removing those with a single child", markup=False)
+    before, after = built.nodes_before_splicing, built.nodes_after_splicing
+    out.print(f"{before} concepts, {after} after removing those with a single child", markup=False)
 
 
 def _draw(labels: "WordTree", node: int, drawing: "Tree", depth: int, max_nodes: int) -> int:

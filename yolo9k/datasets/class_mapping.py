@@ -57,7 +57,7 @@ def map_classes(
         if text is None and mapped is not None:
             nodes.append(mapped[index])
             continue
-        candidates = () if text == "" else tree.candidates(name if text is None else text)
+        candidates = () if text == "" else tree.find_all(name if text is None else text)
         if text != "" and len(candidates) != 1:
             unmapped[name] = _reason(text, candidates, tree)
         nodes.append(candidates[0] if len(candidates) == 1 else None)

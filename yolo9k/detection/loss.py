@@ -144,7 +144,8 @@ class RegionLoss(nn.Module):
             return image
         score = boxes.objectness[image]
         if self.options.image_label_box == "fit":
-            logits = head.class_maps(features, image, self.scores.path_group_nodes(label)).movedim(2, 1)  # (M, R, A, H, W)
+            rows = self.scores.path_group_nodes(label)
+            logits = head.class_maps(features, image, rows).movedim(2, 1)  # (M, R, A, H, W)
             score = score * (-self.scores.path_losses(logits, label).sum(1)).exp()
         return image * boxes.objectness[0].numel() + score.flatten(1).argmax(1)
 

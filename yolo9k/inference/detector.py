@@ -197,7 +197,7 @@ class Detector:
 
     def _descendants(self, nodes: Sequence[int]) -> list[int]:
         """Return these nodes and their descendants, sorted."""
-        return sorted({below for node in nodes for below in self.labels.under(node)})
+        return sorted({below for node in nodes for below in self.labels.subtree(node)})
 
     def _prepare(self, image: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:
         """Return an image letterboxed to the network's size, (3, H, W) as from `Letterbox.apply`, and its own size."""

@@ -1,4 +1,4 @@
-"""Label sets: a tree of nodes, of which a flat list of classes is the simplest case."""
+"""Label sets as trees of nodes: structure, files, WordNet, hierarchical softmax. A flat list of classes has depth 1."""
 
 from yolo9k.wordtree.files import read_map, read_names, read_tree
 from yolo9k.wordtree.tree import WordTree

@@ -1,7 +1,7 @@
-"""Building a label tree from a graph of concepts (YOLO9000 section 4, "Hierarchical classification").
+"""Build a label tree from a graph of concepts such as WordNet (YOLO9000 section 4, "Hierarchical classification").
 
-The paper describes how labels are inserted; that the root is dropped, that nodes without a label and with one child
-disappear, and that lonely leaves move up is deduced from Darknet's `9k.tree`, which comes out so.
+The paper describes how labels are inserted. The other steps are deduced from Darknet's `9k.tree`: remove the root,
+splice unlabelled nodes with one child, promote leaves without siblings, order the nodes.
 """
 
 import heapq
@@ -9,17 +9,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from yolo9k.errors import DataError
-from yolo9k.wordtree.tree import WordTree, in_blocks
+from yolo9k.wordtree.tree import WordTree, darknet_order
 
-MAX_PATHS = 100_000  # of one label; WordNet's nouns have at most a few dozen
+MAX_PATHS = 100_000  # per label; WordNet's nouns have at most a few dozen
 
-TOP = ""  # stands for the root, which is no node
-Parents = dict[str, str]  # the tree while it is built: every node to its parent
+TOP = ""  # parent of the roots, not a node
+Parents = dict[str, str]  # the tree under construction: the parent of each node
 
 
 @dataclass(frozen=True)
-class Report:
-    """Labels that are not in the tree, or were given again; `promoted`: leaves that moved up beside their parent."""
+class BuildReport:
+    """Labels that were skipped, by reason, and the leaves that were `promoted` to siblings of their parent.
+
+    `duplicate`: given more than once; `unknown`: not in the graph; `unreachable`: without a path to the root; `root`:
+    the root itself.
+    """
 
     duplicate: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
@@ -29,13 +33,13 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Built:
-    """A tree, with how many nodes it had before splicing and before promotion, and what was left out."""
+class BuiltTree:
+    """A tree, its node counts before and after splicing, and a report on the labels."""
 
     tree: WordTree
-    full: int
-    spliced: int
-    report: Report = field(default_factory=Report)
+    nodes_before_splicing: int
+    nodes_after_splicing: int
+    report: BuildReport = field(default_factory=BuildReport)
 
 
 def build_tree(
@@ -45,110 +49,113 @@ def build_tree(
     *,
     names: Mapping[str, str] | None = None,
     promote: bool = True,
-) -> Built:
-    """The smallest tree over `labels` that the paper's rule finds in a graph, in Darknet's order of nodes.
+) -> BuiltTree:
+    """Build the tree of `labels`, adding as few nodes as the paper's greedy rule does, in Darknet's order of nodes.
 
-    `hypernyms`: every concept's more general ones; `root`: what the tree hangs from, itself left out; `names` of ids.
-    Raises `DataError` where no label is left.
+    `hypernyms`: the more general concepts of each concept; `root`: ancestor of all nodes, not part of the tree;
+    `names`: display names by id (default: the ids); `promote`: make a leaf without siblings a sibling of its parent.
+    Raises `DataError` if no label has a path to the root.
     """
-    known, report = _sort_out(labels, hypernyms, root)
+    known, report = _check_labels(labels, hypernyms, root)
     paths = {label: sorted(_paths(label, hypernyms, root)) for label in known}
     reachable = [label for label in known if paths[label]]
     if not reachable:
-        raise DataError(f"none of the {len(labels)} labels hangs below {root}")
+        raise DataError(f"none of the {len(labels)} labels is a descendant of {root}")
     parents: Parents = {}
-    _insert_plain(parents, reachable, paths)
+    _insert_unambiguous(parents, reachable, paths)
     _insert_cheapest(parents, reachable, paths)
-    full = len(parents)
+    nodes_before_splicing = len(parents)
     _splice(parents, set(reachable))
-    spliced = len(parents)
+    nodes_after_splicing = len(parents)
     promoted = _promote(parents) if promote else []
     unreachable = tuple(label for label in known if not paths[label])
-    tree = _ordered(parents, names or {})
-    return Built(tree, full, spliced, Report(**report, unreachable=unreachable, promoted=tuple(sorted(promoted))))
+    build_report = BuildReport(**report, unreachable=unreachable, promoted=tuple(sorted(promoted)))
+    return BuiltTree(_ordered(parents, names or {}), nodes_before_splicing, nodes_after_splicing, build_report)
 
 
-def _sort_out(
+def _check_labels(
     labels: Sequence[str], hypernyms: Mapping[str, Sequence[str]], root: str
 ) -> tuple[list[str], dict[str, tuple[str, ...]]]:
-    """The labels to insert, each once, and those that cannot be."""
-    once = list(dict.fromkeys(labels))
+    """Return the labels to insert, without duplicates, and the skipped ones by reason."""
+    unique = list(dict.fromkeys(labels))
     seen: set[str] = set()
     duplicate = [label for label in labels if label in seen or seen.add(label)]  # type: ignore[func-returns-value]
     report = {
         "duplicate": tuple(duplicate),
-        "unknown": tuple(label for label in once if label not in hypernyms and label != root),
-        "root": tuple(label for label in once if label == root),
+        "unknown": tuple(label for label in unique if label not in hypernyms and label != root),
+        "root": tuple(label for label in unique if label == root),
     }
-    return [label for label in once if label in hypernyms and label != root], report
+    return [label for label in unique if label in hypernyms and label != root], report
 
 
 def _paths(label: str, hypernyms: Mapping[str, Sequence[str]], root: str) -> Iterator[tuple[str, ...]]:
-    """All ways up from a label to just below the root; none goes through a concept twice."""
-    found = 0
+    """Yield all paths from a label up to, but not including, the root; no path contains a concept twice."""
+    count = 0
     stack: list[tuple[str, ...]] = [(label,)]
     while stack:
         path = stack.pop()
         for parent in hypernyms.get(path[-1], ()):
             if parent == root:
-                found += 1
-                if found > MAX_PATHS:
-                    raise DataError(f"{label}: more than {MAX_PATHS:,} ways lead up to {root}")
+                count += 1
+                if count > MAX_PATHS:
+                    raise DataError(f"{label}: more than {MAX_PATHS:,} paths to {root}")
                 yield path
             elif parent not in path:
                 stack.append((*path, parent))
 
 
 def _insert(parents: Parents, path: Sequence[str]) -> None:
-    """Hang a path into the tree: upwards from the label to the first node that is there."""
+    """Add the nodes of a path to the tree, from the label up to the first node that is already in it."""
     for node, parent in zip(path, [*path[1:], TOP], strict=True):
         if node in parents:
             return
         parents[node] = parent
 
 
-def _insert_plain(parents: Parents, labels: Sequence[str], paths: Mapping[str, Sequence[tuple[str, ...]]]) -> None:
-    """First the labels that have one way up: there is nothing to choose."""
+def _insert_unambiguous(
+    parents: Parents, labels: Sequence[str], paths: Mapping[str, Sequence[tuple[str, ...]]]
+) -> None:
+    """Insert the labels that have a single path to the root."""
     for label in labels:
         if len(paths[label]) == 1:
             _insert(parents, paths[label][0])
 
 
 def _insert_cheapest(parents: Parents, labels: Sequence[str], paths: Mapping[str, Sequence[tuple[str, ...]]]) -> None:
-    """Then again and again the label and path that add the fewest nodes.
+    """Insert the other labels, repeatedly choosing the label and path that add the fewest nodes.
 
-    Ties go to the earlier label, then to the path that sorts first. What a path adds can only shrink as the tree
-    grows, so stale entries of the queue are looked at again before they count.
+    If equal, the earlier label is chosen, then the path that sorts first. The count of nodes that a path adds can only
+    decrease as the tree grows; it is checked again when a path is taken from the queue.
     """
     queue = [
-        (_growth(path, parents), order, path)
+        (_count_new(path, parents), order, path)
         for order, label in enumerate(labels)
         if len(paths[label]) > 1
         for path in paths[label]
     ]
     heapq.heapify(queue)
-    touching: dict[str, list[tuple[int, tuple[str, ...]]]] = {}
+    paths_through: dict[str, list[tuple[int, tuple[str, ...]]]] = {}
     for _, order, path in queue:
         for node in path:
-            touching.setdefault(node, []).append((order, path))
+            paths_through.setdefault(node, []).append((order, path))
     done: set[str] = set()
     while queue:
-        growth, _, path = heapq.heappop(queue)
-        if path[0] in done or growth != _growth(path, parents):
+        new_nodes, _, path = heapq.heappop(queue)
+        if path[0] in done or new_nodes != _count_new(path, parents):
             continue
         done.add(path[0])
         _insert(parents, path)
-        for node in path[:growth]:  # whoever passes these new nodes has become cheaper
-            for order, other in touching.get(node, ()):
+        for node in path[:new_nodes]:  # paths through these nodes now add fewer
+            for order, other in paths_through.get(node, ()):
                 if other[0] not in done:
-                    heapq.heappush(queue, (_growth(other, parents), order, other))
+                    heapq.heappush(queue, (_count_new(other, parents), order, other))
 
 
-def _growth(path: Sequence[str], parents: Parents) -> int:
-    """How many nodes of a path are not in the tree before the first that is."""
-    for number, node in enumerate(path):
+def _count_new(path: Sequence[str], parents: Parents) -> int:
+    """Return how many nodes a path would add to the tree."""
+    for index, node in enumerate(path):
         if node in parents:
-            return number
+            return index
     return len(path)
 
 
@@ -160,7 +167,7 @@ def _children(parents: Parents) -> dict[str, list[str]]:
 
 
 def _splice(parents: Parents, labelled: set[str]) -> None:
-    """Take out nodes that are no label and have one child, which then hangs from their parent."""
+    """Replace each node that is not a label and has a single child by that child."""
     children = _children(parents)
     for node in list(parents):
         if node in labelled or len(children.get(node, ())) != 1:
@@ -173,15 +180,15 @@ def _splice(parents: Parents, labelled: set[str]) -> None:
 
 
 def _promote(parents: Parents) -> list[str]:
-    """A leaf that is the only child moves up beside its parent, unless that is a root; gives what moved.
+    """Make each leaf without siblings a sibling of its parent, unless that is a root; return the moved leaves.
 
-    A group of one teaches nothing: its probability is always 1.
+    In a group of one, the conditional probability is always 1, so nothing is learnt.
     """
     children = _children(parents)
-    moved: list[str] = []
-    waiting = [node for node in parents if node not in children]
-    while waiting:
-        leaf = waiting.pop()
+    promoted: list[str] = []
+    queue = [node for node in parents if node not in children]
+    while queue:
+        leaf = queue.pop()
         parent = parents[leaf]
         if parent == TOP or parents[parent] == TOP or children[parent] != [leaf]:
             continue
@@ -189,13 +196,13 @@ def _promote(parents: Parents) -> list[str]:
         parents[leaf] = grandparent
         children[grandparent].append(leaf)
         del children[parent]
-        moved.append(leaf)
-        waiting += [leaf, parent]  # both are leaves now, beside each other
-    return list(dict.fromkeys(moved))
+        promoted.append(leaf)
+        queue += [leaf, parent]  # both are leaves now, and siblings
+    return list(dict.fromkeys(promoted))
 
 
 def _ordered(parents: Parents, names: Mapping[str, str]) -> WordTree:
-    """The nodes as Darknet's `9k.tree` has them: a node's children as one block, then what is below each in turn."""
-    children = {node: sorted(below) for node, below in _children(parents).items()}
-    ids, places = in_blocks(children, TOP)
-    return WordTree(ids, tuple(names.get(node, node) for node in ids), places)
+    """Return the tree in the order of Darknet's `9k.tree`, siblings sorted by id."""
+    children = {node: sorted(group) for node, group in _children(parents).items()}
+    ids, parent_indices = darknet_order(children, TOP)
+    return WordTree(ids, tuple(names.get(node, node) for node in ids), parent_indices)

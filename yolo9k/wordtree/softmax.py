@@ -134,9 +134,10 @@ class HierarchicalSoftmax(nn.Module):
     def path_losses(self, logits: Tensor, label: Tensor, smoothing: float = 0.0) -> Tensor:
         """Return the cross entropy of each label in every group on its path, (M, D, ...); the label's own group first.
 
-        `logits` (M, R, ...) are those of `path_group_nodes(label)`. Losses are 0 beyond the root. Descendants of the label get
-        no gradient: they are unknown, not wrong. `smoothing`: the fraction of the target that is spread evenly over
-        each group, as in `torch.nn.functional.cross_entropy`. Raises `ValueError` if it is used with logistic labels.
+        `logits` (M, R, ...) are those of `path_group_nodes(label)`. Losses are 0 beyond the root. Descendants of the
+        label get no gradient: they are unknown, not wrong. `smoothing`: the fraction of the target that is spread
+        evenly over each group, as in `torch.nn.functional.cross_entropy`. Raises `ValueError` if it is used with
+        logistic labels.
         """
         logits = logits.float()
         if smoothing and self.kind == "logistic":

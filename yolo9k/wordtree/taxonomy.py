@@ -1,7 +1,7 @@
-"""A label tree of one's own from a text file: indented lines, or nested YAML.
+"""Read a user's own label tree from a text file of indented lines, or from nested YAML.
 
-A node is written `name`, `name [id]`, `name (alias, alias)`, or all three: `poodle [n02113335] (poodle dog)`. The id
-is the name where none is given. `#` begins a comment.
+A node is written `name`, `name [id]`, `name (alias, alias)`, or all three: `poodle [n02113335] (poodle dog)`. The
+default id is the name. `#` begins a comment.
 
     animal                          animal:
       dog (hound)                     dog (hound): [poodle, terrier]
@@ -19,24 +19,24 @@ import yaml
 
 from yolo9k.errors import DataError
 from yolo9k.wordtree.files import read_tree
-from yolo9k.wordtree.tree import WordTree, in_blocks
+from yolo9k.wordtree.tree import WordTree, darknet_order
 
-TOP = ""
-DEEPEST = 200  # levels; WordNet's nouns have 20
-LONGEST = 100_000_000  # characters
+TOP = ""  # parent of the roots, not a node
+MAX_LEVELS = 200  # WordNet's nouns have 20
+MAX_BYTES = 100_000_000
 NODE = re.compile(r"(?P<name>[^\[\]()]+?)\s*(\[(?P<id>[^\[\]()]+)\])?\s*(\((?P<aliases>[^()]*)\))?")
 
 
-class Written(NamedTuple):
-    """A node as a file has it: how deep, its text, and where it stands."""
+class Entry(NamedTuple):
+    """A node as text: its depth and its location, `file:line`."""
 
     depth: int
     text: str
-    place: str
+    location: str
 
 
 class Node(NamedTuple):
-    """A node as it is meant."""
+    """A parsed node."""
 
     id: str
     name: str
@@ -44,7 +44,7 @@ class Node(NamedTuple):
 
 
 def open_tree(path: str | Path) -> WordTree:
-    """The tree of a file: a `.tree` with the `.names` and `.labels` of the same name beside it, or else a taxonomy.
+    """Read a `.tree` file, with the `.names` and `.labels` files next to it if they exist, or else a taxonomy file.
 
     Raises `DataError` as `read_tree` and `read_taxonomy` do.
     """
@@ -56,25 +56,26 @@ def open_tree(path: str | Path) -> WordTree:
 
 
 def read_taxonomy(path: str | Path) -> WordTree:
-    """The tree of a taxonomy file; `.yaml` and `.yml` are YAML, everything else indented text.
+    """Read a taxonomy file: YAML if it ends in `.yaml` or `.yml`, else indented text.
 
-    Raises `DataError` with file and line for a node that is written wrongly, indented to no level, or there twice.
+    Raises `DataError` with file and line for a malformed node, an inconsistent indentation, and an id or alias that
+    occurs twice.
     """
     path = Path(path)
     try:
-        if path.stat().st_size > LONGEST:
-            raise DataError(f"{path}: {path.stat().st_size:,} bytes are too many for a taxonomy")
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{path}: {path.stat().st_size:,} bytes; a taxonomy may have up to {MAX_BYTES:,}")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    written = _from_yaml(text, path) if path.suffix in (".yaml", ".yml") else _from_lines(text, path)
-    return _tree(written, path)
+    entries = _parse_yaml(text, path) if path.suffix in (".yaml", ".yml") else _parse_lines(text, path)
+    return _tree(entries, path)
 
 
-def _from_lines(text: str, path: Path) -> Iterator[Written]:
-    """Nodes of an indented text; any number of blanks, or of tabs, is a level, as long as siblings have the same."""
-    levels: list[int] = []
-    blank = ""  # what the file indents with, where it has done so
+def _parse_lines(text: str, path: Path) -> Iterator[Entry]:
+    """Yield the nodes of indented text: any count of spaces or tabs is a level if all siblings have the same."""
+    indents: list[int] = []  # of the last node and its ancestors
+    blank = ""  # the character of the first indentation: a space or a tab
     for number, raw in enumerate(text.splitlines(), 1):
         line = raw.partition("#")[0].rstrip()
         if not line:
@@ -82,81 +83,84 @@ def _from_lines(text: str, path: Path) -> Iterator[Written]:
         indent = len(line) - len(line.lstrip())
         blank = blank or line[:indent][:1]
         if line[:indent].strip(blank):
-            raise DataError(f"{path}:{number}: {line.strip()!r}: tabs and blanks are mixed; indent with one of them")
-        came_back = bool(levels) and levels[-1] > indent
-        while levels and levels[-1] > indent:
-            levels.pop()
-        if not levels or levels[-1] < indent:
-            if came_back:
-                raise DataError(f"{path}:{number}: {line.strip()!r}: is indented as no line above it")
-            levels.append(indent)
-        yield Written(len(levels) - 1, line.strip(), f"{path}:{number}")
+            raise DataError(f"{path}:{number}: {line.strip()!r}: tabs and spaces are mixed; indent with one of them")
+        is_dedented = bool(indents) and indents[-1] > indent
+        while indents and indents[-1] > indent:
+            indents.pop()
+        if not indents or indents[-1] < indent:
+            if is_dedented:
+                raise DataError(f"{path}:{number}: {line.strip()!r}: the indentation matches no line above")
+            indents.append(indent)
+        yield Entry(len(indents) - 1, line.strip(), f"{path}:{number}")
 
 
-def _from_yaml(text: str, path: Path) -> Iterator[Written]:
-    """Nodes of nested mappings and lists. Nothing is constructed from the file: it is only looked at."""
+def _parse_yaml(text: str, path: Path) -> Iterator[Entry]:
+    """Yield the nodes of nested mappings and lists. YAML is only parsed; no objects are constructed."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise DataError(f"{place}: not YAML: {getattr(error, 'problem', None) or error}") from error
+        location = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise DataError(f"{location}: not YAML: {getattr(error, 'problem', None) or error}") from error
     except RecursionError as error:
         raise DataError(f"{path}: nested too deeply") from error
-    return iter(()) if root is None else _below(root, 0, path)
+    return iter(()) if root is None else _parse_node(root, 0, path)
 
 
-def _below(node: yaml.Node, depth: int, path: Path) -> Iterator[Written]:
-    place = f"{path}:{node.start_mark.line + 1}"
-    if depth > DEEPEST:
-        raise DataError(f"{place}: more than {DEEPEST} levels")
+def _parse_node(node: yaml.Node, depth: int, path: Path) -> Iterator[Entry]:
+    """Yield a YAML node and its descendants."""
+    location = f"{path}:{node.start_mark.line + 1}"
+    if depth > MAX_LEVELS:
+        raise DataError(f"{location}: more than {MAX_LEVELS} levels")
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise DataError(f"{path}:{key.start_mark.line + 1}: a node is written as text")
-            yield Written(depth, key.value, f"{path}:{key.start_mark.line + 1}")
-            yield from _below(value, depth + 1, path)
+                raise DataError(f"{path}:{key.start_mark.line + 1}: a node must be text")
+            yield Entry(depth, key.value, f"{path}:{key.start_mark.line + 1}")
+            yield from _parse_node(value, depth + 1, path)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
             if isinstance(item, yaml.SequenceNode):
-                raise DataError(f"{path}:{item.start_mark.line + 1}: a list right in a list has no name; name: [...]")
-            yield from _below(item, depth, path)
+                raise DataError(f"{path}:{item.start_mark.line + 1}: a list in a list has no name; write name: [...]")
+            yield from _parse_node(item, depth, path)
     elif node.tag != "tag:yaml.org,2002:null":
-        yield Written(depth, node.value, place)
+        yield Entry(depth, node.value, location)
 
 
-def _tree(written: Iterator[Written], path: Path) -> WordTree:
+def _tree(entries: Iterator[Entry], path: Path) -> WordTree:
     children: dict[str, list[str]] = {}
     names: dict[str, str] = {}
-    places: dict[str, str] = {}
-    aliases: dict[str, tuple[str, str]] = {}
-    line_up: list[str] = []  # the ids from the top down to the last node
-    for depth, text, place in written:
-        node = _node(text, place)
+    locations: dict[str, str] = {}
+    aliases: dict[str, tuple[str, str]] = {}  # node id and location
+    ancestors: list[str] = []  # ids from the root to the last node
+    for depth, text, location in entries:
+        node = _parse_text(text, location)
         if node.id in names:
-            raise DataError(f"{place}: {node.id!r} is there already, at {places[node.id]}; ids must differ ([id])")
-        del line_up[depth:]
-        children.setdefault(line_up[-1] if line_up else TOP, []).append(node.id)
-        line_up.append(node.id)
-        names[node.id], places[node.id] = node.name, place
+            raise DataError(
+                f"{location}: {node.id!r} is already defined at {locations[node.id]}; ids must be unique, add [id]"
+            )
+        del ancestors[depth:]
+        children.setdefault(ancestors[-1] if ancestors else TOP, []).append(node.id)
+        ancestors.append(node.id)
+        names[node.id], locations[node.id] = node.name, location
         for alias in node.aliases:
-            if alias in aliases and aliases[alias][0] != node.id:
-                raise DataError(f"{place}: the alias {alias!r} belongs to {aliases[alias][0]!r} at {aliases[alias][1]}")
+            owner, defined_at = aliases.get(alias, (node.id, ""))
+            if owner != node.id:
+                raise DataError(f"{location}: alias {alias!r} already belongs to {owner!r} at {defined_at}")
             if alias != node.name:
-                aliases[alias] = node.id, place
+                aliases[alias] = node.id, location
     if not names:
-        raise DataError(f"{path}: a taxonomy without a node")
-    ids, parents = in_blocks(children, TOP)
-    number = {node: place for place, node in enumerate(ids)}
-    return WordTree(
-        ids, tuple(names[node] for node in ids), parents, {alias: number[node] for alias, (node, _) in aliases.items()}
-    )
+        raise DataError(f"{path}: contains no nodes")
+    ids, parents = darknet_order(children, TOP)
+    index = {node: i for i, node in enumerate(ids)}
+    alias_nodes = {alias: index[node] for alias, (node, _) in aliases.items()}
+    return WordTree(ids, tuple(names[node] for node in ids), parents, alias_nodes)
 
 
-def _node(text: str, place: str) -> Node:
-    found = NODE.fullmatch(text.strip())
-    if not found:
-        raise DataError(f"{place}: {text.strip()[:60]!r}: a node is written: name [id] (alias, alias)")
-    name = found["name"].strip()
-    aliases = tuple(alias.strip() for alias in (found["aliases"] or "").split(",") if alias.strip())
-    return Node((found["id"] or name).strip(), name, aliases)
+def _parse_text(text: str, location: str) -> Node:
+    match = NODE.fullmatch(text.strip())
+    if not match:
+        raise DataError(f"{location}: {text.strip()[:60]!r}: a node must be: name [id] (alias, alias)")
+    name = match["name"].strip()
+    aliases = tuple(alias.strip() for alias in (match["aliases"] or "").split(",") if alias.strip())
+    return Node((match["id"] or name).strip(), name, aliases)

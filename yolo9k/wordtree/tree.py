@@ -1,8 +1,8 @@
-"""The label tree (YOLO9000 section 4; Darknet `src/tree.c`).
+"""`WordTree`: the label tree (YOLO9000 section 4; Darknet `src/tree.c`).
 
-Nodes are numbered so that parents come before children and the children of one node are consecutive: a *sibling
-group*. The roots are the first group. The network predicts one number per node and a softmax inside every group.
-A flat label set is one group.
+Parents come before their children, and the children of one node are consecutive: a *sibling group*. The roots are the
+first group. The network predicts one logit per node, and a softmax over each group converts them to probabilities.
+A flat label set is a single group.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,10 @@ from yolo9k.errors import DataError
 
 @dataclass(frozen=True)
 class WordTree:
-    """A label set: `ids` are unique keys, `names` what people read, `parents` node numbers or -1 for roots.
+    """A label set: `ids` are unique, `names` are for display, `parents` are node indices, -1 for roots.
 
-    `aliases` maps further spellings to node numbers. Raises `DataError` where the tree breaks a rule above.
+    `aliases` maps alternative names to nodes. Raises `DataError` if nodes are not ordered as described above, if an id
+    occurs twice, or if there is no label.
     """
 
     ids: tuple[str, ...]
@@ -32,7 +33,8 @@ class WordTree:
             raise DataError("a label set needs at least one label")
         if not len(self.ids) == len(self.names) == len(self.parents):
             raise DataError(
-                f"label tree: {len(self.ids)} ids, {len(self.names)} names and {len(self.parents)} parents differ"
+                f"label tree: {len(self.ids)} ids, {len(self.names)} names and {len(self.parents)} parents; "
+                "the counts must be equal"
             )
         self._check_ids()
         self._check_order()
@@ -60,7 +62,7 @@ class WordTree:
 
     @classmethod
     def flat(cls, names: Sequence[str]) -> "WordTree":
-        """A tree of depth one: the id of a label is its name, its number its place in the list."""
+        """Return a tree of depth one, in which the id of each label is its name."""
         return cls(tuple(names), tuple(names), (-1,) * len(names))
 
     def __len__(self) -> int:
@@ -68,12 +70,12 @@ class WordTree:
 
     @property
     def is_flat(self) -> bool:
-        """Whether all labels are roots."""
+        """Return whether all labels are roots."""
         return all(parent == -1 for parent in self.parents)
 
     @cached_property
     def depth(self) -> np.ndarray:
-        """(K,) number of ancestors of each node."""
+        """Return the count of ancestors of each node, (K,)."""
         depth = np.zeros(len(self), np.int64)
         for node, parent in enumerate(self.parents):
             if parent >= 0:
@@ -82,19 +84,19 @@ class WordTree:
 
     @cached_property
     def group(self) -> np.ndarray:
-        """(K,) the sibling group of each node; groups are numbered in order of appearance."""
+        """Return the index of the sibling group of each node, (K,); groups are in order of their nodes."""
         parents = np.asarray(self.parents)
         return np.concatenate([[0], np.cumsum(parents[1:] != parents[:-1])]).astype(np.int64)
 
     @cached_property
     def group_start(self) -> np.ndarray:
-        """(G + 1,) first node of each group, and the number of nodes at the end."""
+        """Return the first node of each group and, at the end, the count of nodes, (G + 1,)."""
         starts = np.flatnonzero(np.diff(self.group, prepend=-1))
         return np.append(starts, len(self)).astype(np.int64)
 
     @cached_property
     def child_group(self) -> np.ndarray:
-        """(K,) the sibling group of each node's children, -1 for leaves."""
+        """Return the index of the sibling group of each node's children, (K,); -1 for leaves."""
         child_group = np.full(len(self), -1, np.int64)
         for group, start in enumerate(self.group_start[:-1]):
             if self.parents[start] >= 0:
@@ -102,87 +104,85 @@ class WordTree:
         return child_group
 
     def path(self, node: int) -> list[int]:
-        """The node and its ancestors, the node first."""
+        """Return a node and its ancestors, the node first."""
         path = [node]
         while (node := self.parents[node]) >= 0:
             path.append(node)
         return path
 
     def children(self, node: int) -> range:
-        """The nodes right below a node (-1: the roots); they are consecutive."""
+        """Return the children of a node (-1: the roots)."""
         group = 0 if node < 0 else int(self.child_group[node])
         return range(0) if group < 0 else range(int(self.group_start[group]), int(self.group_start[group + 1]))
 
-    def under(self, node: int) -> list[int]:
-        """The node and everything below it, in order of their numbers."""
-        inside = {node}
+    def subtree(self, node: int) -> list[int]:
+        """Return a node and its descendants, in ascending order."""
+        nodes = {node}
         for other in range(node + 1, len(self)):  # parents come before their children
-            if self.parents[other] in inside:
-                inside.add(other)
-        return sorted(inside)
+            if self.parents[other] in nodes:
+                nodes.add(other)
+        return sorted(nodes)
 
     @cached_property
     def spans(self) -> np.ndarray:
-        """(K, 2) the places of each node and of what follows its subtree, depth first: b is below or is a where
-        spans[a, 0] <= spans[b, 0] < spans[a, 1].
+        """Return the begin and end of each node's subtree in depth-first order, (K, 2).
+
+        Node b is a or a descendant of a if spans[a, 0] <= spans[b, 0] < spans[a, 1].
         """
         sizes = np.ones(len(self), np.int64)
         for node in range(len(self) - 1, -1, -1):
             if self.parents[node] >= 0:
                 sizes[self.parents[node]] += sizes[node]
-        first, free = np.zeros(len(self), np.int64), {-1: 0}
+        begin, next_child_begin = np.zeros(len(self), np.int64), {-1: 0}
         for node, parent in enumerate(self.parents):
-            first[node] = free[parent]
-            free[parent] += sizes[node]
-            free[node] = first[node] + 1
-        return np.stack([first, first + sizes], axis=1)
+            begin[node] = next_child_begin[parent]
+            next_child_begin[parent] += sizes[node]
+            next_child_begin[node] = begin[node] + 1
+        return np.stack([begin, begin + sizes], axis=1)
 
     def pruned(self, nodes: Sequence[int]) -> tuple["WordTree", np.ndarray]:
-        """The tree of all sibling groups on the paths of some nodes, and the number here of each of its nodes.
+        """Return the tree of all sibling groups on the paths of `nodes`, and the index here of each node in it.
 
-        Groups are whole, so probabilities of the nodes are the same in both trees.
+        Groups are complete, so the nodes have the same probabilities in both trees.
         """
-        groups = {int(self.group[above]) for node in nodes for above in self.path(node)}
+        groups = {int(self.group[ancestor]) for node in nodes for ancestor in self.path(node)}
         kept = np.flatnonzero(np.isin(self.group, sorted(groups)))
-        number = {int(old): new for new, old in enumerate(kept)}
-        parents = tuple(number.get(self.parents[old], -1) for old in kept)
+        new_index = {int(old): new for new, old in enumerate(kept)}
+        parents = tuple(new_index.get(self.parents[old], -1) for old in kept)
         ids, names = (tuple(texts[old] for old in kept) for texts in (self.ids, self.names))
         return WordTree(ids, names, parents), kept
 
     @cached_property
     def leaves(self) -> np.ndarray:
-        """(K,) bool: nodes without children."""
+        """Return whether each node has no children, (K,) bool."""
         return self.child_group < 0
 
     @cached_property
-    def _numbers(self) -> dict[str, list[int]]:
-        numbers: dict[str, list[int]] = {}
+    def _nodes_by_text(self) -> dict[str, list[int]]:
+        nodes: dict[str, list[int]] = {}
         for node, name in enumerate(self.names):
-            numbers.setdefault(name, []).append(node)
+            nodes.setdefault(name, []).append(node)
         for alias, node in self.aliases.items():
-            numbers.setdefault(alias, []).append(node)
+            nodes.setdefault(alias, []).append(node)
         for node, key in enumerate(self.ids):
-            numbers[key] = [node]  # an id is never ambiguous
-        return numbers
+            nodes[key] = [node]  # an id is never ambiguous
+        return nodes
 
-    def candidates(self, text: str) -> Sequence[int]:
-        """The nodes with this id, or else with this name or alias."""
-        return self._numbers.get(text, ())
+    def find_all(self, text: str) -> Sequence[int]:
+        """Return the node with this id or, if there is none, all nodes with this name or alias."""
+        return self._nodes_by_text.get(text, ())
 
     def find(self, text: str) -> int:
-        """The number of the node with this id, name or alias.
-
-        Raises `DataError` where none or several have it.
-        """
-        found = self.candidates(text)
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise DataError(f"{text!r} is the name of several labels: {', '.join(self.ids[n] for n in found)}")
-        raise DataError(f"{text!r} is no label of this set ({describe(self.names)})")
+        """Return the node with this id, name or alias. Raises `DataError` unless there is exactly one."""
+        nodes = self.find_all(text)
+        if len(nodes) == 1:
+            return nodes[0]
+        if nodes:
+            raise DataError(f"{text!r} is the name of several labels: {', '.join(self.ids[node] for node in nodes)}")
+        raise DataError(f"{text!r} is not a label of this set ({describe(self.names)})")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, as checkpoints store them."""
+        """Return plain lists, as stored in checkpoints."""
         return {
             "ids": list(self.ids),
             "names": list(self.names),
@@ -192,7 +192,7 @@ class WordTree:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "WordTree":
-        """The inverse of `to_dict`."""
+        """Create from the result of `to_dict`."""
         return cls(
             tuple(stored["ids"]),
             tuple(stored["names"]),
@@ -201,25 +201,25 @@ class WordTree:
         )
 
 
-def in_blocks(children: Mapping[str, Sequence[str]], top: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Ids and parents in the order of Darknet's `9k.tree`: a node's children as one block, then below each in turn.
+def darknet_order(children: Mapping[str, Sequence[str]], top: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return ids and parents in the order of Darknet's `9k.tree`: the children of a node, then the subtree of each.
 
-    `children` of every node that has some, and of `top`, which is no node itself.
+    `children`: those of each inner node; `top`: key of the roots in `children`, not a node itself.
     """
-    number: dict[str, int] = {}
+    index: dict[str, int] = {}
     parents: list[int] = []
     stack = [top]
     while stack:
         node = stack.pop()
         block = children.get(node, ())
         for child in block:
-            parents.append(number.get(node, -1))
-            number[child] = len(number)
+            parents.append(index.get(node, -1))
+            index[child] = len(index)
         stack += reversed(block)
-    return tuple(number), tuple(parents)
+    return tuple(index), tuple(parents)
 
 
-def describe(names: Sequence[str], most: int = 6) -> str:
-    """A short listing for messages: the first names and how many there are."""
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown}, … {len(names)} in all"
+def describe(names: Sequence[str], max_names: int = 6) -> str:
+    """Return a short list for messages: the first names and, if there are more, the total count."""
+    shown = ", ".join(names[:max_names])
+    return shown if len(names) <= max_names else f"{shown}, … {len(names)} in total"

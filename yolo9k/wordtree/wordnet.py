@@ -1,4 +1,4 @@
-"""WordNet's nouns as a graph of concepts (`data.noun`, format of wndb(5WN))."""
+"""Read WordNet's nouns as a graph of concepts (file `data.noun`, format of wndb(5WN))."""
 
 import functools
 import os
@@ -10,12 +10,12 @@ from yolo9k.errors import DataError
 
 ROOT = "n00001930"  # physical entity
 HYPERNYM, INSTANCE = "@", "@i"
-MANUAL_EDGES = {  # without them traffic light, street sign and bubble are no physical entities
+MANUAL_EDGES = {  # without them traffic light, street sign and bubble are not descendants of the root
     "n06791372": ("n03183080",),  # signal -> device
     "n06793231": ("n06791372",),  # sign -> signal
     "n09229709": ("n03964744",),  # bubble -> plaything
 }
-USUAL_PLACES = (  # Debian's wordnet-base, then NLTK's corpora
+STANDARD_FOLDERS = (  # Debian's wordnet-base, then NLTK's corpora
     "/usr/share/wordnet",
     "/usr/share/nltk_data/corpora/wordnet",
     "/usr/local/share/nltk_data/corpora/wordnet",
@@ -25,69 +25,81 @@ USUAL_PLACES = (  # Debian's wordnet-base, then NLTK's corpora
 
 @dataclass(frozen=True)
 class WordNet:
-    """Concepts by WordNet id (`n02084071`): their more general concepts, and their words, the first is the name."""
+    """Concepts by WordNet id (`n02084071`): their hypernyms (more general concepts), and their words, name first."""
 
     hypernyms: Mapping[str, tuple[str, ...]]
     words: Mapping[str, tuple[str, ...]]
 
     @functools.cached_property
     def names(self) -> dict[str, str]:
-        """The first word of each concept."""
+        """Return the first word of each concept."""
         return {concept: words[0] for concept, words in self.words.items()}
 
 
 def find_wordnet(folder: str | Path | None = None) -> Path:
-    """The `data.noun` in a folder, or where Debian and NLTK put it. Raises `DataError` with the places looked at."""
-    extra = [Path(base) / "corpora" / "wordnet" for base in os.environ.get("NLTK_DATA", "").split(os.pathsep) if base]
-    places = [Path(folder)] if folder is not None else [*extra, *(Path(place).expanduser() for place in USUAL_PLACES)]
-    for place in places:
-        for path in (place, place / "data.noun", place / "dict" / "data.noun"):
+    """Return the path of `data.noun` in `folder`; `None`: in the folders where Debian and NLTK install it.
+
+    Raises `DataError` with the folders that were searched.
+    """
+    nltk_folders = [
+        Path(base) / "corpora" / "wordnet" for base in os.environ.get("NLTK_DATA", "").split(os.pathsep) if base
+    ]
+    standard_folders = [Path(standard).expanduser() for standard in STANDARD_FOLDERS]
+    folders = [*nltk_folders, *standard_folders] if folder is None else [Path(folder)]
+    for base in folders:
+        for path in (base, base / "data.noun", base / "dict" / "data.noun"):
             if path.is_file():
                 return path
-    looked = ", ".join(map(str, places))
+    searched = ", ".join(map(str, folders))
     raise DataError(
-        f"no data.noun of WordNet 3.0 in {looked}; install wordnet-base (Debian) or NLTK's corpus, or name its folder"
+        f"no data.noun of WordNet 3.0 in {searched}; install wordnet-base (Debian) or NLTK's corpus, or pass its folder"
     )
 
 
 def read_wordnet(folder: str | Path | None = None, *, instances: bool = True, manual: bool = True) -> WordNet:
-    """Read the nouns. `instances`: follow "is an instance of", too; `manual`: the three edges that Darknet changed.
+    """Read WordNet's nouns.
 
-    Raises `DataError` with file and line for what is not in WordNet's format.
+    `folder` as in `find_wordnet`; `instances`: include the relation "is an instance of"; `manual`: apply the three
+    edges that Darknet changed. Raises `DataError` with file and line for a line that is not in WordNet's format.
     """
     path = find_wordnet(folder)
-    kinds = (HYPERNYM, INSTANCE) if instances else (HYPERNYM,)
+    relations = (HYPERNYM, INSTANCE) if instances else (HYPERNYM,)
     hypernyms: dict[str, tuple[str, ...]] = {}
     words: dict[str, tuple[str, ...]] = {}
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
-                if line.startswith("  "):  # the licence, at the top
+                if line.startswith("  "):  # the licence at the top of the file
                     continue
-                concept, own, above = _concept(line, kinds, f"{path}:{number}")
-                words[concept], hypernyms[concept] = own, above
+                concept, concept_words, parents = _parse_concept(line, relations, f"{path}:{number}")
+                words[concept], hypernyms[concept] = concept_words, parents
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not words:
-        raise DataError(f"{path}: no nouns in it")
+        raise DataError(f"{path}: contains no nouns")
     if manual:
-        hypernyms.update({node: above for node, above in MANUAL_EDGES.items() if node in hypernyms})
+        hypernyms.update({node: parents for node, parents in MANUAL_EDGES.items() if node in hypernyms})
     return WordNet(hypernyms, words)
 
 
-def _concept(line: str, kinds: tuple[str, ...], place: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """offset lex_filenum ss_type w_cnt word lex_id ... p_cnt [symbol offset pos source/target ...] | gloss."""
+def _parse_concept(
+    line: str, relations: tuple[str, ...], location: str
+) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """Return the id, words and parents of a concept from a line of `data.noun`.
+
+    The format is: offset lex_filenum ss_type w_cnt word lex_id ... p_cnt [symbol offset pos source/target ...] | gloss.
+    """
     parts = line.partition(" | ")[0].split()
     try:
         count = int(parts[3], 16)
         words = tuple(parts[4 : 4 + 2 * count : 2])
-        at = 4 + 2 * count
-        pointers = parts[at + 1 : at + 1 + 4 * int(parts[at])]
+        p_cnt = 4 + 2 * count
+        pointers = parts[p_cnt + 1 : p_cnt + 1 + 4 * int(parts[p_cnt])]
         offset = int(parts[0])
     except (IndexError, ValueError) as error:
-        raise DataError(f"{place}: not a noun in the format of WordNet's data files") from error
+        raise DataError(f"{location}: not a noun in the format of WordNet's data files") from error
     if not words or len(pointers) % 4:
-        raise DataError(f"{place}: not a noun in the format of WordNet's data files")
-    quads = zip(pointers[::4], pointers[1::4], pointers[2::4], strict=True)
-    above = tuple(f"n{target}" for symbol, target, pos in quads if symbol in kinds and pos == "n")
-    return f"n{offset:08d}", tuple(word.replace("_", " ") for word in words), above
+        raise DataError(f"{location}: not a noun in the format of WordNet's data files")
+    targets = zip(pointers[::4], pointers[1::4], pointers[2::4], strict=True)
+    parents = tuple(f"n{target}" for symbol, target, pos in targets if symbol in relations and pos == "n")
+    return f"n{offset:08d}", tuple(word.replace("_", " ") for word in words), parents

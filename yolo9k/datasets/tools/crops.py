@@ -65,7 +65,7 @@ def write_crops(
 def _folder_name(labels: WordTree, label: int) -> str:
     """Return the label's name, or its id if several labels have this name."""
     name = labels.names[label]
-    return (name if len(labels.candidates(name)) == 1 else labels.ids[label]).replace("/", "_")
+    return (name if len(labels.find_all(name)) == 1 else labels.ids[label]).replace("/", "_")
 
 
 def _choose_boxes(records: Sequence[Record], options: CropOptions) -> list[tuple[int, int]]:
