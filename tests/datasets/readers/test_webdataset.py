@@ -255,6 +255,11 @@ def test_equal_names_are_in_the_order_of_the_tar_files(root):
         ("a-{000..003}.tar", ["a-000.tar", "a-001.tar", "a-002.tar", "a-003.tar"]),
         ("{9..11}", ["9", "10", "11"]),
         ("{09..11}", ["09", "10", "11"]),
+        ("{0..2}{8..10}", [f"{i}{j}" for i in range(3) for j in (8, 9, 10)]),  # a lone 0 does not pad
+        ("{0..10..5}", ["0", "5", "10"]),
+        ("{a..c}", ["a", "b", "c"]),
+        ("{a,b{0..1}}", ["a", "b0", "b1"]),
+        ("a\\{0..1}", ["a\\0", "a\\1"]),  # a path separator of Windows
         ("{2..0}", ["2", "1", "0"]),
         ("{a,b}-{0..1}", ["a-0", "a-1", "b-0", "b-1"]),
         ("x{,y}", ["x", "xy"]),
@@ -265,9 +270,29 @@ def test_braces(pattern, names):
     assert expand_braces(pattern) == names
 
 
-@pytest.mark.parametrize("pattern", ["{0..99999999999}", "{0..999}{0..999}{0..9}", "{0..99}" * 30])
+TOO_MANY = (
+    "{0..99999999999}",
+    "{0..99999999999..1}",
+    "{-99999999999..0}",
+    "{0..99999999999\n}",
+    "{0..999}{0..999}{0..9}",
+    "{0..99}" * 30,
+    "{a..z}" * 30,
+    "{{0..99999999999},b}",
+    "{{a,b},c,d}" * 30,
+    "{{x,y}{z,w},{{a,b},c}}" * 9,
+)
+
+
+@pytest.mark.parametrize("pattern", TOO_MANY)
 def test_braces_with_too_many_names(pattern):
     with pytest.raises(DataError, match="expands to more than 1000000 tar files"):
+        expand_braces(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["a-{0..2.tar", "a}", "{{0..1}", "{" * 3000 + "}" * 3000, f"{{0..{'9' * 5000}}}"])
+def test_invalid_braces(pattern):
+    with pytest.raises(DataError, match=r"braces must be balanced, such as \{000\.\.146\} or \{a,b\}$"):
         expand_braces(pattern)
 
 

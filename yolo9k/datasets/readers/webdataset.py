@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
+from braceexpand import braceexpand
 
 from yolo9k.datasets.class_mapping import NAME_LISTS, read_class_list
 from yolo9k.datasets.readers.index import (
@@ -43,7 +44,8 @@ MAX_SHARDS = 1_000_000  # tar files per pattern
 LABEL_KEYS = ("label", "class", "cls")  # of a .json file, in order of preference
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 NO_LABEL = ""
-BRACES = re.compile(r"\{(?:(?P<first>\d+)\.\.(?P<last>\d+)|(?P<list>[^{}]*,[^{}]*))\}")
+INNERMOST_BRACES = re.compile(r"\{([^{}]*)\}")
+RANGE = re.compile(r"(-?\d+|[A-Za-z])\.\.(-?\d+|[A-Za-z])(?:\.\.-?\d+)?$")  # with an optional step
 
 
 @dataclass(frozen=True)
@@ -217,38 +219,29 @@ def _tars_in_folder(folder: Path) -> list[Path]:
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """Expand braces as a shell does: `{000..146}` counts, `{a,b}` lists; other braces are kept.
+    """Expand braces as bash does: `{000..146}` counts, `{a,b}` lists; other braces are kept.
 
-    Raises `DataError` for too many names, before any of them is made.
+    Raises `DataError` for unbalanced braces, and for too many names before any of them is made.
     """
-    names, pending = [], [pattern]
-    while pending:
-        text = pending.pop()
-        braces = list(BRACES.finditer(text))
-        if not braces:
-            names.append(text)
-            continue
-        if len(names) + len(pending) + math.prod(map(_count_choices, braces)) > MAX_SHARDS:
+    try:
+        count, rest = 1, pattern
+        while groups := INNERMOST_BRACES.findall(rest):  # from the inside out: the library copies ranges into memory
+            count *= math.prod(map(_max_choices, groups))
+            rest = INNERMOST_BRACES.sub("", rest)
+        if count > MAX_SHARDS:
             raise DataError(f"{pattern}: expands to more than {MAX_SHARDS} tar files")
-        before, after = text[: braces[0].start()], text[braces[0].end() :]
-        pending += [f"{before}{choice}{after}" for choice in reversed(_choices(braces[0]))]
-    return names
+        return list(braceexpand(pattern, escape=False))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{pattern}: braces must be balanced, such as {{000..146}} or {{a,b}}") from error
 
 
-def _count_choices(braces: re.Match[str]) -> int:
-    if braces["list"] is not None:
-        return braces["list"].count(",") + 1
-    return abs(int(braces["last"]) - int(braces["first"])) + 1
-
-
-def _choices(braces: re.Match[str]) -> list[str]:
-    if braces["list"] is not None:
-        return braces["list"].split(",")
-    ends = braces["first"], braces["last"]
-    width = max(map(len, ends)) if any(end.startswith("0") for end in ends) else 0
-    first, last = map(int, ends)
-    step = 1 if first <= last else -1
-    return [f"{number:0{width}d}" for number in range(first, last + step, step)]
+def _max_choices(group: str) -> int:
+    """Return an upper bound of the choices in braces without inner braces."""
+    ends = RANGE.match(group)
+    if ends is None:
+        return group.count(",") + 1
+    first, last = (ord(end) if end.isalpha() else int(end) for end in ends.groups())
+    return abs(last - first) + 1
 
 
 # --- listing the images in tar files
