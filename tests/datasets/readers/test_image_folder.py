@@ -162,8 +162,8 @@ def test_recent_changes_are_not_cached(root, monkeypatch, cache):
 def test_each_root_has_its_own_cache(root, tmp_path, monkeypatch):
     add(root, "a/1.jpg")
     add(tmp_path / "other", "a/1.jpg", "a/2.jpg")
-    for place in (root, tmp_path / "other"):
-        age(place)
+    for folder in (root, tmp_path / "other"):
+        age(folder)
     assert listed(root, monkeypatch) == (1, True)
     assert listed(tmp_path / "other", monkeypatch) == (2, True)
     assert listed(root, monkeypatch) == (1, False)
@@ -211,10 +211,10 @@ def test_many_files_need_little_memory(root):
     """Fifty thousand files need no object each, and each can be accessed."""
     per_folder, folders = 500, 100
     for number in range(folders):
-        place = root / f"n{number:08d}"
-        place.mkdir(parents=True)
+        folder = root / f"n{number:08d}"
+        folder.mkdir(parents=True)
         for i in range(per_folder):
-            os.close(os.open(place / f"n{number:08d}_{i}.JPEG", os.O_CREAT | os.O_WRONLY))
+            os.close(os.open(folder / f"n{number:08d}_{i}.JPEG", os.O_CREAT | os.O_WRONLY))
     age(root)
     tracemalloc.start()
     read = read_folders(select(root))
