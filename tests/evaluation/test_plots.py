@@ -14,7 +14,7 @@ from yolo9k.evaluation.plots import (
     plot_precision_recall,
     write_plots,
 )
-from yolo9k.metrics import Confusion
+from yolo9k.metrics import ConfusionMatrix
 from yolo9k.samples import BoxLabels, Detections
 from yolo9k.wordtree import WordTree
 
@@ -70,7 +70,7 @@ def test_only_the_most_confused_of_many_classes_are_shown():
     count = 300
     counts = np.diag(np.full(count + 1, 5))
     counts[250, 7] = 3
-    confused = Confusion(np.arange(count), counts)
+    confused = ConfusionMatrix(np.arange(count), counts)
     axes = plot_confusion(confused, WordTree.flat([f"n{i}" for i in range(count)])).axes[0]
     shown = [text.get_text() for text in axes.get_yticklabels()]
     assert len(shown) == 101

@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from yolo9k.metrics.classification import (
     ClassAccuracy,
     ConfusedPair,
-    Tally,
+    OutcomeCollector,
     accuracy_by_class,
     confused_pairs,
     is_correct,
-    top_accuracy,
+    top_k_accuracy,
 )
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.softmax import HierarchicalSoftmax
@@ -26,8 +26,8 @@ PREDICTED = np.array([[TERRIER, CAT], [TERRIER, POODLE], [POODLE, CAT], [CLOCK, 
 def test_descendants_of_the_label_of_the_image_are_correct():
     correct = is_correct(TREE, PREDICTED, GROUND_TRUTH)
     assert correct.tolist() == [[True, False], [False, True], [True, False], [False, False], [False, True]]
-    assert top_accuracy(correct, 1) == pytest.approx(2 / 5)
-    assert top_accuracy(correct, 2) == top_accuracy(correct, 5) == pytest.approx(4 / 5)
+    assert top_k_accuracy(correct, 1) == pytest.approx(2 / 5)
+    assert top_k_accuracy(correct, 2) == top_k_accuracy(correct, 5) == pytest.approx(4 / 5)
 
 
 def test_accuracy_by_class_and_confused_pairs():
@@ -50,7 +50,7 @@ def test_outcomes_do_not_depend_on_the_batches(tree):
     generator = torch.Generator().manual_seed(0)
     logits, ground_truth = torch.randn(11, 7, generator=generator) * 3, torch.randint(7, (11,), generator=generator)
     scores = HierarchicalSoftmax(tree)
-    whole, parts = Tally(scores), Tally(scores)
+    whole, parts = OutcomeCollector(scores), OutcomeCollector(scores)
     whole.add(logits, ground_truth)
     for chosen in torch.arange(11).split(4):
         parts.add(logits[chosen], ground_truth[chosen])
@@ -67,6 +67,6 @@ def test_outcomes_do_not_depend_on_the_batches(tree):
         assert np.array_equal(is_correct(tree, outcomes.label, outcomes.ground_truth), expected.bool().numpy())
 
 
-def test_a_tally_without_batches():
+def test_a_collector_without_batches():
     with pytest.raises(ValueError, match="no batch"):
-        Tally(HierarchicalSoftmax(TREE)).outcomes()
+        OutcomeCollector(HierarchicalSoftmax(TREE)).outcomes()

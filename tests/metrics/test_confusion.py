@@ -1,6 +1,6 @@
 import numpy as np
 
-from yolo9k.metrics import confusion
+from yolo9k.metrics import confusion_matrix
 from yolo9k.samples import BoxLabels, Detections
 
 A, B, C = [0, 0, 10, 10], [100, 0, 110, 10], [200, 0, 210, 10]
@@ -13,7 +13,7 @@ def detections_of(boxes, labels, scores=None):
 
 def test_true_positive_wrong_label_false_negative_and_false_positive():
     ground_truth = BoxLabels.of([A, B, [300, 0, 310, 10]], [0, 0, 5])
-    matrix = confusion([detections_of([A, B, C], [0, 7, 7])], [ground_truth])
+    matrix = confusion_matrix([detections_of([A, B, C], [0, 7, 7])], [ground_truth])
     assert matrix.label.tolist() == [0, 5, 7]
     assert matrix.counts.tolist() == [
         [1, 0, 1, 0],  # label 0: one correct, one predicted as 7
@@ -27,28 +27,28 @@ def test_true_positive_wrong_label_false_negative_and_false_positive():
 
 def test_the_highest_iou_is_matched_first_then_the_highest_score():
     close, far = [0, 0, 10, 9], [0, 0, 10, 8]
-    matrix = confusion([detections_of([far, close], [1, 0])], [BoxLabels.of([A], [0])])
+    matrix = confusion_matrix([detections_of([far, close], [1, 0])], [BoxLabels.of([A], [0])])
     assert matrix.counts.tolist() == [[1, 0, 0], [0, 0, 0], [0, 1, 0]]
-    matrix = confusion([detections_of([A, A], [1, 0], [0.5, 0.6])], [BoxLabels.of([A], [0])])
+    matrix = confusion_matrix([detections_of([A, A], [1, 0], [0.5, 0.6])], [BoxLabels.of([A], [0])])
     assert matrix.counts[0].tolist() == [1, 0, 0]
 
 
 def test_detections_and_ground_truth_are_matched_once():
-    matrix = confusion([detections_of([A], [0])], [BoxLabels.of([A, A], [0, 0])])
+    matrix = confusion_matrix([detections_of([A], [0])], [BoxLabels.of([A, A], [0, 0])])
     assert matrix.counts.tolist() == [[1, 1], [0, 0]]
 
 
 def test_detections_below_the_confidence_threshold_are_excluded():
-    matrix = confusion([detections_of([A], [0], [0.2])], [BoxLabels.of([A], [0])])
+    matrix = confusion_matrix([detections_of([A], [0], [0.2])], [BoxLabels.of([A], [0])])
     assert matrix.counts.tolist() == [[0, 1], [0, 0]]
 
 
 def test_ignored_ground_truth_and_its_detections_are_not_counted():
-    matrix = confusion([detections_of([A, C], [0, 0])], [BoxLabels.of([A, B], [0, 0], [True, True])])
+    matrix = confusion_matrix([detections_of([A, C], [0, 0])], [BoxLabels.of([A, B], [0, 0], [True, True])])
     assert matrix.counts.tolist() == [[0, 0], [1, 0]]
 
 
 def test_no_boxes():
-    matrix = confusion([detections_of([], [])], [BoxLabels.of([], [])])
+    matrix = confusion_matrix([detections_of([], [])], [BoxLabels.of([], [])])
     assert matrix.counts.tolist() == [[0]]
-    assert confusion([], []).counts.shape == (1, 1)
+    assert confusion_matrix([], []).counts.shape == (1, 1)

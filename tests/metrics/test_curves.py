@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from yolo9k.metrics import area, average_precision, curves, match
+from yolo9k.metrics import area_under_envelope, average_precision, curves, match
 from yolo9k.samples import BoxLabels, Detections
 
 BOXES = np.array([[0, 0, 10, 10], [100, 0, 110, 10], [200, 0, 210, 10]], np.float32)
@@ -40,7 +40,9 @@ def test_mean_of_the_envelope_is_the_area():
         boxes + rng.normal(0, 6, boxes.shape).astype(np.float32), rng.random(400), np.zeros(400, int)
     )
     matches = match([detections], [BoxLabels.of(boxes, [0] * 400)], 1, [0.5])
-    assert curves(matches).envelope.mean() == pytest.approx(average_precision(matches, area)[0, 0], abs=2e-3)
+    assert curves(matches).envelope.mean() == pytest.approx(
+        average_precision(matches, area_under_envelope)[0, 0], abs=2e-3
+    )
 
 
 def test_no_detections():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from yolo9k.metrics.depth import Level, common_heights, heights, is_within, levels_of
+from yolo9k.metrics.depth import Level, common_ancestor_heights, compare_levels, heights, is_in_subtree
 from yolo9k.wordtree import WordTree
 
 IDS = ("animal", "device", "dog", "cat", "clock", "terrier", "poodle")
@@ -14,7 +14,7 @@ def test_levels_of_labels_by_hand():
     # detected
     ground_truth = np.array([TERRIER, TERRIER, POODLE, CAT, DOG, CLOCK])
     predicted = np.array([DOG, POODLE, CLOCK, CAT, TERRIER, -1])
-    assert levels_of(TREE, ground_truth, predicted) == (
+    assert compare_levels(TREE, ground_truth, predicted) == (
         Level(0, ground_truths=6, correct=4, too_coarse=0, wrong_branch=1, not_detected=1),
         Level(1, ground_truths=6, correct=4, too_coarse=0, wrong_branch=1, not_detected=1),
         Level(2, ground_truths=3, correct=0, too_coarse=1, wrong_branch=2, not_detected=0),
@@ -23,7 +23,7 @@ def test_levels_of_labels_by_hand():
 
 def test_levels_of_flat_labels():
     flat = WordTree.flat(["a", "b"])
-    (level,) = levels_of(flat, np.array([0, 0, 1]), np.array([0, 1, 1]))
+    (level,) = compare_levels(flat, np.array([0, 0, 1]), np.array([0, 1, 1]))
     assert (level.correct, level.wrong_branch, level.ground_truths) == (2, 1, 3)
 
 
@@ -40,15 +40,19 @@ def test_heights():
 )  # fmt: skip
 def test_height_of_the_lowest_common_ancestor(one, other, height):
     for pair in ((one, other), (other, one)):
-        assert common_heights(TREE, *(np.array([node]) for node in pair)).tolist() == [height]
+        assert common_ancestor_heights(TREE, *(np.array([node]) for node in pair)).tolist() == [height]
 
 
 def test_all_mistakes_of_flat_labels_have_height_one():
-    assert common_heights(WordTree.flat(["a", "b"]), np.array([0, 0, 1]), np.array([0, 1, 0])).tolist() == [0, 1, 1]
+    assert common_ancestor_heights(WordTree.flat(["a", "b"]), np.array([0, 0, 1]), np.array([0, 1, 0])).tolist() == [
+        0,
+        1,
+        1,
+    ]
 
 
 def test_is_within_follows_the_parents():
     nodes, tops = np.meshgrid(np.arange(7), np.arange(7), indexing="ij")
-    within = is_within(TREE, nodes, tops)
+    within = is_in_subtree(TREE, nodes, tops)
     assert within.tolist() == [[top in TREE.path(node) for top in range(7)] for node in range(7)]
-    assert not is_within(TREE, np.array([-1]), np.array([ANIMAL])).any()
+    assert not is_in_subtree(TREE, np.array([-1]), np.array([ANIMAL])).any()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from yolo9k.metrics import (
-    area,
+    area_under_envelope,
     average_precision,
     coco_ground_truth,
     coco_results,
@@ -55,7 +55,7 @@ def padilla():
 
 @pytest.mark.parametrize(
     ("voc_pixel", "rule", "expected"),
-    [(True, area, 0.245687), (True, eleven_point, 0.268398), (False, area, 0.225397)],
+    [(True, area_under_envelope, 0.245687), (True, eleven_point, 0.268398), (False, area_under_envelope, 0.225397)],
 )
 def test_published_sample(voc_pixel, rule, expected):
     detections, ground_truth = padilla()
@@ -84,7 +84,7 @@ def read_case(path):
 def test_voc_equals_reference(shared, name):
     case, detections, ground_truth = read_case(shared("golden", "ap", f"{name}.json"))
     matches = match(detections, ground_truth, len(case["classes"]), [case["iou"]], voc_pixel=True)
-    for rule, key in ((area, "voc_area"), (eleven_point, "voc_11_point")):
+    for rule, key in ((area_under_envelope, "voc_area"), (eleven_point, "voc_11_point")):
         expected = list(case["expected"][key].values())
         np.testing.assert_allclose(average_precision(matches, rule)[0], expected, atol=1e-6)
 

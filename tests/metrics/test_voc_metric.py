@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from yolo9k.metrics import area, average_precision, eleven_point, match, mean
+from yolo9k.metrics import area_under_envelope, average_precision, eleven_point, match, mean
 from yolo9k.metrics.voc import envelope
 from yolo9k.samples import BoxLabels, Detections
 
@@ -16,7 +16,7 @@ def test_envelope_is_the_highest_precision_of_this_or_later_rows():
 
 def test_area_by_hand():
     # four boxes: (1 + 2/3 + 3/5) / 4
-    assert area(TRUE_POSITIVES, FALSE_POSITIVES, 4) == pytest.approx((1 + 2 / 3 + 3 / 5) / 4)
+    assert area_under_envelope(TRUE_POSITIVES, FALSE_POSITIVES, 4) == pytest.approx((1 + 2 / 3 + 3 / 5) / 4)
 
 
 def test_eleven_point_by_hand():
@@ -29,19 +29,22 @@ def test_rules_take_several_thresholds_at_once():
         np.stack([TRUE_POSITIVES, np.zeros(5, int)]),
         np.stack([FALSE_POSITIVES, np.arange(1, 6)]),
     )
-    np.testing.assert_allclose(area(true_positives, false_positives, 4), [area(TRUE_POSITIVES, FALSE_POSITIVES, 4), 0])
+    np.testing.assert_allclose(
+        area_under_envelope(true_positives, false_positives, 4),
+        [area_under_envelope(TRUE_POSITIVES, FALSE_POSITIVES, 4), 0],
+    )
     np.testing.assert_allclose(
         eleven_point(true_positives, false_positives, 4), [eleven_point(TRUE_POSITIVES, FALSE_POSITIVES, 4), 0]
     )
 
 
-@pytest.mark.parametrize("rule", [area, eleven_point])
+@pytest.mark.parametrize("rule", [area_under_envelope, eleven_point])
 def test_perfect_detections_and_none(rule):
     assert rule(np.array([1, 2]), np.array([0, 0]), 2) == pytest.approx(1)
     assert rule(np.zeros(0), np.zeros(0), 2) == 0
 
 
-@pytest.mark.parametrize("rule", [area, eleven_point])
+@pytest.mark.parametrize("rule", [area_under_envelope, eleven_point])
 def test_labels_without_counted_ground_truth_are_nan(rule):
     box = np.array([[0, 0, 10, 10]], np.float32)
     detections = [Detections(box, np.ones(1, np.float32), np.zeros(1, int))]

@@ -99,9 +99,7 @@ def find_nodes(model: WordTree, data: WordTree, required: Iterable[int]) -> np.n
 
     Raises `ConfigError` that lists the `required` labels without a node or with several.
     """
-    candidates = [
-        model.find_all(data.ids[label]) or model.find_all(data.names[label]) for label in range(len(data))
-    ]
+    candidates = [model.find_all(data.ids[label]) or model.find_all(data.names[label]) for label in range(len(data))]
     unmapped = [label for label in sorted(required) if len(candidates[label]) != 1]
     if unmapped:
         raise ConfigError(

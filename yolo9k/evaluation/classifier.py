@@ -13,17 +13,17 @@ from yolo9k.errors import DataError
 from yolo9k.evaluation.class_selection import check_node_map, find_nodes
 from yolo9k.images import ImageSource
 from yolo9k.metrics.classification import (
-    TOP,
+    TOP_K,
     ClassAccuracy,
     ConfusedPair,
+    OutcomeCollector,
     Outcomes,
-    Tally,
     accuracy_by_class,
     confused_pairs,
     is_correct,
-    top_accuracy,
+    top_k_accuracy,
 )
-from yolo9k.metrics.depth import Level, common_heights, levels_of
+from yolo9k.metrics.depth import Level, common_ancestor_heights, compare_levels
 from yolo9k.progress import Track, silent
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.prediction import HIER_THRESH, descent_threshold
@@ -122,18 +122,18 @@ def evaluate_classifier(
     else:
         node_of_label = check_node_map(classifier.labels, images.labels, node_map)
     nodes = node_of_label[image_label]
-    tally = Tally(classifier.softmax, TOP, threshold)
+    collector = OutcomeCollector(classifier.softmax, TOP_K, threshold)
     is_read: list[bool] = []
     tracked = track(sources, "Classifying", len(sources))
     for part in classifier.stream_logits(tracked, batch=batch, on_unreadable=on_unreadable):
         expected = nodes[len(is_read) : len(is_read) + len(part.is_read)][part.is_read]
-        tally.add(part.logits, torch.from_numpy(expected).to(part.logits.device))
+        collector.add(part.logits, torch.from_numpy(expected).to(part.logits.device))
         is_read += part.is_read
     if not any(is_read):
         raise DataError(f"none of {len(is_read)} images could be read; first: {sources[0]}")
     readable = [source for source, flag in zip(sources, is_read, strict=True) if flag]
     unreadable = len(is_read) - len(readable)
-    return score_outcomes(tally.outcomes(), classifier.labels, readable, threshold, unreadable=unreadable)
+    return score_outcomes(collector.outcomes(), classifier.labels, readable, threshold, unreadable=unreadable)
 
 
 def _sources_and_labels(records: ImageSequence) -> tuple[list[ImageSource], np.ndarray]:
@@ -155,8 +155,8 @@ def score_outcomes(
     return ClassifierScores(
         images=len(outcomes.ground_truth),
         unreadable=unreadable,
-        top1=top_accuracy(correct, 1),
-        top5=top_accuracy(correct, TOP),
+        top1=top_k_accuracy(correct, 1),
+        top5=top_k_accuracy(correct, TOP_K),
         class_top1=float(np.mean([row.top1 for row in classes])),
         loss=float(outcomes.loss.mean()),
         classes=classes,
@@ -170,10 +170,10 @@ def score_outcomes(
 
 def _tree_scores(outcomes: Outcomes, tree: WordTree, correct: np.ndarray, hier_thresh: float) -> TreeScores:
     wrong = ~correct
-    height = common_heights(tree, outcomes.ground_truth[wrong], outcomes.label[wrong, 0])
+    height = common_ancestor_heights(tree, outcomes.ground_truth[wrong], outcomes.label[wrong, 0])
     return TreeScores(
         hier_thresh=hier_thresh,
-        levels=levels_of(tree, outcomes.ground_truth, outcomes.descent_label),
+        levels=compare_levels(tree, outcomes.ground_truth, outcomes.descent_label),
         exact=float(np.mean(outcomes.descent_label == outcomes.ground_truth)),
         ground_truth_depth=float(tree.depth[outcomes.ground_truth].mean()),
         predicted_depth=float(tree.depth[outcomes.descent_label].mean()),

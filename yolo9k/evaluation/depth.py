@@ -12,7 +12,7 @@ import numpy as np
 
 from yolo9k.datasets.readers.records import Record
 from yolo9k.metrics import Matches, match
-from yolo9k.metrics.depth import CORRECT, WRONG_BRANCH, Level, levels, lineages, outcomes_by_depth
+from yolo9k.metrics.depth import CORRECT, WRONG_BRANCH, Level, ancestors_by_depth, count_levels, outcomes_by_depth
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
 
@@ -60,13 +60,13 @@ def depth_report(detections: Sequence[Detections], records: Sequence[Record], tr
     predicted = np.full(len(label), -1)
     predicted[matches.ground_truth[true_positive]] = _concatenate([each.label for each in detections])[true_positive]
 
-    own, given = lineages(tree, label), lineages(tree, predicted)
+    own, given = ancestors_by_depth(tree, label), ancestors_by_depth(tree, predicted)
     outcome = outcomes_by_depth(own, given)
     is_related = (outcome[:, 0] == CORRECT) & (outcome != WRONG_BRANCH).all(axis=1)
     is_related_match = np.append(is_related, False)[matches.ground_truth]
     detected = predicted[counted] >= 0
     return DepthReport(
-        levels=levels(outcome[counted], own[counted] >= 0),
+        levels=count_levels(outcome[counted], own[counted] >= 0),
         boxes=int(counted.sum()),
         detected=int(detected.sum()),
         exact=_mean(predicted[counted] == label[counted]),

@@ -13,7 +13,17 @@ import numpy as np
 from yolo9k.datasets.readers.records import Record
 from yolo9k.evaluation.coco import choose_category_ids
 from yolo9k.evaluation.depth import DepthReport
-from yolo9k.metrics import Confusion, Curves, Matches, average_precision, confusion, curves, eleven_point, match, mean
+from yolo9k.metrics import (
+    ConfusionMatrix,
+    Curves,
+    Matches,
+    average_precision,
+    confusion_matrix,
+    curves,
+    eleven_point,
+    match,
+    mean,
+)
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.supervision import SUPERVISION_KINDS, SupervisionKind
@@ -72,7 +82,7 @@ class Evaluation:
     category_ids: Sequence[int]
     matches: Matches
     curves: Curves
-    confusion: Confusion | None
+    confusion: ConfusionMatrix | None
     by_ancestry: bool = False
     depth: DepthReport | None = None
     coco: dict[str, float] | None = None
@@ -104,7 +114,7 @@ class Evaluation:
         }
 
 
-def _confusion_cells(confusion: Confusion, labels: WordTree) -> list[dict[str, Any]]:
+def _confusion_cells(confusion: ConfusionMatrix, labels: WordTree) -> list[dict[str, Any]]:
     names = [*(labels.names[label] for label in confusion.label), "background"]
     cells = np.argwhere(confusion.counts)
     counts = confusion.counts[tuple(cells.T)]
@@ -151,7 +161,7 @@ def evaluate(
         category_ids=choose_category_ids(labels, category_ids),
         matches=matches,
         curves=class_curves,
-        confusion=None if by_ancestry else confusion(detections, boxes),
+        confusion=None if by_ancestry else confusion_matrix(detections, boxes),
         by_ancestry=by_ancestry,
     )
 

@@ -9,8 +9,8 @@ import numpy as np
 from yolo9k.datasets.load import ImageSet
 from yolo9k.detection.thresholds import Thresholds
 from yolo9k.errors import ConfigError
-from yolo9k.metrics.classification import TOP, is_correct, top_accuracy
-from yolo9k.metrics.depth import levels_of
+from yolo9k.metrics.classification import TOP_K, is_correct, top_k_accuracy
+from yolo9k.metrics.depth import compare_levels
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 BATCH = 16
 # No NMS. With a lower confidence threshold, thousands of labels would be computed for every box.
-THRESHOLDS = Thresholds(conf=0.005, iou=1.0, max_detections=TOP)
+THRESHOLDS = Thresholds(conf=0.005, iou=1.0, max_detections=TOP_K)
 
 
 @dataclass(frozen=True)
@@ -67,17 +67,17 @@ def evaluate_image_accuracy(
 def image_accuracy(detections: Sequence[Detections], image_labels: Sequence[int], tree: WordTree) -> ImageAccuracy:
     """Return the accuracy of detections, highest score first, for the label of each image."""
     expected = np.array(image_labels, np.int64)
-    predicted = np.full((len(expected), TOP), -1)
+    predicted = np.full((len(expected), TOP_K), -1)
     for row, each in zip(predicted, detections, strict=True):
-        best = each.label[:TOP]
+        best = each.label[:TOP_K]
         row[: len(best)] = best
     correct = is_correct(tree, predicted, expected)
     return ImageAccuracy(
         images=len(expected),
-        top1=top_accuracy(correct, 1),
-        top5=top_accuracy(correct, TOP),
+        top1=top_k_accuracy(correct, 1),
+        top5=top_k_accuracy(correct, TOP_K),
         levels=tuple(
             (level.depth, level.ground_truths, level.correct / level.ground_truths)
-            for level in levels_of(tree, expected, predicted[:, 0])
+            for level in compare_levels(tree, expected, predicted[:, 0])
         ),
     )

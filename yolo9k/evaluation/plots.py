@@ -13,7 +13,7 @@ from yolo9k.evaluation.evaluate import Evaluation
 from yolo9k.images import read_image
 from yolo9k.io import replacing
 from yolo9k.metrics import Matches
-from yolo9k.metrics.confusion import CONFIDENCE, Confusion
+from yolo9k.metrics.confusion import CONFIDENCE, ConfusionMatrix
 from yolo9k.metrics.depth import Level
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
@@ -117,7 +117,7 @@ def _plot_classes(axes: "Axes", scores: Evaluation, values: np.ndarray, rank: np
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small", frameon=False)
 
 
-def plot_confusion(confusion: Confusion, labels: WordTree) -> "Figure":
+def plot_confusion(confusion: ConfusionMatrix, labels: WordTree) -> "Figure":
     """Plot the confusion matrix as fractions of each row; of more than 100 classes the most confused ones."""
     shown = _most_confused(confusion)
     names = [*(labels.names[label] for label in confusion.label), "background"]
@@ -146,7 +146,7 @@ def plot_matrix(
     return figure
 
 
-def _most_confused(confusion: Confusion) -> np.ndarray:
+def _most_confused(confusion: ConfusionMatrix) -> np.ndarray:
     """Return the indices of the rows to show, background last."""
     errors = confusion.counts.sum(axis=0) + confusion.counts.sum(axis=1) - 2 * confusion.counts.diagonal()
     worst = np.sort(np.argsort(-errors[:-1], kind="stable")[:MAX_MATRIX_ROWS])

@@ -1,21 +1,21 @@
 """Metrics of detections against ground truth: average precision of PASCAL VOC and COCO, curves, confusion matrix."""
 
 from yolo9k.metrics.coco import coco_ground_truth, coco_results, coco_statistics
-from yolo9k.metrics.confusion import Confusion, confusion
+from yolo9k.metrics.confusion import ConfusionMatrix, confusion_matrix
 from yolo9k.metrics.curves import Curves, curves
 from yolo9k.metrics.matching import Matches, match
-from yolo9k.metrics.voc import area, average_precision, eleven_point, mean
+from yolo9k.metrics.voc import area_under_envelope, average_precision, eleven_point, mean
 
 __all__ = [
-    "Confusion",
+    "ConfusionMatrix",
     "Curves",
     "Matches",
-    "area",
+    "area_under_envelope",
     "average_precision",
     "coco_ground_truth",
     "coco_results",
     "coco_statistics",
-    "confusion",
+    "confusion_matrix",
     "curves",
     "eleven_point",
     "match",

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from yolo9k.metrics.depth import is_within
+from yolo9k.metrics.depth import is_in_subtree
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.prediction import HIER_THRESH, predict_labels
 from yolo9k.wordtree.softmax import HierarchicalSoftmax
 
-TOP = 5
+TOP_K = 5
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Outcomes:
     loss: np.ndarray
 
 
-class Tally:
+class OutcomeCollector:
     """Collects the outcomes of batches, keeping only the top labels of each image.
 
     Tensors stay on their device until `outcomes` is called, so adding a batch does not wait for the device.
     """
 
-    def __init__(self, scores: HierarchicalSoftmax, top: int = TOP, hier_thresh: float = HIER_THRESH) -> None:
+    def __init__(self, scores: HierarchicalSoftmax, top: int = TOP_K, hier_thresh: float = HIER_THRESH) -> None:
         self.scores, self.top, self.hier_thresh = scores, top, hier_thresh
         self._batches: list[tuple[Tensor, ...]] = []
 
@@ -60,10 +60,10 @@ class Tally:
 
 def is_correct(tree: WordTree, label: np.ndarray, ground_truth: np.ndarray) -> np.ndarray:
     """Return which predicted labels (N, T) are correct for images with labels `ground_truth` (N,): bool (N, T)."""
-    return is_within(tree, label, ground_truth[:, None])
+    return is_in_subtree(tree, label, ground_truth[:, None])
 
 
-def top_accuracy(correct: np.ndarray, k: int) -> float:
+def top_k_accuracy(correct: np.ndarray, k: int) -> float:
     """Return the top-k accuracy, 0 to 1, from `is_correct` (N, T)."""
     return float(correct[:, :k].any(axis=1).mean())
 
@@ -81,7 +81,7 @@ class ClassAccuracy:
 def accuracy_by_class(ground_truth: np.ndarray, correct: np.ndarray) -> tuple[ClassAccuracy, ...]:
     """Return the accuracy of each label in `ground_truth` (N,), ordered by label, from `is_correct` (N, T)."""
     labels, row, images = np.unique(ground_truth, return_inverse=True, return_counts=True)
-    top1, top5 = (np.bincount(row, correct[:, :k].any(axis=1)) / images for k in (1, TOP))
+    top1, top5 = (np.bincount(row, correct[:, :k].any(axis=1)) / images for k in (1, TOP_K))
     return tuple(
         ClassAccuracy(int(label), int(count), float(first), float(five))
         for label, count, first, five in zip(labels, images, top1, top5, strict=True)

@@ -13,7 +13,7 @@ IOU = 0.5
 
 
 @dataclass(frozen=True)
-class Confusion:
+class ConfusionMatrix:
     """Counts (L + 1, L + 1): rows are ground truth, columns predictions; the last row and column are background.
 
     `label` (L,): the labels that occur in either, which keeps the matrix of a data set with thousands of labels small.
@@ -24,17 +24,17 @@ class Confusion:
 
     @property
     def fractions(self) -> np.ndarray:
-        """The counts divided by the sum of their row: how the ground truth of each label was predicted."""
+        """Return the counts divided by the sum of their row: how the ground truth of each label was predicted."""
         return self.counts / np.maximum(self.counts.sum(axis=1, keepdims=True), 1)
 
 
-def confusion(
+def confusion_matrix(
     detections: Sequence[Detections],
     ground_truth: Sequence[BoxLabels],
     *,
     confidence: float = CONFIDENCE,
     iou_threshold: float = IOU,
-) -> Confusion:
+) -> ConfusionMatrix:
     """Match detections to ground truth of any label, largest IoU first, each at most once.
 
     An unmatched detection is a false positive (row background), an unmatched ground truth a false negative (column
@@ -49,7 +49,7 @@ def confusion(
     cell = np.where(labels < 0, len(label), np.searchsorted(label, labels))
     counts = np.zeros((len(label) + 1, len(label) + 1), np.int64)
     np.add.at(counts, (cell[:, 0], cell[:, 1]), 1)
-    return Confusion(label, counts)
+    return ConfusionMatrix(label, counts)
 
 
 def _match(detections: Detections, boxes: BoxLabels, threshold: float) -> np.ndarray:

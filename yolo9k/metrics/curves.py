@@ -27,12 +27,12 @@ class Curves:
 
     @property
     def best(self) -> int:
-        """Index into the grid of the highest F1, averaged over the labels."""
+        """Return the index into the grid of the highest F1, averaged over the labels."""
         return int(self.f1.mean(axis=0).argmax()) if len(self.f1) else 0
 
     @property
     def best_confidence(self) -> float:
-        """The confidence with the highest mean F1."""
+        """Return the confidence with the highest mean F1."""
         return float(self.grid[self.best])
 
 

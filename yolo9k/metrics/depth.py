@@ -30,49 +30,49 @@ class Level:
 
     @property
     def fractions(self) -> dict[str, float]:
-        """Each outcome as a fraction of `ground_truths`."""
+        """Return each outcome as a fraction of `ground_truths`."""
         outcomes = ("correct", "too_coarse", "wrong_branch", "not_detected")
         return {outcome: getattr(self, outcome) / self.ground_truths for outcome in outcomes}
 
 
-def lineages(tree: WordTree, nodes: np.ndarray) -> np.ndarray:
+def ancestors_by_depth(tree: WordTree, nodes: np.ndarray) -> np.ndarray:
     """Return (N, D): for each node (N,) its ancestor at each depth, then itself, then -1. Node -1 has only -1."""
-    lineage = np.full((len(nodes), int(tree.depth.max()) + 1), -1)
+    ancestors = np.full((len(nodes), int(tree.depth.max()) + 1), -1)
     parents = np.asarray(tree.parents)
     row = np.flatnonzero(nodes >= 0)
     node = nodes[row]
     while len(row):
-        lineage[row, tree.depth[node]] = node
+        ancestors[row, tree.depth[node]] = node
         node = parents[node]
         row, node = row[node >= 0], node[node >= 0]
-    return lineage
+    return ancestors
 
 
 def outcomes_by_depth(ground_truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return the outcome of each ground truth at each level (N, D), from the lineages of both labels (N, D)."""
+    """Return the outcome of each ground truth at each level (N, D), from `ancestors_by_depth` of both labels."""
     agree = (ground_truth == predicted) & (ground_truth >= 0)
     length = (predicted >= 0).sum(axis=1, keepdims=True)
-    is_ancestor = agree.sum(axis=1, keepdims=True) == length  # the whole predicted lineage is correct
+    is_ancestor = agree.sum(axis=1, keepdims=True) == length  # all predicted ancestors are correct
     otherwise = np.where(length == 0, NOT_DETECTED, np.where(is_ancestor, TOO_COARSE, WRONG_BRANCH))
     return np.where(agree, CORRECT, np.where(ground_truth >= 0, otherwise, CORRECT))
 
 
-def levels(outcome: np.ndarray, is_level: np.ndarray) -> tuple[Level, ...]:
+def count_levels(outcome: np.ndarray, is_level: np.ndarray) -> tuple[Level, ...]:
     """Count `outcomes_by_depth` (N, D) by level; `is_level` (N, D) is true down to the depth of each ground truth."""
     counts = (np.bincount(outcome[is_level[:, depth], depth], minlength=4) for depth in range(outcome.shape[1]))
     every = (Level(depth, int(count.sum()), *map(int, count)) for depth, count in enumerate(counts))
     return tuple(level for level in every if level.ground_truths)
 
 
-def levels_of(tree: WordTree, ground_truth: np.ndarray, predicted: np.ndarray) -> tuple[Level, ...]:
-    """Return the levels of ground truth labels (N,) and predicted labels (N,); -1: no prediction."""
-    lineage = lineages(tree, ground_truth)
-    return levels(outcomes_by_depth(lineage, lineages(tree, predicted)), lineage >= 0)
+def compare_levels(tree: WordTree, ground_truth: np.ndarray, predicted: np.ndarray) -> tuple[Level, ...]:
+    """Compare predicted with ground truth labels, both (N,), at each level; -1: no prediction."""
+    ancestors = ancestors_by_depth(tree, ground_truth)
+    return count_levels(outcomes_by_depth(ancestors, ancestors_by_depth(tree, predicted)), ancestors >= 0)
 
 
-def is_within(tree: WordTree, nodes: np.ndarray, tops: np.ndarray) -> np.ndarray:
-    """Return whether each node is `tops` or a descendant of it, for arrays that broadcast; False for node -1."""
-    position, (first, end) = tree.spans[nodes, 0], (tree.spans[tops, column] for column in (0, 1))
+def is_in_subtree(tree: WordTree, nodes: np.ndarray, roots: np.ndarray) -> np.ndarray:
+    """Return whether each node is in the subtree of its entry of `roots`; arrays broadcast. False for node -1."""
+    position, (first, end) = tree.spans[nodes, 0], (tree.spans[roots, column] for column in (0, 1))
     return (nodes >= 0) & (first <= position) & (position < end)
 
 
@@ -85,14 +85,14 @@ def heights(tree: WordTree) -> np.ndarray:
     return height
 
 
-def common_heights(tree: WordTree, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the height of the lowest common ancestor of each pair of nodes (N,), (N,); all roots share one above.
+def common_ancestor_heights(tree: WordTree, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the height of the lowest common ancestor of each pair of nodes (N,), (N,).
 
-    It measures how severe a mistake is: Deng et al., What does classifying more than 10,000 image categories tell us
-    (2010).
+    Nodes without a common ancestor get the height of the highest root plus one. The height measures how severe a
+    mistake is: Deng et al., What does classifying more than 10,000 image categories tell us (2010).
     """
-    ancestors, others = lineages(tree, one), lineages(tree, other)
-    common = ((ancestors == others) & (ancestors >= 0)).sum(axis=1)
+    ancestors, other_ancestors = ancestors_by_depth(tree, one), ancestors_by_depth(tree, other)
+    common = ((ancestors == other_ancestors) & (ancestors >= 0)).sum(axis=1)
     height = heights(tree)
     top = int(height.max()) + 1
     lowest = ancestors[np.arange(len(ancestors)), np.maximum(common - 1, 0)]

@@ -1,4 +1,4 @@
-"""Matching detections to ground truth with PASCAL VOC's rule (VOCdevkit, `VOCevaldet.m`).
+"""Match detections to ground truth with PASCAL VOC's rule (VOCdevkit, `VOCevaldet.m`).
 
 Each detection is compared with the ground truth of its label that it overlaps most. It is a true positive if the IoU
 reaches the threshold and no detection with a higher score matched that ground truth before. If the ground truth is
@@ -35,7 +35,7 @@ class Matches:
 
     @property
     def present(self) -> np.ndarray:
-        """The labels with counted ground truth; only these have an average precision."""
+        """Return the labels with counted ground truth; only these have an average precision."""
         return np.flatnonzero(self.total)
 
     def by_label(self) -> Iterator[tuple[int, np.ndarray]]:

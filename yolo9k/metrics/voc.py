@@ -26,7 +26,7 @@ def envelope(true_positives: np.ndarray, false_positives: np.ndarray) -> np.ndar
     return np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
 
 
-def area(true_positives: np.ndarray, false_positives: np.ndarray, total: int) -> np.ndarray:
+def area_under_envelope(true_positives: np.ndarray, false_positives: np.ndarray, total: int) -> np.ndarray:
     """Return the area under the envelope (...), from cumulative counts (..., N) and `total` ground truths."""
     steps = np.diff(true_positives, axis=-1, prepend=0)
     return (steps * envelope(true_positives, false_positives)).sum(axis=-1) / total
@@ -38,7 +38,7 @@ def eleven_point(true_positives: np.ndarray, false_positives: np.ndarray, total:
     return sum(np.where(recall >= point, best, 0).max(axis=-1, initial=0) for point in ELEVEN_POINTS) / 11
 
 
-def average_precision(matches: Matches, rule: ApRule = area) -> np.ndarray:
+def average_precision(matches: Matches, rule: ApRule = area_under_envelope) -> np.ndarray:
     """Return the average precision at each threshold (T, K); NaN for labels without counted ground truth."""
     result = np.full((len(matches.true_positive), len(matches.total)), np.nan)
     for label, rows in matches.by_label():
