@@ -209,7 +209,9 @@ def test_a_partial_file_is_no_detector(darknet_files, layers, total):
 def test_a_classifier_is_no_detector(darknet_files):
     path = darknet_files(CLASSIFIER)
     stored = open_weights(path)
-    assert "a classifier, not a detector; run it with yolo9k classify" in refusal(WeightsError, build_detector, stored, path)
+    assert "a classifier, not a detector; run it with yolo9k classify" in refusal(
+        WeightsError, build_detector, stored, path
+    )
     network, config = build_whole_classifier(stored, path)
     assert config.task == "classify"
     assert network(torch.rand(2, 3, 16, 32)).shape == (2, 5)
@@ -246,9 +248,7 @@ def test_a_model_of_the_catalogue_is_fetched_when_it_is_not_here(darknet_files, 
     assert len(file_server.requests) == 4  # once each
     for option in ("cfg", "names", "tree", "data"):
         message = refusal(ConfigError, open_weights, "my", DarknetFiles(**{option: path}))
-        assert message == (
-            f"--{option}: is only for Darknet weights files; my is a catalogue model, which has its own"
-        )
+        assert message == (f"--{option}: is only for Darknet weights files; my is a catalogue model, which has its own")
 
 
 def test_a_file_with_the_name_and_size_of_an_official_one_needs_no_cfg(
@@ -274,9 +274,7 @@ def test_where_the_cfg_of_an_official_file_cannot_be_had_it_is_asked_for(darknet
     cfg = File("texts/my.cfg", Remote((file_server.url("missing/my.cfg"),), (9,)))
     monkeypatch.setitem(ENTRIES, "net", Entry("net", "detector", "", "", weights, cfg))
     message = refusal(WeightsError, open_weights, path)
-    assert message.startswith(
-        f"{path}: a Darknet file needs its cfg (--cfg); my.cfg could not be downloaded"
-    )
+    assert message.startswith(f"{path}: a Darknet file needs its cfg (--cfg); my.cfg could not be downloaded")
 
 
 @pytest.mark.parametrize("name", ["yolov3", "none/at/all.pt", "x" * 5000])
@@ -325,7 +323,7 @@ def test_from_darknet_to_a_checkpoint_and_back_is_the_same_file(darknet_files, t
     path = darknet_files(cfg, header, layers)
     checkpoint.save(open_weights(path), tmp_path / "net.pt")
     written = write_darknet(open_weights(tmp_path / "net.pt"), "net.pt", tmp_path / "out" / "again.weights")
-    assert [(p.name, remark) for p, remark in written] == [("again.weights", ""), ("again.cfg", "")]  # no names known
+    assert [(p.name, note) for p, note in written] == [("again.weights", ""), ("again.cfg", "")]  # no names known
     assert written[0].path.read_bytes() == path.read_bytes()
     assert written[1].path.read_text() == cfg
     assert open_weights(written[0].path).darknet == open_weights(path).darknet
@@ -383,21 +381,21 @@ def test_the_cfg_of_a_tree_names_the_tree_that_is_written_beside_it(darknet_file
     target = tmp_path / "out" / "again.weights"
     written = write_darknet(open_weights(tmp_path / "net.pt"), "net.pt", target)
     assert [path for path, _ in written] == [target.with_suffix(s) for s in (".weights", ".cfg", ".names", ".tree")]
-    assert [remark for _, remark in written] == ["", "tree=again.tree (was tree=data/my.tree)", "", ""]
+    assert [note for _, note in written] == ["", "tree=again.tree (was tree=data/my.tree)", "", ""]
     assert target.read_bytes() == path.read_bytes()
     assert target.with_suffix(".cfg").read_text() == cfg + "# of the animals\ntree=again.tree\n"
     (tmp_path / "data" / "my.tree").unlink()
     assert open_weights(target).labels == open_weights(tmp_path / "net.pt").labels
     again = write_darknet(open_weights(target), target, target)  # onto itself: nothing is left to change
-    assert [remark for _, remark in again] == [""] * 4
+    assert [note for _, note in again] == [""] * 4
     assert target.read_bytes() == path.read_bytes()
 
 
 def test_of_a_map_it_is_said_that_it_does_not_come_along(darknet_files, tmp_path):
     path = darknet_files(DETECTOR + "tree=my.tree\nmap=data/my.map\n")
     (tmp_path / "my.tree").write_text(TREE)
-    (_, (cfg, remark), *_) = write_darknet(open_weights(path), path, tmp_path / "out.weights")
-    assert remark == (
+    (_, (cfg, note), *_) = write_darknet(open_weights(path), path, tmp_path / "out.weights")
+    assert note == (
         "tree=out.tree (was tree=my.tree); map=data/my.map is unchanged; that file is not part of a checkpoint"
     )
     assert "map=data/my.map\n" in cfg.read_text()

@@ -164,8 +164,8 @@ class Detector:
     ) -> Iterator[Detections]:
         """Detect objects in many images: yield their detections in order, and read the next images meanwhile.
 
-        `batch`: batch size; the other options and the errors are those of `Detector.__call__`. If `on_unreadable` is given,
-        it receives the `DataError` of an unreadable image, the image gets no detections, and the stream goes on.
+        `batch`: batch size; the other options and the errors are those of `Detector.__call__`. If `on_unreadable` is
+        given, it receives the `DataError` of an unreadable image, the image gets no detections, and the stream goes on.
         """
         thresholds = replace(thresholds, **overrides)
         nodes = self._descendants(self._find_nodes(classes, "classes"))

@@ -162,8 +162,8 @@ def test_recent_changes_are_not_cached(root, monkeypatch, cache):
 def test_each_root_has_its_own_cache(root, tmp_path, monkeypatch):
     add(root, "a/1.jpg")
     add(tmp_path / "other", "a/1.jpg", "a/2.jpg")
-    for folder in (root, tmp_path / "other"):
-        age(folder)
+    for each in (root, tmp_path / "other"):
+        age(each)
     assert listed(root, monkeypatch) == (1, True)
     assert listed(tmp_path / "other", monkeypatch) == (2, True)
     assert listed(root, monkeypatch) == (1, False)
