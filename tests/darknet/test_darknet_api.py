@@ -2,12 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from yolo9k import darknet
+from yolo9k.drawing import save_image
 from yolo9k.errors import WeightsError
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "darknet.md"
@@ -46,14 +48,15 @@ def files(tmp_path, monkeypatch):
 
 def test_the_documented_example_runs(files):
     (code,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    made = {"torch": torch, "image": np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)}
+    save_image(files / "dog.jpg", np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8))
+    made: dict[str, Any] = {}
     with torch.no_grad():
         exec(code, made)
-    assert made["canvas"].shape == (3, 32, 64)
+    assert made["letterboxed"].shape == (3, 32, 64)
     assert made["raw"].shape == (16, 8, 16)
     assert [tuple(output.shape) for output in made["outputs"]] == [(6, 8, 16), (16, 8, 16), (16, 8, 16)]
-    found = made["found"]
-    assert (found.boxes.shape, found.objectness.shape, found.prob.shape) == ((256, 4), (256,), (256, 3))
+    detections = made["detections"]
+    assert (detections.boxes.shape, detections.objectness.shape, detections.prob.shape) == ((256, 4), (256,), (256, 3))
     assert made["loss"](made["raw"][None], torch.tensor([[[0.5, 0.5, 0.2, 0.2, 1]]]), seen=64) > 0
     assert (files / "copy.weights").read_bytes() == (files / "yolov2-voc.weights").read_bytes()
 
