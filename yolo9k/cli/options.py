@@ -31,7 +31,7 @@ InitialWeightsOption = Annotated[
     ),
 ]
 CfgOption = Annotated[
-    Path | None, typer.Option("--cfg", help="Darknet .cfg file of --weights (default: next to the weights).")
+    Path | None, typer.Option("--cfg", help="Darknet .cfg file of the weights (default: next to them).")
 ]
 NamesOption = Annotated[
     Path | None, typer.Option("--names", help="Class names file of Darknet weights (default: next to the weights).")
