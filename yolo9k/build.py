@@ -1,4 +1,4 @@
-"""Build objects from a config: networks, codec and softmax."""
+"""Build the networks, the codec and the softmax that a config describes."""
 
 from typing import Any
 

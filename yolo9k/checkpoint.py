@@ -53,7 +53,7 @@ class Checkpoint:
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint atomically: the old file stays until the new one is complete.
+    """Write a checkpoint atomically (`io.replacing`): the old file stays until the new one is complete.
 
     Raises `MachineError` if it cannot be written.
     """

@@ -1,7 +1,14 @@
-"""The kinds of data sets. The one list of them: everything that depends on the kind takes it from here.
+"""The kinds of data sets, that is their annotation formats: VOC, COCO, YOLO, class folders, shards.
 
-To add a kind, add it to the list and the table, write a reader (`datasets/readers/`, registered in `datasets/load.py`)
-and, if a folder should be recognised as that kind, a finder (`datasets/autodetect.py`).
+To add a kind:
+
+1. add its name and its row here; describe the values of its `splits` in `DatasetConfig` (`config/datasets.py`);
+2. write a reader in `datasets/readers/` and register it in `datasets/load.py`;
+3. for a kind with boxes, write a finder, which recognises its folders, and register it in `datasets/autodetect.py`;
+4. name it in the help of `--kind`, which does not import this file (`cli/options.py`).
+
+`tests/config/test_kinds.py` fails if the row, reader, finder or help is missing. Two files
+have optional extras for single kinds: `datasets/tools/check_files.py` and `evaluation/coco.py`.
 """
 
 from collections.abc import Mapping

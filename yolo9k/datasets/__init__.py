@@ -1,1 +1,9 @@
-"""Data sets: readers for each kind, transforms, the loader, and tools that check, convert and download them."""
+"""Data sets, from annotation files to batches.
+
+- `load.py`, `joint.py`: load the annotations of a data set, or of the sources of a training
+- `readers/`: one file per annotation format; `autodetect.py` recognises the format of a folder
+- `class_mapping.py`: which label does a class name stand for?
+- `transforms/`: augmentation and resizing, applied to each sample
+- `loader/`: which images and input size each step gets, and how workers make batches of them
+- `tools/`: check, preview, convert and download data sets
+"""

@@ -1,4 +1,4 @@
-"""The stages that only the demo has: its config, scores and images; training and the rest are as usual."""
+"""The steps of `yolo9k demo` around training: choose its config, score its classes and draw example images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""The region loss of YOLOv2 and YOLO9000: Darknet's `region_layer.c` as a differentiable loss with equal gradients.
+"""The loss of YOLOv2 and YOLO9000: box, objectness, class and image-label terms (Darknet `region_layer.c`).
 
-Darknet writes the negative gradient of each raw value by hand. The terms below are the functions with these gradients:
+Darknet writes the negative gradient of each raw value by hand. The terms are the functions with equal gradients:
 squared errors (halved) for centre, size and objectness, cross entropy for labels, all summed over boxes.
 
 Letters: B images, A anchors, H and W grid rows and columns, N ground-truth boxes, M image-level labels, K labels, D the

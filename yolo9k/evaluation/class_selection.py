@@ -1,4 +1,4 @@
-"""Select the classes to evaluate, and map the labels of a data set to the nodes of a model's label tree."""
+"""Before an evaluation: select its classes, and map the labels of a data set to those of the model."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""COCO's twelve metrics of an evaluation, and the image ids, category ids and ground truth that they need."""
+"""Add COCO's metrics to an evaluation, and collect the image ids, category ids and ground truth for them."""
 
 import json
 from collections.abc import Mapping, Sequence

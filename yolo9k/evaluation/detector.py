@@ -1,4 +1,4 @@
-"""Evaluate a detector on a data set: run it on the images, and score its detections."""
+"""Run a detector on the images of a data set, then evaluate its detections (`evaluate.py`, `tree.py`)."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""`EvalClasses`: the evaluated classes, and which boxes and detections count for which class.
+"""During an evaluation: decide which boxes and detections count for which class (`EvalClasses`).
 
 By ancestry, as in a label tree, a box or a detection counts for its own class and for every ancestor that is a class.
 A box with a coarser label may or may not belong to the classes below its label; there it is ignored. Without ancestry

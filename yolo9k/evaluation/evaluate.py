@@ -1,4 +1,4 @@
-"""`evaluate`: mAP, VOC's AP, per-class scores, curves and the confusion matrix of detections.
+"""Compute the scores of given detections: mAP, VOC's AP, per-class scores, curves and confusion matrix.
 
 Detections are matched twice: without VOC's additional pixel for `map50`, `map50_95`, the table and the curves, and with
 it for VOC's own metrics. Boxes to ignore (difficult, crowd) never count.

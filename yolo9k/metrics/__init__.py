@@ -1,4 +1,7 @@
-"""Metrics of detections against ground truth: average precision of PASCAL VOC and COCO, curves, confusion matrix."""
+"""Metrics, computed from arrays alone: average precision of PASCAL VOC and COCO, curves, confusion matrix.
+
+Of whole images: `classification.py`; over the depth of a label tree: `depth.py`.
+"""
 
 from yolo9k.metrics.coco import coco_ground_truth, coco_results, coco_statistics
 from yolo9k.metrics.confusion import ConfusionMatrix, confusion_matrix

@@ -1,4 +1,4 @@
-"""COCO's twelve metrics, computed by pycocotools."""
+"""Compute COCO's twelve metrics with pycocotools. `map50_95` is computed without it, in `evaluation/evaluate.py`."""
 
 import contextlib
 import io
