@@ -63,37 +63,29 @@ def evaluate(
     from yolo9k.inference import Detector
 
     check_outputs(files={"--json": json, "--results": results}, folders={"--plots": plots})
-    detector = Detector.load(
-        weights,
-        **load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device),
-    )
+    arguments = load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device)
+    detector = Detector.load(weights, **arguments)
     source, settings = _choose_dataset(
-        dataset, detector,
-        {"split": split, "conf": conf, "iou": iou, "max_detections": max_detections, "batch": batch},
-    )  # fmt: skip
+        dataset, detector, split=split, conf=conf, iou=iou, max_detections=max_detections, batch=batch
+    )
     descent = detector.class_decoder(hier_thresh=hier_thresh, rule=tree_mode.value, leaves_only=leaves_only)
     if not source.has_boxes:
-        box_options = {
-            "--map": map_file, "--exact": exact is not None, "--inner": inner, "--box-supervised": box_supervised,
-            "--results": results, "--plots": plots, "--hier-thresh": hier_thresh is not None,
-            "--tree-mode": tree_mode != opt.TreeMode.paper,
-        }  # fmt: skip
-        _refuse_box_options(box_options, source)
-        _evaluate_image_labels(detector, source, settings, json)
-        return
+        _refuse_box_options(
+            source, map=map_file, exact=exact, inner=inner or None, box_supervised=box_supervised, results=results,
+            plots=plots, hier_thresh=hier_thresh, tree_mode=None if tree_mode == opt.TreeMode.paper else tree_mode,
+        )  # fmt: skip
+        return _evaluate_image_labels(detector, source, settings, json)
     annotations = _read_annotations(detector, source, settings.split)
     ground_truth = read_ground_truth(source, settings.split, annotations) if coco or results else None
     selection = _select_classes(detector, annotations, map_file, exact=exact, inner=inner)
-    if box_supervised:
-        detector.supervision = _read_supervision(box_supervised, len(detector.labels))
+    detector.supervision = _read_supervision(box_supervised, detector)
     scores, detections = _run(detector, annotations, settings, selection=selection, descent=descent)
-    if coco:
-        scores = add_coco_metrics(scores, detections, ground_truth)
+    scores = add_coco_metrics(scores, detections, ground_truth) if coco else scores
     model = {"weights": weights, "dataset": source.name or source.root, "size_wh": list(detector.size_wh)}
     _report(scores, detections, settings, model, ground_truth, json=json, results=results, plots=plots)
 
 
-def _choose_dataset(name: str, detector: "Detector", options: Mapping[str, Any]) -> "tuple[DatasetConfig, EvalConfig]":
+def _choose_dataset(name: str, detector: "Detector", **options: Any) -> "tuple[DatasetConfig, EvalConfig]":
     """Return the data set `name`, or the one trained on, and the `eval` section of the training config.
 
     `options` replace values of that section unless they are empty; its `split` is one of the data set.
@@ -109,9 +101,9 @@ def _choose_dataset(name: str, detector: "Detector", options: Mapping[str, Any])
     return source, updated(settings, {"split": split})
 
 
-def _refuse_box_options(options: Mapping[str, Any], source: "DatasetConfig") -> None:
-    """Raise `ConfigError` for options that have no effect with image-level labels."""
-    given = [option for option, value in options.items() if value]
+def _refuse_box_options(source: "DatasetConfig", **options: Any) -> None:
+    """Raise `ConfigError` for given options, which have no effect with image-level labels; empty ones are not given."""
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value not in (None, "")]
     if given:
         raise ConfigError(
             f"{', '.join(given)}: only for data sets with boxes; {source.name or source.root} has image-level labels, "
@@ -164,11 +156,14 @@ def _select_classes(
     return ClassSelection(node_map=node_map, only=only, by_ancestry=None if exact is None else not exact)
 
 
-def _read_supervision(path: Path, nodes: int) -> "Supervision":
-    """Return a supervision with boxes for the labels of a `.map` file, and image-level labels for the others."""
+def _read_supervision(path: Path | None, detector: "Detector") -> "Supervision | None":
+    """Return boxes for the labels of a `.map` file, image-level labels for the others; `None`: the detector's own."""
     from yolo9k.wordtree.files import read_map
     from yolo9k.wordtree.supervision import Supervision
 
+    if path is None:
+        return detector.supervision
+    nodes = len(detector.labels)
     return Supervision(boxes=read_map(path, nodes), images=tuple(range(nodes)))
 
 
