@@ -5,7 +5,7 @@ The paper judges anchors by their average IoU, which neither the mean nor the me
 restart therefore runs k-means with medians, with means, or not at all, and then hill-climbs on the average IoU itself.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -85,7 +85,8 @@ def nearest(sizes_wh: np.ndarray, anchors_wh: np.ndarray) -> tuple[np.ndarray, n
     """Return for each box the index of its best anchor (N,) and the IoU with it (N,)."""
     best = np.empty(len(sizes_wh), np.int64)
     overlap = np.empty(len(sizes_wh))
-    for part in _chunks(len(sizes_wh)):
+    for start in range(0, len(sizes_wh), CHUNK):
+        part = slice(start, start + CHUNK)
         pairs = shape_iou(sizes_wh[part, None], anchors_wh[None])
         best[part] = pairs.argmax(axis=1)
         overlap[part] = pairs.max(axis=1)
@@ -170,7 +171,3 @@ def _k_means(sizes: np.ndarray, anchors: np.ndarray, centre: Centre) -> np.ndarr
             break
         anchors = moved
     return anchors
-
-
-def _chunks(length: int) -> Iterator[slice]:
-    return (slice(start, start + CHUNK) for start in range(0, length, CHUNK))

@@ -201,7 +201,9 @@ def _receive(response: http.client.HTTPResponse, part: Path, have: int, remote: 
         if max_size and have + len(chunk) > max_size:  # the server sent no length, or a wrong one
             part.unlink(missing_ok=True)
             raise _UrlFailed(f"more than {max_size} bytes; must be {_allowed_sizes(remote)}")
-        _write(part, chunk, have)
+        with writing(part), part.open("r+b" if have else "wb") as file:
+            file.seek(have)
+            file.write(chunk)
         have += len(chunk)
     expected = offered or min(remote.sizes, default=0)
     if have < expected:
@@ -211,12 +213,6 @@ def _receive(response: http.client.HTTPResponse, part: Path, have: int, remote: 
 def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
     while chunk := response.read(CHUNK):
         yield chunk
-
-
-def _write(part: Path, chunk: bytes, offset: int) -> None:
-    with writing(part), part.open("r+b" if offset else "wb") as file:
-        file.seek(offset)
-        file.write(chunk)
 
 
 def _make_folder(folder: Path) -> None:

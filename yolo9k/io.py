@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all, with one message where it cannot be done."""
+"""Write files atomically, with one message if a file cannot be written."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from yolo9k.errors import MachineError
 
 @contextmanager
 def writing(path: Path, what: str = "") -> Iterator[None]:
-    """Raise a `MachineError` that names `path` for an `OSError` in the block; `what` is written, e.g. "the plot"."""
+    """Convert an `OSError` in the block to a `MachineError` that names `path`; `what` names the content: "the plot"."""
     try:
         yield
     except OSError as error:
@@ -20,29 +20,25 @@ def writing(path: Path, what: str = "") -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path, what: str = "") -> Iterator[Path]:
-    """Give a path to write to; afterwards the file is synced and takes the place of `path` in one step.
+    """Yield a temporary path to write to; after the block the file is synced and replaces `path` in one step.
 
-    The old file stays as it is until then, and if the block raises. The folder is made. Raises `MachineError` where
-    the disk refuses.
+    The old file stays unchanged until then, and if the block raises. Creates the folder. Raises `MachineError` if the
+    file cannot be written.
     """
     draft = path.with_name(f"{path.name}.{os.getpid()}.part")
     with writing(path, what):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield draft
-            _sync(draft)
+            with draft.open("rb+") as file:
+                os.fsync(file.fileno())
             draft.replace(path)
         finally:
-            with suppress(OSError):  # there only after a failure
+            with suppress(OSError):  # it exists only after a failure
                 draft.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all. Raises `MachineError`."""
+    """Write UTF-8 text atomically. Raises `MachineError`."""
     with replacing(path) as draft:
         draft.write_text(text, encoding="utf-8")
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

@@ -64,7 +64,8 @@ def demo(
     drawn = write_detections(detector, test.records, folder / "detections")
     print_scores(console, "Test images", scores)
     _print_means(console, means, all_boxes=all_boxes, is_default=not (changes or seed or all_boxes))
-    _print_files(console, {"drawn images": drawn[:1], "plots": plots, "run": [run]})
+    for title, paths in {"drawn images": drawn[:1], "plots": plots, "run": [run]}.items():
+        console.print(f"{title:14}{', '.join(map(str, paths))}", markup=False)
     console.print(f"done in {(time.monotonic() - start) / 60:.1f} minutes; next: yolo9k detect IMAGE --weights {run}")
     if json:
         write_json(json, {**scores.to_dict(), **vars(means)})
@@ -112,8 +113,3 @@ def _print_means(console: Console, means: "SupervisionScores", *, all_boxes: boo
     columns = ["labels", "mAP50", *(["mAP50 with all boxes", "ratio"] if is_default else [])]
     title = "Upper bound: box labels for all classes" if all_boxes else "Classes without box labels are detected, too"
     console.print(table(title, columns, rows))
-
-
-def _print_files(console: Console, files: dict[str, list[Path]]) -> None:
-    for title, paths in files.items():
-        console.print(f"{title:14}{', '.join(map(str, paths))}", markup=False)

@@ -185,7 +185,8 @@ def _print_dry_run(report: "DryRun") -> None:
     for note in report.notes:
         err.print(note, markup=False)
     width, height = report.size_wh
-    memory = report.memory_bytes
+    memory, seconds = report.memory_bytes, report.estimated_seconds
+    duration = f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
     rows = [
         ("parameters", f"{report.parameters:,}"),
         ("operations per image", f"{report.operations / 1e9:.3g} billion at {width}x{height}"),
@@ -193,10 +194,6 @@ def _print_dry_run(report: "DryRun") -> None:
         ("time per step", f"{report.step_seconds:.2f} s ({report.images_per_second:.1f} images/s)"),
         ("peak memory", "unknown" if memory is None else f"{memory / 2**30:.2f} GiB{report.memory_note}"),
         ("steps", f"{report.total_steps:,} ({report.epochs:.1f} epochs)"),
-        ("estimated time", f"{_duration(report.estimated_seconds)} without evaluation"),
+        ("estimated time", f"{duration} without evaluation"),
     ]
     out.print(table("Dry run at the largest size; nothing was written", ["", ""], rows))
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"

@@ -70,7 +70,13 @@ def verify(names: opt.VerifiedModelsArgument = None, json: opt.JsonOption = "") 
     if not names:
         checks = {name: files for name, files in checks.items() if _is_relevant(files)}
     if json:
-        write_json(json, {name: [_to_dict(file) for file in files] for name, files in checks.items()})
+        write_json(
+            json,
+            {
+                name: [{"path": str(file.path), "status": file.status, "reason": file.reason} for file in files]
+                for name, files in checks.items()
+            },
+        )
     console = speaker(json)
     for name, files in checks.items():
         for file in files:
@@ -187,10 +193,6 @@ def _cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
 def _is_relevant(files: "Sequence[FileCheck]") -> bool:
     """Return whether the weights (the first file) are cached or a file is wrong; models may share other files."""
     return files[0].status != "missing" or any(file.status == "wrong" for file in files)
-
-
-def _to_dict(file: "FileCheck") -> dict[str, str]:
-    return {"path": str(file.path), "status": file.status, "reason": file.reason}
 
 
 def _refuse_wrong(files: "Sequence[FileCheck]") -> None:

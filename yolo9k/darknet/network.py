@@ -1,6 +1,5 @@
 """Build a network from a cfg, with Darknet's layer numbering (Darknet `parser.c`, `network.c`)."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -47,7 +46,8 @@ class DarknetNetwork(nn.Module):
         self._reset_norms()
         anchors = self.region.anchors if self.region else torch.empty(0, 2)
         self.register_buffer("anchors", anchors, persistent=False)
-        self.last_reader = _last_readers(self.sources)
+        # The last layer that reads each layer: after it the output is freed.
+        self.last_reader = {source: index for index, inputs in enumerate(self.sources) for source in inputs}
         self.frozen_until = _last_stop_backward(cfg, self.end)
 
     def _build(self, size_wh: tuple[int, int]) -> list[Layer]:
@@ -239,8 +239,3 @@ def _output_index(cfg: Cfg) -> int:
 def _last_stop_backward(cfg: Cfg, end: int) -> int:
     """Return the index of the last layer with `stopbackward=1`, where Darknet's backward pass ends; -1: none."""
     return max((i for i, section in enumerate(cfg.layers[:end]) if section.get("stopbackward", False)), default=-1)
-
-
-def _last_readers(sources: Sequence[tuple[int, ...]]) -> dict[int, int]:
-    """Return the index of the last layer that reads each layer."""
-    return {source: index for index, inputs in enumerate(sources) for source in inputs}

@@ -85,14 +85,10 @@ def conv_layers(network: nn.Module) -> list[ConvLayer]:
     modules = list(network.named_modules())  # a convolution has no children, so its next sibling comes next
     following = [*modules[1:], ("", network)]
     return [
-        _conv_layer(name, module, after if _are_siblings(name, after_name) else None)
+        _conv_layer(name, module, after if after_name.rpartition(".")[0] == name.rpartition(".")[0] else None)
         for (name, module), (after_name, after) in zip(modules, following, strict=True)
         if isinstance(module, nn.Conv2d)
     ]
-
-
-def _are_siblings(name: str, other: str) -> bool:
-    return name.rpartition(".")[0] == other.rpartition(".")[0]
 
 
 def _conv_layer(name: str, conv: nn.Conv2d, norm: nn.Module | None) -> ConvLayer:

@@ -325,17 +325,14 @@ def _labels(config: DatasetConfig, layout: Layout, track: Track) -> tuple[str, .
 
 def _coco_labels(layout: Layout) -> tuple[str, ...]:
     """Return the categories of all files by id, without the supercategory that Roboflow writes with id 0."""
-    files = [CocoFile.open(layout.root / path) for path in _coco_paths(layout.splits)]
+    entries = [entry for part in layout.splits.values() for entry in part]
+    paths = [entry if isinstance(entry, str) else entry.annotations for entry in entries]
+    files = [CocoFile.open(layout.root / path) for path in paths]
     names = {category: name for file in files for category, name in file.categories.items()}
     used = {entry.get("category_id") for file in files for entry in file.annotations}
     if 0 in names and 0 not in used and len(names) > 1:
         del names[0]
     return tuple(dict.fromkeys(name for _, name in sorted(names.items())))
-
-
-def _coco_paths(splits: Splits) -> list[str]:
-    entries = [entry for part in splits.values() for entry in part]
-    return [entry if isinstance(entry, str) else entry.annotations for entry in entries]
 
 
 def _yolo_labels(layout: Layout, listed: tuple[str, ...]) -> tuple[str, ...]:

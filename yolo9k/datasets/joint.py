@@ -90,18 +90,16 @@ def read_training(dataset: AnyDataset, on_error: OnError = "stop", track: Track 
     sources, parts = [], []
     for part in dataset.sources:
         config = resolve_part(part, tree, track)
-        read_source = _read_source(config, part, on_error, track)
+        read_source = (
+            read_images(config, part.split, track)
+            if part.use == "images"
+            else read_annotations(config, part.split, on_error, track)
+        )
         sources.append(Source(config.name or config.root, read_source, part.weight))
         parts.append(_with_dataset(part, _with_class_names(config, read_source.classes)))
     val = dataset.val and _with_dataset(dataset.val, resolve_part(dataset.val, tree, track))
     resolved = {"sources": tuple(parts), "labels": TreeFile(tree=tree), "val": val}
     return TrainingSet(tuple(sources), updated(dataset, resolved))
-
-
-def _read_source(config: DatasetConfig, part: SourceConfig, on_error: OnError, track: Track) -> Annotations | ImageSet:
-    if part.use == "images":
-        return read_images(config, part.split, track)
-    return read_annotations(config, part.split, on_error, track)
 
 
 def read_box_records(

@@ -15,7 +15,7 @@ import numpy as np
 
 from yolo9k.config import DatasetConfig, JointConfig, dump, updated
 from yolo9k.config.datasets import SourceConfig, TreeFile, TreeLabels
-from yolo9k.demo.toy import COLOURS, SIDE_PX, Scene, ToyClass, draw_scene, label_lines, write_jpeg
+from yolo9k.demo.toy import COLOURS, SIDE_PX, ToyClass, draw_scene, label_lines, write_jpeg
 from yolo9k.io import writing
 from yolo9k.progress import Track, silent
 
@@ -116,17 +116,13 @@ def _write_scenes(
     for i in track(range(count), f"Drawing {name} images", count):
         scene = draw_scene(np.random.default_rng([*seed, i]), side_px, classes=FINE_CLASSES)
         write_jpeg(images / f"{split}-{i:04d}.jpg", scene.image)
-        lines = label_lines(scene, [classes.index(box_names[fine]) for fine in _fine_indices(scene)])
+        fine = [FINE_CLASSES.index(ToyClass(item.shape, colour=item.colour)) for item in scene.objects]
+        lines = label_lines(scene, [classes.index(box_names[index]) for index in fine])
         (labels / f"{split}-{i:04d}.txt").write_text(lines, encoding="utf-8")
     root = str((folder / name).resolve())
     return DatasetConfig(
         kind="yolo", root=root, splits={split: (f"images/{split}",)}, labels=classes, name=f"toy {name}"
     )
-
-
-def _fine_indices(scene: Scene) -> list[int]:
-    """Return the index in `FINE_CLASSES` of each object."""
-    return [FINE_CLASSES.index(ToyClass(item.shape, colour=item.colour)) for item in scene.objects]
 
 
 def _write_singles(folder: Path, count: int, seed: list[int], side_px: int, track: Track) -> DatasetConfig:

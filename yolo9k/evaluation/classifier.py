@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from yolo9k.datasets.load import ImageSet
-from yolo9k.datasets.readers.records import ImageSequence
 from yolo9k.errors import DataError
 from yolo9k.evaluation.class_selection import check_node_map, find_nodes
 from yolo9k.images import ImageSource
@@ -116,7 +115,9 @@ def evaluate_classifier(
     excluded; if no image is left, this raises `DataError`.
     """
     threshold = descent_threshold(classifier.labels, hier_thresh)
-    sources, image_label = _sources_and_labels(images.records)
+    records = [images.records[index] for index in range(len(images.records))]
+    sources = [record.source for record in records]
+    image_label = np.array([record.image_label for record in records], np.int64)
     if node_map is None:
         node_of_label = find_nodes(classifier.labels, images.labels, np.unique(image_label).tolist())
     else:
@@ -134,11 +135,6 @@ def evaluate_classifier(
     readable = [source for source, flag in zip(sources, is_read, strict=True) if flag]
     unreadable = len(is_read) - len(readable)
     return score_outcomes(collector.outcomes(), classifier.labels, readable, threshold, unreadable=unreadable)
-
-
-def _sources_and_labels(records: ImageSequence) -> tuple[list[ImageSource], np.ndarray]:
-    images = [records[index] for index in range(len(records))]
-    return [image.source for image in images], np.array([image.image_label for image in images], np.int64)
 
 
 def score_outcomes(

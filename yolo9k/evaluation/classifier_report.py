@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 from yolo9k.evaluation.classifier import ClassifierScores, TreeScores
-from yolo9k.metrics.classification import ClassAccuracy
 
 MAX_ROWS = 20  # classes and pairs that are shown
 CLASS_COLUMNS = ("label", "images", "top-1", "top-5", "most frequent mistake")
@@ -29,12 +28,9 @@ def worst_rows(scores: ClassifierScores, max_rows: int = MAX_ROWS) -> list[Seque
     names = scores.labels.names
     # Pairs are sorted by count; reversed, the most frequent one of each class is kept.
     mistakes = {pair.ground_truth: f"{names[pair.predicted]} ({pair.count})" for pair in reversed(scores.pairs)}
-    rows = sorted((row for row in scores.classes if row.label in mistakes), key=_accuracy_key)
+    rows = [row for row in scores.classes if row.label in mistakes]
+    rows.sort(key=lambda row: (row.top1, row.top5, -row.images))
     return [(names[row.label], row.images, row.top1, row.top5, mistakes[row.label]) for row in rows[:max_rows]]
-
-
-def _accuracy_key(row: ClassAccuracy) -> tuple[float, float, int]:
-    return row.top1, row.top5, -row.images
 
 
 def pair_rows(scores: ClassifierScores, max_rows: int = MAX_ROWS) -> list[Sequence[object]]:

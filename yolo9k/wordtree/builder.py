@@ -62,7 +62,9 @@ def build_tree(
     if not reachable:
         raise DataError(f"none of the {len(labels)} labels is a descendant of {root}")
     parents: Parents = {}
-    _insert_unambiguous(parents, reachable, paths)
+    for label in reachable:  # first the labels with a single path to the root: they leave no choice
+        if len(paths[label]) == 1:
+            _insert(parents, paths[label][0])
     _insert_cheapest(parents, reachable, paths)
     nodes_before_splicing = len(parents)
     _splice(parents, set(reachable))
@@ -110,15 +112,6 @@ def _insert(parents: Parents, path: Sequence[str]) -> None:
         if node in parents:
             return
         parents[node] = parent
-
-
-def _insert_unambiguous(
-    parents: Parents, labels: Sequence[str], paths: Mapping[str, Sequence[tuple[str, ...]]]
-) -> None:
-    """Insert the labels that have a single path to the root."""
-    for label in labels:
-        if len(paths[label]) == 1:
-            _insert(parents, paths[label][0])
 
 
 def _insert_cheapest(parents: Parents, labels: Sequence[str], paths: Mapping[str, Sequence[tuple[str, ...]]]) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 from torch.utils.data import Dataset
 
 from yolo9k.datasets.loader.sampler import SampleRequest, augmentation_generator
@@ -45,15 +44,13 @@ class TrainingDataset(Dataset):
         images = self.sources[request.source]
         rng = augmentation_generator(self.seed, request.step, request.position)
         try:
-            samples = [self._read(images, index) for index in self._indices(request, len(images), rng)]
+            # A transform of one sample draws nothing here, so its random numbers do not depend on this line.
+            others = [int(rng.integers(len(images))) for _ in range(self.transform.num_samples - 1)]
+            samples = [self._read(images, index) for index in (request.index, *others)]
             unreadable = tuple(name for sample in samples for name in sample.unreadable)
             return replace(self.transform(samples, request.size_wh, rng), unreadable=unreadable)
         except Yolo9kError as error:
             return FailedSample(error)
-
-    def _indices(self, request: SampleRequest, count: int, rng: np.random.Generator) -> list[int]:
-        """Return the requested index, then random ones for a transform of several samples; for one, draw nothing."""
-        return [request.index] + [int(rng.integers(count)) for _ in range(self.transform.num_samples - 1)]
 
     def _read(self, images: ImageSequence, index: int) -> Sample:
         tries = min(MAX_TRIES, len(images)) if self.on_error == "skip" else 1

@@ -68,7 +68,7 @@ class ImageFolderIndex(ImageIndex):
         starts = np.cumsum([0, *(len(listing.folders) for listing in listings)])
         self._folders = [str(listing.root / folder) for listing in listings for folder in listing.folders]
         self._label = np.array(
-            [labels.get(_class_of(folder), -1) for listing in listings for folder in listing.folders], np.int64
+            [labels.get(folder.partition("/")[0], -1) for listing in listings for folder in listing.folders], np.int64
         )
         self._names = PackedStrings.concatenate([PackedStrings(listing.names, listing.ends) for listing in listings])
         self._folder = concatenate(
@@ -107,10 +107,6 @@ class FolderReadResult(NamedTuple):
     def images(self, labels: Mapping[str, int]) -> ImageFolderIndex:
         """Return the images of the classes that have a label."""
         return ImageFolderIndex(self.listings, labels)
-
-
-def _class_of(folder: str) -> str:
-    return folder.partition("/")[0]
 
 
 def read_folders(request: SplitRequest, track: Track = silent) -> FolderReadResult:

@@ -142,13 +142,9 @@ def _read_sample(index: int, source: ImageSource, label: int, side: int) -> Shar
         smaller = resize(read_image(source), (max(side, round(w * ratio)), max(side, round(h * ratio))))
     except DataError:
         return unchanged._replace(is_readable=False)
-    return ShardSample(f"{name}.jpg", label, _encode_jpeg(smaller))
-
-
-def _encode_jpeg(image: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return buffer.getvalue()
+    encoded = io.BytesIO()
+    Image.fromarray(smaller).save(encoded, "JPEG", quality=JPEG_QUALITY)
+    return ShardSample(f"{name}.jpg", label, encoded.getvalue())
 
 
 # --- shards
