@@ -14,6 +14,7 @@ PACKAGE = Path(yolo9k.__file__).parent
 LAYERS = {
     "errors": 0,
     "io": 0,
+    "yaml_files": 0,
     "renamed": 0,
     "progress": 0,
     "boxes": 1,
@@ -47,6 +48,7 @@ LAYERS = {
 }
 NEIGHBOURS = {  # imports inside one layer that are wanted
     "io": {"errors"},
+    "yaml_files": {"errors", "io"},
     "anchors": {"boxes"},
     "samples": {"boxes"},
     "anchor_plots": {"anchors"},

@@ -10,6 +10,11 @@ class Yolo9kError(Exception):
 
     exit_code = 1
 
+    @classmethod
+    def at(cls, location: object, message: str) -> "Yolo9kError":
+        """Return the error about a place: a file, a line, a key."""
+        return cls(f"{location}: {message}")
+
 
 class ConfigError(Yolo9kError):
     """Wrong usage or config: unknown keys, wrong types, contradicting options."""

@@ -1,11 +1,151 @@
-"""Write files atomically, with one message if a file cannot be written."""
+"""Read and write files: one rule for text, hidden files and atomic writes, and one message for each failure.
 
+Files may come from strangers: only regular files are opened (a named pipe or a device would wait for ever), sizes are
+bounded, and whatever opening or decoding raises becomes the caller's documented error.
+"""
+
+import codecs
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from yolo9k.errors import MachineError
+from yolo9k.errors import DataError, MachineError, Yolo9kError
+
+Failure = Callable[[object, str], Yolo9kError]  # makes the error of a location and a message: `DataError.at`
+
+MAX_TEXT_BYTES = 1 << 26  # 64 MiB: the largest list of images known has a tenth of it
+BOMS = (  # the longer first: UTF-32 begins like UTF-16
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+FOREIGN_NAMES = frozenset(  # of operating systems, network storage and tools; lower case
+    ("__macosx", "__pycache__", "@eadir", "#recycle", "$recycle.bin", "thumbs.db", "desktop.ini", "lost+found",
+     "system volume information")
+)  # fmt: skip
+KINDS_OF_FILE = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+# --- names
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder name is hidden, or foreign to a data set (`.ipynb_checkpoints`, `@eaDir`)."""
+    return name.startswith(".") or name.lower() in FOREIGN_NAMES
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a path is a regular file; false for texts that cannot be a path (too long, with NUL)."""
+    return stat.S_ISREG(_mode(path))
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a path is a folder; false for texts that cannot be a path (too long, with NUL)."""
+    return stat.S_ISDIR(_mode(path))
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return 0
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder at any depth, sorted by path, without hidden and foreign ones.
+
+    Links to folders are followed, but not back to a parent. Raises `OSError` for an unreadable folder.
+    """
+    yield from _visible_files(folder, frozenset())
+
+
+def _visible_files(folder: Path, parents: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    status = folder.stat()
+    identity = (status.st_dev, status.st_ino)
+    if identity in parents:
+        return
+    with os.scandir(folder) as entries:
+        visible = sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
+    for entry in visible:
+        if entry.is_dir():
+            yield from _visible_files(Path(entry.path), parents | {identity})
+        else:
+            yield Path(entry.path)
+
+
+# --- reading
+
+
+@contextmanager
+def reading(location: object, fail: Failure = DataError.at) -> Iterator[None]:
+    """Convert what opening and decoding a file can raise to the error of `fail`, which names `location`."""
+    try:
+        yield
+    except Yolo9kError:
+        raise
+    except RecursionError as error:
+        raise fail(location, "cannot be read: it is nested too deeply") from error
+    except OSError as error:
+        raise fail(location, f"cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # also texts that cannot be a path, and numbers of thousands of digits
+        raise fail(location, f"cannot be read: {error}") from error
+
+
+def check_regular(path: Path, fail: Failure = DataError.at, max_bytes: int | None = None) -> None:
+    """Raise the error of `fail` unless `path` is a regular file of at most `max_bytes`."""
+    with reading(path, fail):
+        status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((name for is_kind, name in KINDS_OF_FILE if is_kind(status.st_mode)), "no regular file")
+        raise fail(path, f"is {kind}; a file is needed")
+    if max_bytes is not None and status.st_size > max_bytes:
+        raise fail(path, f"{status.st_size:,} bytes; at most {max_bytes:,} are allowed")
+
+
+def read_text(path: Path, fail: Failure = DataError.at, max_bytes: int = MAX_TEXT_BYTES) -> str:
+    """Read a text file: UTF-8, or UTF-16 and UTF-32 with a byte order mark; line ends become `\\n`.
+
+    Raises the error of `fail` for anything but a regular file of this kind and at most `max_bytes`; it names the
+    first byte that is not text.
+    """
+    check_regular(path, fail, max_bytes)
+    with reading(path, fail):
+        content = path.read_bytes()
+    return decode_text(content, path, fail)
+
+
+def decode_text(content: bytes, location: object, fail: Failure = DataError.at) -> str:
+    """Decode the bytes of a text file, as `read_text` does."""
+    encoding = next((name for bom, name in BOMS if content.startswith(bom)), "utf-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        found = f"byte {error.start:,} (0x{content[error.start]:02x}, line {line:,})"
+        raise fail(location, f"not a text file: {found} is not {encoding.upper()}; save it as UTF-8") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def read_lines(path: Path, fail: Failure = DataError.at, max_bytes: int = MAX_TEXT_BYTES) -> list[str]:
+    """Read the lines of a text file, as `read_text` does, without their ends; only line ends divide them.
+
+    Python's `splitlines` also divides at form feeds and U+2028, which names may contain.
+    """
+    lines = read_text(path, fail, max_bytes).split("\n")
+    return lines if lines[-1] else lines[:-1]
+
+
+# --- writing
 
 
 @contextmanager
