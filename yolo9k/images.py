@@ -83,6 +83,13 @@ def read_size_wh(source: str | ImageSource) -> tuple[int, int]:
     return (height, width) if is_rotated else (width, height)
 
 
+def read_orientation(source: str | ImageSource) -> int:
+    """Return the EXIF orientation of an image file, 1 to 8. Raises `DataError` as `read_image` does."""
+    with _opened(source) as image:
+        orientation = image.getexif().get(0x0112, 1)
+    return orientation if orientation in range(1, 9) else 1
+
+
 @contextmanager
 def _opened(source: str | ImageSource) -> Iterator[Image.Image]:
     """Open an image with Pillow; any error in the block becomes a `DataError` naming it."""

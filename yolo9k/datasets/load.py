@@ -30,6 +30,7 @@ from yolo9k.datasets.readers.records import (
     OnError,
     SplitRequest,
 )
+from yolo9k.datasets.readers.sizes import match_sizes
 from yolo9k.datasets.readers.voc import read_voc
 from yolo9k.datasets.readers.webdataset import read_shards
 from yolo9k.datasets.readers.yolo import read_yolo
@@ -104,13 +105,19 @@ def is_held_out(name: str, fraction: float) -> bool:
 
 
 def read_annotations(
-    config: DatasetConfig, split: str, on_error: OnError = "stop", track: Track = silent
+    config: DatasetConfig,
+    split: str,
+    on_error: OnError = "stop",
+    track: Track = silent,
+    *,
+    keep: Callable[[str], bool] | None = None,
 ) -> Annotations:
-    """Read the boxes of one split; images are opened only if their size is not annotated.
+    """Read the boxes of one split; images are opened only if their size is not annotated, and to check some sizes.
 
-    Invalid boxes are skipped and listed in `errors`. A file that cannot be used raises `DataError`, or is skipped and
-    listed with `on_error="skip"`. Raises `ConfigError` for an unknown split or a kind without boxes, `DataError` if the
-    data are missing or no image is left.
+    `keep`: which images to read, by name; default: those that are not held out for another split. Invalid boxes and
+    objects are skipped and listed in `errors`. A file that cannot be used raises `DataError`, or is skipped and listed
+    with `on_error="skip"`. Raises `ConfigError` for an unknown split or a kind without boxes, `DataError` if the data
+    are missing or no image is left.
     """
     if config.kind not in BOX_READERS:
         raise ConfigError(
@@ -118,8 +125,11 @@ def read_annotations(
             "source of a joint data set (`use: images`)"
         )
     request = _select(config, split)
+    request = request if keep is None else replace(request, keep=keep)
     issues = IssueCollector(on_error)
     read = BOX_READERS[config.kind](request, issues, track)
+    if read.annotated_sizes:
+        read = read._replace(records=match_sizes(read.records, issues, track))
     if not read.records:
         raise DataError(f"{request.root}: no usable image in split {split!r}: {_why_empty(config, issues)}")
     return _map_labels(config, read, issues)
@@ -131,9 +141,9 @@ def _map_labels(config: DatasetConfig, read: BoxReadResult, issues: IssueCollect
     classes = dataset_classes(read.labels, nodes, read.category_ids)
     errors = (*unknown, *issues.errors)
     if not isinstance(config.labels, TreeLabels):
-        return Annotations(tuple(read.records), tree, errors, read.category_ids, classes)
+        return Annotations(tuple(read.records), tree, errors, read.category_ids, classes, tuple(issues.warnings))
     records = tuple(replace(record, boxes=to_nodes(record.boxes, nodes)) for record in read.records)
-    return Annotations(records, tree, errors, classes=classes)
+    return Annotations(records, tree, errors, classes=classes, warnings=tuple(issues.warnings))
 
 
 class Nodes(NamedTuple):
@@ -236,4 +246,4 @@ def _select(config: DatasetConfig, split: str) -> SplitRequest:
     else:
         entries, keep = config.splits[split], lambda name: split != "train" or not is_held_out(name, holdout)
     everything = tuple(entry for part in config.splits.values() for entry in part)
-    return SplitRequest(dataset_root(config), entries, config.classes, everything, keep)
+    return SplitRequest(dataset_root(config), entries, config.classes, everything, keep, config.extra_columns)

@@ -122,7 +122,11 @@ def check_dataset(config: DatasetConfig, splits: Sequence[str] = (), track: Trac
         labels=labels,
         splits=tuple(describe_split(name, part) for name, part in read.items()),
         errors=tuple(dict.fromkeys(errors)),
-        warnings=(*check_files(config, read), *(issue for issue in duplicate_boxes if issue.kind != DUPLICATE_BOX)),
+        warnings=(
+            *check_files(config, read),
+            *dict.fromkeys(issue for part in read.values() for issue in part.warnings),
+            *(issue for issue in duplicate_boxes if issue.kind != DUPLICATE_BOX),
+        ),
         annotations=read,
     )
 
