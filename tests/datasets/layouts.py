@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -60,7 +60,7 @@ ITEMS = (
 )
 
 
-@lru_cache(maxsize=None)
+@cache
 def image_bytes(seed: str, suffix: str, size_wh: tuple[int, int]) -> bytes:
     """Return an image file; each distinct image is encoded once per session."""
     rng = np.random.default_rng(list(seed.encode("utf-8")))
