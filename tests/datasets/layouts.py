@@ -503,15 +503,6 @@ def make_sense_yolo(export: Export) -> None:
     export.lines("classes.txt", CLASSES)
 
 
-@layout("make-sense YOLO, images and labels", "yolo")
-def make_sense_yolo_folders(export: Export) -> None:
-    for item in export.items:
-        export.image(item, f"images/{item.name}")
-        if item.boxes:
-            export.yolo(item, f"labels_my-project-name_2024-01-31-10-00-00/{item.stem}.txt")
-    export.lines("classes.txt", CLASSES)
-
-
 @layout("make-sense VOC", "voc", shift=-1, reads_empty=False)
 def make_sense_voc(export: Export) -> None:
     for item in export.items:
@@ -547,14 +538,6 @@ def rectlabel_yolo(export: Export) -> None:
         export.yolo(item, f"labels/{item.stem}.txt")
     for split in SPLITS:
         export.lines(f"{split}.txt", [f"{export.root.as_posix()}/images/{item.name}" for item in export.split(split)])
-    export.lines("objects.names", CLASSES)
-
-
-@layout("RectLabel YOLO, annotations folder", "yolo")
-def rectlabel_yolo_annotations(export: Export) -> None:
-    for item in export.items:
-        export.image(item, f"images/{item.name}")
-        export.yolo(item, f"annotations/{item.stem}.txt")
     export.lines("objects.names", CLASSES)
 
 
