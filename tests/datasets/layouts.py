@@ -684,16 +684,78 @@ def fiftyone_voc(export: Export) -> None:
         export.voc(item, f"labels/{item.stem}.xml", head=head, difficult="")
 
 
-# --- Open Images toolkit (not read): https://github.com/EscVM/OIDv4_ToolKit, OID/Dataset
+# --- formats that are not read
 
 
-def open_images_toolkit(root: Path) -> None:
-    """Write `Class left top right bottom` in pixels, in a folder `Label` of each class folder."""
-    export = Export(root, ITEMS)
+def labelme(export: Export) -> None:
+    """LabelMe's own files."""
+    for item in export.items:
+        export.image(item, item.name)
+        export.text(f"{item.stem}.json", labelme_json(item))
+
+
+def cvat_images(export: Export) -> None:
+    """CVAT for images 1.1: https://docs.cvat.ai/docs/dataset_management/formats/format-cvat."""
+    lines = []
+    for i, item in enumerate(export.items):
+        export.image(item, f"images/{item.name}")
+        lines.append(f'<image id="{i}" name="{item.name}" width="{item.size_wh[0]}" height="{item.size_wh[1]}">')
+        for name, (x1, y1, x2, y2) in item.boxes:
+            lines.append(f'<box label="{name}" occluded="0" xtl="{x1}" ytl="{y1}" xbr="{x2}" ybr="{y2}"></box>')
+        lines.append("</image>")
+    export.lines("annotations.xml", ["<annotations><version>1.1</version>", *lines, "</annotations>"])
+
+
+def label_studio_json(export: Export) -> None:
+    """Label Studio's tasks."""
+    tasks = []
+    for item in export.items:
+        export.image(item, f"images/{item.name}")
+        regions = [
+            {"type": "rectanglelabels", "value": {"x": 1, "y": 1, "rectanglelabels": [n]}} for n, _ in item.boxes
+        ]
+        tasks.append({"data": {"image": f"/data/upload/1/{item.name}"}, "annotations": [{"result": regions}]})
+    export.text("project-1.json", json.dumps(tasks))
+
+
+def create_ml(export: Export) -> None:
+    """CreateML, of labelImg and RectLabel: boxes by their centre."""
+    images = []
+    for item in export.items:
+        export.image(item, item.name)
+        boxes = [
+            {
+                "label": name,
+                "coordinates": {"x": (x1 + x2) / 2, "y": (y1 + y2) / 2, "width": x2 - x1, "height": y2 - y1},
+            }
+            for name, (x1, y1, x2, y2) in item.boxes
+        ]
+        images.append({"image": item.name, "annotations": boxes})
+    export.text("annotations.json", json.dumps(images))
+
+
+def vgg_json(export: Export) -> None:
+    """VGG JSON of make-sense: src/logic/export/polygon/VGGExporter.ts."""
+    regions: dict[str, Any] = {}
+    for item in export.items:
+        export.image(item, item.name)
+        shapes = {str(i): {"region_attributes": {"label": name}} for i, (name, _) in enumerate(item.boxes)}
+        regions[item.name] = {"fileref": "", "size": 0, "filename": item.name, "base64_img_data": "", "regions": shapes}
+    export.text("labels_my-project-name.json", json.dumps(regions))
+
+
+def open_images_toolkit(export: Export) -> None:
+    """`Class left top right bottom` in pixels, in a folder `Label` of each class folder.
+
+    From https://github.com/EscVM/OIDv4_ToolKit, OID/Dataset; https://github.com/DmitryRyumin/OIDv6 writes the same.
+    """
     for item in export.items:
         folder = f"OID/Dataset/{'validation' if item.split == 'val' else item.split}/Nut"
         export.image(item, f"{folder}/{item.name}")
         export.lines(f"{folder}/Label/{item.stem}.txt", [f"Nut {' '.join(map(str, box))}" for _, box in item.boxes])
+
+
+OTHER_FORMATS = (labelme, cvat_images, label_studio_json, create_ml, vgg_json, open_images_toolkit)
 
 
 # --- reading back

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from layouts import CLASSES, LAYOUTS, Export, Layout, image_bytes, open_images_toolkit, read_back
+from layouts import CLASSES, ITEMS, LAYOUTS, OTHER_FORMATS, Export, Layout, image_bytes, read_back
 
 from yolo9k.config import AnyDataset, DatasetConfig
 from yolo9k.datasets.autodetect import detect_dataset, open_dataset
@@ -46,10 +46,12 @@ def test_a_file_of_an_export_is_opened(layout: Layout, tmp_path: Path):
     assert tuple(config.labels) == CLASSES
 
 
-def test_open_images_toolkit_is_refused(tmp_path: Path):
-    open_images_toolkit(tmp_path)
-    with pytest.raises(DataError, match="no annotated images in a known format"):
-        detect_dataset(tmp_path)
+@pytest.mark.parametrize("write", OTHER_FORMATS, ids=lambda write: write.__name__)
+def test_another_format_is_refused(write: Callable[[Export], None], tmp_path: Path):
+    export = Export(tmp_path / "export", ITEMS)
+    write(export)
+    with pytest.raises(DataError):
+        detect_dataset(export.root)
 
 
 def test_yolo_without_class_names_is_refused(tmp_path: Path):
@@ -57,6 +59,13 @@ def test_yolo_without_class_names_is_refused(tmp_path: Path):
     (export.root / "classes.txt").unlink()
     with pytest.raises(DataError, match=r"no class names: .*classes\.txt"):
         detect_dataset(export.root)
+
+
+def test_the_document_has_every_row():
+    document = Path(__file__).parents[2] / "docs" / "datasets.md"
+    cells = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in document.read_text("utf-8").splitlines()]
+    documented = [tuple(row[:4]) for row in cells if row and row[0] in LAYOUTS]
+    assert documented == [(row.name, row.kind, row.opens, ", ".join(row.splits)) for row in LAYOUTS.values()]
 
 
 # --- disturbed exports
