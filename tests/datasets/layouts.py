@@ -744,18 +744,23 @@ def vgg_json(export: Export) -> None:
     export.text("labels_my-project-name.json", json.dumps(regions))
 
 
-def open_images_toolkit(export: Export) -> None:
-    """`Class left top right bottom` in pixels, in a folder `Label` of each class folder.
-
-    From https://github.com/EscVM/OIDv4_ToolKit, OID/Dataset; https://github.com/DmitryRyumin/OIDv6 writes the same.
-    """
+def oidv4(export: Export) -> None:
+    """Open Images: `Class left top right bottom` in pixels: https://github.com/EscVM/OIDv4_ToolKit, OID/Dataset."""
     for item in export.items:
         folder = f"OID/Dataset/{'validation' if item.split == 'val' else item.split}/Nut"
         export.image(item, f"{folder}/{item.name}")
         export.lines(f"{folder}/Label/{item.stem}.txt", [f"Nut {' '.join(map(str, box))}" for _, box in item.boxes])
 
 
-OTHER_FORMATS = (labelme, cvat_images, label_studio_json, create_ml, vgg_json, open_images_toolkit)
+def oidv6(export: Export) -> None:
+    """Open Images, with `labels` among the images: https://github.com/DmitryRyumin/OIDv6, `--multi_classes`."""
+    for item in export.items:
+        folder = f"multidata/{'validation' if item.split == 'val' else item.split}"
+        export.image(item, f"{folder}/{item.name}")
+        export.lines(f"{folder}/labels/{item.stem}.txt", [f"nut {' '.join(map(str, box))}" for _, box in item.boxes])
+
+
+OTHER_FORMATS = (labelme, cvat_images, label_studio_json, create_ml, vgg_json, oidv4, oidv6)
 
 
 # --- reading back

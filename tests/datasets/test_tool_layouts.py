@@ -11,6 +11,7 @@ from layouts import CLASSES, ITEMS, LAYOUTS, OTHER_FORMATS, Export, Layout, imag
 
 from yolo9k.config import AnyDataset, DatasetConfig
 from yolo9k.datasets.autodetect import detect_dataset, open_dataset
+from yolo9k.datasets.load import read_annotations
 from yolo9k.errors import DataError
 
 TEXT_SUFFIXES = (".txt", ".xml", ".json", ".yaml", ".data", ".names", ".labels")
@@ -50,8 +51,9 @@ def test_a_file_of_an_export_is_opened(layout: Layout, tmp_path: Path):
 def test_another_format_is_refused(write: Callable[[Export], None], tmp_path: Path):
     export = Export(tmp_path / "export", ITEMS)
     write(export)
+    export.lines("classes.txt", CLASSES)
     with pytest.raises(DataError):
-        detect_dataset(export.root)
+        read_annotations(detect_dataset(export.root), "train")
 
 
 def test_yolo_without_class_names_is_refused(tmp_path: Path):
@@ -184,9 +186,8 @@ def test_the_order_of_the_disk_changes_nothing(layout: Layout, tmp_path: Path, d
     configs = []
     for reverse in (False, True):
         disk_order(reverse)
-        assert sorted((p.name for p in tmp_path.joinpath("export").iterdir()), reverse=reverse) == [
-            p.name for p in tmp_path.joinpath("export").iterdir()
-        ]
+        listed = [path.name for path in export.root.iterdir()]
+        assert listed == sorted(listed, reverse=reverse)
         configs.append(detect_dataset(export.root))
     assert configs[0] == configs[1]
     check(detect_dataset(export.root, holdout=0), layout, export)
