@@ -1,16 +1,20 @@
 """The rules of docs/datasets.md: nothing is lost silently, whatever the format."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from layouts import CLASSES, LAYOUTS, Box, Export, Item, coco_content, image_bytes, read_back, voc_xml
 
 from yolo9k.config import DatasetConfig
 from yolo9k.datasets.autodetect import detect_dataset
 from yolo9k.datasets.load import read_annotations
+from yolo9k.datasets.loader.dataset import FailedSample, TrainingDataset
+from yolo9k.datasets.loader.sampler import SampleRequest
 from yolo9k.errors import ConfigError, DataError
+from yolo9k.samples import Sample
 
 SIZE_WH = (48, 32)
 BOXES: tuple[Box, ...] = (("nut", (6.0, 6.0, 26.0, 20.0)), ("bolt", (30.0, 10.0, 44.0, 30.0)))
@@ -303,3 +307,66 @@ def test_no_image_is_read_outside_the_root(export, kind, name):
         config = DatasetConfig(kind="coco", root=str(export.root), splits={"train": ("annotations.json",)})
     with pytest.raises(DataError, match=r"secret\.png"):
         read_annotations(config, "train")
+
+
+# --- the annotated size is compared with the image
+
+
+class AsRead:
+    """A transform that returns the sample as it was read."""
+
+    num_samples = 1
+
+    def __call__(self, samples: Sequence[Sample], size_wh: tuple[int, int], rng: np.random.Generator) -> Sample:
+        return samples[0]
+
+
+def training_boxes(export: Export) -> dict[str, list[Box]] | None:
+    """Return the boxes that training gets for each image, by file name; `None` if the data set is refused."""
+    try:
+        annotations = read_annotations(detected(export), "train")
+    except DataError:
+        return None
+    if annotations.errors:
+        return None
+    names, found = annotations.labels.names, {}
+    dataset = TrainingDataset([annotations.records], AsRead(), seed=0)
+    for index in range(len(dataset)):
+        sample = dataset[SampleRequest(index, step=0, position=0, size_wh=SIZE_WH)]
+        if isinstance(sample, FailedSample):
+            return None
+        boxes = zip(sample.boxes.label.tolist(), sample.boxes.xyxy.tolist(), strict=True)
+        rounded = sorted((names[label], tuple(round(side, 1) for side in xyxy)) for label, xyxy in boxes)
+        found[Path(sample.name).name] = rounded
+    return found
+
+
+def resize_images(export: Export, size_wh: tuple[int, int]) -> None:
+    """Replace all images by ones of another size, as a tool does that resizes them after annotation."""
+    for path in export.root.rglob("*.png"):
+        path.write_bytes(image_bytes(path.name, ".png", size_wh))
+
+
+@pytest.mark.parametrize("write", [write_voc, write_coco])
+def test_boxes_follow_images_that_were_resized_after_annotation(export, write):
+    write(export)
+    resize_images(export, (SIZE_WH[0] // 2, SIZE_WH[1] // 2))
+    halves = {
+        item.name: sorted((name, tuple(side / 2 for side in xyxy)) for name, xyxy in item.boxes)
+        for item in export.items
+    }
+    assert training_boxes(export) in (halves, None)
+
+
+@pytest.mark.parametrize("write", [write_voc, write_coco])
+@pytest.mark.parametrize("size_wh", [(48, 16), (17, 32)])
+def test_an_image_of_another_aspect_is_an_error(export, write, size_wh):
+    write(export)
+    resize_images(export, size_wh)
+    assert training_boxes(export) is None
+
+
+@pytest.mark.parametrize("write", [write_yolo, write_voc, write_coco])
+def test_an_image_of_the_annotated_size_is_trained_on(export, write):
+    write(export)
+    assert training_boxes(export) == {item.name: sorted(item.boxes) for item in export.items}
