@@ -6,7 +6,7 @@ split of a file or folder is in its name; if one is called train, those with oth
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -27,7 +27,7 @@ from yolo9k.datasets.readers.label_files import LabelFinder
 from yolo9k.datasets.readers.paths import FileFinder, path_parts
 from yolo9k.datasets.readers.records import BadFile, Entry, read_lines, reading_data
 from yolo9k.datasets.readers.split_names import SPLIT_OF_WORD, SPLITS, split_of, split_of_path
-from yolo9k.datasets.readers.voc import ALL, VocFolder, find_annotations
+from yolo9k.datasets.readers.voc import ALL, ANNOTATION_FOLDERS, IMAGE_FOLDERS, VocFolder, find_annotations
 from yolo9k.datasets.readers.yolo import OWN_IMAGES
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.images import is_image_file, is_image_name
@@ -43,7 +43,7 @@ FEW = 50  # images; the hashes of so few may split them unevenly
 DEPTH = 3  # levels of subfolders that are searched
 PROBED = 50  # images checked for labels per folder
 COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
-HEAD_BYTES = 1 << 16  # of a JSON file that is no COCO file as a whole
+HEAD_BYTES = 1 << 12  # of an XML file: its first element
 
 log = logging.getLogger(__name__)
 
@@ -169,23 +169,22 @@ def detect_dataset(
         extra_columns=layout.extra_columns,
     )  # fmt: skip
     config = updated(config, {"labels": _labels(config, layout, track)})
+    notes = [KINDS[layout.kind].description, *layout.notes]
     if holdout and "train" in layout.splits and "val" not in layout.splits:
-        config = updated(config, {"holdout": _adjusted_holdout(config, holdout)})
-    _log_layout(config, layout)
+        names = _image_names(config)
+        fraction = _adjusted_holdout(names, holdout)
+        config = updated(config, {"holdout": fraction})
+        held_out = sum(is_held_out(name, fraction) for name in names)
+        notes += [f"val: {held_out:,} of the {len(names):,} train images, held out"] if held_out else []
+    log.info("%s: %s", config.name, "; ".join(notes))
     return config
 
 
-def _log_layout(config: DatasetConfig, layout: Layout) -> None:
-    held_out = f"; val: {config.holdout:.0%} of train, held out" if config.holdout else ""
-    log.info("%s: %s; %s%s", config.name, KINDS[layout.kind].description, "; ".join(layout.notes), held_out)
-
-
-def _adjusted_holdout(config: DatasetConfig, requested: float) -> float:
+def _adjusted_holdout(names: Sequence[str], requested: float) -> float:
     """Return `requested`; for few images a fraction that holds out that many, at least one; 0 if there is only one.
 
     Hashes split few images unevenly: of six, a fraction of .2 may hold out none or four.
     """
-    names = _image_names(config)
     total = len(names)
     intended = min(max(1, round(requested * total)), total - 1)
     if intended < 1:
@@ -319,19 +318,31 @@ def _files(folder: Path, *suffixes: str) -> list[Path]:
 
 
 def _find_voc(folder: Path) -> Layout | None:
-    """Return the layout of a VOC folder, or of all VOC folders on the first level that has any."""
-    for level in _levels(folder):
-        with reading_data(folder):
-            annotated = [path for path in level if _has_voc(path)]
-        if annotated:
-            return _assign_splits("voc", folder, [part for path in annotated for part in _voc_parts(path, folder)])
-    return None
+    """Return the layout of all folders with XML files of this format."""
+    parts: list[Part] = []
+    pending, seen = [folder], set[Path]()
+    while pending:
+        place = pending.pop(0)
+        if place.resolve() in seen:  # a link back
+            continue
+        seen.add(place.resolve())
+        with reading_data(place):
+            annotations = find_annotations(place)
+            has_voc = _are_voc(annotations.values())
+        subfolders = _folders(place)
+        if has_voc:
+            parts += _voc_parts(place, folder)
+            if place not in {path.parent for path in annotations.values()}:
+                own = (*ANNOTATION_FOLDERS, *IMAGE_FOLDERS)
+                subfolders = [path for path in subfolders if path.name.casefold() not in own]
+        pending += subfolders
+    return _assign_splits("voc", folder, parts)
 
 
-def _has_voc(folder: Path) -> bool:
-    """Return whether a folder has XML files of this format; other XML files may lie anywhere."""
-    paths = islice(find_annotations(folder).values(), PROBED)
-    return any(b"<annotation" in path.read_bytes()[:HEAD_BYTES] for path in paths if is_file(path))
+def _are_voc(paths: Iterable[Path]) -> bool:
+    """Return whether XML files have this format; other XML files may lie anywhere."""
+    probed = (path.read_bytes()[:HEAD_BYTES] for path in islice(paths, PROBED) if is_file(path))
+    return any(b"<annotation" in head.replace(b"\0", b"") for head in probed)  # also in UTF-16
 
 
 def _voc_parts(folder: Path, root: Path) -> Iterator[Part]:
@@ -367,20 +378,23 @@ def _find_coco(folder: Path) -> Layout | None:
     files = [path for level in _levels(folder) for place in level for path in _files(place, ".json")]
     instances = [path for path in files if path.name.startswith("instances_")]  # beside captions and keypoints
     opened = [file for path in instances or files if (file := _open_coco(path)) is not None]
+    if not any(file.annotations for file in opened):
+        return None
     return _assign_splits("coco", folder, [_coco_part(file, folder) for file in opened])
 
 
 def _open_coco(path: Path) -> CocoFile | None:
-    """Open a COCO file; `None` if it is not one, or has no boxes. Raises `BadFile` if it is a broken one."""
+    """Open a COCO file; `None` if it is not one, or is one of captions. Raises `BadFile` if it is a broken one."""
     try:
         file = CocoFile.open(path)
     except BadFile:
-        with reading_data(path), path.open("rb") as stream:
-            head = stream.read(HEAD_BYTES)
-        if sum(key in head for key in COCO_KEYS) > 1:
+        with reading_data(path):
+            content = path.read_bytes()
+        if all(key in content for key in COCO_KEYS):
             raise
         return None
-    return file if any("bbox" in entry or "segmentation" in entry for entry in file.annotations) else None
+    has_boxes = any("bbox" in entry or "segmentation" in entry for entry in file.annotations)
+    return file if has_boxes or not file.annotations else None
 
 
 def _coco_part(file: CocoFile, root: Path) -> Part:
@@ -404,6 +418,15 @@ def _coco_entry(file: CocoFile, root: Path) -> Entry:
     if not image.as_posix().endswith("/" + name) or len(image.relative_to(root).parts) <= depth:
         return annotations
     return SplitSource(annotations=annotations, images=image.parents[depth - 1].relative_to(root).as_posix())
+
+
+def _finds_image(file: CocoFile, root: Path) -> bool:
+    """Return whether the first image of a file is below `root`; the file may be in a folder beside the images."""
+    name = str(file.images[0].get("file_name")) if file.images else ""
+    try:
+        return bool(FileFinder(root).find(name, file.image_folders(root), file.path))
+    except BadFile:
+        return False
 
 
 # --- YOLO
@@ -523,7 +546,9 @@ def _file_layout(path: Path) -> Layout:
     """Return the layout that one file describes; its folder is the root. Raises `DataError`."""
     root, suffix = path.parent, path.suffix.lower()
     if suffix == ".json":
-        return _required(_assign_splits("coco", root, [_coco_part(CocoFile.open(path), root)]), path)
+        file = CocoFile.open(path)
+        root = next((place for place in (root, root.parent) if _finds_image(file, place)), root)
+        return _required(_assign_splits("coco", root, [_coco_part(file, root)]), path)
     if suffix == ".data":
         roots = (root, root.parent)  # Darknet's own lies in `data` or `cfg`, and its paths begin above
         return _darknet_layout(path, next((place for place in roots if DarknetData.fits(path, place)), root))
@@ -549,7 +574,7 @@ def _labels(config: DatasetConfig, layout: Layout, track: Track) -> tuple[str, .
     if layout.kind == "coco":
         return _coco_labels(layout)
     listed = read_class_list((*_files(layout.root, ".names"), *(layout.root / name for name in NAME_LISTS)))
-    names = read_annotations(config, next(iter(config.splits)), "skip", track).labels.names
+    names = read_annotations(config, next(iter(config.splits)), "skip", track, silently=True).labels.names
     return listed if set(listed) == set(names) else names
 
 

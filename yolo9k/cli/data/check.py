@@ -114,7 +114,7 @@ def _show_classes(report: "Report", console: Console) -> None:
 
 
 def _show_issues(title: str, issues: "tuple[Issue, ...]", console: Console) -> None:
-    from yolo9k.datasets.tools.check import count_by_kind
+    from yolo9k.datasets.readers.records import count_by_kind
 
     kinds = ", ".join(f"{count} {kind}" for kind, count in count_by_kind(issues).items())
     print_plain(console, f"{len(issues)} {title}" + (f": {kinds}" if kinds else ""))

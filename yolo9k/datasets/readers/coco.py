@@ -9,13 +9,15 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from yolo9k.config.datasets import SplitSource
-from yolo9k.datasets.readers.paths import FileFinder, shorten
+from yolo9k.datasets.readers.paths import FileFinder, path_parts, shorten
 from yolo9k.datasets.readers.records import (
+    BadFile,
     BoxReadResult,
     Corners,
     Entry,
@@ -33,7 +35,8 @@ from yolo9k.datasets.readers.records import (
     unreadable_annotation,
 )
 from yolo9k.errors import DataError
-from yolo9k.io import is_file
+from yolo9k.images import is_image_file
+from yolo9k.io import is_file, is_folder, visible_files
 from yolo9k.progress import Track, silent
 
 BBOX_FIELDS = ("left", "top", "width", "height")
@@ -104,14 +107,37 @@ def read_coco(request: SplitRequest, issues: IssueCollector, track: Track = sile
                 finder = FileFinder(_common_root(request.root, folders[0]))
             else:
                 folders, finder = file.image_folders(request.root), FileFinder(request.root)
-            records += _read_records(file, folders, finder, label_of_category, request, issues, track)
+            found = _read_records(file, folders, finder, label_of_category, request, issues, track)
             finder.report(path, issues)
+            _warn_unlisted(file, folders[0], request, issues)
+            records += found
     return BoxReadResult(records, labels, _category_ids(category_of_label, len(labels)), annotated_sizes=True)
 
 
 def _common_root(root: Path, images: Path) -> Path:
     """Return the folder that images may be in: the root, or the folder that a config names outside it."""
     return root if FileFinder(root).contains(images) else images
+
+
+def _warn_unlisted(file: CocoFile, folder: Path, request: SplitRequest, issues: IssueCollector) -> None:
+    """Warn about images in the folder of a file that neither it nor the file of another split lists."""
+    with reading_data(folder):
+        paths = [path for path in visible_files(folder) if is_image_file(path)] if is_folder(folder) else []
+    unlisted = _without_listed(paths, file)
+    for entry in request.all_entries if unlisted else ():
+        other = _annotation_file(request.root, entry)
+        if other != file.path:
+            with suppress(BadFile):
+                unlisted = _without_listed(unlisted, CocoFile.open(other))
+    if unlisted:
+        message = f"{len(unlisted):,} images in {folder} are not listed and are not used; first: {unlisted[0].name}"
+        issues.warn("not annotated", file.path, message)
+
+
+def _without_listed(paths: Sequence[Path], file: CocoFile) -> list[Path]:
+    """Return the images whose names a file does not list, wherever they are."""
+    listed = {(path_parts(str(image.get("file_name"))) or [""])[-1].casefold() for image in file.images}
+    return [path for path in paths if path.name.casefold() not in listed]
 
 
 def _annotation_file(root: Path, entry: Entry) -> Path:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from yolo9k.datasets.readers.paths import FileFinder, find_tail
 from yolo9k.datasets.readers.records import read_lines
+from yolo9k.datasets.readers.split_names import split_of
 from yolo9k.errors import DataError
 from yolo9k.io import is_file, is_folder
-
-SPLIT_KEYS = {"train": "train", "valid": "val", "val": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class DarknetData:
     def open(cls, path: Path, root: Path) -> "DarknetData":
         """Read the file; its paths are below `root`. Raises `DataError` if one does not exist."""
         values = _read_values(path)
-        texts = {SPLIT_KEYS[key]: (key, values[key]) for key in SPLIT_KEYS if values.get(key)}
+        texts = {split: (key, text) for key, text in values.items() if text and (split := split_of(key))}
         splits = {split: _locate(path, root, key, text) for split, (key, text) in texts.items()}
         names = tuple(read_lines(_locate(path, root, "names", values["names"]))) if values.get("names") else ()
         classes = values.get("classes", "")

@@ -14,7 +14,7 @@ from yolo9k.datasets.readers.records import BadFile, reading_data
 from yolo9k.images import is_image_file
 from yolo9k.io import is_file, is_hidden, visible_files
 
-IMAGE_WORD = re.compile(r"(?<![a-z])(jpegimages|images?|imgs?|pictures?|pics?|photos?|frames?|data)(?![a-z])")
+IMAGE_WORD = re.compile(r"(?<![a-z])(jpegimages|images?|imgs?|pic(?:ture)?s?|photos?|frames?|data)(?![a-z])")
 LABEL_WORD = re.compile(r"(?<![a-z])(labels?|txts?|annotations?|annos?|bboxes|boxes)(?![a-z])")
 SUFFIX = ".txt"
 MIN_VALUES = 5  # in a line of a label file
@@ -31,13 +31,9 @@ class LabelFinder:
 
     def find(self, image: Path) -> Path | None:
         """Return the label file of an image; `None` if there is none. Raises `BadFile` for an unreadable folder."""
-        stem, folded = image.stem, image.stem.casefold()
-        for folder in self._candidates(image.parent):
-            labels = self._labels(folder)
-            found = labels.get(stem) or labels.get(folded) or labels.get(image.name)
-            if found is not None:
-                return found
-        return None
+        folders = [self._labels(folder) for folder in self._candidates(image.parent)]
+        names = (image.stem, image.name, image.stem.casefold())  # `a.jpg.txt` is less usual, another case even less
+        return next((labels[name] for name in names for labels in folders if name in labels), None)
 
     def _find_candidates(self, folder: Path) -> tuple[Path, ...]:
         """Return the folders that may hold the labels of the images in `folder`, the most likely first."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from yolo9k.datasets.readers.records import IssueCollector, unreadable_annotation
+from yolo9k.datasets.readers.records import Issue, IssueCollector, unreadable_annotation
 
 BOX_COLUMNS = 5  # class cx cy w h
 SCORE_COLUMNS = 6  # and a confidence, as `yolo9k detect --txt` and Ultralytics' `save_conf` write
@@ -27,7 +27,9 @@ class ColumnCheck:
     """
 
     extra: int | None = None
+    boxes: int = 0
     scores: int = 0
+    first_score: str = ""
     unused: int = 0
     keypoints: "KeypointCheck" = field(default_factory=lambda: KeypointCheck())
 
@@ -35,6 +37,7 @@ class ColumnCheck:
         """Return (cx, cy, w, h) or the points of an outline. Raises `BadFile` for a line of another length."""
         count = len(values)
         if count == BOX_COLUMNS:
+            self.boxes += 1
             return values[1:]
         if self.extra:
             if count != BOX_COLUMNS + self.extra:
@@ -47,6 +50,7 @@ class ColumnCheck:
                 message = f"the sixth number must be a score from 0 to 1, not {values[-1]:g}; for another column set"
                 raise unreadable_annotation(location, f"{message} extra_columns: 1 in the config")
             self.scores += 1
+            self.first_score = self.first_score or location
             return values[1:BOX_COLUMNS]
         _check_outline(values, location)
         if self.extra is None:
@@ -57,7 +61,10 @@ class ColumnCheck:
         """Warn about columns that are not used. Raises `BadFile` if the outlines are boxes with keypoints."""
         if self.unused:
             issues.warn("extra columns", root, f"{self.unused:,} lines have {self.extra} columns that are not used")
-        if self.scores:
+        if self.scores and self.boxes:
+            message = f"{self.scores:,} lines have a sixth number, but {self.boxes:,} have five; set extra_columns: 1"
+            issues.errors.append(Issue("unreadable annotation", self.first_score, message))
+        elif self.scores:
             issues.warn("score column", root, f"{self.scores:,} lines have a score, which is not used")
         if self.keypoints.are_certain:
             count = self.keypoints.length + 1

@@ -1,6 +1,7 @@
 """Records of a data set: images with checked boxes, the issues found, and what all readers of annotations share."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -43,6 +44,9 @@ class LabelledImage(Protocol):
     @property
     def image_label(self) -> int | None:
         """Return the node of the image-level label; `None` if the image has boxes."""
+
+    def boxes_in(self, image_wh: tuple[int, int]) -> BoxLabels:
+        """Return the boxes in pixels of the image, whose size was not known before. Raises `BadFile`."""
 
 
 class ImageSequence(Protocol):
@@ -131,6 +135,11 @@ def unreadable_annotation(location: object, message: str) -> BadFile:
     return BadFile("unreadable annotation", location, message)
 
 
+def count_by_kind(issues: Iterable[Issue]) -> dict[str, int]:
+    """Count issues by kind, the most frequent first."""
+    return dict(Counter(issue.kind for issue in issues).most_common())
+
+
 @dataclass(frozen=True)
 class DatasetClass:
     """A class of a data set: its name, its node in the label tree (`None`: excluded), and its COCO category id."""
@@ -199,12 +208,14 @@ class ParsedBox(NamedTuple):
 class IssueCollector:
     """Collects the issues found while reading; `on_error`: stop at an unusable file, or skip it.
 
-    `warnings`: what is not used or was changed, in one issue with its count.
+    `warnings`: what is not used or was changed, in one issue with its count. `bad_objects`: the errors of single
+    objects.
     """
 
     on_error: OnError = "stop"
     errors: list[Issue] = field(default_factory=list)
     warnings: list[Issue] = field(default_factory=list)
+    bad_objects: list[Issue] = field(default_factory=list)
 
     def warn(self, kind: str, location: object, message: str) -> None:
         """Add a warning."""
@@ -228,6 +239,7 @@ class IssueCollector:
                 boxes.append(parse(item))
             except BadFile as error:
                 self.errors.append(error.issue)
+                self.bad_objects.append(error.issue)
         return boxes
 
     def check_boxes(self, boxes: Iterable[ParsedBox], size_wh: tuple[int, int]) -> BoxLabels:

@@ -15,13 +15,16 @@ SAMPLED = 2000  # headers read before training; if one differs, all are read
 THREADS = 8  # reading headers waits for the disk
 
 
-def match_sizes(records: Sequence[Record], issues: IssueCollector, track: Track = silent) -> list[Record]:
+def match_sizes(
+    records: Sequence[Record], issues: IssueCollector, track: Track = silent, *, all_sizes: bool = False
+) -> list[Record]:
     """Return the records with the sizes and boxes of the real images; those of other sizes are counted.
 
+    `all_sizes`: check every image also of a large data set; evaluation and checks need it, training reads them later.
     Raises `BadFile` for an image whose annotated size fits in no way, unless `issues` skips it.
     """
-    sample = records[:: max(1, len(records) // SAMPLED)]
-    if all(_same_size(record) for record in sample):
+    sample = () if all_sizes or len(records) <= SAMPLED else records[:: len(records) // SAMPLED]
+    if sample and all(_same_size(record) for record in sample):
         return list(records)
     with ThreadPoolExecutor(THREADS) as pool:
         sizes = pool.map(_try_size, records)

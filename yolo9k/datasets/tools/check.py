@@ -1,8 +1,7 @@
 """Check a data set: read every annotation, open every image, report statistics, errors and warnings."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from yolo9k.boxes import area, iou
 from yolo9k.config import DatasetConfig
 from yolo9k.datasets.load import dataset_root, read_annotations, split_names
-from yolo9k.datasets.readers.records import Annotations, Issue, Record
+from yolo9k.datasets.readers.records import Annotations, Issue, Record, count_by_kind
 from yolo9k.datasets.tools.check_files import check_files
 from yolo9k.errors import DataError
 from yolo9k.images import read_image
@@ -93,11 +92,6 @@ class Report:
         return values | {"error_counts": count_by_kind(self.errors), "warning_counts": count_by_kind(self.warnings)}
 
 
-def count_by_kind(issues: Iterable[Issue]) -> dict[str, int]:
-    """Count issues by kind, the most frequent first."""
-    return dict(Counter(issue.kind for issue in issues).most_common())
-
-
 def check_dataset(config: DatasetConfig, splits: Sequence[str] = (), track: Track = silent) -> Report:
     """Read the splits (default: all) and open each image once.
 
@@ -105,7 +99,7 @@ def check_dataset(config: DatasetConfig, splits: Sequence[str] = (), track: Trac
     `ConfigError` if the data set has no such split.
     """
     names = tuple(dict.fromkeys(splits)) or split_names(config)
-    read = {name: read_annotations(config, name, "skip", track) for name in names}
+    read = {name: read_annotations(config, name, "skip", track, silently=True, all_sizes=True) for name in names}
     labels = read[names[0]].labels.names  # all splits have the same
     records = {record.path: record for part in read.values() for record in part.records}
     decoded = decode_images(list(records.values()), track)
