@@ -541,6 +541,14 @@ def rectlabel_yolo(export: Export) -> None:
     export.lines("objects.names", CLASSES)
 
 
+@layout("RectLabel YOLO, annotations folder", "yolo")
+def rectlabel_yolo_annotations(export: Export) -> None:
+    for item in export.items:
+        export.image(item, f"images/{item.name}")
+        export.yolo(item, f"annotations/{item.stem}.txt")
+    export.lines("objects.names", CLASSES)
+
+
 @layout("RectLabel COCO", "coco", opens="annotations.json")
 def rectlabel_coco(export: Export) -> None:
     for item in export.items:

@@ -1,6 +1,7 @@
 """The rules of docs/datasets.md: nothing is lost silently, whatever the format."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -73,6 +74,10 @@ def boxes_by_image(config: DatasetConfig, split: str = "train") -> dict[str, lis
         )
         for record in annotations.records
     }
+
+
+def warnings_of(config: DatasetConfig) -> str:
+    return "\n".join(warning.message for warning in read_annotations(config, "train").warnings)
 
 
 # --- one bad object costs one object
@@ -202,29 +207,43 @@ def test_key_points_are_not_outlines(export, shape, points):
     assert read_back(detected(export), export.root) == export.expected
 
 
-def test_a_row_of_another_length_is_an_error(export):
+@pytest.mark.parametrize("more", ["17", "-1", "0.1 0.2 17", "x"])
+def test_a_row_of_another_length_is_an_error(export, more):
     write_yolo(export)
-    change(export.root / "labels" / "a.txt", "\n", " 0.9\n")  # a score
+    change(export.root / "labels" / "a.txt", "\n", f" {more}\n")
     (error,) = read_annotations(detected(export), "train").errors
     assert "a.txt:1" in error.location
+
+
+def test_scores_are_not_used_and_counted(export):
+    write_yolo(export)
+    for path in (export.root / "labels").iterdir():
+        change(path, "\n", " 0.98765\n", count=2)
+    assert read_back(detected(export), export.root) == export.expected
+    assert "3 lines" in warnings_of(detected(export))
 
 
 # --- annotations that are not found are no empty images
 
 
-@pytest.mark.parametrize("folder", ["annotations", "labels_my-project-name_2024-01-31-10-00-00", "old labels"])
-def test_label_files_in_a_folder_of_another_name_are_read_or_named(export, folder):
+@pytest.mark.parametrize("folder", ["labels_my-project-name_2024-01-31-10-00-00", "old labels"])
+@pytest.mark.parametrize("is_named", [True, False])
+def test_label_files_in_a_folder_of_another_name_are_an_error(export, folder, is_named):
     write_yolo(export)
     (export.root / "labels").rename(export.root / folder)
-    export.text("data.yaml", f"train: images\nnames: [{', '.join(CLASSES)}]\n")
-    try:
-        found = read_back(detected(export), export.root)
-    except DataError as error:
-        message = str(error)
-        assert "images" in message
-        assert folder in message
-    else:
-        assert found == export.expected
+    if is_named:
+        export.text("data.yaml", f"train: images\nnames: [{', '.join(CLASSES)}]\n")
+    with pytest.raises(DataError, match=rf"images.*{folder}|{folder}.*images"):
+        read_annotations(detected(export), "train")
+
+
+@pytest.mark.parametrize("row", [row for row in LAYOUTS.values() if not row.reads_empty], ids=lambda row: row.name)
+def test_images_that_are_not_annotated_are_counted(tmp_path, row):
+    assert "1 image" in warnings_of(detected(row.write(tmp_path / "set")))
+
+
+def test_images_without_label_files_are_counted(tmp_path):
+    assert "1 image" in warnings_of(detected(LAYOUTS["labelImg YOLO"].write(tmp_path / "set")))
 
 
 def test_one_flat_labels_folder_of_nested_images(export):
@@ -262,14 +281,47 @@ def test_a_split_that_is_named_and_missing_is_an_error(tmp_path, split):
 @pytest.mark.parametrize("row", ["Roboflow Darknet", "Roboflow VOC", "Roboflow COCO"])
 def test_what_looks_like_evaluation_data_is_not_trained_on(tmp_path, folder, row):
     export = LAYOUTS[row].write(tmp_path / "set")
-    (export.root / "test").rename(tmp_path / "test")
+    shutil.rmtree(export.root / "test")
     (export.root / "valid").rename(export.root / folder)
     export.lines("classes.txt", CLASSES)
     config = detect_dataset(export.root, holdout=0)
     assert set(read_back(config, export.root)["train"]) == set(export.expected["train"])
 
 
+def test_a_missing_test_split_is_a_warning(tmp_path, caplog):
+    export = LAYOUTS["Roboflow YOLO"].write(tmp_path / "set")
+    shutil.rmtree(export.root / "test")
+    config = detect_dataset(export.root)
+    assert "test/images" in caplog.text
+    assert len(read_annotations(config, "val").records) == 2
+    with pytest.raises((DataError, ConfigError), match="test"):
+        read_annotations(config, "test")
+
+
+@pytest.mark.parametrize("row", ["Roboflow YOLO", "ultralytics, folders"])
+def test_a_split_is_not_taken_from_the_data_set_beside(tmp_path, row):
+    export = LAYOUTS[row].write(tmp_path / "sets" / "parts")
+    for beside in (tmp_path / "sets", tmp_path / "datasets" / "parts"):  # `../train/images`, `../datasets/parts`
+        LAYOUTS[row].write(beside)
+    assert read_back(detect_dataset(export.root), export.root) == export.expected
+
+
 # --- which image
+
+
+@pytest.mark.parametrize(
+    ("row", "count"),
+    [
+        ("CVAT YOLO 1.1", 6),
+        ("CVAT Ultralytics YOLO 1.0", 4),
+        ("Label Studio COCO, from Windows", 5),
+        ("Label Studio COCO, local storage", 5),
+        ("Darknet obj.data, other machine", 4),
+        ("Darknet obj.data, from Windows", 4),
+    ],
+)
+def test_paths_from_elsewhere_are_counted(tmp_path, row, count):
+    assert f"{count} of {count} paths" in warnings_of(detected(LAYOUTS[row].write(tmp_path / "set")))
 
 
 def test_voc_images_of_one_stem_are_told_apart_by_filename(export):
