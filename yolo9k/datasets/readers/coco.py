@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ from yolo9k.datasets.readers.records import (
 )
 from yolo9k.errors import DataError
 from yolo9k.images import is_image_file
-from yolo9k.io import is_file, is_folder, visible_files
+from yolo9k.io import is_file
 from yolo9k.progress import Track, silent
 
 BBOX_FIELDS = ("left", "top", "width", "height")
@@ -109,7 +109,7 @@ def read_coco(request: SplitRequest, issues: IssueCollector, track: Track = sile
                 folders, finder = file.image_folders(request.root), FileFinder(request.root)
             found = _read_records(file, folders, finder, label_of_category, request, issues, track)
             finder.report(path, issues)
-            _warn_unlisted(file, folders[0], request, issues)
+            _warn_unlisted(file, {record.path.parent for record in found}, request, issues)
             records += found
     return BoxReadResult(records, labels, _category_ids(category_of_label, len(labels)), annotated_sizes=True)
 
@@ -119,18 +119,18 @@ def _common_root(root: Path, images: Path) -> Path:
     return root if FileFinder(root).contains(images) else images
 
 
-def _warn_unlisted(file: CocoFile, folder: Path, request: SplitRequest, issues: IssueCollector) -> None:
-    """Warn about images in the folder of a file that neither it nor the file of another split lists."""
-    with reading_data(folder):
-        paths = [path for path in visible_files(folder) if is_image_file(path)] if is_folder(folder) else []
-    unlisted = _without_listed(paths, file)
+def _warn_unlisted(file: CocoFile, folders: Set[Path], request: SplitRequest, issues: IssueCollector) -> None:
+    """Warn about images beside those of a file that neither it nor the file of another split lists."""
+    with reading_data(request.root):
+        paths = [path for folder in folders for path in folder.iterdir() if is_image_file(path)]
+    unlisted = sorted(_without_listed(paths, file))
     for entry in request.all_entries if unlisted else ():
         other = _annotation_file(request.root, entry)
         if other != file.path:
             with suppress(BadFile):
                 unlisted = _without_listed(unlisted, CocoFile.open(other))
     if unlisted:
-        message = f"{len(unlisted):,} images in {folder} are not listed and are not used; first: {unlisted[0].name}"
+        message = f"{len(unlisted):,} images beside those listed are not used; first: {unlisted[0]}"
         issues.warn("not annotated", file.path, message)
 
 
