@@ -10,7 +10,6 @@ from yolo9k.images import (
     apply_placement,
     center_crop_placement,
     crop_placement,
-    is_image_file,
     letterbox_placement,
     read_image,
     read_size_wh,

@@ -138,7 +138,7 @@ def _describe(found: "Counter[str]", hint: str) -> str:
 def _unreadable_suffixes() -> dict[str, str]:
     """Return the suffixes of images that cannot be read here, and what helps."""
     missing = [name for name in FORMATS if name not in readable_formats()]
-    return {suffix: CONVERT for suffix in OTHER_SUFFIXES} | {
+    return dict.fromkeys(OTHER_SUFFIXES, CONVERT) | {
         suffix: HINTS[name] for name in missing for suffix in FORMATS[name]
     }
 

@@ -9,7 +9,7 @@ import struct
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -56,8 +56,8 @@ def upright_size_wh(image: Image.Image) -> tuple[int, int]:
 
     Pillow's `size` of a TIFF file has the orientation applied or not, by version.
     """
-    tags = getattr(image, "tag_v2", None)
-    width, height = image.size if tags is None else (int(tags[tag]) for tag in TIFF_SIZE_WH)
+    tags = _tiff_tags(image)
+    width, height = (int(tags[tag]) for tag in TIFF_SIZE_WH) if tags else image.size
     return (height, width) if find_orientation(image) in SIDEWAYS else (width, height)
 
 
@@ -77,13 +77,15 @@ def to_rgb(image: Image.Image, reopen: Reopen) -> np.ndarray:
     16-bit colours, so a second pass reads the lower ones if all upper ones are dark. Raises `DataError` for values that
     have no brightness: negative or not finite.
     """
+    _check_planes(image)
     depth = _read_depth(image)
     is_deep_colour = ";16" in _raw_mode(image) and image.mode not in (*SIXTEEN_BITS, "I")
     inverted = _has_white_zero(image)
     upright = _upright(image)
     if upright.mode in (*SIXTEEN_BITS, "I", "F"):
         return _deep_grey_to_rgb(upright, depth, inverted=inverted)
-    if is_deep_colour and np.asarray(upright)[..., :3].max(initial=0) < DARK:
+    is_dark = is_deep_colour and np.asarray(upright)[..., :3].max(initial=0) < DARK
+    if is_dark or (is_deep_colour and "transparency" in upright.info):
         with reopen() as again:
             upright = _deep_colour(upright, again, depth)
     if upright.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in upright.info:
@@ -147,6 +149,13 @@ def _scale(values: np.ndarray, full: float) -> np.ndarray:
     return np.clip(np.rint(values * np.float32(255 / full)), 0, 255).astype(np.uint8)
 
 
+def _check_planes(image: Image.Image) -> None:
+    """Raise `DataError` for deep channels in uncompressed planes of their own, which Pillow reads as 8 bits."""
+    bits = _tiff_tags(image).get(TIFF_BITS, (1,))
+    if len(bits) > 1 and max(bits) > 8 and len(_raw_mode(image)) == 1:
+        raise DataError(f"has {max(bits)}-bit channels in separate planes; save it with interleaved channels")
+
+
 def _deep_colour(upper: Image.Image, again: Image.Image, depth: _Depth) -> Image.Image:
     """Return a 16-bit colour image scaled to 8 bits by its real depth.
 
@@ -162,9 +171,10 @@ def _deep_colour(upper: Image.Image, again: Image.Image, depth: _Depth) -> Image
     scaled = _scale(values, full)
     if upper.mode == "RGBA" and values[..., 3].max(initial=0) > full:
         scaled[..., 3] = values[..., 3] >> 8  # alpha has 16 bits, whatever the colours have
-    result = Image.fromarray(scaled, upper.mode)
-    result.info = upper.info
-    return result
+    if "transparency" in upper.info:
+        is_clear = (values == upper.info["transparency"]).all(axis=2, keepdims=True)
+        return Image.fromarray(np.concatenate([scaled, np.where(is_clear, 0, 255).astype(np.uint8)], axis=2), "RGBA")
+    return Image.fromarray(scaled, upper.mode)
 
 
 def _in_other_order(tile: Any) -> Any:
@@ -182,6 +192,11 @@ def _in_other_order(tile: Any) -> Any:
 # --- what the file says
 
 
+def _tiff_tags(image: Image.Image) -> Any:
+    """Return the tags of a TIFF file by number; of other files none."""
+    return image.tag_v2 if image.format == "TIFF" else {}  # type: ignore[attr-defined]
+
+
 def _raw_mode(image: Image.Image) -> str:
     """Return Pillow's raw mode of an image that is not loaded: the layout of its samples; "" if it has none."""
     tiles = getattr(image, "tile", None) or [("", None, 0, "")]
@@ -193,7 +208,7 @@ def _raw_mode(image: Image.Image) -> str:
 def _read_depth(image: Image.Image) -> _Depth:
     """Return what the file of an image that is not loaded says about deep samples."""
     if image.format == "TIFF":
-        return _tiff_depth(image.tag_v2)  # type: ignore[attr-defined]
+        return _tiff_depth(_tiff_tags(image))
     if image.format == "PNG" and ";16" in _raw_mode(image):
         return _Depth(_png_bits(image), may_be_shifted=True)
     return _Depth(16 if image.format in ("PPM", "JPEG2000") else 0)  # Pillow has scaled these
@@ -215,8 +230,7 @@ def _tiff_depth(tags: Any) -> _Depth:
 
 def _png_bits(image: Image.Image) -> int:
     """Return the bits of PNG's sBIT; 0 without."""
-    file = image.fp
-    assert file is not None
+    file: IO[bytes] = image.fp  # type: ignore[attr-defined]
     position = file.tell()
     file.seek(PNG_CHUNKS)
     bits = 0
@@ -233,4 +247,4 @@ def _png_bits(image: Image.Image) -> int:
 
 def _has_white_zero(image: Image.Image) -> bool:
     """Return whether 0 is white in a deep grey TIFF; Pillow inverts such files up to 8 bits only."""
-    return image.format == "TIFF" and image.tag_v2.get(TIFF_PHOTOMETRIC) == 0  # type: ignore[attr-defined]
+    return bool(_tiff_tags(image).get(TIFF_PHOTOMETRIC) == 0)
