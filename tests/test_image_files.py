@@ -182,7 +182,7 @@ def encoded(image, kind, orientation):
         "TIFF pages": {"save_all": True, "append_images": [quarters((16, 48))]},
     }[kind]  # fmt: skip
     file = io.BytesIO()
-    image.save(file, kind.split()[0], exif=exif, **options)
+    image.save(file, kind.split()[0], **({"exif": exif} if len(exif) else {}), **options)
     return file.getvalue()
 
 

@@ -66,7 +66,7 @@ MAX_PIXELS_IN_FLIGHT = 1 << 27  # decoded at once by all threads; decoding takes
 EXACT = 1e-6  # pixels: tolerance for a whole number in floating point
 
 cv2.setNumThreads(0)  # workers run in parallel; OpenCV's own threads would compete with them for the cores
-# What Pillow remarks on odd files (broken EXIF, sizes) is either an error here or does not matter.
+# What Pillow warns of in odd files (broken EXIF, sizes) is either an error here or does not matter.
 warnings.filterwarnings("ignore", module=r"PIL\b")
 logging.getLogger("PIL").setLevel(logging.ERROR)
 
