@@ -39,6 +39,7 @@ def detect(
     agnostic: opt.AgnosticOption = False,
     size: opt.SizeOption = "",
     batch: opt.InferenceBatchOption = 8,
+    max_pixels: opt.MaxPixelsOption = None,
     device: opt.DeviceOption = "auto",
     json: opt.DetectionsJsonOption = "",
     csv: opt.CsvOption = None,

@@ -32,6 +32,7 @@ def predict(
     hier_thresh: opt.HierThreshOption = None,
     size: opt.SizeOption = "",
     batch: opt.InferenceBatchOption = 16,
+    max_pixels: opt.MaxPixelsOption = None,
     device: opt.DeviceOption = "auto",
     json: opt.JsonOption = "",
 ) -> None:
