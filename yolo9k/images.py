@@ -17,17 +17,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
 from yolo9k.errors import ConfigError, DataError, MachineError, Yolo9kError
-from yolo9k.io import check_regular, is_hidden
+from yolo9k.io import check_regular, exists, is_file, is_hidden
 from yolo9k.pixel_formats import GREY, to_rgb, upright_size_wh
 
 FORMATS = {  # what is opened, by Pillow's name of the format
@@ -217,30 +218,44 @@ def read_bytes(source: str | ImageSource) -> bytes:
 
 
 def _read_bytes(source: str | ImageSource) -> bytes:
-    _check_file(source)
-    return source.read_bytes() if isinstance(source, FilePart) else Path(source).read_bytes()
+    if isinstance(source, FilePart):
+        _check_file(source.path)
+        return source.read_bytes()
+    path = Path(source)
+    _check_file(path)
+    return path.read_bytes()
 
 
-def _check_file(source: str | ImageSource) -> None:
-    path = source.path if isinstance(source, FilePart) else Path(source)
-    if not path.exists():
-        raise FileNotFoundError
-    check_regular(path)  # a pipe or a device would wait for ever
+def _check_file(path: Path) -> None:
+    """Raise an error for anything but a regular file: a pipe or a device would wait for ever."""
+    if is_file(path):
+        return
+    if not exists(path):
+        path.stat()  # raises what is wrong
+    check_regular(path)
+
+
+@lru_cache(maxsize=256)
+def _formats_of(suffix: str) -> tuple[str, ...]:
+    """Return the formats that a file with a suffix may have."""
+    return tuple(name for name in readable_formats() if name not in WITHOUT_SIGNATURE or suffix in FORMATS[name])
 
 
 @contextmanager
 def _open(source: str | ImageSource) -> Iterator[Image.Image]:
     """Open an image with Pillow, by the formats of `FORMATS` alone; its pixels are not decoded yet."""
-    _check_file(source)
-    suffix = _suffix(str(source))
-    formats = [name for name in readable_formats() if name not in WITHOUT_SIGNATURE or suffix in FORMATS[name]]
     Image.MAX_IMAGE_PIXELS = max_pixels() // 2  # Pillow raises an error above twice this number
     # Pillow gets no path: it would map uncompressed files into memory, and scrambles rotated TIFF files when it does.
-    with (
-        io.BytesIO(source.read_bytes()) if isinstance(source, FilePart) else Path(source).open("rb") as file,
-        Image.open(file, formats=formats) as image,
-    ):
+    with _open_file(source) as file, Image.open(file, formats=_formats_of(_suffix(str(source)))) as image:
         yield image
+
+
+def _open_file(source: str | ImageSource) -> IO[bytes]:
+    if isinstance(source, FilePart):
+        return io.BytesIO(_read_bytes(source))
+    path = Path(source) if isinstance(source, str) else source
+    _check_file(path)
+    return path.open("rb")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ bits are significant; else it is the largest value of the image, rounded up to a
 
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import IO, Any, NamedTuple
 
@@ -18,6 +18,7 @@ from yolo9k.errors import DataError
 
 GREY = 128  # Darknet fills its canvas with .5
 PNG_CHUNKS = 8  # bytes before the first chunk
+PNG_METADATA = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 ORIENTATION = 0x0112  # EXIF tag
 TRANSPOSITIONS = {  # by EXIF orientation: what makes the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -64,10 +65,17 @@ def upright_size_wh(image: Image.Image) -> tuple[int, int]:
 def find_orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; 1 if there is none, and for broken EXIF."""
     try:
-        orientation = image.getexif().get(ORIENTATION, 1)
+        orientation = _read_exif(image).get(ORIENTATION, 1)
     except Exception:  # Pillow's parser raises what the bytes lead it to; the image itself may be sound
         return 1
     return int(orientation) if orientation in TRANSPOSITIONS else 1
+
+
+def _read_exif(image: Image.Image) -> Image.Exif:
+    """Return the EXIF data of an image without decoding it; Pillow decodes a PNG to find what stands behind."""
+    if image.format == "PNG" and "exif" not in image.info and not _has_late_metadata(image):
+        return Image.Image.getexif(image)
+    return image.getexif()
 
 
 def to_rgb(image: Image.Image, reopen: Reopen) -> np.ndarray:
@@ -230,19 +238,34 @@ def _tiff_depth(tags: Any) -> _Depth:
 
 def _png_bits(image: Image.Image) -> int:
     """Return the bits of PNG's sBIT; 0 without."""
-    file: IO[bytes] = image.fp  # type: ignore[attr-defined]
-    position = file.tell()
-    file.seek(PNG_CHUNKS)
-    bits = 0
-    while not bits and len(head := file.read(8)) == 8:
-        size, kind = struct.unpack(">I4s", head)
-        if kind in (b"IDAT", b"IEND"):
+    for kind, content in _png_chunks(image):
+        if kind == b"IDAT":
             break
         if kind == b"sBIT":
-            bits = max(file.read(min(size, 4)), default=0)
-        file.seek(size + 4, 1)  # the checksum
-    file.seek(position)
-    return min(bits, 16)
+            return min(max(content, default=0), 16)
+    return 0
+
+
+def _has_late_metadata(image: Image.Image) -> bool:
+    """Return whether a PNG file has chunks that may contain EXIF data behind its pixels."""
+    kinds = (kind for kind, _ in _png_chunks(image))
+    return b"IDAT" in kinds and any(kind in PNG_METADATA for kind in kinds)
+
+
+def _png_chunks(image: Image.Image) -> Iterator[tuple[bytes, bytes]]:
+    """Yield kind and first four bytes of each chunk of a PNG file; its position stays as it is."""
+    file: IO[bytes] | None = image.fp  # type: ignore[attr-defined]
+    if file is None:  # loaded, and closed
+        return
+    position = file.tell()
+    try:
+        at = PNG_CHUNKS
+        while file.seek(at) == at and len(head := file.read(12)) >= 8:
+            size, kind = struct.unpack(">I4s", head[:8])
+            yield kind, head[8 : 8 + min(size, 4)]
+            at += 12 + size
+    finally:
+        file.seek(position)
 
 
 def _has_white_zero(image: Image.Image) -> bool:
