@@ -37,6 +37,7 @@ def evaluate(
     max_detections: opt.EvalMaxDetectionsOption = None,
     size: opt.SizeOption = "",
     batch: opt.EvalBatchOption = None,
+    max_pixels: opt.MaxPixelsOption = None,
     device: opt.DeviceOption = "auto",
     json: opt.JsonOption = "",
     results: opt.CocoResultsOption = "",

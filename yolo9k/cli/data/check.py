@@ -22,6 +22,7 @@ DEFAULT_PLOTS = Path("plots")  # of --augmented
 def check(
     dataset: opt.CheckedDatasetArgument = "",
     split: opt.CheckedSplitsOption = None,
+    max_pixels: opt.MaxPixelsOption = None,
     json: opt.JsonOption = "",
     plots: opt.PlotsOption = None,
     strict: opt.FailOnErrorsOption = False,

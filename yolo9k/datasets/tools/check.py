@@ -15,7 +15,7 @@ from yolo9k.datasets.load import dataset_root, read_annotations, split_names
 from yolo9k.datasets.readers.records import Annotations, Issue, Record, count_by_kind
 from yolo9k.datasets.tools.check_files import check_files
 from yolo9k.errors import DataError
-from yolo9k.images import read_image
+from yolo9k.images import read_bytes, reading_image
 from yolo9k.progress import Track, silent
 
 NEAR_DUPLICATE_IOU = 0.8
@@ -149,13 +149,12 @@ def decode_images(records: Sequence[Record], track: Track = silent) -> dict[Path
 def _decode_image(record: Record) -> DecodedImage:
     path = record.path
     try:
-        digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    except OSError as error:
-        return DecodedImage("", Issue("missing image", str(path), error.strerror or str(error)))
-    try:
-        height, width = read_image(path).shape[:2]
+        with reading_image(path) as image:
+            height, width = image.shape[:2]
+        digest = hashlib.blake2b(read_bytes(path), digest_size=16).hexdigest()
     except DataError as error:
-        return DecodedImage("", Issue("unreadable image", str(path), str(error).removeprefix(f"{path}: ")))
+        kind = "unreadable image" if path.exists() else "missing image"
+        return DecodedImage("", Issue(kind, str(path), str(error).removeprefix(f"{path}: ")))
     if (width, height) == record.size_wh:
         return DecodedImage(digest, None)
     annotated = f"{record.size_wh[0]}x{record.size_wh[1]}"
