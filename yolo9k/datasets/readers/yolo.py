@@ -27,7 +27,7 @@ from yolo9k.datasets.readers.records import (
     unreadable_annotation,
 )
 from yolo9k.errors import DataError
-from yolo9k.images import is_image_file
+from yolo9k.images import describe_skipped, is_image_file
 from yolo9k.io import is_file, is_folder, visible_files
 from yolo9k.progress import Track, silent
 
@@ -105,7 +105,10 @@ def _entry_images(root: Path, entry: Entry, finder: FileFinder, issues: IssueCol
     path = root / entry
     if is_folder(path):
         with reading_data(path):
-            return [image for image in visible_files(path) if is_image_file(image)]
+            files = list(visible_files(path))
+        for line in describe_skipped(file.name for file in files):
+            issues.warn("skipped images", path, line)
+        return [file for file in files if is_image_file(file)]
     if path.name == OWN_IMAGES and is_folder(path.parent):
         with reading_data(path.parent):
             return sorted(image for image in path.parent.iterdir() if is_image_file(image))
