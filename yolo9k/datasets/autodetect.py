@@ -20,7 +20,7 @@ from yolo9k.config.datasets import SplitSource
 from yolo9k.config.kinds import BOX_KINDS, KINDS, KindName
 from yolo9k.datasets.class_mapping import NAME_LISTS, read_class_list
 from yolo9k.datasets.load import data_folder, is_held_out, read_annotations
-from yolo9k.datasets.readers.coco import CocoFile
+from yolo9k.datasets.readers.coco import CocoFile, parse_id
 from yolo9k.datasets.readers.darknet_data import DarknetData
 from yolo9k.datasets.readers.data_yaml import DataYaml, find_class_list, is_data_yaml, yolo_names
 from yolo9k.datasets.readers.label_files import LabelFinder
@@ -584,7 +584,7 @@ def _coco_labels(layout: Layout) -> tuple[str, ...]:
     paths = [entry if isinstance(entry, str) else entry.annotations for entry in entries]
     files = [CocoFile.open(layout.root / path) for path in paths]
     names = {category: name for file in files for category, name in file.categories.items()}
-    used = {entry.get("category_id") for file in files for entry in file.annotations}
+    used = {parse_id(entry.get("category_id")) for file in files for entry in file.annotations}
     if 0 in names and 0 not in used and len(names) > 1:
         del names[0]
     return tuple(dict.fromkeys(name for _, name in sorted(names.items())))

@@ -72,7 +72,7 @@ class CocoFile:
         """Return the annotations by image id; those with an id of an invalid type are under `None`."""
         by_image: dict[Any, list[Mapping[str, Any]]] = {}
         for entry in self.annotations:
-            by_image.setdefault(_parse_id(entry.get("image_id")), []).append(entry)
+            by_image.setdefault(parse_id(entry.get("image_id")), []).append(entry)
         return by_image
 
     def image_folders(self, root: Path) -> tuple[Path, ...]:
@@ -271,7 +271,7 @@ def _read_categories(content: Any, annotations: Sequence[Mapping[str, Any]], pat
             raise unreadable_annotation(location, f"the id {category} is already used by another category")
         categories[category] = name
     if len(set(categories.values())) < len(categories):
-        used = {_parse_id(entry.get("category_id")) for entry in annotations}
+        used = {parse_id(entry.get("category_id")) for entry in annotations}
         counts = Counter(name for category, name in categories.items() if category in used)
         twice = next((name for name, count in counts.items() if count > 1), None)
         if twice is not None:
@@ -289,21 +289,21 @@ def _section(content: Any, key: str, path: Path) -> list[Mapping[str, Any]]:
 
 
 def _integer(entry: Mapping[str, Any], key: str, location: str) -> int:
-    value = _parse_id(entry.get(key))
+    value = parse_id(entry.get(key))
     if not isinstance(value, int):
         raise unreadable_annotation(location, f"{key} must be an integer, not {shorten(repr(entry.get(key)), 60)}")
     return value
 
 
 def _id(entry: Mapping[str, Any], key: str, location: str) -> int | str:
-    value = _parse_id(entry.get(key))
+    value = parse_id(entry.get(key))
     if value is None:
         shown = shorten(repr(entry.get(key)), 60)
         raise unreadable_annotation(location, f"{key} must be an integer or text, not {shown}")
     return value
 
 
-def _parse_id(value: object) -> int | str | None:
+def parse_id(value: object) -> int | str | None:
     """Return an id: 7, 7.0 and "7" are the same; other texts are ids, too. `None` if it is none."""
     if isinstance(value, int):
         return None if isinstance(value, bool) else value
