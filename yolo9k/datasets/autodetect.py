@@ -29,7 +29,7 @@ from yolo9k.datasets.readers.records import BadFile, Entry, read_lines, reading_
 from yolo9k.datasets.readers.split_names import SPLIT_OF_WORD, SPLITS, split_of, split_of_path
 from yolo9k.datasets.readers.voc import ALL, ANNOTATION_FOLDERS, IMAGE_FOLDERS, VocFolder, find_annotations
 from yolo9k.datasets.readers.yolo import OWN_IMAGES
-from yolo9k.errors import ConfigError, DataError
+from yolo9k.errors import ConfigError, DataError, shorten
 from yolo9k.images import is_image_file, is_image_name
 from yolo9k.io import is_file, is_folder, is_hidden, visible_files
 from yolo9k.progress import Track, silent
@@ -450,8 +450,8 @@ def _data_yaml_layout(path: Path, root: Path) -> Layout | None:
     content = DataYaml.open(path)
     for split, text in content.missing.items():
         if split != "test":
-            raise DataError(f"{path}: {split}: {text} does not exist, also not by its tail below {root}")
-        log.warning("%s: %s: %s does not exist; the split cannot be used", path, split, text)
+            raise DataError(f"{path}: {split}: {shorten(text)} does not exist, also not by its tail below {root}")
+        log.warning("%s: %s: %s does not exist; the split cannot be used", path, split, shorten(text))
     parts = [
         Part(_below(place, root), _below(place, root), split, _count_images(place))
         for split, places in content.splits.items()

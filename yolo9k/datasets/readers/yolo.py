@@ -11,7 +11,7 @@ from pathlib import Path
 from yolo9k.datasets.readers.data_yaml import read_data_yaml, yolo_names
 from yolo9k.datasets.readers.label_files import LabelFinder
 from yolo9k.datasets.readers.label_lines import ColumnCheck
-from yolo9k.datasets.readers.paths import FileFinder, shorten
+from yolo9k.datasets.readers.paths import FileFinder
 from yolo9k.datasets.readers.records import (
     BoxReadResult,
     Entry,
@@ -26,7 +26,7 @@ from yolo9k.datasets.readers.records import (
     reading_data,
     unreadable_annotation,
 )
-from yolo9k.errors import DataError
+from yolo9k.errors import DataError, shorten
 from yolo9k.images import describe_skipped, is_image_file
 from yolo9k.io import is_file, is_folder, visible_files
 from yolo9k.progress import Track, silent
