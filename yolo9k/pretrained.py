@@ -126,6 +126,11 @@ def _unnamed_labels(classes: int) -> WordTree:
     return WordTree.flat([str(index) for index in range(classes)])
 
 
+def are_unnamed(labels: WordTree) -> bool:
+    """Return whether the labels are the indices that stand for unknown class names."""
+    return labels == _unnamed_labels(len(labels))
+
+
 def build_stored(stored: Checkpoint, source: str | Path) -> Network | ClassifierNetwork:
     """Build the network of a checkpoint and load its weights. Raises `WeightsError` if they do not fit."""
     network = _build(stored.config, stored.labels)
@@ -177,7 +182,7 @@ def _check_whole(stored: Checkpoint, network: Network | ClassifierNetwork, sourc
 
 def check_tree(stored: Checkpoint, source: str | Path) -> None:
     """Raise `WeightsError` if the label tree that the cfg names is missing: labels would be meaningless indices."""
-    if stored.config.model.name != "darknet" or stored.labels != _unnamed_labels(len(stored.labels)):
+    if stored.config.model.name != "darknet" or not are_unnamed(stored.labels):
         return
     section = parse_cfg(stored.config.model.cfg).label_section
     if section is not None and "tree" in section.values:
@@ -244,5 +249,5 @@ def _cfg_of(network: Network | ClassifierNetwork, config: RunConfig, tree: str) 
 
 
 def _label_texts(labels: WordTree, tree: str) -> dict[str, str]:
-    named = (".names",) if labels != _unnamed_labels(len(labels)) else ()
+    named = () if are_unnamed(labels) else (".names",)
     return label_texts(labels, (*named, ".tree") if tree else named)
