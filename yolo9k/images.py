@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -20,6 +21,8 @@ GREY = 128  # Darknet fills its canvas with .5
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes
 EXACT = 1e-6  # pixels: tolerance for a whole number in floating point
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+ResizeMode = Literal["letterbox", "stretch"]
 
 cv2.setNumThreads(0)  # workers run in parallel; OpenCV's own threads would compete with them for the cores
 
@@ -143,6 +146,13 @@ def letterbox_placement(image_wh: tuple[int, int], canvas_wh: tuple[int, int]) -
     else:
         new_w, new_h = max(1, w * canvas_h // h), canvas_h
     return Placement((new_w / w, new_h / h), ((canvas_w - new_w) // 2, (canvas_h - new_h) // 2))
+
+
+def fit_placement(image_wh: tuple[int, int], canvas_wh: tuple[int, int], mode: ResizeMode = "letterbox") -> Placement:
+    """Return the placement of the whole image on the canvas: letterboxed, or stretched over the canvas."""
+    if mode == "letterbox":
+        return letterbox_placement(image_wh, canvas_wh)
+    return crop_placement((0, 0, *image_wh), canvas_wh)
 
 
 def crop_placement(xywh: tuple[int, int, int, int], canvas_wh: tuple[int, int]) -> Placement:

@@ -150,9 +150,90 @@ def test_options_that_training_does_not_follow_are_warnings(section, option, war
     assert all(f"{option}: not followed; training will differ from Darknet's" in warning for warning in warnings)
 
 
-def test_a_comment_after_a_value_gets_a_hint():
-    for text in ("filters=4 # four", "filters=4;four"):
-        assert refusal(NET + f"[conv]\n{text}\n", build=False).endswith("; put comments on a line of their own")
+@pytest.mark.parametrize("comment", [" # (2 + 5) * 2", ";four", "#", " # a=5 [x]"])
+def test_a_comment_behind_a_value_is_ignored_with_a_warning(comment):
+    text = NET + f"[conv]\nfilters=4{comment}\n[route]\nlayers=-1{comment}\n"
+    cfg = parse_cfg(text, "a.cfg")
+    assert (cfg.layers[0].values["filters"], cfg.layers[1].values["layers"]) == (4, (-1,))
+    assert [warning.partition(": the comment is ignored; Darknet reads ")[2] for warning in cfg.warnings] == ["4", "-1"]
+    assert "a.cfg:6: [convolutional] filters=4" in refusal(text, build=False, strict=True)
+    assert "put comments on a line of their own" in refusal(NET + f"[conv]\nactivation=leaky{comment}\n")
+
+
+@pytest.mark.parametrize(
+    ("section", "option", "value"),
+    [
+        ("net", "burn_in=1e3", 1), ("net", "max_batches=5000.5", 5000), ("net", "hue=.1f", 0.1),
+        ("net", "momentum=high", 0.0), ("net", "steps=400k,5", (400, 5)), ("net", "scales=.1,x", (0.1, 0.0)),
+        ("net", f"batch={'9' * 50}", 1 << 31), ("region", "random=1.4", 1.4), ("region", "rescore=yes", 0),
+        ("region", "jitter=.3x", 0.3), ("conv", "learning_rate=fast", 0.0),
+    ],
+)  # fmt: skip
+def test_options_of_training_never_stop_a_network_from_running(section, option, value):
+    text = NET + (option if section == "net" else f"[{section}]\n{option}") + "\n"
+    cfg = parse_cfg(text, "a.cfg")
+    key = option.partition("=")[0]
+    assert (cfg.layers[0] if cfg.layers else cfg.net).values[key] == value
+    assert any(warning.startswith("a.cfg:") for warning in cfg.warnings)
+
+
+@pytest.mark.parametrize(
+    ("section", "neutral", "changing"),
+    [
+        ("conv", "dilation=1", "dilation=2"), ("conv", "dilation=1 # no", "dilation=3;3"),
+        ("conv", "stride_x=1", "stride_x=2"), ("conv", "stride=2\nstride_y=2", "stride=2\nstride_y=1"),
+        ("conv", "stride_x=2\nstride=2", "stride_x=1\nstride=2"), ("maxpool", "stride_x=-1", "stride_y=4"),
+        ("conv", "antialiasing=0", "antialiasing=1"), ("maxpool", "maxpool_depth=0", "maxpool_depth=1"),
+        ("maxpool", "out_channels=1", "out_channels=64"), ("conv", "deformable=0", "deformable=1"),
+        ("region", "scale_x_y=1.0", "scale_x_y=1.05"), ("shortcut", "weights_type=none", "weights_type=per_feature"),
+        ("conv", "sway=0", "sway=1"), ("conv", "assisted_excitation=0", "assisted_excitation=4000"),
+        ("maxpool", "groups=1", "groups=2"), ("conv", "coordconv=0", "share_index=2"),
+    ],
+)  # fmt: skip
+def test_options_of_a_fork_that_change_a_layer_are_errors(section, neutral, changing):
+    assert parse_cfg(NET + f"[{section}]\n{neutral}\n").warnings == ()
+    message = refusal(NET + f"[{section}]\n{changing}\n", build=False)
+    assert message.startswith("a.cfg:")
+    assert "changes what the layer computes, which is not supported; must be " in message
+
+
+@pytest.mark.parametrize(
+    "option", ["mosaic=1", "cutmix=1", "max_chart_loss=5.5", "ema_alpha=0.9998", "mixup=yes", "optimized_memory=2"]
+)
+def test_options_that_only_training_of_a_fork_reads_are_warnings(option):
+    (warning,) = parse_cfg(NET + option + "\n", "a.cfg").warnings
+    assert warning == f"a.cfg:5: [net] {option}: an option of AlexeyAB's fork; training does not follow it"
+    assert parse_cfg(NET + f"{option.partition('=')[0]}=0\n").warnings == ()
+
+
+def test_what_is_not_followed_is_said():
+    region = NET + "[conv]\nfilters=6\n[region]\nclasses=1\nrandom=1.4\n"
+    (warning,) = parse_cfg(region, "a.cfg").warnings
+    assert (
+        warning == "a.cfg:9: [region] random=1.4: the range of sizes is not followed; sizes are drawn as for random=1"
+    )
+    assert len(config_from_cfg(parse_cfg(region)).data.sizes) == 10
+    (warning,) = parse_cfg(NET + "policy=sgdr\n", "a.cfg").warnings
+    assert warning.startswith("a.cfg:5: [net] policy=sgdr: unknown; the learning rate is constant")
+
+
+def test_anchors_in_pixels_are_a_warning():
+    text = "[net]\nwidth=416\nheight=416\nchannels=3\n" + "[maxpool]\nstride=2\n" * 4
+    text += "[conv]\n[maxpool]\nstride=2\n[route]\nlayers=-2\n[reorg]\nstride=2\n[conv]\n[region]\nanchors={}\n"
+    assert parse_cfg(text.format("1,26")).warnings == ()
+    (warning,) = parse_cfg(text.format("10,14,23,27"), "a.cfg").warnings
+    assert (
+        "[region] anchors=10,14,23,27: 27 is more than twice the grid of 13 cells; anchors of [region] are" in warning
+    )
+
+
+def test_inputs_other_than_grey_and_rgb_are_refused():
+    for channels, is_grey in ((1, True), (3, False)):
+        assert parse_cfg(NET.replace("=3", f"={channels}")).is_grey == is_grey
+    for channels in (2, 4, 6):
+        with pytest.raises(WeightsError) as refused:
+            config_from_cfg(parse_cfg(NET.replace("=3", f"={channels}") + CONV, "a.cfg"))
+        assert str(refused.value) == f"a.cfg:4: [net] channels={channels}: not supported; must be 3 (RGB) or 1 (grey)"
 
 
 def test_one_option_is_replaced_in_the_text():
@@ -202,7 +283,7 @@ def test_an_unknown_option_is_a_warning_or_an_error():
         (NET + "[dropout]\nprobability=half\n", "probability=half: must be a number"),
         (NET + "[dropout]\nprobability=nan\n", "probability=nan: must be a number"),
         (NET + "[shortcut]\nalpha=1e39\n", "alpha=1e39: must be a number"),
-        (NET + "[route]\nlayers=1;2\n", "layers=1;2: must be integers separated by commas"),
+        (NET + "[route]\nlayers=a\n", "layers=a: must be integers separated by commas"),
         (NET + "[region]\nanchors=1,,2\n", "anchors=1,,2: must be numbers separated by commas"),
         (NET + "x" * 90 + "\n", f"a.cfg:5: {'x' * 40}…: expected"),
     ],
@@ -213,10 +294,12 @@ def test_an_invalid_cfg_is_refused_with_its_line(text, message):
 
 def test_a_file_that_cannot_be_read_is_refused_with_its_path(tmp_path):
     (tmp_path / "image.cfg").write_bytes(b"\x89PNG\xff\xfe")
+    (tmp_path / "utf16.cfg").write_text(VALID, encoding="utf-16")
+    assert read_cfg(tmp_path / "utf16.cfg").size_wh == (32, 32)
     (tmp_path / "long.cfg").write_text("#" * (1 << 21))
     for name, message in {
-        "image.cfg": "not a text file", "long.cfg": "2,097,152 bytes are too many", "none.cfg": "No such file",
-        "": "directory", "\0.cfg": "cannot be read",
+        "image.cfg": "not a text file", "long.cfg": "2,097,152 bytes; at most 1,048,576", "none.cfg": "No such file",
+        "": "is a folder", "\0.cfg": "cannot be read",
     }.items():  # fmt: skip
         with pytest.raises(WeightsError, match=message) as refused:
             read_cfg(f"{tmp_path}/{name}" if name else tmp_path)
@@ -251,7 +334,7 @@ CONV = "[conv]\nfilters=8\nsize=1\n"
         (CONV + "[conv]\ngroups=0\n", "groups=0: must be between 1 and"),
         (CONV + "[conv]\nfilters=-4\n", "filters=-4: must be between 1 and 16,777,216"),
         (CONV + "[conv]\nstride=0\n", "stride=0: must be between 1 and 1,024"),
-        (CONV + "[conv]\nactivation=mish\n", "a.cfg:9: [convolutional] activation=mish: must be one of leaky, relu"),
+        (CONV + "[conv]\nactivation=gelu\n", "a.cfg:9: [convolutional] activation=gelu: must be one of leaky, relu"),
         (CONV + "[conv]\nbinary=1\n", "a.cfg:9: [convolutional] binary=1: not supported; must be 0"),
         (CONV + "[conv]\nxnor=1\n", "xnor=1: not supported"),
         (CONV + "[conv]\nflipped=1\n", "flipped=1: not supported"),

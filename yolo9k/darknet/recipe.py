@@ -7,12 +7,11 @@ from pydantic import ValidationError
 from yolo9k.config.classifier import CROP_SIZE, ClassifierConfig
 from yolo9k.config.explain import explain
 from yolo9k.config.schema import Config
-from yolo9k.darknet.cfg import Cfg, Section
+from yolo9k.darknet.cfg import POLICIES, Cfg, Section
 from yolo9k.darknet.region import Region
 from yolo9k.errors import WeightsError
 
 MULTI_SCALE = tuple((side, side) for side in range(320, 609, 32))  # `detector.c: train_detector`
-POLICIES = ("constant", "step", "steps", "exp", "poly", "sigmoid")
 
 AnyConfig = TypeVar("AnyConfig", Config, ClassifierConfig)
 
@@ -28,7 +27,7 @@ def config_from_cfg(cfg: Cfg) -> Config | ClassifierConfig:
     region = Region(cfg.region)
     anchors = [[float(w), float(h)] for w, h in region.anchors.tolist()]
     augment = {
-        "geometry": "fixed",
+        "geometry": "crop" if cfg.stretches else "fixed",  # of AlexeyAB's fork: `data.c: load_data_detection`
         "jitter": min(max(float(region.section.get("jitter", 0.2)), 0.0), 0.999),
         "hue": float(net.get("hue", 0.0)),
         "saturation": float(net.get("saturation", 1.0)),
@@ -39,6 +38,8 @@ def config_from_cfg(cfg: Cfg) -> Config | ClassifierConfig:
         "size": list(cfg.size_wh),
         "sizes": [list(size) for size in MULTI_SCALE] if region.section.get("random", 0) else [],
         "resize": "darknet",
+        "resize_mode": "stretch" if cfg.stretches else "letterbox",
+        "channels": 1 if cfg.is_grey else 3,
         "augment": augment,
     }
     model = {
@@ -65,7 +66,7 @@ def _classifier_values(cfg: Cfg) -> dict[str, Any]:
     return {
         "task": "classify",
         "model": {"name": "darknet", "cfg": cfg.text, "norm": {"momentum": 0.01, "eps": 1e-5}},
-        "data": {"size": list(size), "resize": "darknet", "augment": augment},
+        "data": {"size": list(size), "resize": "darknet", "channels": 1 if cfg.is_grey else 3, "augment": augment},
         "train": train_values(net),
     }
 
@@ -107,7 +108,7 @@ def _schedule(net: Section, power: float) -> dict[str, Any]:
     """Return the config section `train.schedule` (`network.c: get_current_rate`)."""
     policy = net.get("policy", "constant")
     if policy == "random":
-        raise net.error("policy", f"not supported; must be one of {', '.join(POLICIES)}")
+        raise net.error("policy", f"not supported; must be one of {', '.join(POLICIES[:-1])}")
     if policy == "steps":
         at, scales = net.get("steps", ()), net.get("scales", ())
         if len(at) != len(scales) or not at:
