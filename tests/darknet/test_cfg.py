@@ -220,11 +220,10 @@ def test_what_is_not_followed_is_said():
 def test_anchors_in_pixels_are_a_warning():
     text = "[net]\nwidth=416\nheight=416\nchannels=3\n" + "[maxpool]\nstride=2\n" * 4
     text += "[conv]\n[maxpool]\nstride=2\n[route]\nlayers=-2\n[reorg]\nstride=2\n[conv]\n[region]\nanchors={}\n"
-    assert parse_cfg(text.format("1,26")).warnings == ()
+    for anchors in ("1,26", "1.08,1.19,16.62,10.52", "5,6,12,13"):
+        assert parse_cfg(text.format(anchors)).warnings == ()
     (warning,) = parse_cfg(text.format("10,14,23,27"), "a.cfg").warnings
-    assert (
-        "[region] anchors=10,14,23,27: 27 is more than twice the grid of 13 cells; anchors of [region] are" in warning
-    )
+    assert "[region] anchors=10,14,23,27: 27 is larger than the grid of 13 cells; anchors of [region] are" in warning
 
 
 def test_inputs_other_than_grey_and_rgb_are_refused():

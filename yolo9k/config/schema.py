@@ -100,8 +100,8 @@ class AugmentConfig(Section):
 
     `geometry`: `place` puts the image on a grey canvas, scaled by U(`scale`) and with jittered aspect ratio (Darknet
     2017); `fixed` does so at scale 1 (Darknet's reference commit); `crop` stretches a random crop (Darknet at
-    publication); `none` resizes as for detection. `jitter`: of the aspect ratio, or of the crop's borders. `hue` is a shift,
-    `saturation` and `exposure` are factors. `flip`, `flip_vertical`: probabilities.
+    publication); `none` resizes as for detection. `jitter`: of the aspect ratio, or of the crop's borders. `hue` is a
+    shift, `saturation` and `exposure` are factors. `flip`, `flip_vertical`: probabilities.
     `min_visible`: a box with a smaller visible fraction is ignored (neither a target nor background).
     `transforms`: albumentations transforms by name, applied first, for example `[{GaussianBlur: {p: .1}}]`.
     """
@@ -131,10 +131,10 @@ class DataConfig(Section):
     and detection, and of training if `sizes` is empty. `sizes`: multi-scale training draws a new size every
     `size_period` steps. `fit_aspect`: change all sizes to the median aspect ratio of the training images at about the
     same area, so that less of the input is padding. `resize` (evaluation and detection): `area` averages areas when an
-    image shrinks; `darknet` is bit-exact with Darknet, for its official weights. `resize_mode` (training, too): `letterbox`
-    keeps the aspect ratio of images, `stretch` does not, as AlexeyAB's fork of Darknet and many ports. `channels`: of
-    the network's input, 3 (RGB) or 1 (grey), as the cfg of the model says. `on_error`: `stop` at or `skip`
-    annotation files and images that cannot be read. `workers`: worker processes; `auto`: one per core, at most 8.
+    image shrinks; `darknet` is bit-exact with Darknet, for its official weights. `resize_mode` (also training):
+    `letterbox` keeps the aspect ratio of images, `stretch` does not, like AlexeyAB's fork of Darknet and many ports.
+    `channels`: of the network's input, 3 (RGB) or 1 (grey), as the cfg of the model says. `on_error`: `stop` at or
+    `skip` annotation files and images that cannot be read. `workers`: worker processes; `auto`: one per core, at most 8.
     """
 
     dataset: NamedDataset = ""

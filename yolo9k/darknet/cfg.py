@@ -27,6 +27,7 @@ MAX_BYTES = 1 << 20  # Darknet's largest cfg has 8 thousand
 MAX_LAYERS = 2_000  # Darknet's deepest cfg, a DenseNet, has 306
 MAX_INTEGER = 1 << 31  # Darknet parses a C int
 MAX_FLOAT = 3e38  # and a C float
+PIXELS = 4  # the smallest anchor of a detector is below in cells, above in pixels
 MAX_SHOWN = 40  # characters of a value in a message
 
 LOG = logging.getLogger(__name__)
@@ -123,7 +124,9 @@ OPTIONS: Mapping[str, Mapping[str, OptionType]] = {
         **dict.fromkeys(("classes", "coords", "num", "max", "log", "sqrt"), INTEGER),
         **dict.fromkeys(("softmax", "background", "rescore", "classfix", "absolute", "bias_match"), INTEGER),
         **dict.fromkeys(
-            ("random", "jitter", "thresh", "object_scale", "noobject_scale", "class_scale", "coord_scale", "mask_scale"), FLOAT
+            ("random", "jitter", "thresh", "object_scale", "noobject_scale", "class_scale", "coord_scale",
+             "mask_scale"),
+            FLOAT,
         ),
         "anchors": FLOAT_LIST,
         "tree": STRING,
@@ -290,16 +293,17 @@ def parse_cfg(text: str, source: str = "model.cfg", folder: Path | None = None, 
 def _anchor_warnings(sections: Sequence[Section]) -> list[str]:
     """Return a warning if an anchor looks like pixels; anchors of `[region]` are cells.
 
-    Anchors may be somewhat larger than the grid: the largest one of `yolov2-tiny-voc.cfg` is 16.62 cells of 13.
+    Anchors in cells may exceed the grid: those of `yolov2-tiny-voc.cfg`, made for 13 cells, are 1.08 to 16.62 and also
+    used with smaller inputs. Anchors in pixels exceed it with the smallest one at several pixels.
     """
     net, *layers = sections
     if not layers or layers[-1].name != "region":
         return []
     grid = max(net.values["width"], net.values["height"]) / _stride(layers)
-    largest = max(layers[-1].get("anchors", ()), default=0)
-    if largest <= 2 * grid:
+    anchors = layers[-1].get("anchors", (0,))
+    if max(anchors) <= (grid if min(anchors) >= PIXELS else 4 * grid):
         return []
-    place = layers[-1].error("anchors", f"{largest:g} is more than twice the grid of {grid:g} cells")
+    place = layers[-1].error("anchors", f"{max(anchors):g} is larger than the grid of {grid:g} cells")
     return [f"{place}; anchors of [region] are cells of the last feature map, not pixels"]
 
 

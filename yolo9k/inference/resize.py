@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from yolo9k.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
-from yolo9k.darknet.images import center_crop, correct_boxes, letterbox, resize
+from yolo9k.darknet.images import center_crop, correct_boxes, letterbox, stretch
 from yolo9k.images import ResizeMode, apply_placement, fit_placement, resize_center_crop
 
 
@@ -67,13 +67,13 @@ class DarknetLetterbox:
 
 @dataclass(frozen=True)
 class DarknetStretch:
-    """Stretch as in AlexeyAB's fork of Darknet with `letter_box=0` (`resize_image`); the image is float32."""
+    """Stretch as in AlexeyAB's fork of Darknet with `letter_box=0` (`darknet.images.stretch`); the image is uint8."""
 
     size_wh: tuple[int, int]
 
     def apply(self, image: np.ndarray) -> Tensor:
         """As `Resize.apply`."""
-        return torch.from_numpy(resize(image, self.size_wh))
+        return torch.from_numpy(stretch(image, self.size_wh))
 
     def undo(self, xyxy: np.ndarray, image_wh: tuple[int, int]) -> np.ndarray:
         """As `Fit.undo`."""

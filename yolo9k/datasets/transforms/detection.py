@@ -20,7 +20,8 @@ MIN_SIDE_FRACTION = 0.001  # of the canvas; Darknet drops boxes with a smaller w
 class DetectionTransform:
     """The training transform of a detector: albumentations, then geometry, HSV distortion and flips of the config.
 
-    `mode`: images are letterboxed, or stretched to the aspect ratio of the network's input. Raises `ConfigError` for an unknown albumentations transform or argument.
+    `mode`: images are letterboxed, or stretched to the aspect ratio of the network's input. Raises `ConfigError` for an
+    unknown albumentations transform or argument.
     """
 
     num_samples = 1
@@ -75,7 +76,7 @@ def _draw_position(
     scale: float,
     rng: np.random.Generator,
 ) -> Placement:
-    """Jitter the aspect ratio `aspect`, fit the image into the canvas times `scale`, move it (`load_data_detection`)."""
+    """Jitter `aspect`, fit the image into the canvas times `scale`, move it (`load_data_detection`)."""
     (w, h), (canvas_w, canvas_h) = image_wh, canvas_wh
     aspect *= rng.uniform(1 - jitter, 1 + jitter) / rng.uniform(1 - jitter, 1 + jitter)
     new_w, new_h = scale * min(canvas_w, canvas_h * aspect), scale * min(canvas_h, canvas_w / aspect)
