@@ -1,5 +1,6 @@
 """Open weights of any origin (run, checkpoint, Darknet file, catalogue) as a `Checkpoint`; write Darknet files."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from yolo9k.build import ClassifierNetwork, Network, build_classifier, build_net
 from yolo9k.checkpoint import Checkpoint
 from yolo9k.config import ClassifierConfig, Config, RunConfig
 from yolo9k.darknet import catalogue
-from yolo9k.darknet.cfg import parse_cfg, read_cfg
+from yolo9k.darknet.cfg import Cfg, parse_cfg, read_cfg
 from yolo9k.darknet.label_files import load_labels, read_data_file
 from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.darknet.recipe import config_from_cfg
@@ -24,6 +25,7 @@ from yolo9k.progress import Track, silent
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.files import label_texts
 
+LOG = logging.getLogger(__name__)
 COMPANIONS = (".cfg", ".names", ".tree")
 
 
@@ -94,7 +96,17 @@ def _from_darknet(path: Path, files: DarknetFiles, track: Track = silent) -> Che
         "blocks": loaded.layer_count,
     }  # fmt: skip
     labels = labels or _unnamed_labels(network.classes)
-    return Checkpoint(config_from_cfg(cfg), labels, network.state_dict(), darknet=origin)
+    return Checkpoint(_config_of(cfg), labels, network.state_dict(), darknet=origin)
+
+
+def _config_of(cfg: Cfg) -> RunConfig:
+    """Return the config of a cfg; an invalid option of training alone is a warning, since weights are not trained."""
+    try:
+        return config_from_cfg(cfg)
+    except WeightsError as error:
+        config = config_from_cfg(cfg, training=False)
+        LOG.warning("%s; the network runs without the options of training", error)
+        return config
 
 
 def _texts(path: Path, files: DarknetFiles, track: Track) -> tuple[str | Path, str | Path | None, str | Path | None]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from yolo9k.darknet import load
 from yolo9k.darknet import network as network_module
 from yolo9k.darknet.cfg import MAX_LAYERS, Cfg, parse_cfg, read_cfg
-from yolo9k.darknet.layers import MAX_OUTPUT, MAX_PARAMETERS
+from yolo9k.darknet.layers import MAX_PARAMETERS
 from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.darknet.recipe import config_from_cfg
 from yolo9k.errors import WeightsError, Yolo9kError
@@ -350,8 +350,6 @@ CONV = "[conv]\nfilters=8\nsize=1\n"
         (CONV + "[region]\nclasses=0\n", "classes=0: must be between 1"),
         (CONV + "[region]\nclasses=3\ncoords=5\n", "a.cfg:10: [region] coords=5: not supported; must be 4"),
         (CONV + "[region]\nclasses=3\nbackground=1\n", "background=1: not supported; must be 0"),
-        (CONV + "[region]\nclasses=3\nthresh=2\n", "thresh=2: must be between 0 and 1"),
-        (CONV + "[region]\nclasses=3\nclass_scale=-1\n", "class_scale=-1: must be at least 0"),
     ],
 )  # fmt: skip
 def test_layers_that_do_not_fit_together_are_refused_with_their_line(layers, message):
@@ -410,15 +408,16 @@ def test_too_many_layers_are_refused():
     ("layers", "message"),
     [
         ("[conv]\nfilters=16000000\nsize=11\n", "a.cfg:6: [convolutional] filters=16000000: too many weights over 3"),
-        ("[conv]\nfilters=16000000\npadding=4\n", "a.cfg:5: [convolutional]: an output of 16000000x16x24"),
-        ("[avg]\n" + "[conv]\nfilters=8000\n" * 6, "a.cfg:16: [convolutional]: too many parameters up to"),
-        ("[avg]\n[conv]\nfilters=16000000\nbatch_normalize=1\n[conv]\nfilters=11\n", "up to this layer: 288"),
-        ("[avg]\n[conv]\nfilters=16777216\n" + "[conv]\nfilters=16777216\ngroups=16777216\n" * 9, "too many param"),
+        ("[conv]\nfilters=16000000\npadding=4\n", "a.cfg:5: [convolutional]: too large: 6,144,000,000 values in its output; at most 1,073"),
+        ("[avg]\n" + "[conv]\nfilters=8000\n" * 6, "a.cfg:16: [convolutional]: too large: 3"),
+        ("[avg]\n[conv]\nfilters=16000000\nbatch_normalize=1\n[conv]\nfilters=11\n", "too large: 288"),
+        ("[avg]\n[conv]\nfilters=16777216\n" + "[conv]\nfilters=16777216\ngroups=16777216\n" * 9, "parameters; at most "),
         ("[route]\nlayers=0\n", "layers=0: 0 is layer 0"),
-        (CONV + "[route]\nlayers=-1,-1,-1,-1\n" * 100, "[route]: an output of"),
-        (CONV + f"[route]\nlayers={'-1,' * 99}-1\n" * 1900, "[route]: an output of"),
-        ("[conv]\npadding=1024\n" * 100, "[convolutional]: an output of"),
-        ("[maxpool]\npadding=1024\n" * 100, "[maxpool]: an output of"),
+        (CONV + "[route]\nlayers=-1,-1,-1,-1\n" * 100, "[route]: too large: "),
+        (CONV + f"[route]\nlayers={'-1,' * 99}-1\n" * 1900, "[route]: too large: "),
+        ("[conv]\npadding=1024\n" * 100, "[convolutional]: too large: "),
+        ("[maxpool]\npadding=1024\n" * 100, "[maxpool]: too large: "),
+        ("[conv]\nfilters=60000\nsize=1024\npad=1\n" * 2, "too many weights"),
         ("[avg]\n[conv]\nfilters=30\n[region]\nnum=1024\nclasses=1000000\n", "1000000 classes), not 30"),
         (CONV + "[region]\nclasses=16000000\n", "classes=16000000: must be between 1 and 1,048,576"),
     ],
@@ -431,9 +430,24 @@ def test_a_network_that_is_too_large_is_refused_before_memory_is_allocated(layer
     assert message in refusal(NET + layers)
 
 
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (
+            CONV.replace("8", "2") * 2 + "[route]\nlayers=-1,-2\n",
+            "a.cfg:11: [route]: too large: 2,147,483,648 values in memory",
+        ),
+        ("[conv]\nsize=201\npad=1\n", "a.cfg:5: [convolutional]: too large: 32,5"),
+    ],
+)
+def test_a_network_that_takes_too_much_memory_or_time_for_an_image_is_refused(layers, message):
+    assert message in refusal(NET.replace("16", "16384").replace("8\n", "16384\n") + layers)
+    DarknetNetwork(parse_cfg(NET + layers))
+
+
 def test_the_limits_leave_room_for_real_networks():
     assert max(PARAMETERS.values()) * 4 < MAX_PARAMETERS
-    assert MAX_OUTPUT > 32 * 4096 * 4096
+    assert network_module.MAX_LIVE > 32 * 4096 * 4096
 
 
 @pytest.mark.parametrize(
@@ -444,10 +458,14 @@ def test_the_limits_leave_room_for_real_networks():
         ("policy=random", "[net] policy=random: not supported"),
         ("policy=steps\nsteps=2,1\nscales=1,1", "at: must increase"),
         ("policy=steps\nsteps=2", "[net] steps=2: 1 steps and 0 scales"), ("batch=0", "[net] batch=0: must be"),
+        ("[region]\nclasses=3\nthresh=2", "[region] thresh=2: must be between 0 and 1"),
+        ("[region]\nclasses=3\nclass_scale=-1", "[region] class_scale=-1: must be at least 0"),
     ],
 )  # fmt: skip
 def test_an_invalid_training_recipe_is_refused_with_its_cfg(option, message):
-    text = "[net]\nwidth=16\nheight=8\nchannels=3\n" + option + "\n[conv]\nfilters=8\n[region]\nclasses=3\n"
+    layers, region = "[conv]\nfilters=8\n", "[region]\nclasses=3\n"
+    is_region = option.startswith("[region]")
+    text = NET + (layers + option + "\n" if is_region else option + "\n" + layers + region)
     with pytest.raises(WeightsError) as refused:
         config_from_cfg(parse_cfg(text, "a.cfg"))
     assert message in str(refused.value)

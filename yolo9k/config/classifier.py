@@ -128,6 +128,11 @@ class ClassifierConfig(Section):
     stages: tuple[StageConfig, ...] = ()
     eval: ClassifierEvalConfig = ClassifierEvalConfig()
 
+    @property
+    def all_sizes(self) -> tuple[SizeWH, ...]:
+        """Return the sizes of training, evaluation and prediction."""
+        return tuple(dict.fromkeys((self.data.size, *(stage.size for stage in self.stages if stage.size))))
+
     @model_validator(mode="after")
     def _sizes_fit(self) -> "ClassifierConfig":
         check_channels(self.data.channels, self.model)

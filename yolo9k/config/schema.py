@@ -134,7 +134,8 @@ class DataConfig(Section):
     image shrinks; `darknet` is bit-exact with Darknet, for its official weights. `resize_mode` (also training):
     `letterbox` keeps the aspect ratio of images, `stretch` does not, like AlexeyAB's fork of Darknet and many ports.
     `channels`: of the network's input, 3 (RGB) or 1 (grey), as the cfg of the model says. `on_error`: `stop` at or
-    `skip` annotation files and images that cannot be read. `workers`: worker processes; `auto`: one per core, at most 8.
+    `skip` annotation files and images that cannot be read. `workers`: worker processes; `auto`: one per core, at
+    most 8.
     """
 
     dataset: NamedDataset = ""
@@ -290,6 +291,11 @@ class Config(Section):
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
+
+    @property
+    def all_sizes(self) -> tuple[SizeWH, ...]:
+        """Return the sizes of training, evaluation and detection."""
+        return tuple(dict.fromkeys((self.data.size, *self.data.training_sizes)))
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Config":

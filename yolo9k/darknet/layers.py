@@ -15,7 +15,6 @@ from yolo9k.models.layers import ACTIVATIONS, ConvBlock, MaxPool, Reorg
 
 MOMENTUM, EPS = 0.01, 1e-5  # Darknet `batchnorm_layer.c`; PyTorch's momentum is 1 minus Darknet's
 MAX_PARAMETERS = 1 << 28  # of a network, with running statistics: 1 GiB; Darknet's largest detector has 51 million
-MAX_OUTPUT = 1 << 31  # values of one layer for one image
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,11 @@ class Shape:
 
     def __str__(self) -> str:
         return f"{self.channels}x{self.h}x{self.w}"
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return self.channels * self.h * self.w
 
 
 @dataclass(frozen=True)
@@ -159,8 +163,6 @@ def build_layer(section: Section, index: int, shapes: Sequence[Shape], head_size
         layer = _BUILDERS[section.name](section, index, shapes)
     if layer.shape.h < 1 or layer.shape.w < 1:
         raise WeightsError(f"{section.location}: the output is empty for an input of {shapes[index]}")
-    if layer.shape.channels * layer.shape.h * layer.shape.w > MAX_OUTPUT:
-        raise WeightsError(f"{section.location}: an output of {layer.shape} is too large")
     return layer
 
 

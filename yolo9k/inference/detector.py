@@ -42,7 +42,8 @@ class Detector:
     Sets the network to evaluation mode and leaves it otherwise as it is; `Detector.load` reads one from a file and
     folds its batch norms into the convolutions. `size_wh`: input size, `resize_mode`: letterbox or stretch images to
     it (defaults: `data.size` and `data.resize_mode` of the config); `supervision`: how the labels were trained, if
-    known. Raises `ConfigError` for a size that the network cannot take and `MachineError` for a device that is not available.
+    known. Raises `ConfigError` for a size that the network cannot take and `MachineError` for a device that is not
+    available.
     """
 
     def __init__(
@@ -88,7 +89,8 @@ class Detector:
         """Load a detector from a run folder, a checkpoint, a Darknet file or the catalogue.
 
         `size_wh`: input size, multiples of the network's stride; `resize_mode`: as for `Detector`; `files`:
-        the other files of a Darknet network (cfg, names, tree). Raises `WeightsError` if the file is missing, invalid or partial, and as `Detector` does.
+        the other files of a Darknet network (cfg, names, tree). Raises `WeightsError` if the file is missing, invalid
+        or partial, and as `Detector` does.
         """
         stored = open_weights(weights, files, track)
         network, config = build_detector(stored, weights)
