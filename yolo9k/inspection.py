@@ -46,7 +46,7 @@ def inspect_weights(path: Path, cfg: Path | None = None, *, strict: bool = False
         return facts, []
     read = read_cfg(cfg, strict=strict)
     read.log_warnings()
-    _ = read.is_grey  # refuses other channels
+    read.check_channels()
     network = conv_layers(DarknetNetwork(read))
     rows = [
         LayerRow(block.name, "x".join(map(str, block.tensors[-1].shape)), block.size // BYTES, status)

@@ -86,6 +86,7 @@ def _from_darknet(path: Path, files: DarknetFiles, track: Track = silent) -> Che
     read_header(path)  # fail first if it is not a weights file
     cfg_path, names, tree = _texts(path, files, track)
     cfg = read_cfg(cfg_path, strict=files.strict)
+    cfg.check_channels()
     cfg.log_warnings()
     labels = load_labels(cfg, tree, names)
     network = DarknetNetwork(cfg, labels)

@@ -225,11 +225,14 @@ class Cfg:
 
     @property
     def is_grey(self) -> bool:
-        """Whether the network's input is grey, one channel. Raises `WeightsError` for other channels than 1 and 3."""
-        channels = self.net.values["channels"]
-        if channels not in (1, 3):
+        """Whether the network's input is grey, one channel. Raises as `check_channels`."""
+        self.check_channels()
+        return bool(self.net.values["channels"] == 1)
+
+    def check_channels(self) -> None:
+        """Raise `WeightsError` if the input is neither RGB nor grey: images have no other channels."""
+        if self.net.values["channels"] not in (1, 3):
             raise self.net.error("channels", "not supported; must be 3 (RGB) or 1 (grey)")
-        return bool(channels == 1)
 
     @property
     def stretches(self) -> bool:
