@@ -1,7 +1,7 @@
 """Open weights of any origin (run, checkpoint, Darknet file, catalogue) as a `Checkpoint`; write Darknet files."""
 
 import logging
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from yolo9k.darknet.recipe import config_from_cfg
 from yolo9k.darknet.weights import Header, conv_layers, read_header, write_weights
 from yolo9k.darknet.writer import cfg_text, classifier_cfg_text
 from yolo9k.errors import ConfigError, WeightsError
-from yolo9k.io import write_text
+from yolo9k.io import check_regular, is_file, is_folder, write_text
 from yolo9k.models.darknet19 import Classifier
 from yolo9k.models.yolov2 import DetectionNetwork
 from yolo9k.progress import Track, silent
@@ -57,28 +57,23 @@ def open_weights(source: str | Path, files: DarknetFiles | None = None, track: T
     """
     files = files or DarknetFiles()
     path = Path(source).expanduser()
-    if _holds(path.is_dir):
+    if is_folder(path):
         files.refuse(source, "a run")
         return checkpoint.load(checkpoint.find(path))
-    if _holds(path.is_file):
+    if is_file(path):
         if not checkpoint.is_checkpoint(path):
             return _from_darknet(path, files, track)
         files.refuse(source, "a checkpoint")
         return checkpoint.load(path)
     entry = catalogue.find(str(source))
     if entry is None:
+        with suppress(OSError, ValueError):  # a text that cannot be a path
+            if path.exists():
+                check_regular(path, WeightsError.at)
         raise WeightsError(f"{source}: no such file or run, and not in the catalogue; {catalogue.suggest(str(source))}")
     files.refuse(source, "a catalogue model, which has its own")
     fetched = catalogue.download(entry, track)
     return _from_darknet(fetched.weights, DarknetFiles(fetched.cfg, fetched.names, fetched.tree))
-
-
-def _holds(check: Callable[[], bool]) -> bool:
-    """Return the result of a path check; false if the text cannot be a path."""
-    try:
-        return check()
-    except OSError:
-        return False
 
 
 def _from_darknet(path: Path, files: DarknetFiles, track: Track = silent) -> Checkpoint:
@@ -97,6 +92,7 @@ def _from_darknet(path: Path, files: DarknetFiles, track: Track = silent) -> Che
         "blocks": loaded.layer_count,
     }  # fmt: skip
     labels = labels or _unnamed_labels(network.classes)
+    checkpoint.log_weight_warnings(network.state_dict(), path)
     return Checkpoint(_config_of(cfg), labels, network.state_dict(), darknet=origin)
 
 

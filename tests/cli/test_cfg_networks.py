@@ -1,6 +1,7 @@
 """cfgs of other programs, through the commands that meet them."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -202,3 +203,53 @@ def test_images_are_stretched_if_the_cfg_or_the_option_says_so(run, model, tmp_p
     code, output = run("weights", "convert", weights, "b.pt")
     assert code == 0, output
     assert detected(run, tmp_path, "--weights", "b.pt")["images"] == stretched["images"]
+
+
+@pytest.mark.parametrize(
+    ("value", "where", "message"),
+    [
+        (float("nan"), "layers.2.conv.weight", "NaN or infinite weights in layers.2.conv"),
+        (-1.0, "layers.0.norm.running_var", "negative variances in layers.0.norm"),
+        (0.0, "layers.0.conv.weight", "all weights are 0 in layers.0.conv"),
+    ],
+)
+def test_weights_that_cannot_be_right_are_a_warning_in_every_command(
+    run, model, tmp_path, caplog, value, where, message
+):
+    weights = model()
+    network = darknet.load(tmp_path / "a.cfg", weights)
+    network.state_dict()[where].fill_(value)
+    darknet.save(network, weights)
+    photo(tmp_path / "p.png")
+    write_toy(tmp_path / "toy", {"train": 2, "val": 2}, side_px=64)
+    for arguments in (
+        ("weights", "inspect", weights, "--cfg", "a.cfg"),
+        ("weights", "convert", weights, "b.pt"),
+        ("detect", "p.png", "--weights", "b.pt", "--no-draw"),
+        ("train", "--config", "a.cfg", "--weights", weights, "--dataset", "toy", "--dry-run", "--batch", "1"),
+    ):
+        caplog.clear()
+        code, _ = run(*arguments)
+        assert code in (0, 5), arguments
+        assert any(text.endswith(f": {message}") for text in caplog.messages), arguments
+    if value != value:
+        assert "NaN or infinite values: " in run("weights", "inspect", weights)[1]
+
+
+def test_files_that_are_none_are_refused_at_once(run, tmp_path):
+    photo(tmp_path / "p.png")
+    os.mkfifo(tmp_path / "pipe.weights")
+    os.mkfifo(tmp_path / "pipe.pt")
+    os.mkfifo(tmp_path / "pipe.cfg")
+    (tmp_path / "a.weights").write_bytes(Header().to_bytes())
+    for arguments in (
+        ("detect", "p.png", "--weights", "pipe.weights"),
+        ("detect", "p.png", "--weights", "pipe.pt"),
+        ("detect", "p.png", "--weights", "a.weights", "--cfg", "pipe.cfg"),
+        ("weights", "inspect", "pipe.weights"),
+        ("weights", "inspect", "pipe.pt"),
+        ("weights", "inspect", "/dev/zero"),
+        ("weights", "convert", "pipe.pt", "b.weights"),
+    ):
+        code, output = run(*arguments)
+        assert (code, "; a file is needed" in output) == (4, True), (arguments, output)
