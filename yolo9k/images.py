@@ -21,7 +21,7 @@ from functools import cache, lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import cv2
 import numpy as np
@@ -65,6 +65,8 @@ MAX_PIXELS = 178_956_970  # of one image, Pillow's own limit
 MAX_PIXELS_VARIABLE = "YOLO9K_MAX_PIXELS"
 MAX_PIXELS_IN_FLIGHT = 1 << 27  # decoded at once by all threads; decoding takes about 10 bytes a pixel
 EXACT = 1e-6  # pixels: tolerance for a whole number in floating point
+
+ResizeMode = Literal["letterbox", "stretch"]
 
 cv2.setNumThreads(0)  # workers run in parallel; OpenCV's own threads would compete with them for the cores
 # What Pillow warns of in odd files (broken EXIF, sizes) is either an error here or does not matter.
@@ -370,6 +372,13 @@ def letterbox_placement(image_wh: tuple[int, int], canvas_wh: tuple[int, int]) -
     else:
         new_w, new_h = max(1, w * canvas_h // h), canvas_h
     return Placement((new_w / w, new_h / h), ((canvas_w - new_w) // 2, (canvas_h - new_h) // 2))
+
+
+def fit_placement(image_wh: tuple[int, int], canvas_wh: tuple[int, int], mode: ResizeMode = "letterbox") -> Placement:
+    """Return the placement of the whole image on the canvas: letterboxed, or stretched over the canvas."""
+    if mode == "letterbox":
+        return letterbox_placement(image_wh, canvas_wh)
+    return crop_placement((0, 0, *image_wh), canvas_wh)
 
 
 def crop_placement(xywh: tuple[int, int, int, int], canvas_wh: tuple[int, int]) -> Placement:

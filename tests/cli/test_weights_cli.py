@@ -317,7 +317,7 @@ def test_inspect_of_a_checkpoint(weights, own, net, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "0 bytes; a weights file begins"),
+        (b"", "the file is empty"),
         (b"<html><body>" * 9, "an HTML page, not weights"),
         (CFG.encode(), "neither a checkpoint nor a Darknet weights file"),
         (Header().to_bytes() + b"123", "3 bytes after the header; must be a multiple of 4"),

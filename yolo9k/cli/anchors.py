@@ -25,6 +25,7 @@ def anchors(
     max_pixels: opt.MaxPixelsOption = None,
     k: opt.NumAnchorsOption = 5,
     size: opt.AnchorSizeOption = "416",
+    resize_mode: opt.AnchorResizeModeOption = None,
     stride: opt.StrideOption = 32,
     seed: opt.AnchorSeedOption = 0,
     sweep: opt.SweepOption = "",
@@ -44,7 +45,7 @@ def anchors(
     from yolo9k.anchors import sweep as cluster_each
     from yolo9k.config import Override, load_config
     from yolo9k.datasets.autodetect import open_dataset
-    from yolo9k.datasets.box_sizes import letterboxed_sizes
+    from yolo9k.datasets.box_sizes import fitted_sizes
     from yolo9k.datasets.joint import read_box_records
 
     counts = _parse_range(sweep)
@@ -54,7 +55,8 @@ def anchors(
     size_wh = load_config(None, [Override("data.size", size, f"--size {size}")]).data.size
     warnings = _config_warnings(write, size_wh, k) if write else []
     records = read_box_records(open_dataset(dataset, track), split, track=track)
-    sizes_wh = letterboxed_sizes(records, size_wh, stride)
+    mode = resize_mode.value if resize_mode else load_config(write).data.resize_mode
+    sizes_wh = fitted_sizes(records, size_wh, stride, mode)
     clustered = cluster(sizes_wh, k, seed, track)
     curve = cluster_each(sizes_wh, counts, seed, track)
     grid_wh = size_wh[0] / stride, size_wh[1] / stride

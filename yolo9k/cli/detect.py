@@ -38,6 +38,7 @@ def detect(
     tree_mode: opt.TreeModeOption = opt.TreeMode.paper,
     agnostic: opt.AgnosticOption = False,
     size: opt.SizeOption = "",
+    resize_mode: opt.ResizeModeOption = None,
     batch: opt.InferenceBatchOption = 8,
     max_pixels: opt.MaxPixelsOption = None,
     device: opt.DeviceOption = "auto",
@@ -58,9 +59,9 @@ def detect(
     check_outputs(files={"--json": json, "--csv": csv}, folders={"--out": drawn if draw else None, "--txt": txt})
     images = find_images(sources, track, on_skipped=lambda line: print_plain(err, line))
     targets = _drawing_targets(images, drawn) if draw else {}
-    detector, used_weights = _load_detector(
-        weights, load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device)
-    )
+    arguments = load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device)
+    arguments["resize_mode"] = resize_mode.value if resize_mode else None
+    detector, used_weights = _load_detector(weights, arguments)
     class_decoder = detector.class_decoder(
         hier_thresh=hier_thresh, rule=tree_mode.value, leaves_only=leaves_only, under=_split_names(under)
     )

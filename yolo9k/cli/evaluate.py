@@ -36,6 +36,7 @@ def evaluate(
     iou: opt.EvalIouOption = None,
     max_detections: opt.EvalMaxDetectionsOption = None,
     size: opt.SizeOption = "",
+    resize_mode: opt.ResizeModeOption = None,
     batch: opt.EvalBatchOption = None,
     max_pixels: opt.MaxPixelsOption = None,
     device: opt.DeviceOption = "auto",
@@ -65,7 +66,7 @@ def evaluate(
 
     check_outputs(files={"--json": json, "--results": results}, folders={"--plots": plots})
     arguments = load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device)
-    detector = Detector.load(weights, **arguments)
+    detector = Detector.load(weights, resize_mode=resize_mode.value if resize_mode else None, **arguments)
     source, settings = _choose_dataset(
         dataset, detector, split=split, conf=conf, iou=iou, max_detections=max_detections, batch=batch
     )

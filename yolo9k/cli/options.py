@@ -251,6 +251,26 @@ DryRunOption = Annotated[
 SizeOption = Annotated[
     str, typer.Option(help="Network input size, N or WIDTHxHEIGHT (default: the size stored with the weights).")
 ]
+
+
+class ResizeMode(str, Enum):
+    """How images are fitted to the network's input size."""
+
+    letterbox = "letterbox"
+    stretch = "stretch"
+
+
+ResizeModeOption = Annotated[
+    ResizeMode | None,
+    typer.Option(
+        help="Letterbox images (keep their aspect ratio) or stretch them to the input size "
+        "(default: `data.resize_mode` stored with the weights)."
+    ),
+]
+AnchorResizeModeOption = Annotated[
+    ResizeMode | None,
+    typer.Option(help="Letterbox or stretch images (default: `data.resize_mode` of the --write config, or letterbox)."),
+]
 InferenceBatchOption = Annotated[int, typer.Option(min=1, help="Batch size (images per forward pass).")]
 EvalBatchOption = Annotated[
     int | None,

@@ -132,13 +132,19 @@ def _load_config(kind: "type[Run]", options: TrainingOptions, overrides: "list[s
     if not name.endswith(".cfg"):
         return load_of(kind, name or None, overrides)
     from yolo9k.darknet.cfg import read_cfg
+    from yolo9k.darknet.label_files import check_files
+    from yolo9k.darknet.network import DarknetNetwork
     from yolo9k.darknet.recipe import config_from_cfg
 
     cfg = read_cfg(name, strict=options.strict)
+    check_files(cfg)
     converted = config_from_cfg(cfg)
     refuse_other(kind, converted.task, name)
     assert isinstance(converted, kind)
     config = with_overrides(converted, overrides)
+    network = DarknetNetwork(cfg)  # here its errors name the file: the config has the text alone
+    for size in config.all_sizes:
+        network.check_size(size)
     for warning in cfg.warnings:
         err.print(f"warning: {warning}", markup=False)
     if config.train.batch == 1:

@@ -99,11 +99,13 @@ class Run:
         """
         norm = self.config.model.norm
         converted = with_norm(stored, norm, location)
-        report = transfer(converted, self.network)
+        report = transfer(converted, self.network, self.config, self.task.labels)
         if not report.loaded:
             raise WeightsError(f"{location}: none of its layers fits this model")
         conversion = "" if converted is stored else f"; {stored.config.model.norm.kind} norms converted to {norm.kind}"
         self._weights_loaded(f"from {location}: {report}{conversion}")
+        if report.classes:
+            self.notes.append(report.classes)
 
     def start_pretrained(self, track: Track) -> None:
         """Load the backbone's published weights (`model.pretrained`). Raises `WeightsError` if they are missing."""
