@@ -131,8 +131,8 @@ def describe_skipped(names: Iterable[str]) -> list[str]:
 
 def _describe(found: "Counter[str]", hint: str) -> str:
     parts = [f"{count:,} {suffix}" for suffix, count in sorted(found.items())]
-    total = sum(found.values())
-    return f"{' and '.join(parts)} {'file was' if total == 1 else 'files were'} skipped: {hint}"
+    listed = " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+    return f"{listed} {'file was' if sum(found.values()) == 1 else 'files were'} skipped: {hint}"
 
 
 @cache
