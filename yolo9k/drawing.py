@@ -27,6 +27,7 @@ PADDING = 0.5  # beside the text of a label, of its font size
 LABELS_PER_SIDE = 36  # shorter side of the image over the height of a label
 LINES_PER_SIDE = 180
 CAPTION_PX = 13
+MAX_JPEG_SIDE = 65_500  # of libjpeg
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 

@@ -154,9 +154,13 @@ def _write_files(
 
 
 def _draw(image: Path, detections: "Detections", target: Path) -> None:
-    from yolo9k.drawing import colour, draw_boxes, save_image
+    from yolo9k.drawing import MAX_JPEG_SIDE, colour, draw_boxes, fit, save_image
     from yolo9k.images import read_image
 
+    pixels, xyxy = read_image(image), detections.xyxy
+    if max(pixels.shape) > MAX_JPEG_SIDE:
+        pixels, xyxy = fit(pixels, xyxy, (MAX_JPEG_SIDE, MAX_JPEG_SIDE))
+        print_plain(err, f"{target}: is smaller than {image}, since JPEG has at most {MAX_JPEG_SIDE:,} pixels a side")
     texts = [f"{name} {score:.2f}" for _, score, name in detections]
     colours = [colour(int(label)) for label in detections.label]
-    save_image(target, draw_boxes(read_image(image), detections.xyxy, texts, colours))
+    save_image(target, draw_boxes(pixels, xyxy, texts, colours))
