@@ -34,6 +34,7 @@ def predict(
     batch: opt.InferenceBatchOption = 16,
     device: opt.DeviceOption = "auto",
     json: opt.JsonOption = "",
+    overwrite: opt.OverwriteOption = False,
 ) -> None:
     """Classify images: the most probable labels of each, and in a label tree where the descent ends.
 
@@ -45,8 +46,9 @@ def predict(
     from yolo9k.inference.classifier import ImageClassifier
     from yolo9k.inference.sources import find_images
 
-    check_outputs(files={"--json": json})
     images = find_images(sources)
+    inputs = (weights, cfg, names, tree, data, *images)
+    check_outputs(files={"--json": json}, inputs=inputs, overwrite=overwrite)
     classifier = ImageClassifier.load(
         weights,
         **load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device),
@@ -74,7 +76,7 @@ def _show(console: Console, predictions: "dict[Path, Classification]", labels: "
         ]
         console.print(table(str(image), columns, rows))
         if in_tree:
-            console.print(f"descent: {path_text(_descent(each, labels))}", markup=False)
+            console.print(f"descent: {path_text(_descent(each, labels))}")
         console.print()
     if len(predictions) > MAX_SHOWN:
         console.print(f"… and {len(predictions) - MAX_SHOWN} more images (--json writes all)")

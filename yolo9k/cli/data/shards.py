@@ -1,7 +1,7 @@
 """`yolo9k data make shards`: pack class folders into tar files."""
 
 from yolo9k.cli import options as opt
-from yolo9k.cli.console import err, out, track
+from yolo9k.cli.console import out, track, warn
 from yolo9k.cli.outputs import check_outputs
 
 
@@ -27,8 +27,8 @@ def make_shards(
     rules = ShardOptions(size_mb, max_images, resize, seed)
     packed = write_shards(open_image_dataset(dataset), split, output, rules, track)
     if packed.unreadable:
-        err.print(f"warning: {packed.unreadable} images could not be read; packed unchanged", style="yellow")
+        warn(f"{packed.unreadable} images could not be read; packed unchanged")
     size = sum(path.stat().st_size for path in packed.shards)
     counts = f"{packed.images:,} images of {packed.classes:,} classes in {len(packed.shards):,} tar files"
-    out.print(f"{split}: {counts}, {size / 1e6:,.1f} MB", markup=False)
-    out.print(f"wrote {packed.config}", markup=False)
+    out.print(f"{split}: {counts}, {size / 1e6:,.1f} MB")
+    out.print(f"wrote {packed.config}")
