@@ -13,7 +13,7 @@ import typer
 from yolo9k import __version__
 from yolo9k.cli import anchors, bench, classify, config, data, demo, detect, doctor, evaluate, train, tree, weights
 from yolo9k.cli.console import WarningHandler, out
-from yolo9k.cli.signals import stop_signals
+from yolo9k.cli.interrupts import stop_signals
 from yolo9k.cli.streams import StreamError, guarded_streams, require_output
 from yolo9k.cli.text import one_line
 from yolo9k.errors import ConfigError, MachineError, Yolo9kError
@@ -97,7 +97,7 @@ def _run(command: typer.Typer, name: str, arguments: Sequence[str]) -> Any:
         except Yolo9kError as error:
             if not (isinstance(error, StreamError) and error.is_broken_pipe):
                 _report(str(error))
-            return error.exit_code
+            return stops.exit_code if isinstance(error, StreamError) and stops.number else error.exit_code
         except (KeyboardInterrupt, typer.Abort):
             _report("interrupted")
             return stops.exit_code

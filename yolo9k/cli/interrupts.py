@@ -8,11 +8,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-STOPS = tuple(
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP")
-    if hasattr(signal, name)  # Windows: no SIGHUP
-)
+from yolo9k.signals import STOP_SIGNALS
+
 REPEATED_S = 1.0  # a signal this soon after the first is the same one: a terminal and a scheduler signal twice
 SHOW_CURSOR = b"\x1b[?25h"  # a progress bar hides it
 
@@ -32,8 +29,8 @@ def stop_signals() -> Iterator["Stops"]:
     Signals that were ignored before (`nohup`, shells' background jobs) stay ignored. Only the main thread has signals.
     """
     stops = Stops()
-    previous: dict[int, Any] = {}
-    for number in STOPS:
+    previous: dict[signal.Signals, Any] = {}
+    for number in STOP_SIGNALS:
         handler = signal.getsignal(number)
         if handler is signal.SIG_IGN:
             continue
