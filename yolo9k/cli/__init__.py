@@ -86,6 +86,7 @@ def _run(command: typer.Typer, name: str, arguments: Sequence[str]) -> Any:
     with stop_signals() as stops:
         try:
             require_output()
+            _require_folder()
             _refuse_empty(arguments)
             code = command(with_new_options(arguments), prog_name=name, standalone_mode=False)
             if code == INTERRUPTED:  # typer returns it for Ctrl-C
@@ -109,6 +110,14 @@ def _run(command: typer.Typer, name: str, arguments: Sequence[str]) -> Any:
         return code
 
 
+def _require_folder() -> None:
+    """Raise `MachineError` if the current folder was deleted: libraries that torch loads would end the program."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError as error:
+        raise MachineError(f"the current folder cannot be used: {error.strerror}; change to another one") from error
+
+
 def _refuse_empty(arguments: Sequence[str]) -> None:
     """Raise `ConfigError` for an empty argument, usually a variable of a script that is not set."""
     for previous, argument in zip(["", *arguments], arguments, strict=False):
@@ -122,8 +131,9 @@ def _machine_failure(error: Exception) -> str:
     """Return what went wrong if the machine is at fault: a file, memory or a limit; an empty text for a bug."""
     text = str(error).lower()
     if isinstance(error, MemoryError) or any(sign in text for sign in OUT_OF_MEMORY):
-        what = f" while loading {error.name or 'a library'}" if isinstance(error, ImportError) else ""
-        return f"out of memory{what}; close other programs, or lower the batch size, the image size or data.workers"
+        return f"out of memory{' while loading a library' * isinstance(error, ImportError)}; close other programs, or lower the batch size, the image size or data.workers"
+    if isinstance(error, RuntimeError) and text.startswith("could not determine home"):  # of `Path.expanduser`
+        return "a path begins with ~, but that home folder is unknown; write the whole path"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{os.fsdecode(error.filename)}: {error.strerror or error}"
     if isinstance(error, OSError) and error.errno in MACHINE_ERRNOS:

@@ -168,6 +168,7 @@ def _is_result(option: str, path: Path) -> bool:
 
 def _obstacle(target: Path, *, is_folder: bool) -> str:
     """Return why a file or folder cannot be written; an empty text if it can."""
+    existing = target
     try:
         existing = _nearest_existing(target)
         needs_folder = is_folder or existing != target
