@@ -131,7 +131,7 @@ def _machine_failure(error: Exception) -> str:
     """Return what went wrong if the machine is at fault: a file, memory or a limit; an empty text for a bug."""
     text = str(error).lower()
     if isinstance(error, MemoryError) or any(sign in text for sign in OUT_OF_MEMORY):
-        return f"out of memory{' while loading a library' * isinstance(error, ImportError)}; close other programs, or lower the batch size, the image size or data.workers"
+        return "out of memory; close other programs, or lower the batch size, the image size or data.workers"
     if isinstance(error, RuntimeError) and text.startswith("could not determine home"):  # of `Path.expanduser`
         return "a path begins with ~, but that home folder is unknown; write the whole path"
     if isinstance(error, OSError) and error.filename is not None:

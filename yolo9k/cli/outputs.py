@@ -176,6 +176,10 @@ def _obstacle(target: Path, *, is_folder: bool) -> str:
             return "it is a folder, a file is needed"
         if not existing.is_dir() and needs_folder:
             return f"{'it' if existing == target else existing} is a file, a folder is needed"
+        if hasattr(os, "pathconf"):  # folders that do not exist yet refuse no name
+            longest = max(len(os.fsencode(part)) for part in target.parts)
+            if longest > os.pathconf(existing, "PC_NAME_MAX"):
+                return os.strerror(errno.ENAMETOOLONG)
         _probe(existing)
     except PermissionError:
         return f"no permission to write {existing}"

@@ -116,10 +116,13 @@ def _resume(folder: Path, kind: "type[Run]", overrides: "list[str | Override]") 
 
 
 def _check_run_folder(name: str, runs: Path) -> None:
-    """Raise `ConfigError` if the name is a path, `MachineError` if the folder of the runs is not writable."""
+    """Raise `ConfigError` if the name is a path or unprintable, `MachineError` if the folder cannot be written."""
     if Path(name).name != name or name in (".", ".."):
         raise ConfigError(f"--name {name}: must be the name of a folder inside --runs, not a path")
+    if name and (not name.isprintable() or name.isspace()):
+        raise ConfigError(f"--name {name!r}: must be printable")
     check_outputs(folders={"--runs": runs})
+    check_outputs(folders={"--name": runs / name})
 
 
 def _load_config(kind: "type[Run]", options: TrainingOptions, overrides: "list[str | Override]") -> "Run":
