@@ -21,11 +21,16 @@ def make_shards(
     Example: yolo9k data make shards ~/images/breeds -o breeds-shards --resize 512
     """
     from yolo9k.datasets.autodetect import open_image_dataset
-    from yolo9k.datasets.tools.shards import ShardOptions, write_shards
+    from yolo9k.datasets.tools.shards import ShardOptions, can_resume, write_shards
 
     check_outputs(folders={"-o": output})
     rules = ShardOptions(size_mb, max_images, resize, seed)
-    packed = write_shards(open_image_dataset(dataset), split, output, rules, track)
+    try:
+        packed = write_shards(open_image_dataset(dataset), split, output, rules, track)
+    except BaseException:
+        if can_resume(output, split):
+            warn(f"{output} is not finished; run the same command again to resume")
+        raise
     if packed.unreadable:
         warn(f"{packed.unreadable} images could not be read; packed unchanged")
     size = sum(path.stat().st_size for path in packed.shards)
