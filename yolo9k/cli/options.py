@@ -174,7 +174,6 @@ KindOption = Annotated[str | None, typer.Option(help="Annotation format: voc, co
 HoldoutOption = Annotated[
     float, typer.Option(min=0, max=0.9, help="Fraction of train to hold out as val, if there is no val split.")
 ]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Overwrite an existing file.")]
 
 # Training: the run folder, and short forms of config keys
 
@@ -447,6 +446,9 @@ BoxesOnlyOption = Annotated[
 
 # Output
 
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Overwrite existing files that this command has not written (never inputs).")
+]
 JsonOption = Annotated[
     str, typer.Option("--json", metavar="FILE", help="Write the result as JSON (-: standard output).")
 ]
