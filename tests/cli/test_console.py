@@ -8,7 +8,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from yolo9k.cli import console
-from yolo9k.cli.console import Output, WarningHandler, print_document, table, track, write_json
+from yolo9k.cli.console import Output, LogHandler, print_document, table, track, write_json
 from yolo9k.errors import MachineError
 
 HOSTILE = "\x1b[31m[red]:smile:\x9b2J\r\u202e[/b]\n[link=http://x]"
@@ -53,7 +53,7 @@ def test_no_way_of_printing_lets_escape_sequences_through(monkeypatch, capsys, t
     made.print(HOSTILE)
     made.print(table(HOSTILE, [HOSTILE], [[HOSTILE]]))
     made.print(Tree(Text(HOSTILE.replace("\n", ""))))
-    WarningHandler().emit(logging.makeLogRecord({"msg": "%s", "args": (HOSTILE,)}))
+    LogHandler().emit(logging.makeLogRecord({"msg": "%s", "args": (HOSTILE,), "levelno": logging.WARNING}))
     list(track([1], HOSTILE))
     text = made.file.getvalue()
     assert text.count(SHOWN) >= 3
