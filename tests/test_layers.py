@@ -25,6 +25,8 @@ LAYERS = {
     "hardware": 1,
     "drawing": 1,
     "fetch": 1,
+    "pixel_formats": 1,
+    "fonts": 1,
     "config": 1,
     "wordtree": 1,
     "datasets": 2,
@@ -52,6 +54,8 @@ NEIGHBOURS = {  # imports inside one layer that are wanted
     "anchors": {"boxes"},
     "samples": {"boxes"},
     "anchor_plots": {"anchors"},
+    "drawing": {"fonts"},
+    "images": {"pixel_formats"},
     "training": {"evaluation"},
     "pretrained": {"build"},
 }

@@ -10,19 +10,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from yolo9k.errors import ConfigError
+from yolo9k.fonts import Line, harmless, make_line
 from yolo9k.io import writing
 
 Colour = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 BLACK: Colour = (0, 0, 0)
 WHITE: Colour = (255, 255, 255)
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2  # hues at multiples of it stay far apart
 MIN_FONT_PX = 11  # smaller text is unreadable
+PADDING = 0.5  # beside the text of a label, of its font size
 LABELS_PER_SIDE = 36  # shorter side of the image over the height of a label
 LINES_PER_SIDE = 180
 CAPTION_PX = 13
@@ -96,28 +97,25 @@ def _draw_labels(draw: ImageDraw.ImageDraw, items: Sequence[tuple[Rectangle, str
     """Draw each label at the position of its box that covers the least of earlier labels."""
     taken: list[Rectangle] = []
     for box, text, paint in items:
-        font = _font(draw, text)
-        position = min(
-            _positions(box, _label_wh(draw, text, font), draw.im.size, line), key=lambda p: _covered(p, taken)
-        )
+        label = _label(text, draw.im.size)
+        places = _positions(box, _label_wh(label), draw.im.size, line)
+        position = min(places, key=lambda place: _covered(place, taken))
         taken.append(position)
         draw.rectangle(position, fill=paint)
-        middle = (position[0] + position[2]) / 2, (position[1] + position[3]) / 2
-        draw.text(middle, text, fill=text_colour(paint), font=font, anchor="mm")
+        left = position[0] + PADDING * label.size / 2
+        label.draw(draw, (left, (position[1] + position[3]) / 2), text_colour(paint))
 
 
-def _font(draw: ImageDraw.ImageDraw, text: str) -> Font:
-    """Return a font for the image size, smaller if the text would be wider than the image."""
-    width, height = draw.im.size
-    size = max(MIN_FONT_PX, min(width, height) / LABELS_PER_SIDE)
-    font = ImageFont.load_default(size)
-    needed = _label_wh(draw, text, font)[0]
-    return font if needed <= width else ImageFont.load_default(max(5.0, size * width / needed))
+def _label(text: str, size_wh: tuple[int, int]) -> Line:
+    """Return a text in the font size for an image, smaller if it would be wider than the image."""
+    size = max(MIN_FONT_PX, min(size_wh) / LABELS_PER_SIDE)
+    label = make_line(text, size)
+    needed = _label_wh(label)[0]
+    return label if needed <= size_wh[0] else make_line(text, max(5.0, size * size_wh[0] / needed))
 
 
-def _label_wh(draw: ImageDraw.ImageDraw, text: str, font: Font) -> tuple[float, float]:
-    size = getattr(font, "size", MIN_FONT_PX)
-    return draw.textlength(text, font=font) + 0.5 * size, 1.25 * size
+def _label_wh(label: Line) -> tuple[float, float]:
+    return label.width + PADDING * label.size, 1.25 * label.size
 
 
 def _positions(box: Rectangle, label_wh: tuple[float, float], size_wh: tuple[int, int], line: int) -> list[Rectangle]:
@@ -178,22 +176,25 @@ def mosaic(
 
 def _caption(canvas: Image.Image, text: str, corner: tuple[int, int], width: int) -> None:
     """Draw text centred below a cell, shortened if it is too long."""
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(CAPTION_PX)
-    shown = text
-    while shown and draw.textlength(shown, font=font) > width:
+    shown = harmless(text)
+    line = make_line(shown, CAPTION_PX)
+    while shown and line.width > width:
         shown = shown.rstrip("…")[:-1] + "…" if len(shown) > 1 else ""
-    draw.text((corner[0] + width / 2, corner[1] + 2), shown, fill=BLACK, font=font, anchor="ma")
+        line = make_line(shown, CAPTION_PX)
+    left = corner[0] + (width - line.width) / 2
+    line.draw(ImageDraw.Draw(canvas), (left, corner[1] + 0.8 * CAPTION_PX), BLACK)
 
 
 def legend(texts: Sequence[str], colours: Sequence[Colour], width: int) -> np.ndarray:
     """Return a legend strip of `width` pixels: uint8 (height, width, 3)."""
-    font, height = ImageFont.load_default(CAPTION_PX), 2 * CAPTION_PX
+    height = 2 * CAPTION_PX
     canvas = Image.new("RGB", (width, height), WHITE)
     draw, left = ImageDraw.Draw(canvas), 6.0
     for text, paint in zip(texts, colours, strict=True):
+        line = make_line(text, CAPTION_PX)
         draw.rectangle((left, 6, left + height - 12, height - 6), fill=paint)
-        draw.text((left + height - 6, height / 2), text, fill=BLACK, font=font, anchor="lm")
-        left += height + draw.textlength(text, font=font) + 16
+        line.draw(draw, (left + height - 6, height / 2), BLACK)
+        left += height + line.width + 16
     return np.array(canvas)
 
 

@@ -2,36 +2,153 @@
 
 An image is uint8 (H, W, 3) RGB. `Placement` is the one mapping from pixels of an image to pixels of a canvas and back:
 letterboxing and Darknet's crop and place augmentations are all placements.
+
+Files may come from strangers. Only regular files of the raster formats of `FORMATS` are opened: Pillow knows others,
+such as EPS, for which it starts programs. Sizes are limited, and so are the pixels that threads decode at once.
 """
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+import os
+import re
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
-from yolo9k.errors import DataError
+from yolo9k.errors import ConfigError, DataError, MachineError, Yolo9kError
+from yolo9k.io import check_regular, exists, is_file, is_hidden
+from yolo9k.pixel_formats import GREY, to_rgb, upright_size_wh
 
-GREY = 128  # Darknet fills its canvas with .5
-SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes
+FORMATS = {  # what is opened, by Pillow's name of the format
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    "PNG": (".png", ".apng"),
+    "GIF": (".gif",),
+    "BMP": (".bmp", ".dib"),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "JPEG2000": (".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc"),
+    "AVIF": (".avif",),
+    "HEIF": (".heic", ".heif", ".hif"),
+    "TGA": (".tga",),
+    "DIB": (".dib",),
+}
+WITHOUT_SIGNATURE = ("TGA", "DIB")  # other files may look like them: only opened by their suffixes
+FEATURES = {"WEBP": "webp", "JPEG2000": "jpg_2000", "AVIF": "avif"}  # parts of Pillow that a build may lack
+HEIF_PLUGIN = "pillow_heif"
+HINTS = {  # of formats that may not be readable here
+    "WEBP": "install a Pillow with WebP",
+    "JPEG2000": "install a Pillow with JPEG 2000",
+    "AVIF": "install Pillow 11.3 or newer",
+    "HEIF": "install pillow-heif",
+}
+OTHER_SUFFIXES = (  # images in formats that are never opened
+    ".3fr", ".ai", ".arw", ".bpg", ".cr2", ".cr3", ".crw", ".cur", ".dcm", ".dds", ".dng", ".emf", ".eps", ".erf",
+    ".exr", ".fits", ".hdr", ".icns", ".ico", ".iiq", ".jls", ".jng", ".jp3", ".jxl", ".jxr", ".kdc", ".mrw", ".nef",
+    ".nrw", ".orf", ".pbf", ".pcx", ".pdf", ".pef", ".pfm", ".ps", ".psb", ".psd", ".qoi", ".raf", ".raw", ".rw2",
+    ".sgi", ".sr2", ".srf", ".srw", ".svg", ".svgz", ".wdp", ".wmf", ".x3f", ".xbm", ".xcf", ".xpm",
+)  # fmt: skip
+CONVERT = "convert them to JPEG, PNG or TIFF"
+MAX_PIXELS = 178_956_970  # of one image, Pillow's own limit
+MAX_PIXELS_VARIABLE = "YOLO9K_MAX_PIXELS"
+MAX_PIXELS_IN_FLIGHT = 1 << 27  # decoded at once by all threads; decoding takes about 10 bytes a pixel
 EXACT = 1e-6  # pixels: tolerance for a whole number in floating point
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 cv2.setNumThreads(0)  # workers run in parallel; OpenCV's own threads would compete with them for the cores
+# What Pillow warns of in odd files (broken EXIF, sizes) is either an error here or does not matter.
+warnings.filterwarnings("ignore", module=r"PIL\b")
+logging.getLogger("PIL").setLevel(logging.ERROR)
+
+
+# --- formats
+
+
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """Return the formats of `FORMATS` that this installation reads."""
+    return tuple(name for name in FORMATS if _can_read(name))
+
+
+def _can_read(name: str) -> bool:
+    if name == "HEIF":
+        return _register_heif()
+    feature = FEATURES.get(name)
+    return feature is None or (feature in {**features.modules, **features.codecs} and bool(features.check(feature)))
+
+
+def _register_heif() -> bool:
+    """Let Pillow read HEIF if its plugin is installed; return whether it can."""
+    if find_spec(HEIF_PLUGIN) is None:
+        return False
+    try:
+        import_module(HEIF_PLUGIN).register_heif_opener()
+    except (ImportError, OSError):  # a library that it needs is missing
+        return False
+    return True
+
+
+@cache
+def readable_suffixes() -> tuple[str, ...]:
+    """Return the suffixes of images that can be read here, in lower case."""
+    return tuple(suffix for name in readable_formats() for suffix in FORMATS[name])
 
 
 def is_image_file(path: Path) -> bool:
-    """Return whether a path has the suffix of an image."""
+    """Return whether a path has the name of an image; see `is_image_name`."""
     return is_image_name(path.name)
 
 
 def is_image_name(name: str) -> bool:
-    """Return whether a file name has the suffix of an image; for millions of files a `Path` is slow."""
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+    """Return whether a file name is that of a readable image and not hidden; for millions of files a `Path` is slow."""
+    return name.lower().endswith(readable_suffixes()) and not is_hidden(name)
+
+
+def describe_skipped(names: Iterable[str]) -> list[str]:
+    """Return a line for each reason for which files with these names are images that cannot be read here, with counts.
+
+    Other files are not counted: "12 .heic files were skipped: install pillow-heif".
+    """
+    counts: dict[str, Counter[str]] = {}
+    hints = _unreadable_suffixes()
+    for name in names:
+        suffix = _suffix(name)
+        if suffix in hints and not is_hidden(name):
+            counts.setdefault(hints[suffix], Counter())[suffix] += 1
+    return [_describe(found, hint) for hint, found in sorted(counts.items())]
+
+
+def _describe(found: "Counter[str]", hint: str) -> str:
+    parts = [f"{count:,} {suffix}" for suffix, count in sorted(found.items())]
+    total = sum(found.values())
+    return f"{' and '.join(parts)} {'file was' if total == 1 else 'files were'} skipped: {hint}"
+
+
+@cache
+def _unreadable_suffixes() -> dict[str, str]:
+    """Return the suffixes of images that cannot be read here, and what helps."""
+    missing = [name for name in FORMATS if name not in readable_formats()]
+    return dict.fromkeys(OTHER_SUFFIXES, CONVERT) | {
+        suffix: HINTS[name] for name in missing for suffix in FORMATS[name]
+    }
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122  # for millions of files a `Path` is slow
+
+
+# --- files
 
 
 @dataclass(frozen=True)
@@ -63,13 +180,26 @@ ImageSource = Path | FilePart
 
 
 def read_image(source: str | ImageSource) -> np.ndarray:
-    """Read an image as uint8 (H, W, 3) RGB, with its EXIF orientation applied.
+    """Read an image as uint8 (H, W, 3) RGB, with its EXIF orientation applied; of several frames the first.
 
-    Grey, palette, CMYK and 16-bit images are converted; transparency is blended with grey. Raises `DataError` naming
-    the file if it is missing, not an image, or truncated.
+    Grey, palette, CMYK and deep images are converted (see `pixel_formats.py`); transparency is blended with grey.
+    Raises `DataError` naming the file if it is missing, not an image, truncated or too large.
     """
-    with _opened(source) as image:
-        return to_rgb(image)
+    with reading_image(source) as image:
+        return image
+
+
+@contextmanager
+def reading_image(source: str | ImageSource) -> Iterator[np.ndarray]:
+    """Yield an image as `read_image` returns it; meanwhile it counts among the pixels that threads hold decoded.
+
+    Where many threads read large images, this limits the memory: the next one waits.
+    """
+    with ExitStack() as held:
+        with _named_errors(source), _open(source) as image:
+            held.enter_context(IN_FLIGHT.holding(image.width * image.height))
+            pixels = to_rgb(image, lambda: _open(source))
+        yield pixels
 
 
 def read_size_wh(source: str | ImageSource) -> tuple[int, int]:
@@ -77,46 +207,144 @@ def read_size_wh(source: str | ImageSource) -> tuple[int, int]:
 
     Raises `DataError` as `read_image` does.
     """
+    with _named_errors(source), _open(source) as image:
+        return upright_size_wh(image)
+
+
+def read_bytes(source: str | ImageSource) -> bytes:
+    """Return the bytes of an image file. Raises `DataError` for anything but a regular file."""
+    with _named_errors(source):
+        return _read_bytes(source)
+
+
+def _read_bytes(source: str | ImageSource) -> bytes:
+    if isinstance(source, FilePart):
+        _check_file(source.path)
+        return source.read_bytes()
+    path = Path(source)
+    _check_file(path)
+    return path.read_bytes()
+
+
+def _check_file(path: Path) -> None:
+    """Raise an error for anything but a regular file: a pipe or a device would wait for ever."""
+    if is_file(path):
+        return
+    if not exists(path):
+        path.stat()  # raises what is wrong
+    check_regular(path)
+
+
+@lru_cache(maxsize=256)
+def _formats_of(suffix: str) -> tuple[str, ...]:
+    """Return the formats that a file with a suffix may have."""
+    return tuple(name for name in readable_formats() if name not in WITHOUT_SIGNATURE or suffix in FORMATS[name])
+
+
+def read_orientation(source: str | ImageSource) -> int:
+    """Return the EXIF orientation of an image file, 1 to 8. Raises `DataError` as `read_image` does."""
     with _opened(source) as image:
-        width, height = image.size
-        is_rotated = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    return (height, width) if is_rotated else (width, height)
+        orientation = image.getexif().get(0x0112, 1)
+    return orientation if orientation in range(1, 9) else 1
 
 
 @contextmanager
-def _opened(source: str | ImageSource) -> Iterator[Image.Image]:
-    """Open an image with Pillow; any error in the block becomes a `DataError` naming it."""
+def _open(source: str | ImageSource) -> Iterator[Image.Image]:
+    """Open an image with Pillow, by the formats of `FORMATS` alone; its pixels are not decoded yet."""
+    Image.MAX_IMAGE_PIXELS = max_pixels() // 2  # Pillow raises an error above twice this number
+    # Pillow gets no path: it would map uncompressed files into memory, and scrambles rotated TIFF files when it does.
+    with _open_file(source) as file, Image.open(file, formats=_formats_of(_suffix(str(source)))) as image:
+        yield image
+
+
+def _open_file(source: str | ImageSource) -> IO[bytes]:
+    if isinstance(source, FilePart):
+        return io.BytesIO(_read_bytes(source))
+    path = Path(source) if isinstance(source, str) else source
+    _check_file(path)
+    return path.open("rb")
+
+
+@contextmanager
+def _named_errors(source: str | ImageSource) -> Iterator[None]:
+    """Convert whatever opening and decoding raise to a `DataError` that names the image, in one line."""
     try:
-        with Image.open(io.BytesIO(source.read_bytes()) if isinstance(source, FilePart) else source) as image:
-            yield image
+        yield
+    except Yolo9kError as error:
+        named = str(error) if str(source) in str(error) else f"{source}: {error}"
+        raise type(error)(named) from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{source}: not a readable image") from error
+        hint = _unreadable_suffixes().get(_suffix(str(source)))
+        raise DataError(f"{source}: not a readable image{f'; {hint}' if hint else ''}") from error
     except FileNotFoundError as error:
         raise DataError(f"{source}: no such image") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{source}: cannot be read as an image: {error}") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{source}: {_too_large(error)}") from error
+    except MemoryError as error:
+        raise MachineError(f"{source}: not enough memory to decode this image") from error
+    except Exception as error:  # plugins of Pillow raise what the bytes lead them to: struct.error, KeyError, ...
+        raise DataError(f"{source}: cannot be read as an image: {error or type(error).__name__}") from error
 
 
-def to_rgb(image: Image.Image) -> np.ndarray:
-    """Convert a Pillow image of any mode to uint8 (H, W, 3) RGB, with its EXIF orientation applied."""
-    turned = ImageOps.exif_transpose(image)
-    if turned.mode in (*SIXTEEN_BITS, "I", "F"):
-        return np.repeat(_eight_bits(turned)[..., None], 3, axis=2)
-    if turned.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in turned.info:
-        rgba = turned.convert("RGBA")
-        canvas = Image.new("RGBA", rgba.size, (GREY, GREY, GREY, 255))
-        turned = Image.alpha_composite(canvas, rgba)
-    return np.asarray(turned.convert("RGB"))
+# --- limits
 
 
-def _eight_bits(image: Image.Image) -> np.ndarray:
-    """Convert deep grey values to uint8: 16-bit by their upper byte, others (of unknown range) by their maximum."""
-    grey = np.asarray(image)
-    if image.mode in SIXTEEN_BITS:
-        return (grey >> 8).astype(np.uint8)
-    top = grey.max(initial=0)
-    full = next((full for full in (1, 255, 65535) if top <= full), top)
-    return np.clip(np.rint(grey * (255 / full)), 0, 255).astype(np.uint8)
+def max_pixels() -> int:
+    """Return how many pixels an image may have: `$YOLO9K_MAX_PIXELS`, by default `MAX_PIXELS`.
+
+    Raises `ConfigError` for anything but a positive whole number.
+    """
+    text = os.environ.get(MAX_PIXELS_VARIABLE, "").strip()
+    if not text:
+        return MAX_PIXELS
+    if not re.fullmatch(r"[0-9_]{1,18}", text) or not int(text.replace("_", "") or 0):
+        raise ConfigError(f"{MAX_PIXELS_VARIABLE}: {text!r} is not a number of pixels, such as 400_000_000")
+    return int(text.replace("_", ""))
+
+
+def allow_pixels(number: int) -> None:
+    """Let images have up to `number` pixels in this process and in the processes that it starts."""
+    os.environ[MAX_PIXELS_VARIABLE] = str(number)
+
+
+def _too_large(error: Exception) -> str:
+    found = re.search(r"\d+", str(error))  # Pillow's message begins with the number of pixels
+    size = f"has {int(found[0]):,} pixels" if found else "is too large"
+    return f"{size}, at most {max_pixels():,} are allowed; allow more with --max-pixels or {MAX_PIXELS_VARIABLE}"
+
+
+class PixelBudget:
+    """Limits the pixels that several threads hold at once; an image above the limit waits until it is alone."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what is held: the threads of a parent process do not exist in a forked one."""
+        self._held = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def holding(self, pixels: int) -> Iterator[None]:
+        """Wait until `pixels` more fit, and hold them during the block."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held or self._held + pixels <= self._limit)
+            self._held += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= pixels
+                self._changed.notify_all()
+
+
+IN_FLIGHT = PixelBudget(MAX_PIXELS_IN_FLIGHT)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=IN_FLIGHT.reset)
+
+
+# --- placements
 
 
 @dataclass(frozen=True)

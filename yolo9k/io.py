@@ -13,6 +13,7 @@ from pathlib import Path
 
 from yolo9k.errors import DataError, MachineError, Yolo9kError
 
+Identity = tuple[int, int]  # device and number of a file
 Failure = Callable[[object, str], Yolo9kError]  # makes the error of a location and a message: `DataError.at`
 
 MAX_TEXT_BYTES = 1 << 26  # 64 MiB: the largest list of images known has a tenth of it
@@ -54,6 +55,11 @@ def is_folder(path: Path) -> bool:
     return stat.S_ISDIR(_mode(path))
 
 
+def exists(path: Path) -> bool:
+    """Return whether a path exists; false for texts that cannot be a path, and behind unreadable folders."""
+    return _mode(path) != 0
+
+
 def _mode(path: Path) -> int:
     try:
         return path.stat().st_mode
@@ -61,26 +67,52 @@ def _mode(path: Path) -> int:
         return 0
 
 
-def visible_files(folder: Path) -> Iterator[Path]:
+def visible_files(
+    folder: Path, on_error: Callable[[OSError], None] | None = None, *, once: bool = False
+) -> Iterator[Path]:
     """Yield the files below a folder at any depth, sorted by path, without hidden and foreign ones.
 
-    Links to folders are followed, but not back to a parent. Raises `OSError` for an unreadable folder.
+    Links to folders are followed, but not back to a parent and not to the root of the file system. `once`: folders
+    that several links lead to are entered once. An unreadable folder is passed to `on_error` and skipped; without it
+    the `OSError` is raised.
     """
-    yield from _visible_files(folder, frozenset())
+    entered = {_identity(Path(folder.absolute().anchor))} - {_identity(folder)}
+    # Paths still to visit, the next one last: of a folder with the identities of its parents, of a file with `None`.
+    pending: list[tuple[Path, frozenset[Identity] | None]] = [(folder, frozenset(entered))]
+    while pending:
+        path, parents = pending.pop()
+        if parents is None:
+            yield path
+            continue
+        try:
+            identity, entries = _identity(path), _visible_entries(path)
+        except OSError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+            continue
+        if identity not in (entered if once else parents):
+            entered.add(identity)
+            below = parents | {identity}
+            pending += [(Path(entry.path), below if is_folder_entry(entry) else None) for entry in reversed(entries)]
 
 
-def _visible_files(folder: Path, parents: frozenset[tuple[int, int]]) -> Iterator[Path]:
-    status = folder.stat()
-    identity = (status.st_dev, status.st_ino)
-    if identity in parents:
-        return
+def _identity(path: Path) -> Identity:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _visible_entries(folder: Path) -> list["os.DirEntry[str]"]:
     with os.scandir(folder) as entries:
-        visible = sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
-    for entry in visible:
-        if entry.is_dir():
-            yield from _visible_files(Path(entry.path), parents | {identity})
-        else:
-            yield Path(entry.path)
+        return sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
+
+
+def is_folder_entry(entry: "os.DirEntry[str]") -> bool:
+    """Return whether an entry is a folder or a link to one; false for a link that leads nowhere or in a circle."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 # --- reading

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from typer.testing import CliRunner
 from yolo9k import checkpoint
 from yolo9k.build import build_network
 from yolo9k.checkpoint import Checkpoint
-from yolo9k.cli.detect import detect
+from yolo9k.cli.detect import _draw, detect
 from yolo9k.config import load_config
 from yolo9k.darknet import catalogue
 from yolo9k.errors import ConfigError, DataError, MachineError, WeightsError
+from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
 
 LOW = ("--conf", "0.02")
@@ -195,6 +197,41 @@ def test_an_unreadable_image_does_not_stop_the_others(run, photos, tmp_path):
     found = json.loads((tmp_path / "found.json").read_text())
     assert [Path(entry["file"]).name for entry in found["images"]] == ["a.png", "b.jpg", "a.png"]
     assert sorted(path.name for path in (tmp_path / "detections").iterdir()) == ["a-2.jpg", "a.jpg", "b.jpg"]
+
+
+def test_what_is_no_image_is_refused_before_the_weights_are_read(run, photos, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for source, message in (
+        ("fifo", "fifo: is a named pipe"),
+        ("/dev/zero", "is a device"),
+        ("//", "root of the file"),
+    ):
+        assert message in error_of(run(source, weights="not-looked-at"), DataError)
+
+
+def test_skipped_images_are_counted(run, photos):
+    for name in ("x.psd", "sub[x]/y.psd", ".hidden.psd"):
+        (photos / name).write_text("x")
+    result = run(photos, "--no-draw")
+    assert result.exit_code == 0
+    assert "2 .psd files were skipped: convert them to JPEG, PNG or TIFF" in result.stderr
+    assert "detections in 3 images" in result.output
+
+
+def test_large_images_are_allowed_by_an_option(run, photos, monkeypatch):
+    monkeypatch.setenv("YOLO9K_MAX_PIXELS", "1000")  # also restores what the option changes
+    message = error_of(run(photos / "a.png", "--no-draw"), DataError)
+    assert "a.png: has 2,400 pixels, at most 1,000 are allowed; allow more with --max-pixels" in message
+    assert run(photos / "a.png", "--no-draw", "--max-pixels", 2400).exit_code == 0
+    assert run(photos / "a.png", "--no-draw", "--max-pixels", 0).exit_code == 2
+
+
+def test_names_of_any_script_are_drawn(photos, tmp_path):
+    for name in ("сеть", "中文\n[/b]", "$a$ عربي"):
+        box = Detections(np.array([[5, 20, 50, 38]], np.float32), np.ones(1, np.float32), np.zeros(1, int), (name,))
+        _draw(photos / "a.png", box, tmp_path / "drawn.jpg")
+        with Image.open(tmp_path / "drawn.jpg") as drawn:
+            assert drawn.size == (60, 40)
 
 
 def test_input_images_are_never_overwritten(run, photos):

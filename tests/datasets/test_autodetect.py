@@ -153,8 +153,10 @@ def test_yolo_as_roboflow_exports_it(tmp_path):
     )
     config = detect_dataset(tmp_path)
     assert (config.kind, config.holdout, config.labels) == ("yolo", 0, ("cat", "dog"))
-    assert config.splits == {"train": ("train/images",), "val": ("valid/images",)}
+    assert config.splits == {"train": ("train/images",), "val": ("valid/images",), "test": ("test/images",)}
     assert boxes(config, "val") == 1
+    with pytest.raises(DataError, match="test/images: no such image folder"):  # named, and never dropped
+        read_annotations(config, "test")
 
 
 def test_yolo_as_ultralytics_writes_it(tmp_path):

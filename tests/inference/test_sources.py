@@ -1,3 +1,4 @@
+import os
 import threading
 
 import numpy as np
@@ -70,6 +71,142 @@ def test_sources_without_images(folder, source, message):
     (folder / "empty").mkdir()
     with pytest.raises(DataError, match=message):
         find_images([source.format(folder)])
+
+
+# --- hidden and foreign files, odd names, what is no file
+
+
+def test_hidden_and_foreign_files_are_not_listed_but_read_when_named(folder):
+    names_of_strangers = (".ipynb_checkpoints", ".thumbs", "@eaDir", "__MACOSX", ".Trash", "deep/.hidden", "lost+found")
+    image = (folder / "b.png").read_bytes()
+    for stranger in names_of_strangers:
+        (folder / stranger).mkdir()
+        (folder / stranger / "x.png").write_bytes(image)
+    (folder / "deep" / "._c.png").write_bytes(image)
+    (folder / "Thumbs.db").write_bytes(image)
+    everything = ["a.JPG", "b.png", "deep/c.png", "deep/er/d.png"]
+    assert names(folder, folder) == everything
+    assert names(folder, folder / "**" / "*.*") == everything
+    assert names(folder, folder / "*" / "*.png") == ["deep/c.png"]
+    for stranger in names_of_strangers:
+        assert names(folder, folder / stranger) == [f"{stranger}/x.png"]
+        assert names(folder, folder / stranger / "*") == [f"{stranger}/x.png"]
+        assert names(folder, folder / stranger / "x.png") == [f"{stranger}/x.png"]
+    assert names(folder, folder / "deep" / "._c.png", folder / "deep" / ".*.png") == ["deep/._c.png"]
+    assert names(folder, folder / "deep" / ".h*" / "*") == ["deep/.hidden/x.png"]
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a*b", "what?", "[!x]", "**", "~user", "a[b"])
+def test_names_with_wildcards_are_taken_as_they_are(folder, monkeypatch, name):
+    image = (folder / "b.png").read_bytes()
+    (folder / f"{name}.png").write_bytes(image)
+    (folder / name).mkdir()
+    (folder / name / "x.png").write_bytes(image)
+    (folder / name / f"y{name}.png").write_bytes(image)
+    assert names(folder, folder / f"{name}.png") == [f"{name}.png"]
+    assert names(folder, folder / name) == [f"{name}/x.png", f"{name}/y{name}.png"]
+    assert names(folder, folder / name / f"y{name}.png") == [f"{name}/y{name}.png"]
+    if name != "**":
+        assert names(folder, folder / name / "x*.png") == [f"{name}/x.png"]
+    monkeypatch.chdir(folder)
+    assert [str(path) for path in find_images([f"{name}.png"])] == [f"{name}.png"]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("{}/" + "x" * 300, "cannot be read: File name too long"),
+        ("{}/" + "*" * 300, "cannot be read: File name too long"),
+        ("{}/a\0.png", "cannot be read: .*null byte"),
+        ("\ud800.png", "cannot be read: .*surrogates not allowed"),
+        ("~nosuchuserhere/a.png", "~nosuchuserhere/a.png: "),
+        ("http://[", r"http://\[: URLs are not supported"),
+        ("file://[", r"file://\[: cannot be read: "),
+        ("s3://bucket/a.png", "URLs are not supported"),
+        ("", "no images in this folder"),
+    ],
+)
+def test_texts_that_are_no_paths(folder, monkeypatch, source, message):
+    (folder / "empty").mkdir()
+    monkeypatch.chdir(folder / "empty")
+    with pytest.raises(DataError, match=message):
+        find_images([source.replace("{}", str(folder))])
+
+
+def test_what_is_no_file_is_refused_at_once(folder):
+    os.mkfifo(folder / "fifo.png")
+    for source, message in ((folder / "fifo.png", "is a named pipe"), ("/dev/zero", "is a device")):
+        with pytest.raises(DataError, match=message):
+            find_images([str(source)])
+    stream = read_ahead(find_images([str(folder)]), lambda image: image, ahead=9)  # of a folder, one image of many
+    errors = [str(item) for item in stream if isinstance(item, DataError)]
+    assert errors == [f"{folder}/fifo.png: is a named pipe; a file is needed"]
+
+
+@pytest.mark.parametrize("source", ["/", "//", "/.", "/tmp/..", "file:///", "/**/*.jpg", "/*/**/*.jpg", "/tmp/../**"])
+def test_the_root_is_not_searched(source):
+    with pytest.raises(DataError, match=r": the root of the file system is not searched for images; name a folder in"):
+        find_images([source])
+
+
+def test_links_are_followed_once(folder):
+    (folder / "deep" / "up").symlink_to(folder)
+    (folder / "root").symlink_to("/")
+    (folder / "circle").symlink_to(folder / "circle")
+    for level in range(25):  # two links each: 2 to the power of 25 ways
+        at = folder / "z" / str(level)
+        at.mkdir(parents=True)
+        for name in ("x", "y"):
+            (at / name).symlink_to(folder / "z" / str(level + 1))
+    assert names(folder, folder) == ["a.JPG", "b.png", "deep/c.png", "deep/er/d.png"]
+
+
+def test_what_a_listing_skips_is_said(folder):
+    for name in ("a.psd", "b.PSD", "deep/c.svg", "notes.doc"):
+        (folder / name).write_text("x")
+    said = []
+    find_images([str(folder), str(folder / "*.psd*"), str(folder)][::2], on_skipped=said.append)
+    assert said == ["2 .psd and 1 .svg files were skipped: convert them to JPEG, PNG or TIFF"]
+    with pytest.raises(DataError, match=r"no image matches this pattern; 1 .psd file was skipped: convert"):
+        find_images([str(folder / "*.psd")])
+
+
+def test_unreadable_folders(folder, monkeypatch):
+    """Whoever runs the tests may read all folders, so the system's answer is imitated."""
+    scan = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("er"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    said = []
+    found = find_images([str(folder)], on_skipped=said.append)
+    assert [path.name for path in found] == ["a.JPG", "b.png", "c.png"]
+    assert said == [f"1 unreadable folder skipped; first: {folder}/deep/er: Permission denied"]
+    with pytest.raises(DataError, match="deep/er: cannot be read: Permission denied"):
+        find_images([str(folder / "deep" / "er")])
+
+
+def test_large_images_are_read_one_by_one(folder, monkeypatch):
+    """Threads together hold at most a limit of pixels."""
+    from yolo9k import images as module
+
+    held, lock = [0], threading.Lock()
+    most = [0]
+    monkeypatch.setattr(module, "IN_FLIGHT", module.PixelBudget(20))
+
+    def prepare(image):
+        with lock:
+            held[0] += image.size // 3
+            most[0] = max(most[0], held[0])
+        threading.Event().wait(0.003)
+        with lock:
+            held[0] -= image.size // 3
+
+    list(read_ahead([folder / "b.png"] * 12, prepare, ahead=12))
+    assert most[0] == 16
 
 
 def test_reading_ahead_keeps_the_order(folder):

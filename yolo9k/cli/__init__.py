@@ -62,7 +62,7 @@ def main() -> None:
 
 def run(command: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit; a user error is printed as one line on standard error, with its exit code."""
-    logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)
+    _show_log()
     try:
         code = command(
             with_new_options(sys.argv[1:] if arguments is None else arguments), prog_name=name, standalone_mode=False
@@ -79,6 +79,23 @@ def run(command: typer.Typer, name: str, arguments: Sequence[str] | None = None)
         _report("interrupted")
         code = INTERRUPTED
     sys.exit(code)
+
+
+def _show_log() -> None:
+    """Print what the package logs on standard error: what it chose, and warnings."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_LogFormatter())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.getLogger("yolo9k").setLevel(logging.INFO)
+
+
+class _LogFormatter(logging.Formatter):
+    """Marks warnings as such."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        text = super().format(record)
+        return text if record.levelno < logging.WARNING else f"warning: {text}"
 
 
 def _report_usage(error: Any) -> None:

@@ -22,6 +22,7 @@ PLOT_FORMATS = (".png", ".jpg", ".pdf", ".svg")
 def anchors(
     dataset: opt.DatasetOption,
     split: opt.AnchorSplitOption = "train",
+    max_pixels: opt.MaxPixelsOption = None,
     k: opt.NumAnchorsOption = 5,
     size: opt.AnchorSizeOption = "416",
     stride: opt.StrideOption = 32,

@@ -1,10 +1,11 @@
 """`yolo9k detect`: detect objects in images, draw them, write them to files."""
 
+from os.path import realpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo9k.cli import options as opt
-from yolo9k.cli.console import err, speaker, track, write_json
+from yolo9k.cli.console import err, print_plain, speaker, track, write_json
 from yolo9k.cli.loading import load_arguments
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError, DataError, WeightsError
@@ -38,6 +39,7 @@ def detect(
     agnostic: opt.AgnosticOption = False,
     size: opt.SizeOption = "",
     batch: opt.InferenceBatchOption = 8,
+    max_pixels: opt.MaxPixelsOption = None,
     device: opt.DeviceOption = "auto",
     json: opt.DetectionsJsonOption = "",
     csv: opt.CsvOption = None,
@@ -54,7 +56,7 @@ def detect(
     from yolo9k.inference.sources import find_images
 
     check_outputs(files={"--json": json, "--csv": csv}, folders={"--out": drawn if draw else None, "--txt": txt})
-    images = find_images(sources)
+    images = find_images(sources, track, on_skipped=lambda line: print_plain(err, line))
     targets = _drawing_targets(images, drawn) if draw else {}
     detector, used_weights = _load_detector(
         weights, load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device)
@@ -88,9 +90,9 @@ def _drawing_targets(images: list[Path], folder: Path) -> dict[Path, Path]:
     from yolo9k.cli.detection_output import unique_stems
 
     targets = {image: folder / f"{name}.jpg" for image, name in zip(images, unique_stems(images), strict=True)}
-    originals = {image.resolve() for image in images}
+    originals = {realpath(image) for image in images}
     for target in targets.values():
-        if target.resolve() in originals:
+        if realpath(target) in originals:
             raise ConfigError(f"--out {folder}: {target.name} is one of the input images; choose another folder")
     return targets
 

@@ -37,6 +37,7 @@ def evaluate(
     max_detections: opt.EvalMaxDetectionsOption = None,
     size: opt.SizeOption = "",
     batch: opt.EvalBatchOption = None,
+    max_pixels: opt.MaxPixelsOption = None,
     device: opt.DeviceOption = "auto",
     json: opt.JsonOption = "",
     results: opt.CocoResultsOption = "",
@@ -131,11 +132,7 @@ def _evaluate_image_labels(detector: "Detector", source: "DatasetConfig", settin
 def _read_annotations(detector: "Detector", source: "DatasetConfig", split: str) -> "Annotations":
     from yolo9k.datasets.load import read_annotations
 
-    annotations = read_annotations(source, split, detector.config.data.on_error, track)
-    if annotations.errors:
-        message = f"warning: {len(annotations.errors)} errors in the annotations; yolo9k data check lists them"
-        err.print(message, style="yellow")
-    return annotations
+    return read_annotations(source, split, detector.config.data.on_error, track, all_sizes=True)
 
 
 def _select_classes(

@@ -74,6 +74,25 @@ ImagesArgument = Annotated[
     list[str],
     typer.Argument(help="Images: files, folders, glob patterns ('a*.jpg') or file: URLs.", metavar="IMAGE..."),
 ]
+
+
+def _allow_pixels(number: int | None) -> int | None:
+    """Set the limit where images are read, in this process and its workers; a command need not pass it on."""
+    if number is not None:
+        from yolo9k.images import allow_pixels
+
+        allow_pixels(number)
+    return number
+
+
+MaxPixelsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        callback=_allow_pixels,
+        help="Max pixels of an image, e.g. 400000000 (default: $YOLO9K_MAX_PIXELS if set, else 179 million).",
+    ),
+]
 DatasetOption = Annotated[
     str, typer.Option(help="Data set: a name of `yolo9k data list`, a config file or a folder of images.")
 ]

@@ -32,7 +32,7 @@ NEW_RUN_ONLY = ("config", "dataset", "labels", "weights", "cfg", "tree", "strict
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """Values of the options of a training command; `labels` exists for classifiers only."""
+    """Values of the options of a training command; `labels`: of classifiers only; `max_pixels`: already in force."""
 
     config: str
     dataset: str
@@ -56,6 +56,7 @@ class TrainingOptions:
     overrides: list[str] | None
     dry_run: bool
     labels: str = ""
+    max_pixels: int | None = None
 
 
 def run_training(

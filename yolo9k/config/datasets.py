@@ -60,10 +60,12 @@ class DatasetConfig(Section):
 
     `root` is relative to `$YOLO9K_DATA` (default `data/`). Entries of `splits` by `kind`: `voc`: `SPLIT` or
     `FOLDER/SPLIT` (a list in `ImageSets/Main`, or `all`); `coco`: an annotation file, alone or with its image folder;
-    `yolo`: an image folder or a text file that lists images; `folder`: a folder of class folders (`.`: the root), so
-    that each image has an image-level label and no boxes; `shards`: a tar file in webdataset's layout, a folder of
-    them, or a pattern (`train-{000..146}.tar`). `labels`: class names in order, or a tree. `holdout`: the fraction of
-    `train` that becomes `val`, chosen by a hash of the file name.
+    `yolo`: an image folder (`FOLDER/*`: without its subfolders) or a text file that lists images; `folder`: a folder
+    of class folders (`.`: the root), so that each image has an image-level label and no boxes; `shards`: a tar file in
+    webdataset's layout, a folder of them, or a pattern (`train-{000..146}.tar`). `labels`: class names in order, or a
+    tree. `holdout`: the fraction of `train` that becomes `val`, chosen by a hash of the file name. `extra_columns`
+    (kind `yolo`): numbers after the box in each line of a label file, which are not used, for example those of
+    keypoints; 0: longer lines are outlines; `null`: as the data say, else outlines, or a score in the sixth column.
     """
 
     kind: KindName
@@ -71,6 +73,7 @@ class DatasetConfig(Section):
     splits: dict[str, tuple[str | SplitSource, ...]]
     labels: Labels = ()
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    extra_columns: Annotated[int, Field(ge=0, le=1000)] | None = None
     name: str = ""
 
     @property

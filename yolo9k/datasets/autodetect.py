@@ -1,7 +1,13 @@
-"""Detect the format of a data set folder (kind, splits, class names) and write it as a config."""
+"""Detect the format of a data set (kind, splits, class names) from its folder or file, and write it as a config.
 
+What is found never depends on the order of the disk: folders are read sorted, without hidden and foreign files. The
+split of a file or folder is in its name; if one is called train, those with other names are not used.
+"""
+
+import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,44 +19,76 @@ from yolo9k.config import AnyDataset, DatasetConfig, load_dataset_config, update
 from yolo9k.config.datasets import SplitSource
 from yolo9k.config.kinds import BOX_KINDS, KINDS, KindName
 from yolo9k.datasets.class_mapping import NAME_LISTS, read_class_list
-from yolo9k.datasets.load import data_folder, read_annotations
+from yolo9k.datasets.load import data_folder, is_held_out, read_annotations
 from yolo9k.datasets.readers.coco import CocoFile
-from yolo9k.datasets.readers.records import Entry, read_text
-from yolo9k.datasets.readers.voc import ALL, VocFolder, find_annotations
-from yolo9k.datasets.readers.yolo import DataYaml, label_file, yolo_names
+from yolo9k.datasets.readers.darknet_data import DarknetData
+from yolo9k.datasets.readers.data_yaml import DataYaml, find_class_list, is_data_yaml, yolo_names
+from yolo9k.datasets.readers.label_files import LabelFinder
+from yolo9k.datasets.readers.paths import FileFinder, path_parts
+from yolo9k.datasets.readers.records import BadFile, Entry, read_lines, reading_data
+from yolo9k.datasets.readers.split_names import SPLIT_OF_WORD, SPLITS, split_of, split_of_path
+from yolo9k.datasets.readers.voc import ALL, ANNOTATION_FOLDERS, IMAGE_FOLDERS, VocFolder, find_annotations
+from yolo9k.datasets.readers.yolo import OWN_IMAGES
 from yolo9k.errors import ConfigError, DataError
-from yolo9k.images import is_image_file
+from yolo9k.images import is_image_file, is_image_name
+from yolo9k.io import is_file, is_folder, is_hidden, visible_files
 from yolo9k.progress import Track, silent
 
 Splits = dict[str, tuple[Entry, ...]]
 
-SPLITS = ("train", "val", "test")
-SPLIT_WORD = re.compile(r"(?:^|[^a-z])(train|val|test)(?:ing|id|idation)?(?![a-z])")
 DEFAULT_HOLDOUT = 0.2
 SHARDS_CONFIG = "shards.yaml"
 SEARCHES = 16  # bisection steps for the held-out fraction
 FEW = 50  # images; the hashes of so few may split them unevenly
 DEPTH = 3  # levels of subfolders that are searched
 PROBED = 50  # images checked for labels per folder
+COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
+HEAD_BYTES = 1 << 12  # of an XML file: its first element
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a data set: an entry of a split, the split that its `name` means (`None`: unknown), its images."""
+
+    entry: Entry
+    name: str
+    split: str | None
+    images: int
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The detected format of a folder: the kind, and the entries of each split relative to `root`."""
+    """The detected format: the kind, the entries of each split relative to `root`, what else its files say.
+
+    `notes`: a line about each split, and about what is not used.
+    """
 
     kind: KindName
     root: Path
     splits: Splits
+    notes: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    extra_columns: int | None = None
 
 
 def open_dataset(source: str, track: Track = silent) -> AnyDataset:
-    """Open a data set by catalogue name or config path, or a folder whose format is detected.
+    """Open a data set by catalogue name or config path, or a folder or file of a tool, whose format is detected.
 
-    Raises `ConfigError` and `DataError`.
+    Files are `data.yaml` (Ultralytics), `.data` (Darknet), a COCO `.json`, and a `.txt` list of images. Raises
+    `ConfigError` and `DataError`.
     """
-    if Path(source).expanduser().is_dir():
-        return detect_dataset(Path(source).expanduser(), track=track)
+    path = Path(source).expanduser()
+    if is_folder(path) or _is_tool_file(path):
+        return detect_dataset(path, track=track)
     return load_dataset_config(source)
+
+
+def _is_tool_file(path: Path) -> bool:
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return is_file(path) and is_data_yaml(path)
+    return path.suffix.lower() in (".data", ".json", ".txt") and is_file(path)
 
 
 def open_image_dataset(source: str) -> DatasetConfig:
@@ -58,7 +96,7 @@ def open_image_dataset(source: str) -> DatasetConfig:
 
     Raises `ConfigError`, also for a joint data set.
     """
-    if Path(source).expanduser().is_dir():
+    if is_folder(Path(source).expanduser()):
         return image_folder(Path(source).expanduser())
     config = load_dataset_config(source)
     if not isinstance(config, DatasetConfig):
@@ -67,22 +105,27 @@ def open_image_dataset(source: str) -> DatasetConfig:
 
 
 def image_folder(folder: Path) -> DatasetConfig:
-    """Return the config of a folder of tar shards or class folders; `train`, `val` and `test` in it are splits.
+    """Return the config of a folder of tar shards or class folders; `train`, `valid` and `test` in it are splits.
 
     Shards written by `yolo9k data make shards` have their own config, which is used. Raises `ConfigError` if it is
     wrong, and for a folder of images with boxes.
     """
     root = folder.resolve()
-    if (root / SHARDS_CONFIG).is_file():
+    if is_file(root / SHARDS_CONFIG):
         written = open_image_dataset(str(root / SHARDS_CONFIG))
         return updated(written, {"root": portable_root(root)})  # the folder may have been moved
     shards = _find_shards(root)
     if shards:
         return DatasetConfig(kind="shards", root=portable_root(root), splits=shards, name=root.name)
-    existing = [name for name in SPLITS if (root / name).is_dir()]
-    splits: Splits = {name: (name,) for name in existing} if "train" in existing else {"train": (".",)}
-    for entry in splits.values():
-        _refuse_boxes(root / str(entry[0]))
+    named = [(SPLIT_OF_WORD.get(path.name.casefold()), path.name) for path in _folders(root)]
+    splits = _grouped([(split, name) for split, name in named if split])
+    if "train" not in splits:
+        splits = {"train": (".",)}
+    elif unused := [name for split, name in named if not split]:
+        log.info("%s: not used: the folders %s are no split", root.name, ", ".join(unused))
+    for entries in splits.values():
+        for entry in entries:
+            _refuse_boxes(root / str(entry))
     return DatasetConfig(kind="folder", root=portable_root(root), splits=splits, name=root.name)
 
 
@@ -97,44 +140,58 @@ def _refuse_boxes(folder: Path) -> None:
 
 def _find_shards(folder: Path) -> Splits:
     """Return splits by folders of tar files; without folders, by the names of the tar files."""
-    tars = sorted(path.name for path in folder.glob("*.tar"))
-    if tars and not _folders(folder):
-        return _grouped([(_split_of(name) or "train", name) for name in tars])
-    return {name: (name,) for name in SPLITS if any((folder / name).glob("*.tar"))}
+    tars = sorted(path.name for path in folder.glob("*.tar") if not is_hidden(path.name))
+    folders = _folders(folder)
+    if tars and not folders:
+        return _grouped([(split_of(name) or "train", name) for name in tars])
+    named = [(_exact_split(path.name), path.name) for path in folders if any(path.glob("*.tar"))]
+    return _grouped([(split, name) for split, name in named if split])
 
 
 def detect_dataset(
-    folder: Path, kind: KindName | None = None, holdout: float = DEFAULT_HOLDOUT, track: Track = silent
+    source: Path, kind: KindName | None = None, holdout: float = DEFAULT_HOLDOUT, track: Track = silent
 ) -> DatasetConfig:
-    """Detect the format of a data set folder; without a `val` split, a fraction `holdout` of `train` is held out.
+    """Detect the format of a data set; without a `val` split, a fraction `holdout` of `train` is held out.
 
-    With few images, the fraction is adjusted so that it holds out the intended number. Raises `DataError` if the folder
-    is missing, or is not a data set of `kind` (`None`: of any kind).
+    `source`: its folder, or a file as for `open_dataset`. With few images, the fraction is adjusted so that it holds
+    out the intended number. What is found is logged. Raises `DataError` if `source` is missing, or is not a data set
+    of `kind` (`None`: of any kind).
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    layout = find_layout(folder.resolve(), kind)
+    if is_folder(source):
+        layout = find_layout(source.resolve(), kind)
+    elif is_file(source):
+        layout = _file_layout(source.resolve())
+    else:
+        raise DataError(f"{source}: no such folder")
+    name = source.resolve().name if is_folder(source) else source.resolve().parent.name
     config = DatasetConfig(
-        kind=layout.kind, root=portable_root(layout.root), splits=layout.splits, name=folder.resolve().name
-    )
+        kind=layout.kind, root=portable_root(layout.root), splits=layout.splits, name=name,
+        extra_columns=layout.extra_columns,
+    )  # fmt: skip
     config = updated(config, {"labels": _labels(config, layout, track)})
+    notes = [KINDS[layout.kind].description, *layout.notes]
     if holdout and "train" in layout.splits and "val" not in layout.splits:
-        config = updated(config, {"holdout": _adjusted_holdout(config, holdout)})
+        names = _image_names(config)
+        fraction = _adjusted_holdout(names, holdout)
+        config = updated(config, {"holdout": fraction})
+        held_out = sum(is_held_out(name, fraction) for name in names)
+        notes += [f"val: {held_out:,} of the {len(names):,} train images, held out"] if held_out else []
+    log.info("%s: %s", config.name, "; ".join(notes))
     return config
 
 
-def _adjusted_holdout(config: DatasetConfig, requested: float) -> float:
+def _adjusted_holdout(names: Sequence[str], requested: float) -> float:
     """Return `requested`; for few images a fraction that holds out that many, at least one; 0 if there is only one.
 
     Hashes split few images unevenly: of six, a fraction of .2 may hold out none or four.
     """
-    total = _count(config, "train", 0.0)
+    total = len(names)
     intended = min(max(1, round(requested * total)), total - 1)
     if intended < 1:
         return 0.0
     fraction, low, high, best = requested, 0.0, 1.0, 0.0
     for _ in range(SEARCHES):
-        held_out = _count(config, "val", fraction)
+        held_out = sum(is_held_out(name, fraction) for name in names)
         if 0 < held_out < total:
             best = fraction
         if held_out == intended or (best and total > FEW):
@@ -144,12 +201,17 @@ def _adjusted_holdout(config: DatasetConfig, requested: float) -> float:
     return best
 
 
-def _count(config: DatasetConfig, split: str, holdout: float) -> int:
-    """Return the number of images of a split with this held-out fraction."""
-    try:
-        return len(read_annotations(updated(config, {"holdout": holdout}), split, "skip").records)
-    except DataError:
-        return 0
+def _image_names(config: DatasetConfig) -> list[str]:
+    """Return the names of the training images, by whose hashes some are held out, without reading any."""
+    names: list[str] = []
+
+    def leave(name: str) -> bool:
+        names.append(name)
+        return False
+
+    with suppress(DataError):  # no image is left
+        read_annotations(config, "train", "skip", keep=leave)
+    return names
 
 
 def find_layout(folder: Path, kind: KindName | None = None) -> Layout:
@@ -158,12 +220,18 @@ def find_layout(folder: Path, kind: KindName | None = None) -> Layout:
     Raises `DataError` if it is of no kind.
     """
     for name in (kind,) if kind else BOX_FINDERS:
-        splits = BOX_FINDERS[name](folder)
-        if splits:
-            return Layout(name, folder, splits)
-    inner = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))]
+        layout = BOX_FINDERS[name](folder)
+        if layout is not None:
+            return layout
+    inner = _folders(folder)
     if len(inner) == 1:
         return find_layout(inner[0], kind)
+    orphan = next(iter(LabelFinder(folder).orphans()), None) if kind in (None, "yolo") else None
+    if orphan is not None:
+        raise DataError(
+            f"{folder}: label files such as {orphan.relative_to(folder)} are of no image there; images and labels must "
+            "have the same names, in folders such as images and labels"
+        )
     formats = "; ".join(KINDS[name].description for name in ((kind,) if kind else BOX_KINDS))
     raise DataError(
         f"{folder}: no annotated images in a known format ({formats}); "
@@ -177,10 +245,12 @@ def portable_root(root: Path) -> str:
     return root.relative_to(base).as_posix() if base in root.parents else str(root)
 
 
-def _split_of(text: str) -> str | None:
-    """Return the split in a folder or file name; `valid` and `validation` mean `val`."""
-    words = SPLIT_WORD.findall(text.lower())
-    return words[-1] if words else None
+# --- splits
+
+
+def _exact_split(name: str) -> str | None:
+    """Return the split that a name means as a whole: `valid`, `train2017`, but not `aeroplane_train`."""
+    return SPLIT_OF_WORD.get(re.sub(r"[^a-z]", "", name.casefold()))
 
 
 def _grouped(pairs: Sequence[tuple[str, Entry]]) -> Splits:
@@ -189,124 +259,309 @@ def _grouped(pairs: Sequence[tuple[str, Entry]]) -> Splits:
     return {split: entries for split, entries in splits.items() if entries}
 
 
-# --- Pascal VOC
+def _assign_splits(kind: KindName, root: Path, parts: Sequence[Part], **facts: Any) -> Layout | None:
+    """Return the layout of some parts: those of unknown names are train, unless one is called train.
+
+    What is called trainval is used only if nothing is called train.
+    """
+    if not parts:
+        return None
+    is_joined = {part.name: "trainval" in part.name.casefold() for part in parts}
+    has_train = any(part.split == "train" and not is_joined[part.name] for part in parts)
+    named_train = any(part.split == "train" for part in parts)
+    used: list[Part] = []
+    unused: list[Part] = []
+    for part in parts:
+        is_used = not named_train if part.split is None else not (has_train and is_joined[part.name])
+        (used if is_used else unused).append(part)
+    splits = _grouped([(part.split or "train", part.entry) for part in used])
+    return Layout(kind, root, splits, _split_notes(used, unused), **facts)
 
 
-def _find_voc(folder: Path) -> Splits:
-    """Return the splits of a VOC folder, or of all VOC folders on the first level that has any."""
-    level = [folder]
-    for _ in range(DEPTH):
-        annotated = [path for path in level if find_annotations(path)]
-        if annotated:
-            return _grouped([pair for path in annotated for pair in _voc_entries(path, folder)])
-        level = [subfolder for path in level for subfolder in _folders(path)]
-    return {}
+def _split_notes(used: Sequence[Part], unused: Sequence[Part]) -> tuple[str, ...]:
+    notes = []
+    for split in SPLITS:
+        parts = [part for part in used if (part.split or "train") == split]
+        if parts:
+            notes.append(f"{split}: " + ", ".join(_describe(part) for part in parts))
+    if unused:
+        notes.append("not used: " + ", ".join(_describe(part) for part in unused))
+    return tuple(notes)
+
+
+def _describe(part: Part) -> str:
+    return f"{part.images:,} image{'' if part.images == 1 else 's'} in {part.name}"
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
+    """Return the visible subfolders, sorted. Raises `DataError` for an unreadable folder."""
+    with reading_data(folder):
+        return sorted(path for path in folder.iterdir() if not is_hidden(path.name) and path.is_dir())
 
 
-def _voc_entries(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
-    """Yield (split, entry) of one VOC folder; trainval is used only without a train list."""
+def _levels(folder: Path) -> Iterator[list[Path]]:
+    """Yield the folder, its subfolders, and theirs, at most `DEPTH` levels."""
+    level = [folder]
+    for _ in range(DEPTH):
+        yield level
+        level = [subfolder for path in level for subfolder in _folders(path)]
+
+
+def _files(folder: Path, *suffixes: str) -> list[Path]:
+    """Return the visible files of a folder with one of the suffixes, in any case, sorted."""
+    with reading_data(folder):
+        paths = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and not is_hidden(path.name)]
+    return sorted(path for path in paths if is_file(path))
+
+
+# --- Pascal VOC
+
+
+def _find_voc(folder: Path) -> Layout | None:
+    """Return the layout of all folders with XML files of this format."""
+    parts: list[Part] = []
+    pending, seen = [folder], set[Path]()
+    while pending:
+        place = pending.pop(0)
+        if place.resolve() in seen:  # a link back
+            continue
+        seen.add(place.resolve())
+        with reading_data(place):
+            annotations = find_annotations(place)
+            has_voc = _are_voc(annotations.values())
+        subfolders = _folders(place)
+        if has_voc:
+            parts += _voc_parts(place, folder)
+            if place not in {path.parent for path in annotations.values()}:
+                own = (*ANNOTATION_FOLDERS, *IMAGE_FOLDERS)
+                subfolders = [path for path in subfolders if path.name.casefold() not in own]
+        pending += subfolders
+    return _assign_splits("voc", folder, parts)
+
+
+def _are_voc(paths: Iterable[Path]) -> bool:
+    """Return whether XML files have this format; other XML files may lie anywhere."""
+    probed = (path.read_bytes()[:HEAD_BYTES] for path in islice(paths, PROBED) if is_file(path))
+    return any(b"<annotation" in head.replace(b"\0", b"") for head in probed)  # also in UTF-16
+
+
+def _voc_parts(folder: Path, root: Path) -> Iterator[Part]:
+    """Yield the parts of one VOC folder: its image lists, else its subfolders by split, else all of it."""
     below = folder.relative_to(root).as_posix()
     prefix = "" if below == "." else f"{below}/"
     voc = VocFolder.open(folder)
-    lists = {name for name in (*SPLITS, "trainval") if name in voc.lists() and voc.split(name)}
-    if not lists & {"train", "trainval"}:
-        yield _split_of(below) or "train", f"{prefix}{ALL}"
+    lists = {name: len(voc.split(name)) for name in voc.lists() if _exact_split(name)}
+    lists = {name: count for name, count in lists.items() if count}
+    if lists:
+        has_train = any(_exact_split(name) == "train" and name != "trainval" for name in lists)
+        for name, count in lists.items():
+            split = _exact_split(name)
+            if (name == "trainval" and has_train) or (split == "val" and "trainval" in lists and not has_train):
+                continue  # the same images
+            yield Part(f"{prefix}{name}", f"{prefix}{name}", split, count)
         return
-    if "train" not in lists:
-        yield "train", f"{prefix}trainval"
-    for split in SPLITS:
-        if split in lists and not (split == "val" and "train" not in lists):
-            yield split, f"{prefix}{split}"
+    subfolders: dict[Path, int] = {}
+    for path in voc.annotations.values():
+        subfolders[path.parent] = subfolders.get(path.parent, 0) + 1
+    if any(split_of_path(path.relative_to(folder).as_posix()) for path in subfolders):
+        for path, count in subfolders.items():
+            name = path.relative_to(root).as_posix()
+            yield Part(f"{name}/{ALL}", name, split_of_path(name), count)
+        return
+    yield Part(f"{prefix}{ALL}", f"{prefix}{ALL}", split_of_path(below), len(voc.annotations))
 
 
 # --- COCO
 
 
-def _find_coco(folder: Path) -> Splits:
-    files = [path for depth in ("", "*/", "*/*/") for path in sorted(folder.glob(f"{depth}*.json"))]
+def _find_coco(folder: Path) -> Layout | None:
+    files = [path for level in _levels(folder) for place in level for path in _files(place, ".json")]
     instances = [path for path in files if path.name.startswith("instances_")]  # beside captions and keypoints
-    opened = [(path, file) for path in instances or files if (file := _open_coco(path)) is not None]
-    return _grouped([(_coco_split(path, folder), _coco_entry(file, folder)) for path, file in opened])
+    opened = [file for path in instances or files if (file := _open_coco(path)) is not None]
+    if not any(file.annotations for file in opened):
+        return None
+    return _assign_splits("coco", folder, [_coco_part(file, folder) for file in opened])
 
 
 def _open_coco(path: Path) -> CocoFile | None:
-    """Open a COCO file; `None` if it is not one, or has no boxes."""
+    """Open a COCO file; `None` if it is not one, or is one of captions. Raises `BadFile` if it is a broken one."""
     try:
         file = CocoFile.open(path)
-    except DataError:
+    except BadFile:
+        with reading_data(path):
+            content = path.read_bytes()
+        if all(key in content for key in COCO_KEYS):
+            raise
         return None
-    return file if any("bbox" in entry for entry in file.annotations) else None
+    has_boxes = any("bbox" in entry or "segmentation" in entry for entry in file.annotations)
+    return file if has_boxes or not file.annotations else None
 
 
-def _coco_split(path: Path, root: Path) -> str:
-    folder = path.parent.relative_to(root).as_posix()
-    return _split_of(path.stem) or _split_of(folder) or "train"
+def _coco_part(file: CocoFile, root: Path) -> Part:
+    """Return the annotation file, with its image folder if the reader would search for every image."""
+    annotations = file.path.relative_to(root).as_posix()
+    split = split_of(file.path.stem) or split_of_path(file.path.parent.relative_to(root).as_posix())
+    return Part(_coco_entry(file, root), annotations, split, len(file.images))
 
 
 def _coco_entry(file: CocoFile, root: Path) -> Entry:
-    """Return the annotation file, with its image folder if the reader would not find it."""
     annotations = file.path.relative_to(root).as_posix()
     name = str(file.images[0].get("file_name")) if file.images else ""
-    if not name or (file.image_folder(root) / name).is_file():
+    folders = file.image_folders(root)
+    if not name or is_file(folders[0] / name):
         return annotations
-    image = next((path for path in root.rglob(Path(name).name) if path.as_posix().endswith(name)), None)
-    if image is None:
+    try:
+        image = FileFinder(root).find(name, folders, file.path)
+    except BadFile:
         return annotations
-    folder = image.parents[len(Path(name).parts) - 1]
-    return SplitSource(annotations=annotations, images=folder.relative_to(root).as_posix())
+    depth = len(path_parts(name))
+    if not image.as_posix().endswith("/" + name) or len(image.relative_to(root).parts) <= depth:
+        return annotations
+    return SplitSource(annotations=annotations, images=image.parents[depth - 1].relative_to(root).as_posix())
+
+
+def _finds_image(file: CocoFile, root: Path) -> bool:
+    """Return whether the first image of a file is below `root`; the file may be in a folder beside the images."""
+    name = str(file.images[0].get("file_name")) if file.images else ""
+    try:
+        return bool(FileFinder(root).find(name, file.image_folders(root), file.path))
+    except BadFile:
+        return False
 
 
 # --- YOLO
 
 
-def _find_yolo(folder: Path) -> Splits:
-    """Return the splits of `data.yaml`, else of image lists, else of folders whose images have label files."""
-    for path in sorted(folder.glob("*.y*ml")):
-        splits = _yaml_splits(path, folder)
-        if splits:
-            return splits
-    lists = [(split, f"{split}.txt") for split in SPLITS if _lists_images(folder / f"{split}.txt")]
-    return _grouped(lists) if lists else _grouped(_labelled_folders(folder))
+def _find_yolo(folder: Path) -> Layout | None:
+    """Return the layout by `data.yaml`, else Darknet's `.data`, else image lists, else folders with label files."""
+    tables = [path for path in _files(folder, ".yaml", ".yml") if is_data_yaml(path)]
+    for path in sorted(tables, key=lambda path: (path.stem not in ("data", "dataset"), path.name)):
+        layout = _data_yaml_layout(path, folder)
+        if layout is not None:
+            return layout
+    for place in (folder, folder / "data", folder / "cfg"):
+        for path in _files(place, ".data") if is_folder(place) else ():
+            return _darknet_layout(path, folder)
+    return _assign_splits("yolo", folder, _image_lists(folder) or _labelled_folders(folder))
 
 
-def _yaml_splits(path: Path, root: Path) -> Splits:
-    try:
-        content = DataYaml.open(path)
-    except DataError:
-        return {}
-    return _grouped([(split, _below(path, root)) for split, paths in content.splits.items() for path in paths])
+def _data_yaml_layout(path: Path, root: Path) -> Layout | None:
+    """Return the layout that a `data.yaml` describes; `None` if it names no split."""
+    content = DataYaml.open(path)
+    for split, text in content.missing.items():
+        if split != "test":
+            raise DataError(f"{path}: {split}: {text} does not exist, also not by its tail below {root}")
+        log.warning("%s: %s: %s does not exist; the split cannot be used", path, split, text)
+    parts = [
+        Part(_below(place, root), _below(place, root), split, _count_images(place))
+        for split, places in content.splits.items()
+        for place in places
+    ]
+    return _assign_splits("yolo", root, parts, labels=content.names, extra_columns=content.extra_columns)
+
+
+def _darknet_layout(path: Path, root: Path) -> Layout:
+    """Return the layout that a Darknet `.data` file describes. Raises `DataError` if it names no images."""
+    content = DarknetData.open(path, root)
+    parts = [Part(_below(place, root), _below(place, root), split, _count_images(place))
+             for split, place in content.splits.items()]  # fmt: skip
+    layout = _assign_splits("yolo", root, parts, labels=content.names)
+    if layout is None:
+        raise DataError(f"{path}: names no list of images: train = or valid =")
+    return layout
+
+
+def _count_images(place: Path) -> int:
+    if is_folder(place):
+        with reading_data(place):
+            return sum(1 for path in visible_files(place) if is_image_file(path))
+    return len(read_lines(place)) if is_file(place) else 0
 
 
 def _below(path: Path, root: Path) -> str:
-    path = path.resolve()
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
+def _image_lists(folder: Path) -> list[Part]:
+    """Return the image lists of a folder; if one has just the name of a split (`train.txt`), only such ones."""
+    lists = [path for path in _files(folder, ".txt") if _lists_images(path)]
+    exact = [path for path in lists if _exact_split(path.stem)]
+    if len(exact) < len(lists) and exact:
+        log.info("not used: %s", ", ".join(path.name for path in lists if path not in exact))
+    return [Part(path.name, path.name, split_of(path.stem), len(read_lines(path))) for path in exact or lists]
+
+
 def _lists_images(path: Path) -> bool:
-    lines = read_text(path).splitlines() if path.is_file() else []
-    return bool(lines) and is_image_file(Path(lines[0].strip()))
+    """Return whether the first line of a text file names an image."""
+    try:
+        lines = read_lines(path)
+    except BadFile:
+        return False
+    parts = path_parts(lines[0]) if lines else []
+    return bool(parts) and is_image_name(parts[-1])
 
 
-def _labelled_folders(folder: Path) -> list[tuple[str, str]]:
-    """Return (split, folder) of every folder whose own images have label files."""
-    level, found = [folder], []
-    for _ in range(DEPTH):
-        labelled = [path for path in level if _is_labelled(path)]
-        found += [(_split_of(_below(path, folder)) or "train", _below(path, folder)) for path in labelled]
-        level = [subfolder for path in level if path not in labelled for subfolder in _folders(path)]
-    return found
+def _labelled_folders(folder: Path) -> list[Part]:
+    """Return every folder whose own images have label files; of nested ones the outer, if they mean the same split."""
+    finder = LabelFinder(folder)
+    images: dict[Path, list[Path]] = {}
+    with reading_data(folder):
+        for path in visible_files(folder):
+            if is_image_file(path):
+                images.setdefault(path.parent, []).append(path)
+    labelled = [place for place, own in images.items() if any(finder.find(path) for path in own[:PROBED])]
+    splits = {place: split_of_path(_below(place, folder)) for place in images}
+    parts: list[Part] = []
+    covered: list[Path] = []
+    for place in sorted(labelled, key=lambda place: (len(place.parts), place)):
+        if any(place.is_relative_to(outer) for outer in covered):
+            continue
+        inner = [other for other in images if other.is_relative_to(place)]
+        name = _below(place, folder)
+        if all(splits[other] == splits[place] for other in inner):
+            covered.append(place)
+            parts.append(Part(name, name, splits[place], sum(len(images[other]) for other in inner)))
+        else:
+            entry = OWN_IMAGES if name == "." else f"{name}/{OWN_IMAGES}"
+            parts.append(Part(entry, name, splits[place], len(images[place])))
+    seen = [*covered, *labelled]
+    without = {place: len(own) for place, own in images.items() if not any(place.is_relative_to(p) for p in seen)}
+    if parts and without:
+        names = ", ".join(_describe(Part("", _below(place, folder), None, count)) for place, count in without.items())
+        log.info("not used, since they have no label files: %s", names)
+    return sorted(parts, key=lambda part: part.name)
 
 
-def _is_labelled(folder: Path) -> bool:
-    images = islice((path for path in folder.iterdir() if is_image_file(path)), PROBED)
-    return any(label_file(path).is_file() for path in images)
+BOX_FINDERS: Mapping[KindName, Callable[[Path], Layout | None]] = {
+    "voc": _find_voc,
+    "coco": _find_coco,
+    "yolo": _find_yolo,
+}
 
 
-BOX_FINDERS: Mapping[KindName, Callable[[Path], Splits]] = {"voc": _find_voc, "coco": _find_coco, "yolo": _find_yolo}
+# --- a file that stands for its data set
+
+
+def _file_layout(path: Path) -> Layout:
+    """Return the layout that one file describes; its folder is the root. Raises `DataError`."""
+    root, suffix = path.parent, path.suffix.lower()
+    if suffix == ".json":
+        file = CocoFile.open(path)
+        root = next((place for place in (root, root.parent) if _finds_image(file, place)), root)
+        return _required(_assign_splits("coco", root, [_coco_part(file, root)]), path)
+    if suffix == ".data":
+        roots = (root, root.parent)  # Darknet's own lies in `data` or `cfg`, and its paths begin above
+        return _darknet_layout(path, next((place for place in roots if DarknetData.fits(path, place)), root))
+    if suffix == ".txt":
+        part = Part(path.name, path.name, split_of(path.stem), len(read_lines(path)))
+        return _required(_assign_splits("yolo", root, [part]), path)
+    return _required(_data_yaml_layout(path, root), path)
+
+
+def _required(layout: Layout | None, path: Path) -> Layout:
+    if layout is None:
+        raise DataError(f"{path}: names no images of a split train, val or test")
+    return layout
 
 
 # --- labels
@@ -314,12 +569,12 @@ BOX_FINDERS: Mapping[KindName, Callable[[Path], Splits]] = {"voc": _find_voc, "c
 
 def _labels(config: DatasetConfig, layout: Layout, track: Track) -> tuple[str, ...]:
     """Return the class names in the data; in the order of a class list beside them if it has the same names."""
-    listed = read_class_list((*sorted(layout.root.glob("*.names")), *(layout.root / name for name in NAME_LISTS)))
     if layout.kind == "yolo":
-        return _yolo_labels(layout, listed)
+        return layout.labels or find_class_list(layout.root) or yolo_names(layout.root)
     if layout.kind == "coco":
         return _coco_labels(layout)
-    names = read_annotations(config, next(iter(config.splits)), "skip", track).labels.names
+    listed = read_class_list((*_files(layout.root, ".names"), *(layout.root / name for name in NAME_LISTS)))
+    names = read_annotations(config, next(iter(config.splits)), "skip", track, silently=True).labels.names
     return listed if set(listed) == set(names) else names
 
 
@@ -333,14 +588,6 @@ def _coco_labels(layout: Layout) -> tuple[str, ...]:
     if 0 in names and 0 not in used and len(names) > 1:
         del names[0]
     return tuple(dict.fromkeys(name for _, name in sorted(names.items())))
-
-
-def _yolo_labels(layout: Layout, listed: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names in the YAML file with the splits, else in a class list. Raises `DataError` without any."""
-    for path in sorted(layout.root.glob("*.y*ml")):
-        if _yaml_splits(path, layout.root):
-            return DataYaml.open(path).names
-    return listed or yolo_names(layout.root)
 
 
 # --- the file
@@ -358,6 +605,8 @@ def to_yaml(config: DatasetConfig, counts: Mapping[str, str]) -> str:
         _block("root", values["root"]),
         _block("splits", values["splits"]),
     ]
+    if config.extra_columns is not None:
+        lines += ["# numbers after the box in each line, which are not used", f"extra_columns: {config.extra_columns}"]
     if config.holdout:
         lines += [
             "# this fraction of train is held out as val, by a hash of the file name",

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from yolo9k.config.datasets import TreeLabels
-from yolo9k.datasets.readers.records import DatasetClass, read_text
+from yolo9k.datasets.readers.records import DatasetClass, read_lines
 from yolo9k.errors import ConfigError, DataError
+from yolo9k.io import is_file
 from yolo9k.samples import BoxLabels
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.tree import describe
@@ -20,8 +21,8 @@ NAME_LISTS = ("classes.txt", "labels.txt")  # beside the data, as written by lab
 
 def read_class_list(paths: Iterable[Path]) -> tuple[str, ...]:
     """Return the class names in the first of these files that exists; empty if none does. Raises `BadFile`."""
-    path = next((path for path in paths if path.is_file()), None)
-    return () if path is None else tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
+    path = next((path for path in paths if is_file(path)), None)
+    return () if path is None else tuple(read_lines(path))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Load a split of a data set from its config: find its files, call the reader of its kind, map classes to labels."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +30,9 @@ from yolo9k.datasets.readers.records import (
     IssueCollector,
     OnError,
     SplitRequest,
+    count_by_kind,
 )
+from yolo9k.datasets.readers.sizes import match_sizes
 from yolo9k.datasets.readers.voc import read_voc
 from yolo9k.datasets.readers.webdataset import read_shards
 from yolo9k.datasets.readers.yolo import read_yolo
@@ -37,6 +40,8 @@ from yolo9k.errors import ConfigError, DataError
 from yolo9k.progress import Track, silent
 from yolo9k.wordtree import WordTree, read_map
 from yolo9k.wordtree.taxonomy import open_tree
+
+log = logging.getLogger(__name__)
 
 DOWNLOADABLE = ("voc", "coco")  # by `yolo9k data download`
 
@@ -104,13 +109,22 @@ def is_held_out(name: str, fraction: float) -> bool:
 
 
 def read_annotations(
-    config: DatasetConfig, split: str, on_error: OnError = "stop", track: Track = silent
+    config: DatasetConfig,
+    split: str,
+    on_error: OnError = "stop",
+    track: Track = silent,
+    *,
+    keep: Callable[[str], bool] | None = None,
+    silently: bool = False,
+    all_sizes: bool = False,
 ) -> Annotations:
-    """Read the boxes of one split; images are opened only if their size is not annotated.
+    """Read the boxes of one split; images are opened only if their size is not annotated, and to check some sizes.
 
-    Invalid boxes are skipped and listed in `errors`. A file that cannot be used raises `DataError`, or is skipped and
-    listed with `on_error="skip"`. Raises `ConfigError` for an unknown split or a kind without boxes, `DataError` if the
-    data are missing or no image is left.
+    `keep`: which images to read, by name; default: those that are not held out for another split. `all_sizes`: check
+    the size of every image, not of a sample. Invalid boxes and objects are skipped and listed in `errors`. A file that
+    cannot be used raises `DataError`, or is skipped and listed with `on_error="skip"`. Errors and warnings are logged
+    unless `silently`. Raises `ConfigError` for an unknown split or a kind without boxes, `DataError` if the data are
+    missing, or no image or no box can be used.
     """
     if config.kind not in BOX_READERS:
         raise ConfigError(
@@ -118,11 +132,30 @@ def read_annotations(
             "source of a joint data set (`use: images`)"
         )
     request = _select(config, split)
+    request = request if keep is None else replace(request, keep=keep)
     issues = IssueCollector(on_error)
     read = BOX_READERS[config.kind](request, issues, track)
+    if read.annotated_sizes:
+        read = read._replace(records=match_sizes(read.records, issues, track, all_sizes=all_sizes))
     if not read.records:
         raise DataError(f"{request.root}: no usable image in split {split!r}: {_why_empty(config, issues)}")
-    return _map_labels(config, read, issues)
+    if issues.bad_objects and not any(len(record.boxes) for record in read.records):
+        bad = issues.bad_objects
+        first = f"{bad[0].location}: {bad[0].message}"
+        raise DataError(f"{request.root}: no usable box in split {split!r}: {len(bad):,} unusable; first: {first}")
+    annotations = _map_labels(config, read, issues)
+    if not silently:
+        log_issues(f"{_title(config)}, {split}", annotations.errors, annotations.warnings)
+    return annotations
+
+
+def log_issues(title: str, errors: Sequence[Issue], warnings: Sequence[Issue] = ()) -> None:
+    """Log each warning, and the errors of each kind with their count: what `yolo9k data check` lists one by one."""
+    for warning in warnings:
+        log.warning("%s: %s: %s", title, warning.location, warning.message)
+    for kind, count in count_by_kind(errors).items():
+        first = next(issue for issue in errors if issue.kind == kind)
+        log.warning("%s: %d %s; first: %s: %s", title, count, kind, first.location, first.message)
 
 
 def _map_labels(config: DatasetConfig, read: BoxReadResult, issues: IssueCollector) -> Annotations:
@@ -131,9 +164,9 @@ def _map_labels(config: DatasetConfig, read: BoxReadResult, issues: IssueCollect
     classes = dataset_classes(read.labels, nodes, read.category_ids)
     errors = (*unknown, *issues.errors)
     if not isinstance(config.labels, TreeLabels):
-        return Annotations(tuple(read.records), tree, errors, read.category_ids, classes)
+        return Annotations(tuple(read.records), tree, errors, read.category_ids, classes, tuple(issues.warnings))
     records = tuple(replace(record, boxes=to_nodes(record.boxes, nodes)) for record in read.records)
-    return Annotations(records, tree, errors, classes=classes)
+    return Annotations(records, tree, errors, classes=classes, warnings=tuple(issues.warnings))
 
 
 class Nodes(NamedTuple):
@@ -200,7 +233,9 @@ def read_images(config: DatasetConfig, split: str, track: Track = silent) -> Ima
         records.filter(request.root.resolve(), request.keep, track)
     if not len(records):
         raise _no_image(request, split, read.errors)
-    return ImageSet(records, tree, (*unknown, *read.errors), dataset_classes(read.classes, nodes))
+    errors = (*unknown, *read.errors)
+    log_issues(f"{_title(config)}, {split}", errors)
+    return ImageSet(records, tree, errors, dataset_classes(read.classes, nodes))
 
 
 def _no_image(request: SplitRequest, split: str, errors: Sequence[Issue]) -> DataError:
@@ -236,4 +271,4 @@ def _select(config: DatasetConfig, split: str) -> SplitRequest:
     else:
         entries, keep = config.splits[split], lambda name: split != "train" or not is_held_out(name, holdout)
     everything = tuple(entry for part in config.splits.values() for entry in part)
-    return SplitRequest(dataset_root(config), entries, config.classes, everything, keep)
+    return SplitRequest(dataset_root(config), entries, config.classes, everything, keep, config.extra_columns)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from yolo9k.drawing import mosaic, save_image
+from yolo9k.drawing import fit, mosaic, save_image
 from yolo9k.evaluation.classifier import ClassifierScores
 from yolo9k.evaluation.plots import plot_levels, plot_matrix, save_figure
 from yolo9k.images import read_image
@@ -69,7 +69,7 @@ def draw_worst_mistakes(scores: ClassifierScores) -> np.ndarray | None:
     chosen = order[wrong[order]][:MAX_MISTAKES]
     if not len(chosen):
         return None
-    images = [read_image(scores.sources[index]) for index in chosen]
+    images = [fit(read_image(scores.sources[index]), np.zeros((0, 4)), CELL_WH)[0] for index in chosen]
     return mosaic(images, columns=min(4, len(images)), cell_wh=CELL_WH, captions=_captions(scores, chosen))
 
 

@@ -10,6 +10,7 @@ from yolo9k.datasets.readers.records import Record
 from yolo9k.drawing import Colour, colour, draw_boxes, fit, legend, mosaic, save_image
 from yolo9k.evaluation.depth import DepthReport
 from yolo9k.evaluation.evaluate import Evaluation
+from yolo9k.fonts import plot_texts
 from yolo9k.images import read_image
 from yolo9k.io import replacing
 from yolo9k.metrics import Matches
@@ -108,13 +109,15 @@ def _plot_classes(axes: "Axes", scores: Evaluation, values: np.ndarray, rank: np
     named = list(order) if has_few else [*order[:NUM_NAMED], *order[-NUM_NAMED:]]
     for row in () if has_few else order[NUM_NAMED:-NUM_NAMED]:
         axes.plot(scores.curves.grid, values[row], color="0.8", linewidth=0.6)
-    for index, row in enumerate(named):
-        text = f"{scores.classes[row].name} {rank[row]:.3f}"
+    names, font = plot_texts([scores.classes[row].name for row in named])
+    font.set_size("small")
+    for index, (row, name) in enumerate(zip(named, names, strict=True)):
+        text = f"{name} {rank[row]:.3f}"
         axes.plot(scores.curves.grid, values[row], color=np.array(colour(index)) / 255, linewidth=1, label=text)
     if len(order):
         text = f"mean of {len(order)} {rank.mean():.3f}"
         axes.plot(scores.curves.grid, values.mean(axis=0), color="black", linewidth=2.5, label=text)
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small", frameon=False)
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), prop=font, frameon=False)
 
 
 def plot_confusion(confusion: ConfusionMatrix, labels: WordTree) -> "Figure":
@@ -136,8 +139,9 @@ def plot_matrix(
     figure = Figure(figsize=(side + 1.5, side), layout="constrained")
     axes = figure.add_subplot(xlabel="predicted", ylabel="ground truth", title=title)
     image = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=8)
-    axes.set_yticks(range(len(rows)), rows, fontsize=8)
+    for ticks, names, rotation in ((axes.set_xticks, columns, 90), (axes.set_yticks, rows, 0)):
+        texts, font = plot_texts(names)
+        ticks(range(len(texts)), texts, rotation=rotation, fontproperties=font, fontsize=8)
     figure.colorbar(image, ax=axes, label="fraction of the row", shrink=0.6)
     if len(rows) <= MAX_ROWS_WITH_COUNTS:
         for (row, column), count in np.ndenumerate(counts):

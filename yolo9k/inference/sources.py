@@ -1,8 +1,12 @@
 """Find the images that paths, folders, patterns and file: URLs name, and read them ahead in threads."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from itertools import takewhile
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -12,48 +16,185 @@ import numpy as np
 
 from yolo9k.errors import DataError
 from yolo9k.hardware import available_cores
-from yolo9k.images import ImageSource, is_image_file, read_image
+from yolo9k.images import ImageSource, describe_skipped, is_image_name, reading_image
+from yolo9k.io import check_regular, exists, is_folder, is_folder_entry, is_hidden, reading, visible_files
+from yolo9k.progress import Track, silent
 
 ImageInput = np.ndarray | str | ImageSource
 Prepared = TypeVar("Prepared")
+WILDCARDS = "*?["
+ANY_FOLDERS = "**"
 
 
-def find_images(sources: Sequence[str]) -> list[Path]:
+@dataclass
+class _Listing:
+    """The images that a folder or pattern names, the names of other files, and the folders that are unreadable."""
+
+    images: list[Path] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    errors: list[OSError] = field(default_factory=list)
+
+    def add(self, path: Path) -> None:
+        """Add a file."""
+        if is_image_name(path.name.lstrip(".")):  # hidden names come from patterns that ask for them
+            self.images.append(path)
+        else:
+            self.others.append(path.name)
+
+    def warnings(self) -> list[str]:
+        """Return a line for each kind of what is left out."""
+        lines = describe_skipped(self.others)
+        if self.errors:
+            folders = "1 unreadable folder" if len(self.errors) == 1 else f"{len(self.errors)} unreadable folders"
+            lines.append(f"{folders} skipped; first: {self.errors[0].filename}: {self.errors[0].strerror}")
+        return lines
+
+
+def find_images(
+    sources: Sequence[str], track: Track = silent, on_skipped: Callable[[str], None] | None = None
+) -> list[Path]:
     """Return the images of files, folders (recursively), glob patterns and `file:` URLs, in order, each once.
 
-    Raises `DataError` for a source without images.
+    What exists is taken as it is named, whatever characters its name has. Folders are listed without hidden and
+    foreign files; `on_skipped` receives a line for images in formats that cannot be read here, and for unreadable
+    folders. Raises `DataError` for a source without images, for anything but files and folders, and for the root of a
+    file system.
     """
-    paths = [path for source in sources for path in _find_images_of(source)]
-    return list(dict.fromkeys(paths))
+    listings = [_list(source, track) for source in sources]
+    for line in dict.fromkeys(line for listing in listings for line in listing.warnings()):
+        if on_skipped is not None:
+            on_skipped(line)
+    return list(dict.fromkeys(path for listing in listings for path in listing.images))
 
 
-def _find_images_of(source: str) -> list[Path]:
+def _list(source: str, track: Track) -> _Listing:
     path = _to_path(source)
-    if path.is_dir():
-        images = sorted(p for p in path.rglob("*") if is_image_file(p) and p.is_file())
-        if not images:
-            raise DataError(f"{path}: no images in this folder")
-        return images
-    if path.exists():
-        return [path]
-    if any(wildcard in str(path) for wildcard in "*?["):
-        start = Path(path.anchor)
-        matches = sorted(p for p in start.glob(str(path.relative_to(start))) if is_image_file(p) and p.is_file())
-        if not matches:
-            raise DataError(f"{source}: no image matches this pattern")
-        return matches
+    if is_folder(path):
+        return _list_folder(path, track)
+    if _exists(path):
+        check_regular(path)
+        return _Listing([path])
+    if _has_wildcard(str(path)):
+        return _list_matches(path, source, track)
     raise DataError(f"{source}: no such image or folder")
 
 
+def _has_wildcard(text: str) -> bool:
+    return any(wildcard in text for wildcard in WILDCARDS)
+
+
+def _exists(path: Path) -> bool:
+    """Return whether a path exists. Raises `DataError` for a text that cannot be a path, and if a folder forbids it."""
+    with reading(path):
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+    return True
+
+
+def _list_folder(folder: Path, track: Track) -> _Listing:
+    _refuse_root(folder)
+    listing = _Listing()
+    with reading(folder):
+        os.scandir(folder).close()  # the folder itself must be readable
+    for path in track(visible_files(folder, listing.errors.append, once=True), "Listing images"):
+        listing.add(path)
+    return _checked(listing, f"{folder}: no images in this folder")
+
+
+def _list_matches(pattern: Path, source: str, track: Track) -> _Listing:
+    listing = _Listing()
+    start = Path(pattern.anchor)
+    parts = list(pattern.relative_to(start).parts)
+    if ANY_FOLDERS in parts:
+        _refuse_root(start.joinpath(*takewhile(lambda part: not _has_wildcard(part), parts)))
+    for path in track(_expand(start, parts, listing.errors.append), "Listing images"):
+        listing.add(path)
+    return _checked(listing, f"{source}: no image matches this pattern")
+
+
+def _checked(listing: _Listing, message: str) -> _Listing:
+    """Return a listing that has images. Raises `DataError` with the message and with what was left out."""
+    if not listing.images:
+        raise DataError("; ".join([message, *listing.warnings()]))
+    return listing
+
+
+def _refuse_root(folder: Path) -> None:
+    """Raise `DataError` for the root of a file system: it would be listed for hours."""
+    with reading(folder):
+        if is_folder(folder) and folder.samefile(Path(folder.absolute().anchor)):
+            raise DataError(f"{folder}: the root of the file system is not searched for images; name a folder in it")
+
+
+def _expand(folder: Path, parts: list[str], on_error: Callable[[OSError], None]) -> Iterator[Path]:
+    """Yield the files below `folder` that match a pattern, given as its parts, sorted.
+
+    A part that exists is taken literally. Wildcards match hidden names only if the part begins with a dot.
+    """
+    part, rest = parts[0], parts[1:]
+    if part == ANY_FOLDERS:
+        yield from _expand_any_folders(folder, rest, on_error)
+    elif exists(folder / part) or not _has_wildcard(part):
+        path = folder / part
+        if rest and is_folder(path):
+            yield from _expand(path, rest, on_error)
+        elif not rest and exists(path) and not is_folder(path):
+            yield path
+    else:
+        for entry in _entries(folder, part, on_error):
+            if not rest and not is_folder_entry(entry):
+                yield folder / entry.name
+            elif rest and is_folder_entry(entry):
+                yield from _expand(folder / entry.name, rest, on_error)
+
+
+def _expand_any_folders(folder: Path, rest: list[str], on_error: Callable[[OSError], None]) -> Iterator[Path]:
+    """Yield the matches of `rest` in a folder and in all folders below it; links are not followed."""
+    if not rest or rest[0] == ANY_FOLDERS:
+        yield from _expand(folder, rest or ["*"], on_error)
+        return
+    yield from _expand(folder, rest, on_error)
+    for entry in _entries(folder, "*", on_error):
+        if is_folder_entry(entry) and not entry.is_symlink():
+            yield from _expand_any_folders(folder / entry.name, rest, on_error)
+
+
+def _entries(folder: Path, part: str, on_error: Callable[[OSError], None]) -> list["os.DirEntry[str]"]:
+    """Return the entries of a folder whose names match a part of a pattern."""
+    try:
+        with os.scandir(folder) as entries:
+            matches = [entry for entry in entries if fnmatch(entry.name, part)]
+    except OSError as error:
+        on_error(error)
+        return []
+    return sorted(
+        (entry for entry in matches if part.startswith(".") or not is_hidden(entry.name)), key=lambda entry: entry.name
+    )
+
+
 def _to_path(source: str) -> Path:
-    url = urlsplit(source)
-    if url.scheme in ("http", "https"):
+    if source.lower().startswith("file:"):
+        return _path_of_url(source)
+    path = Path(source)
+    if "://" in source and not _exists(path):
         raise DataError(f"{source}: URLs are not supported; download the image first")
-    if url.scheme != "file":
-        return Path(source).expanduser()
+    if not source.startswith("~") or _exists(path):
+        return path
+    try:
+        return path.expanduser()
+    except RuntimeError as error:  # no such user, or no home
+        raise DataError(f"{source}: {error}") from error
+
+
+def _path_of_url(source: str) -> Path:
+    with reading(source):
+        url = urlsplit(source)
+        path = Path(url2pathname(url.path))
     if url.netloc not in ("", "localhost"):
         raise DataError(f"{source}: a file: URL must not name another host; use file:///PATH")
-    return Path(url2pathname(url.path))
+    return path
 
 
 def read_ahead(
@@ -66,7 +207,10 @@ def read_ahead(
 
     def read(image: ImageInput) -> Prepared | DataError:
         try:
-            return prepare(image if isinstance(image, np.ndarray) else read_image(image))
+            if isinstance(image, np.ndarray):
+                return prepare(image)
+            with reading_image(image) as pixels:
+                return prepare(pixels)
         except DataError as error:
             return error
 

@@ -1,9 +1,11 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from yolo9k.config import DatasetConfig
 from yolo9k.config.datasets import SplitSource
@@ -14,14 +16,15 @@ CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
 
 
 def annotation(image_id=1, category_id=3, bbox=(10, 5, 20, 30), **more):
-    return {"id": 9, "image_id": image_id, "category_id": category_id, "bbox": list(bbox), **more}
+    return {"id": 9, "image_id": image_id, "category_id": category_id, "bbox": bbox and list(bbox), **more}
 
 
 def write(root: Path, annotations, images=None, categories=CATEGORIES, name="annotations/instances_train.json"):
     images = images or [{"id": 1, "file_name": "a.jpg", "width": 100, "height": 50}]
-    (root / "train").mkdir(exist_ok=True)
+    (root / "train").mkdir(parents=True, exist_ok=True)
     for image in images:
-        Image.new("RGB", (100, 50)).save(root / "train" / image["file_name"])
+        name_here = image["file_name"] if "/" not in image["file_name"] else "a.jpg"
+        Image.new("RGB", (100, 50)).save(root / "train" / name_here)
     path = root / name
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
@@ -108,12 +111,115 @@ def test_annotations_without_an_image_are_errors(tmp_path):
         (annotation(category_id="cat"), "annotation 9: category_id must be an integer, not 'cat'"),
     ],
 )
-def test_a_bad_annotation_stops_or_skips_its_image(tmp_path, bad, message):
+def test_a_bad_annotation_costs_one_object(tmp_path, bad, message):
     images = [{"id": i, "file_name": f"{i}.jpg", "width": 100, "height": 50} for i in (1, 2)]
-    write(tmp_path, [bad, annotation(image_id=2)], images)
+    write(tmp_path, [bad, annotation(), annotation(image_id=2)], images)
+    annotations = read(tmp_path)
+    assert [len(record.boxes) for record in annotations.records] == [1, 1]
+    (issue,) = annotations.errors
+    assert re.search(message, f"{issue.location}: {issue.message}")
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [[10, 5, 30, 5, 30, 35, 10, 35]],
+        [[10, 5, 30, 5, 30, 20], [10, 20, 30, 35, 10, 35]],
+        {"size": [50, 100], "counts": [505, *[30, 20] * 19, 30, 3515]},
+        {"size": [50, 100], "counts": "io0N2000000000000000000000000000000000000000fS4"},
+    ],
+)
+@pytest.mark.parametrize("bbox", [None, []])
+def test_an_outline_or_mask_gets_its_box(tmp_path, segmentation, bbox):
+    write(tmp_path, [annotation(bbox=bbox, segmentation=segmentation)])
+    if isinstance(segmentation, dict) and isinstance(segmentation["counts"], str):
+        mask = np.zeros((50, 100), np.uint8, order="F")
+        mask[5:35, 10:30] = 1
+        segmentation["counts"] = coco_mask.encode(mask)["counts"].decode()
+        write(tmp_path, [annotation(bbox=bbox, segmentation=segmentation)])
+    annotations = read(tmp_path)
+    assert annotations.errors == ()
+    assert annotations.records[0].boxes.xyxy.tolist() == [[10, 5, 30, 35]]
+
+
+@pytest.mark.parametrize("image_id", [1, 1.0, "1"])
+@pytest.mark.parametrize("category_id", [3, 3.0, "3"])
+def test_ids_are_what_they_mean(tmp_path, image_id, category_id):
+    write(tmp_path, [annotation(image_id=image_id, category_id=category_id)])
+    annotations = read(tmp_path)
+    assert annotations.errors == ()
+    assert annotations.records[0].boxes.label.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("value", "crowd"), [("no", False), ("1", True), (1.0, True), (True, True), (None, False), ("0", False)]
+)
+def test_flags_are_what_they_mean(tmp_path, value, crowd):
+    write(tmp_path, [annotation(iscrowd=value)])
+    assert read(tmp_path).records[0].boxes.ignore.tolist() == [crowd]
+
+
+@pytest.mark.parametrize(
+    ("categories", "message"),
+    [
+        (((3, "cat"), (3, "dog")), "category 2: the id 3 is already used by another category"),
+        (((3, "cat"), (7, "cat")), "two categories are called 'cat'"),
+    ],
+)
+def test_categories_that_occur_twice(tmp_path, categories, message):
+    path = write(tmp_path, [annotation(), annotation(category_id=7)])
+    content = json.loads(path.read_text())
+    content["categories"] = [{"id": number, "name": name} for number, name in categories]
+    path.write_text(json.dumps(content))
     with pytest.raises(DataError, match=message):
+        read(tmp_path, labels=())
+
+
+def test_an_unused_category_with_the_name_of_another_is_left_out(tmp_path):
+    path = write(tmp_path, [annotation(category_id=7)])
+    path.write_text(path.read_text().replace('"cat"', '"dog"'))
+    annotations = read(tmp_path, labels=())
+    assert annotations.labels.names == ("dog",)
+    assert annotations.records[0].boxes.label.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["train\\a.jpg", "C:\\data\\train\\a.jpg", "/home/me/set/train/a.jpg", "../../upload/4/a.jpg", "./TRAIN/A.JPG",
+     "https://host/data/train/a.jpg?x=1", "http://[", "images/1/1a2b3c4d-a.jpg"],
+)  # fmt: skip
+def test_file_names_of_other_machines(tmp_path, name):
+    path = write(tmp_path, [annotation()])
+    path.write_text(path.read_text().replace('"a.jpg"', json.dumps(name)))
+    if name == "http://[":
+        with pytest.raises(DataError, match=r"image 1: no such image: 'http://\['"):
+            read(tmp_path)
+        return
+    annotations = read(tmp_path)
+    assert annotations.records[0].path == tmp_path / "train" / "a.jpg"
+    (warning,) = annotations.warnings
+    assert warning.kind == "path from elsewhere"
+    assert warning.message.startswith("1 of 1 paths were found below train/")
+
+
+def test_an_ambiguous_file_name_is_an_error(tmp_path):
+    write(tmp_path, [annotation()], [{"id": 1, "file_name": "/elsewhere/a.jpg", "width": 100, "height": 50}])
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.jpg").write_bytes((tmp_path / "train" / "a.jpg").read_bytes())
+    with pytest.raises(DataError, match=r"image 1: '/elsewhere/a.jpg' could be other/a.jpg or train/a.jpg below"):
         read(tmp_path)
-    assert [record.id for record in read(tmp_path, on_error="skip").records] == [2]
+
+
+def test_nothing_outside_the_root_is_read(tmp_path):
+    root = tmp_path / "set"
+    outside = tmp_path / "secret.jpg"
+    write(root, [annotation()], [{"id": 1, "file_name": str(outside), "width": 100, "height": 50}])
+    outside.write_bytes((root / "train" / "a.jpg").read_bytes())
+    with pytest.raises(DataError, match=r"secret.jpg is outside the root and is not used"):
+        read(root)
+    write(root, [annotation()], [{"id": 1, "file_name": "../../secret.jpg", "width": 100, "height": 50}])
+    with pytest.raises(DataError, match="no such image"):
+        read(root)
 
 
 def test_infinite_and_negative_sizes_are_errors(tmp_path):

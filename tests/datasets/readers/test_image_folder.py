@@ -47,7 +47,18 @@ def select(root: Path, *entries: str, labels=(), others=()) -> SplitRequest:
 
 
 def test_images_of_class_folders_at_any_depth(root):
-    add(root, "b/2.jpg", "b/1.JPEG", "a/x/y/3.png", "a/0.jpg", "a/notes.txt", "a/.4.jpg", ".git/5.jpg", "__x/6.jpg")
+    add(
+        root,
+        "b/2.jpg",
+        "b/1.JPEG",
+        "a/x/y/3.png",
+        "a/0.jpg",
+        "a/notes.txt",
+        "a/.4.jpg",
+        ".git/5.jpg",
+        "__MACOSX/6.jpg",
+        "@eaDir/7.jpg",
+    )
     read = read_folders(select(root))
     assert read.classes == ("a", "b")
     files = ImageFolderIndex(read.listings, {"a": 7, "b": 3})

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,8 @@ from PIL import Image
 
 from yolo9k.config import DatasetConfig
 from yolo9k.datasets.load import read_annotations
-from yolo9k.datasets.readers.yolo import DataYaml, label_file
+from yolo9k.datasets.readers.data_yaml import DataYaml
+from yolo9k.datasets.readers.label_files import LabelFinder
 from yolo9k.errors import DataError
 
 
@@ -44,9 +46,10 @@ def test_an_image_without_a_label_file_has_no_boxes(tmp_path):
 
 def test_label_file_is_in_labels_or_next_to_the_image(tmp_path):
     image = add(tmp_path / "images" / "set", "a", "0 .5 .5 1 1\n")
-    assert label_file(image) == tmp_path / "images/set/train/labels/a.txt"  # only the last `images` is replaced
     beside = add(tmp_path, "b", "0 .5 .5 1 1\n", folder="flat", labels="flat")
-    assert label_file(beside) == tmp_path / "flat" / "b.txt"
+    finder = LabelFinder(tmp_path)
+    assert finder.find(image) == tmp_path / "images/set/train/labels/a.txt"
+    assert finder.find(beside) == tmp_path / "flat" / "b.txt"
 
 
 def test_an_image_list(tmp_path):
@@ -59,7 +62,7 @@ def test_an_image_list(tmp_path):
 def test_a_listed_image_that_is_missing(tmp_path):
     add(tmp_path, "a")
     (tmp_path / "train.txt").write_text("train/images/a.jpg\ntrain/images/gone.jpg\n")
-    with pytest.raises(DataError, match=r"gone.jpg: no such image"):
+    with pytest.raises(DataError, match=r"train.txt:2: no such image: 'train/images/gone.jpg'"):
         read(tmp_path, "train.txt")
     annotations = read(tmp_path, "train.txt", on_error="skip")
     assert [issue.kind for issue in annotations.errors] == ["missing image"]
@@ -76,18 +79,22 @@ def test_a_class_out_of_range_is_an_error(tmp_path, line):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("0 .5 .5 .1", "a.txt:1: must be `class cx cy w h`, not 4 numbers"),
-        ("0 .5 .5 .1 .1 .9", "a.txt:1: must be `class cx cy w h`, not 6 numbers"),
+        ("0 .5 .5 .1", "a.txt:1: must be `class cx cy w h` or .*, not 4 numbers"),
+        ("0 .5 .5 .1 .1 9", "a.txt:1: the sixth number must be a score from 0 to 1, not 9"),
+        ("0 .5 .5 .1 .1 .1 .1 .1", "a.txt:1: must be `class cx cy w h` or .*, not 8 numbers"),
+        ("0 .5 .5 .1 .1 .2 2", "a.txt:1: 7 numbers are no outline: 2 is no coordinate from 0 to 1"),
         ("0 .5 x .1 .1", "a.txt:1: value 3 must be a number, not 'x'"),
         ("cat .5 .5 .1 .1", "a.txt:1: value 1 must be a number, not 'cat'"),
-        ("0.5 .5 .5 .1 .1", "a.txt:1: the class must be an integer, not 0.5"),
-        ("nan .5 .5 .1 .1", "a.txt:1: the class must be an integer, not nan"),
+        ("0.5 .5 .5 .1 .1", "a.txt:1: the class must be an integer, not '0.5'"),
+        ("nan .5 .5 .1 .1", "a.txt:1: the class must be an integer, not 'nan'"),
     ],
 )
-def test_invalid_lines(tmp_path, line, message):
-    add(tmp_path, "a", f"{line}\n")
-    with pytest.raises(DataError, match=message):
-        read(tmp_path)
+def test_an_invalid_line_costs_one_object(tmp_path, line, message):
+    add(tmp_path, "a", f"{line}\n1 .5 .5 .2 .2\n")
+    annotations = read(tmp_path)
+    assert annotations.records[0].boxes.label.tolist() == [1]
+    (issue,) = annotations.errors
+    assert re.search(message, f"{issue.location}: {issue.message}")
 
 
 def test_an_image_that_is_text(tmp_path):
@@ -102,7 +109,8 @@ def test_names_from_data_yaml(tmp_path, names):
     (tmp_path / "data.yaml").write_text(f"train: ../train/images\nval: valid/images\nnames: {names}\n")
     assert read(tmp_path, labels=()).labels.names == ("cat", "dog")
     found = DataYaml.open(tmp_path / "data.yaml")
-    assert found.splits == {"train": (tmp_path / "train/images",)}  # Roboflow's ../ does not exist, nor does valid
+    assert found.splits["train"] == (tmp_path / "train/images",)  # Roboflow's ../ does not exist
+    assert found.missing == {"val": "valid/images"}
 
 
 def test_names_from_classes_txt(tmp_path):

@@ -86,12 +86,15 @@ def test_a_truncated_image(data, tmp_path):
 
 
 def test_a_size_that_differs_from_the_annotation(tmp_path):
-    image(tmp_path / "a.png", 0, (20, 40))
-    (tmp_path / "a.xml").write_text("<annotation><size><width>40</width><height>20</height></size></annotation>")
+    box = "<object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
+    for name, size_wh in (("a", (20, 40)), ("b", (40, 20))):
+        image(tmp_path / f"{name}.png", 0, size_wh)
+        size = "<size><width>40</width><height>20</height></size>"
+        (tmp_path / f"{name}.xml").write_text(f"<annotation>{size}{box}</annotation>")
     config = DatasetConfig(kind="voc", root=str(tmp_path), splits={"train": ("all",)}, labels=("cat",))
     (issue,) = check_dataset(config).errors
     assert issue.kind == "wrong size"
-    assert issue.message == "is 20x40, rotated by its EXIF orientation, but annotated as 40x20"
+    assert issue.message == "is 20x40, but annotated as 40x20"
 
 
 def test_bad_boxes_bad_files_and_duplicates(data, tmp_path):

@@ -30,6 +30,7 @@ def evaluate(
     split: opt.EvalSplitOption = "",
     size: opt.SizeOption = "",
     batch: opt.EvalBatchOption = None,
+    max_pixels: opt.MaxPixelsOption = None,
     device: opt.DeviceOption = "auto",
     json: opt.JsonOption = "",
     plots: opt.PlotsOption = None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from yolo9k.cli import options as opt
-from yolo9k.cli.console import speaker, table, track, write_json
+from yolo9k.cli.console import err, print_plain, speaker, table, track, write_json
 from yolo9k.cli.label_paths import LabelPath, label_path, path_text, path_to_json, short_path_text
 from yolo9k.cli.loading import load_arguments
 from yolo9k.cli.outputs import check_outputs
@@ -32,6 +32,7 @@ def predict(
     hier_thresh: opt.HierThreshOption = None,
     size: opt.SizeOption = "",
     batch: opt.InferenceBatchOption = 16,
+    max_pixels: opt.MaxPixelsOption = None,
     device: opt.DeviceOption = "auto",
     json: opt.JsonOption = "",
 ) -> None:
@@ -46,7 +47,7 @@ def predict(
     from yolo9k.inference.sources import find_images
 
     check_outputs(files={"--json": json})
-    images = find_images(sources)
+    images = find_images(sources, track, on_skipped=lambda line: print_plain(err, line))
     classifier = ImageClassifier.load(
         weights,
         **load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device),

@@ -32,6 +32,7 @@ def train(
     precision: opt.PrecisionOption = "",
     seed: opt.SeedOption = None,
     workers: opt.WorkersOption = None,
+    max_pixels: opt.MaxPixelsOption = None,
     patience: opt.PatienceOption = None,
     overrides: opt.OverridesOption = None,
     dry_run: opt.DryRunOption = False,

@@ -22,6 +22,7 @@ DEFAULT_PLOTS = Path("plots")  # of --augmented
 def check(
     dataset: opt.CheckedDatasetArgument = "",
     split: opt.CheckedSplitsOption = None,
+    max_pixels: opt.MaxPixelsOption = None,
     json: opt.JsonOption = "",
     plots: opt.PlotsOption = None,
     strict: opt.FailOnErrorsOption = False,
@@ -114,7 +115,7 @@ def _show_classes(report: "Report", console: Console) -> None:
 
 
 def _show_issues(title: str, issues: "tuple[Issue, ...]", console: Console) -> None:
-    from yolo9k.datasets.tools.check import count_by_kind
+    from yolo9k.datasets.readers.records import count_by_kind
 
     kinds = ", ".join(f"{count} {kind}" for kind, count in count_by_kind(issues).items())
     print_plain(console, f"{len(issues)} {title}" + (f": {kinds}" if kinds else ""))

@@ -14,6 +14,7 @@ def make_crops(
     min_side: opt.MinSideOption = 8,
     max_covered: opt.MaxCoveredOption = 0.3,
     in_place: opt.InPlaceOption = False,
+    max_pixels: opt.MaxPixelsOption = None,
     seed: opt.CropSeedOption = 0,
 ) -> None:
     """Crop boxes into one folder per class: image-level labels made from box labels.

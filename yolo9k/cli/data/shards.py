@@ -12,6 +12,7 @@ def make_shards(
     size_mb: opt.ShardSizeOption = 500,
     max_images: opt.MaxImagesOption = 0,
     resize: opt.ResizeOption = 0,
+    max_pixels: opt.MaxPixelsOption = None,
     seed: opt.ShardSeedOption = 0,
 ) -> None:
     """Pack class folders into tar shards in the webdataset layout: millions of images in a few hundred files.

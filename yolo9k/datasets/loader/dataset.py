@@ -59,7 +59,8 @@ class TrainingDataset(Dataset):
             record = images[(index + offset) % len(images)]
             try:
                 image = read_image(record.source)
-                return Sample(image, record.boxes, str(record.source), record.image_label, tuple(unreadable))
+                boxes = record.boxes_in((image.shape[1], image.shape[0]))
+                return Sample(image, boxes, str(record.source), record.image_label, tuple(unreadable))
             except DataError as error:
                 unreadable.append(str(record.source))
                 last = error

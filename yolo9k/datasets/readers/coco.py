@@ -6,15 +6,20 @@ counted from 0. COCO's category ids have gaps (80 of 1..90); labels are the cate
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from yolo9k.config.datasets import SplitSource
+from yolo9k.datasets.readers.paths import FileFinder, path_parts, shorten
 from yolo9k.datasets.readers.records import (
     BadFile,
     BoxReadResult,
+    Corners,
     Entry,
     Issue,
     IssueCollector,
@@ -22,16 +27,24 @@ from yolo9k.datasets.readers.records import (
     Record,
     SplitRequest,
     index_by_name,
+    parse_flag,
     parse_number,
     read_image_size_wh,
     read_text,
+    reading_data,
     unreadable_annotation,
 )
 from yolo9k.errors import DataError
+from yolo9k.images import is_image_file
+from yolo9k.io import is_file
 from yolo9k.progress import Track, silent
 
 BBOX_FIELDS = ("left", "top", "width", "height")
 MAX_PROBED = 20  # images looked for in each candidate for the image folder
+MAX_JSON_BYTES = 1 << 31  # LVIS, the largest known, has a half of it
+MAX_SIDE = 1 << 20  # pixels, of a mask
+MIN_OUTLINE_VALUES = 6  # three points
+INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
 
 @dataclass(frozen=True)
@@ -45,34 +58,29 @@ class CocoFile:
 
     @classmethod
     def open(cls, path: Path) -> "CocoFile":
-        """Read a file. Raises `BadFile` if it is not in COCO's format."""
+        """Read a file. Raises `BadFile` if it is not in COCO's format, or an id or name of a category occurs twice."""
+        text = read_text(path, MAX_JSON_BYTES)
         try:
-            content = json.loads(read_text(path))
+            content = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise unreadable_annotation(path, f"not JSON: {error}") from error
+            raise unreadable_annotation(path, f"not JSON: {shorten(str(error))}") from error
         images = _section(content, "images", path)
         annotations = _section(content, "annotations", path)
-        categories = {
-            _integer(entry, "id", f"{path}: category {i}"): _name(entry, "name", f"{path}: category {i}")
-            for i, entry in enumerate(_section(content, "categories", path), 1)
-        }
-        return cls(path, images, annotations, dict(sorted(categories.items())))
+        return cls(path, images, annotations, _read_categories(content, annotations, path))
 
     def boxes_by_image(self) -> dict[Any, list[Mapping[str, Any]]]:
         """Return the annotations by image id; those with an id of an invalid type are under `None`."""
         by_image: dict[Any, list[Mapping[str, Any]]] = {}
         for entry in self.annotations:
-            image_id = entry.get("image_id")
-            by_image.setdefault(image_id if isinstance(image_id, int | str) else None, []).append(entry)
+            by_image.setdefault(_parse_id(entry.get("image_id")), []).append(entry)
         return by_image
 
-    def image_folder(self, root: Path) -> Path:
-        """Guess the image folder from the name of this file: the first candidate that has some of the images."""
+    def image_folders(self, root: Path) -> tuple[Path, ...]:
+        """Return the folders that file names may be relative to: those that have some of the images, then all."""
         split = self.path.stem.removeprefix("instances_")
         candidates = (root / split, root / "images" / split, root / "images", self.path.parent, root)
         names = [str(image.get("file_name")) for image in self.images[:MAX_PROBED]]
-        existing = (folder for folder in candidates if any((folder / name).is_file() for name in names))
-        return next(existing, candidates[0])
+        return tuple(sorted(candidates, key=lambda folder: not any(is_file(folder / name) for name in names)))
 
 
 def read_coco(request: SplitRequest, issues: IssueCollector, track: Track = silent) -> BoxReadResult:
@@ -94,14 +102,47 @@ def read_coco(request: SplitRequest, issues: IssueCollector, track: Track = sile
             label_of_category = _map_categories(file, labels)
             for category, label in reversed(label_of_category.items()):
                 category_of_label |= {} if label is None else {label: category}
-            folder = request.root / entry.images if isinstance(entry, SplitSource) else file.image_folder(request.root)
-            records += _read_records(file, folder, label_of_category, request, issues, track)
-    return BoxReadResult(records, labels, _category_ids(category_of_label, len(labels)))
+            if isinstance(entry, SplitSource):
+                folders: tuple[Path, ...] = (request.root / entry.images,)
+                finder = FileFinder(_common_root(request.root, folders[0]))
+            else:
+                folders, finder = file.image_folders(request.root), FileFinder(request.root)
+            found = _read_records(file, folders, finder, label_of_category, request, issues, track)
+            finder.report(path, issues)
+            _warn_unlisted(file, {record.path.parent for record in found}, request, issues)
+            records += found
+    return BoxReadResult(records, labels, _category_ids(category_of_label, len(labels)), annotated_sizes=True)
+
+
+def _common_root(root: Path, images: Path) -> Path:
+    """Return the folder that images may be in: the root, or the folder that a config names outside it."""
+    return root if FileFinder(root).contains(images) else images
+
+
+def _warn_unlisted(file: CocoFile, folders: Set[Path], request: SplitRequest, issues: IssueCollector) -> None:
+    """Warn about images beside those of a file that neither it nor the file of another split lists."""
+    with reading_data(request.root):
+        paths = [path for folder in folders for path in folder.iterdir() if is_image_file(path)]
+    unlisted = sorted(_without_listed(paths, file))
+    for entry in request.all_entries if unlisted else ():
+        other = _annotation_file(request.root, entry)
+        if other != file.path:
+            with suppress(BadFile):
+                unlisted = _without_listed(unlisted, CocoFile.open(other))
+    if unlisted:
+        message = f"{len(unlisted):,} images beside those listed are not used; first: {unlisted[0]}"
+        issues.warn("not annotated", file.path, message)
+
+
+def _without_listed(paths: Sequence[Path], file: CocoFile) -> list[Path]:
+    """Return the images whose names a file does not list, wherever they are."""
+    listed = {(path_parts(str(image.get("file_name"))) or [""])[-1].casefold() for image in file.images}
+    return [path for path in paths if path.name.casefold() not in listed]
 
 
 def _annotation_file(root: Path, entry: Entry) -> Path:
     path = root / (entry if isinstance(entry, str) else entry.annotations)
-    if not path.is_file():
+    if not is_file(path):
         raise DataError(f"{path}: no such annotation file")
     return path
 
@@ -127,7 +168,8 @@ def _category_ids(category_of_label: Mapping[int, int], count: int) -> tuple[int
 
 def _read_records(
     file: CocoFile,
-    folder: Path,
+    folders: Sequence[Path],
+    finder: FileFinder,
     label_of_category: Mapping[int, int | None],
     request: SplitRequest,
     issues: IssueCollector,
@@ -145,42 +187,98 @@ def _read_records(
             seen.add(image_id)
             if request.keep(name):
                 entries = boxes.get(image_id, ())
-                records.append(_read_record(file, folder, image, entries, label_of_category, issues))
-    for image_id in boxes.keys() - seen:
-        message = f"annotations have the image_id {image_id!r}, which no image has"
+                path = finder.find(name, folders, location)
+                records.append(_read_record(file, path, image, entries, label_of_category, issues))
+    for image_id in sorted(boxes.keys() - seen, key=str):
+        count = len(boxes[image_id])
+        message = f"{count:,} annotations have the image_id {shorten(repr(image_id), 60)}, which no image has"
         issues.errors.append(Issue("unknown image", str(file.path), message))
     return records
 
 
 def _read_record(
     file: CocoFile,
-    folder: Path,
+    path: Path,
     image: Mapping[str, Any],
     entries: Sequence[Mapping[str, Any]],
     label_of_category: Mapping[int, int | None],
     issues: IssueCollector,
 ) -> Record:
-    path = folder / image["file_name"]
-    if not path.is_file():
-        raise BadFile("missing image", path, f"no such image (listed in {file.path.name})")
     location = f"{file.path}: image {image['id']}"
     width, height = (parse_number(image.get(side) or 0, location, side) for side in ("width", "height"))
     is_annotated = 1 <= width < math.inf and 1 <= height < math.inf
     size_wh = (int(width), int(height)) if is_annotated else read_image_size_wh(path)
-    boxes = [_read_box(entry, file, label_of_category) for entry in entries]
-    return Record(path, size_wh, issues.check_boxes(boxes, size_wh), image["id"])
+    boxes = issues.parse_each(lambda entry: _read_box(entry, file, label_of_category), entries)
+    return Record(path, size_wh, issues.check_boxes(boxes, size_wh), _id(image, "id", location))
 
 
 def _read_box(entry: Mapping[str, Any], file: CocoFile, label_of_category: Mapping[int, int | None]) -> ParsedBox:
     location = f"{file.path}: annotation {entry.get('id')}"
-    bbox = entry.get("bbox")
-    if not isinstance(bbox, list) or len(bbox) != 4:
-        raise unreadable_annotation(location, f"bbox must be [left, top, width, height], not {bbox!r}")
-    x, y, w, h = (parse_number(value, location, name) for value, name in zip(bbox, BBOX_FIELDS, strict=True))
+    corners = _corners(entry, location)
     category = _integer(entry, "category_id", location)
     name = file.categories.get(category, f"category {category}")
-    is_crowd = bool(entry.get("iscrowd", 0))
-    return ParsedBox(location, (x, y, x + w, y + h), name, label_of_category.get(category), is_crowd)
+    is_crowd = parse_flag(entry.get("iscrowd"), location, "iscrowd")
+    return ParsedBox(location, corners, name, label_of_category.get(category), is_crowd)
+
+
+def _corners(entry: Mapping[str, Any], location: str) -> Corners:
+    """Return the box of an annotation, or the one around its outline or mask if it has no box."""
+    bbox, segmentation = entry.get("bbox"), entry.get("segmentation")
+    if bbox or not segmentation:
+        if not isinstance(bbox, list) or len(bbox) != len(BBOX_FIELDS):
+            shown = shorten(repr(bbox), 60)
+            raise unreadable_annotation(location, f"bbox must be [left, top, width, height], not {shown}")
+        x, y, w, h = (parse_number(value, location, name) for value, name in zip(bbox, BBOX_FIELDS, strict=True))
+        return x, y, x + w, y + h
+    if isinstance(segmentation, dict):
+        return _mask_corners(segmentation, location)
+    outlines = segmentation if isinstance(segmentation, list) else []
+    values = [parse_number(v, location, "segmentation") for part in outlines if isinstance(part, list) for v in part]
+    if len(values) < MIN_OUTLINE_VALUES or len(values) % 2:
+        raise unreadable_annotation(location, "has no bbox, and its segmentation is no list of outlines [x1, y1, …]")
+    return min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
+
+
+def _mask_corners(mask: Mapping[str, Any], location: str) -> Corners:
+    """Return the box around a run-length encoded mask, compressed or not."""
+    from pycocotools import mask as coco_mask  # late: few data sets have masks
+
+    size, counts = mask.get("size"), mask.get("counts")
+    if not _are_integers(size, MAX_SIDE) or len(size) != 2:
+        raise unreadable_annotation(location, "has no bbox, and its segmentation has no size [height, width]")
+    with reading_data(location):
+        if _are_integers(counts, MAX_SIDE**2):
+            encoded = coco_mask.frPyObjects({"size": size, "counts": counts}, size[0], size[1])
+        elif isinstance(counts, str) and counts.isascii():
+            encoded = {"size": size, "counts": counts.encode()}
+        else:
+            raise unreadable_annotation(location, "has no bbox, and the counts of its segmentation are no mask")
+        x, y, w, h = (float(value) for value in coco_mask.toBbox(encoded))
+    return x, y, x + w, y + h
+
+
+def _are_integers(values: Any, limit: int) -> TypeGuard[list[int]]:
+    return isinstance(values, list) and all(type(value) is int and 0 <= value < limit for value in values)
+
+
+def _read_categories(content: Any, annotations: Sequence[Mapping[str, Any]], path: Path) -> dict[int, str]:
+    """Return the names of the categories by id, sorted by id; of two with one name an unused one is left out."""
+    categories: dict[int, str] = {}
+    for number, entry in enumerate(_section(content, "categories", path), 1):
+        location = f"{path}: category {number}"
+        category, name = _integer(entry, "id", location), _name(entry, "name", location)
+        if category in categories:
+            raise unreadable_annotation(location, f"the id {category} is already used by another category")
+        categories[category] = name
+    if len(set(categories.values())) < len(categories):
+        used = {_parse_id(entry.get("category_id")) for entry in annotations}
+        counts = Counter(name for category, name in categories.items() if category in used)
+        twice = next((name for name, count in counts.items() if count > 1), None)
+        if twice is not None:
+            raise unreadable_annotation(path, f"two categories are called {shorten(twice, 60)!r}")
+        first_of = {name: category for category, name in reversed(categories.items()) if not counts[name]}
+        categories = {c: name for c, name in categories.items() if c in used or first_of.get(name) == c}
+    return dict(sorted(categories.items()))
 
 
 def _section(content: Any, key: str, path: Path) -> list[Mapping[str, Any]]:
@@ -191,21 +289,35 @@ def _section(content: Any, key: str, path: Path) -> list[Mapping[str, Any]]:
 
 
 def _integer(entry: Mapping[str, Any], key: str, location: str) -> int:
-    value = entry.get(key)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise unreadable_annotation(location, f"{key} must be an integer, not {value!r}")
+    value = _parse_id(entry.get(key))
+    if not isinstance(value, int):
+        raise unreadable_annotation(location, f"{key} must be an integer, not {shorten(repr(entry.get(key)), 60)}")
     return value
 
 
 def _id(entry: Mapping[str, Any], key: str, location: str) -> int | str:
-    value = entry.get(key)
-    if not isinstance(value, int | str) or isinstance(value, bool):
-        raise unreadable_annotation(location, f"{key} must be an integer or text, not {value!r}")
+    value = _parse_id(entry.get(key))
+    if value is None:
+        shown = shorten(repr(entry.get(key)), 60)
+        raise unreadable_annotation(location, f"{key} must be an integer or text, not {shown}")
     return value
+
+
+def _parse_id(value: object) -> int | str | None:
+    """Return an id: 7, 7.0 and "7" are the same; other texts are ids, too. `None` if it is none."""
+    if isinstance(value, int):
+        return None if isinstance(value, bool) else value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    if isinstance(value, str):
+        return int(value) if INTEGER.fullmatch(value) else value
+    return None
 
 
 def _name(entry: Mapping[str, Any], key: str, location: str) -> str:
     value = entry.get(key)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # a class called 7
     if not isinstance(value, str) or not value:
-        raise unreadable_annotation(location, f"{key} must be text, not {value!r}")
+        raise unreadable_annotation(location, f"{key} must be text, not {shorten(repr(value), 60)}")
     return value

@@ -28,9 +28,10 @@ from yolo9k.datasets.readers.index import (
 from yolo9k.datasets.readers.records import Entry, Issue, SplitRequest
 from yolo9k.errors import DataError
 from yolo9k.images import is_image_name
+from yolo9k.io import is_hidden
 from yolo9k.progress import Track, silent
 
-VERSION = 1  # of the index cache
+VERSION = 2  # of the index cache
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,7 @@ class RootContent(NamedTuple):
 
 def _read_root(root: Path) -> RootContent:
     scan = _scan_folder(root)
-    class_folders = [name for name in scan.folders if not name.startswith("__")]
-    return RootContent(class_folders, [os.fsdecode(name) for name in scan.images])
+    return RootContent(scan.folders, [os.fsdecode(name) for name in scan.images])
 
 
 def list_images(root: Path, track: Track = silent) -> FolderListing:
@@ -193,7 +193,7 @@ def _scan_folder(path: Path) -> FolderScan:
                     images.append(os.fsencode(entry.name))
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    visible = sorted(name for name in folders if not name.startswith("."))
+    visible = sorted(name for name in folders if not is_hidden(name))
     return FolderScan(status.st_mtime_ns, (status.st_dev, status.st_ino), visible, sorted(images))
 
 

@@ -43,6 +43,10 @@ class ImageRecord:
         """Return no boxes."""
         return NO_BOXES
 
+    def boxes_in(self, image_wh: tuple[int, int]) -> BoxLabels:  # of a `LabelledImage`
+        """Return no boxes."""
+        return NO_BOXES
+
 
 @dataclass(frozen=True)
 class PackedStrings:

@@ -1,11 +1,12 @@
 """Read Pascal VOC annotations: one XML file per image (VOC devkit, section "Annotation file format").
 
-A data set is one or several folders with `Annotations`, `JPEGImages` and image lists in `ImageSets/Main`. Layouts of
-annotation tools are read too: images in `images` or next to the XML files, without lists.
+A data set is one or several folders with `Annotations`, `JPEGImages` and image lists in `ImageSets/Main`, all with
+subfolders if the tool makes them. Layouts of annotation tools are read too: images in other folders or next to the XML
+files, without lists.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
@@ -13,83 +14,131 @@ from xml.etree.ElementTree import Element, ParseError
 import defusedxml.ElementTree
 from defusedxml import DefusedXmlException
 
+from yolo9k.datasets.readers.paths import FileFinder, path_parts
 from yolo9k.datasets.readers.records import (
     BadFile,
     BoxReadResult,
+    Corners,
     Entry,
     IssueCollector,
     ParsedBox,
     Record,
     SplitRequest,
     index_by_name,
+    parse_flag,
     parse_number,
     read_image_size_wh,
-    read_text,
+    read_lines,
+    reading_data,
     unreadable_annotation,
 )
 from yolo9k.errors import DataError
 from yolo9k.images import is_image_file
+from yolo9k.io import check_regular, is_file, is_folder, is_hidden, visible_files
 from yolo9k.progress import Track, silent
 
 ALL = "all"  # the split of all annotation files
-ANNOTATION_FOLDERS = ("Annotations", "annotations", "labels", "xmls", "xml")
-IMAGE_FOLDERS = ("JPEGImages", "images", "Images")
+ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "label", "xmls", "xml")  # in any case
+IMAGE_FOLDERS = ("jpegimages", "images", "image", "imgs", "img", "data")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+MAX_XML_BYTES = 1 << 26  # 64 MiB: outlines of thousands of objects
+MAX_NAMED = 5  # images that a warning names
 
 
 @dataclass(frozen=True)
 class VocFolder:
-    """A folder in VOC's layout: annotation files by stem, images by stem and by file name."""
+    """A folder in VOC's layout: annotation files by name, and the images that may have one, by name.
+
+    A name is a path below the folder of the annotations or images, without suffix: `a` or `sub/a`. Several images may
+    have one name.
+    """
 
     root: Path
     annotations: Mapping[str, Path]
-    images: Mapping[str, Path]
+    images: Mapping[str, Sequence[Path]]
 
     @classmethod
     def open(cls, root: Path) -> "VocFolder":
         """List the files of a folder. Raises `DataError` if it is missing or has no annotations."""
-        if not root.is_dir():
+        if not is_folder(root):
             raise DataError(f"{root}: no such folder")
-        annotations = find_annotations(root)
-        if not annotations:
-            raise DataError(f"{root}: no annotations (*.xml) in this folder or in {', '.join(ANNOTATION_FOLDERS)}")
-        annotation_folder = next(iter(annotations.values())).parent
-        images: dict[str, Path] = {}
-        for folder in (root, annotation_folder, *(root / name for name in reversed(IMAGE_FOLDERS))):
-            paths = [path for path in folder.iterdir() if is_image_file(path)] if folder.is_dir() else []
-            images |= {path.stem: path for path in paths} | {path.name: path for path in paths}
-        return cls(root, annotations, images)
+        with reading_data(root):
+            annotations = find_annotations(root)
+            if not annotations:
+                raise DataError(f"{root}: no annotations (*.xml) in this folder or in {', '.join(ANNOTATION_FOLDERS)}")
+            return cls(root, annotations, _find_images(root, next(iter(annotations.values())).parent))
 
     def lists(self) -> list[str]:
         """Return the names of the image lists."""
-        return sorted(path.stem for path in (self.root / "ImageSets" / "Main").glob("*.txt"))
+        folder = self.root / "ImageSets" / "Main"
+        paths = folder.glob("*.txt") if is_folder(folder) else ()
+        return sorted(path.stem for path in paths if not is_hidden(path.name))
 
     def split(self, name: str) -> list[str]:
-        """Return the stems of a split in the order of its list. Raises `DataError` if there is no such list."""
+        """Return the names of a split in the order of its list. Raises `DataError` if there is no such list."""
         if name == ALL:
             return list(self.annotations)
         path = self.root / "ImageSets" / "Main" / f"{name}.txt"
-        if not path.is_file():
+        if not is_file(path):
             raise DataError(f"{path}: no such split; allowed are {', '.join([*self.lists(), ALL])}")
-        return [stem for line in read_text(path).splitlines() if (stem := self._parse_line(line.strip()))]
+        return [key for line in read_lines(path) if (key := self._parse_line(line))]
 
     def _parse_line(self, line: str) -> str:
-        """Return the stem in a line; lists of one class append 1, 0 (difficult) or -1 (absent: "" is returned)."""
+        """Return the name in a line; lists of one class append 1, 0 (difficult) or -1 (absent: "" is returned)."""
         if line in self.annotations:
             return line
         stem, _, flag = line.rpartition(" ")
         if flag == "-1":
             return ""
-        return stem.strip() if flag in ("0", "1") and stem else line
+        name = stem.strip() if flag in ("0", "1") and stem else line
+        if name in self.annotations:
+            return name
+        parts = path_parts(name)  # a path of another machine, with the suffix of the image
+        tails = ["/".join(parts[start:]) for start in range(len(parts))]
+        known = (tail for full in tails for tail in (full, full.rpartition(".")[0]) if tail in self.annotations)
+        return next(known, name)
 
 
 def find_annotations(root: Path) -> dict[str, Path]:
-    """Return the XML files of a folder in VOC's layout by stem, from the first subfolder that has any."""
-    for folder in (*(root / name for name in ANNOTATION_FOLDERS), root):
-        annotations = {path.stem: path for path in sorted(folder.glob("*.xml"))}
-        if annotations:
-            return annotations
-    return {}
+    """Return the XML files of a folder in VOC's layout by name, from the first annotation folder that has any.
+
+    Raises `OSError` for an unreadable folder.
+    """
+    for folder in _subfolders(root, ANNOTATION_FOLDERS):
+        files = {_name_below(path, folder): path for path in visible_files(folder) if path.suffix.lower() == ".xml"}
+        if files:
+            return files
+    own = sorted(path for path in root.iterdir() if path.suffix.lower() == ".xml" and not is_hidden(path.name))
+    return {path.stem: path for path in own}
+
+
+def _subfolders(root: Path, names: Sequence[str]) -> list[Path]:
+    """Return the subfolders with one of the names, in any case, in the order of the names."""
+    folders = [path for path in root.iterdir() if path.name.casefold() in names and path.is_dir()]
+    return sorted(folders, key=lambda path: (names.index(path.name.casefold()), path.name))
+
+
+def _name_below(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
+def _find_images(root: Path, annotation_folder: Path) -> dict[str, list[Path]]:
+    """Return the images by name: of the image folders, else of the folder itself, else of that of the annotations."""
+    images: dict[str, list[Path]] = {}
+    for folder in _subfolders(root, IMAGE_FOLDERS):
+        _add_images(images, folder, visible_files(folder))
+    for folder in dict.fromkeys((root, annotation_folder)):
+        _add_images(images, folder, iter(sorted(path for path in folder.iterdir() if not is_hidden(path.name))))
+    return images
+
+
+def _add_images(images: dict[str, list[Path]], folder: Path, paths: Iterator[Path]) -> None:
+    """Add the images of a folder whose names no earlier folder has."""
+    found: dict[str, list[Path]] = {}
+    for path in filter(is_image_file, paths):
+        found.setdefault(_name_below(path, folder), []).append(path)
+    for name, same in found.items():
+        images.setdefault(name, same)
 
 
 def read_voc(request: SplitRequest, issues: IssueCollector, track: Track = silent) -> BoxReadResult:
@@ -99,12 +148,33 @@ def read_voc(request: SplitRequest, issues: IssueCollector, track: Track = silen
     and lists, and for unusable files unless `issues` skips them.
     """
     labels = request.labels or _find_class_names(request, track)
-    indices = index_by_name(labels)
-    records = []
-    for folder, stem in track(_list_stems(request, request.entries), "Reading labels"):
+    indices, finder = index_by_name(labels), FileFinder(request.root)
+    records, folders = [], dict[Path, VocFolder]()
+    for folder, name in track(_list_names(request, request.entries), "Reading labels"):
+        folders[folder.root] = folder
         with issues.reading_file():
-            records.append(_read_record(folder, stem, indices, issues))
-    return BoxReadResult(records, labels)
+            records.append(_read_record(folder, name, indices, finder, issues))
+    finder.report(request.root, issues)
+    _warn_unannotated(request, folders, {record.path for record in records}, issues)
+    return BoxReadResult(records, labels, annotated_sizes=True)
+
+
+def _warn_unannotated(
+    request: SplitRequest, folders: Mapping[Path, VocFolder], used: set[Path], issues: IssueCollector
+) -> None:
+    """Warn about images without an annotation in folders used as a whole: no image list excludes them on purpose."""
+    whole = {request.root / entry.rpartition("/")[0] for entry in map(str, request.entries) if _list_of(entry) == ALL}
+    for folder in (folder for root, folder in folders.items() if root in whole):
+        unnamed = [same for name, same in folder.images.items() if name not in folder.annotations]
+        names = sorted(path.name for same in unnamed for path in same if path not in used)
+        if names:
+            more = ", …" if len(names) > MAX_NAMED else ""
+            message = f"{len(names):,} images ({', '.join(names[:MAX_NAMED])}{more}) without an annotation are skipped"
+            issues.warn("not annotated", folder.root, message)
+
+
+def _list_of(entry: str) -> str:
+    return entry.rpartition("/")[2]
 
 
 def _find_class_names(request: SplitRequest, track: Track) -> tuple[str, ...]:
@@ -112,90 +182,127 @@ def _find_class_names(request: SplitRequest, track: Track) -> tuple[str, ...]:
     names: set[str] = set()
     skipping = IssueCollector("skip")
     every_image = replace(request, keep=lambda name: True)
-    for folder, stem in track(_list_stems(every_image, request.all_entries), "Finding labels"):
+    for folder, name in track(_list_names(every_image, request.all_entries), "Finding labels"):
         with skipping.reading_file():
-            path = _annotation_file(folder, stem)
-            names.update(_class_name(item, f"{path}: object") for item in _parse_xml(path).iterfind("object"))
+            path = _annotation_file(folder, name)
+            names.update(text for item in _parse_xml(path).iterfind("object") if (text := _text(item, "name")))
     return tuple(sorted(names))
 
 
-def _list_stems(request: SplitRequest, entries: Sequence[Entry]) -> list[tuple[VocFolder, str]]:
+def _list_names(request: SplitRequest, entries: Sequence[Entry]) -> list[tuple[VocFolder, str]]:
     folders: dict[str, VocFolder] = {}
     listed = []
     for entry in entries:
         if not isinstance(entry, str):
             raise DataError(f"{request.root}: a split of kind voc must be text (SPLIT or FOLDER/SPLIT), not {entry}")
-        name, _, split = entry.rpartition("/")
-        if name not in folders:
-            folders[name] = VocFolder.open(request.root / name)
-        stems = folders[name].split(split)
-        listed += [(folders[name], stem) for stem in stems if request.keep(f"{name}/{stem}" if name else stem)]
+        folder, _, split = entry.rpartition("/")
+        if folder not in folders:
+            folders[folder] = VocFolder.open(request.root / folder)
+        names = folders[folder].split(split)
+        listed += [(folders[folder], name) for name in names if request.keep(f"{folder}/{name}" if folder else name)]
     return listed
 
 
-def _annotation_file(folder: VocFolder, stem: str) -> Path:
-    if stem not in folder.annotations:
-        raise BadFile("missing annotation", folder.root, f"a split lists {stem!r}, but there is no {stem}.xml")
-    return folder.annotations[stem]
+def _annotation_file(folder: VocFolder, name: str) -> Path:
+    if name not in folder.annotations:
+        raise BadFile(
+            "missing annotation", folder.root, f"a split lists {name[:200]!r}, but there is no such .xml file"
+        )
+    return folder.annotations[name]
 
 
 def _parse_xml(path: Path) -> Element:
+    """Parse an annotation; its own header says the encoding."""
+    check_regular(path, unreadable_annotation, MAX_XML_BYTES)
+    with reading_data(path):
+        content = path.read_bytes()
     try:
-        root = defusedxml.ElementTree.parse(path).getroot()
+        root = defusedxml.ElementTree.fromstring(content)
     except ParseError as error:
         raise unreadable_annotation(f"{path}:{error.position[0]}", f"not XML: {error}") from error
     except DefusedXmlException as error:
         raise unreadable_annotation(path, "declares XML entities, which are refused") from error
-    except (OSError, ValueError, LookupError) as error:
+    except (ValueError, LookupError) as error:  # an unknown encoding
         raise unreadable_annotation(path, f"cannot be read: {error}") from error
     if root is None or root.tag != "annotation":
         raise unreadable_annotation(path, "not a VOC annotation: the root element must be <annotation>")
     return root
 
 
-def _read_record(folder: VocFolder, stem: str, indices: Mapping[str, int], issues: IssueCollector) -> Record:
-    path = _annotation_file(folder, stem)
+def _read_record(
+    folder: VocFolder, name: str, indices: Mapping[str, int], finder: FileFinder, issues: IssueCollector
+) -> Record:
+    path = _annotation_file(folder, name)
     root = _parse_xml(path)
-    boxes = [_read_object(item, f"{path}: object {i}", indices) for i, item in enumerate(root.iterfind("object"), 1)]
-    image = _find_image(folder, stem, path, root)
+    image = _find_image(folder, name, path, root, finder)
     size_wh = _annotated_size_wh(root, path) or read_image_size_wh(image)
-    return Record(image, size_wh, issues.check_boxes(boxes, size_wh), stem)
+    objects = list(enumerate(root.iterfind("object"), 1))
+    boxes = issues.parse_each(lambda item: _read_object(item[1], f"{path}: object {item[0]}", indices), objects)
+    return Record(image, size_wh, issues.check_boxes(boxes, size_wh), name)
 
 
-def _find_image(folder: VocFolder, stem: str, path: Path, root: Element) -> Path:
-    file_name = (root.findtext("filename") or "").strip()
-    image = folder.images.get(stem) or folder.images.get(file_name)
-    if image is None:
-        has_other_name = file_name and Path(file_name).stem != stem
-        names = f"{file_name!r} (its filename) or {stem!r}" if has_other_name else repr(file_name or stem)
-        folders = f"{', '.join(IMAGE_FOLDERS)} of {folder.root}, in that folder itself or next to this file"
-        raise BadFile("missing image", path, f"no image {names} in {folders}")
-    return image
+def _find_image(folder: VocFolder, name: str, path: Path, root: Element, finder: FileFinder) -> Path:
+    """Return the image of an annotation: the one with its name; of several, or without one, that of `<filename>`."""
+    file_name = (path_parts(_text(root, "filename")) or [""])[-1]
+    same = folder.images.get(name, ())
+    if len(same) == 1:
+        return same[0]
+    candidates = same or folder.images.get(str(Path(name).with_name(Path(file_name).stem or "-")), ())
+    named = [image for image in candidates if image.name.casefold() == file_name.casefold()]
+    if named:
+        return named[0]
+    if same:
+        names = " or ".join(image.name for image in same[:2])
+        raise BadFile("ambiguous path", path, f"its image could be {names}; <filename> names {file_name or 'none'!r}")
+    if not file_name:
+        raise BadFile("missing image", path, f"no image {name!r} in {folder.root}, and no <filename>")
+    beside = path.parent.relative_to(finder.root) if path.parent.is_relative_to(finder.root) else Path()
+    try:
+        return finder.find((beside / file_name).as_posix(), (), path)
+    except BadFile as error:
+        if error.issue.kind != "missing image":
+            raise
+        other = f" (its filename) or {name!r}" if Path(file_name).stem != name else ""
+        raise BadFile("missing image", path, f"no image {file_name!r}{other} below {finder.root}") from error
 
 
 def _annotated_size_wh(root: Element, path: Path) -> tuple[int, int] | None:
     """Return the annotated image size; `None` if it is missing or 0, as some tools write it."""
-    texts = [(side, (root.findtext(f"size/{side}") or "0").strip()) for side in ("width", "height")]
+    texts = [(side, _text(root, f"size/{side}") or "0") for side in ("width", "height")]
     width, height = (parse_number(text, str(path), side) for side, text in texts)
     is_valid = 1 <= width < math.inf and 1 <= height < math.inf
     return (int(width), int(height)) if is_valid else None
 
 
 def _read_object(item: Element, location: str, indices: Mapping[str, int]) -> ParsedBox:
-    name = _class_name(item, location)
-    box = item.find("bndbox")
-    if box is None:
-        raise unreadable_annotation(location, "has no bndbox")
-    # VOC counts pixels from 1; like Darknet's voc_label.py, we subtract 1 from all four corners
-    x1, y1, x2, y2 = (parse_number((box.findtext(corner) or "").strip(), location, corner) - 1 for corner in CORNERS)
-    difficult = (item.findtext("difficult") or "0").strip()
-    if difficult not in ("0", "1"):
-        raise unreadable_annotation(location, f"difficult must be 0 or 1, not {difficult!r}")
-    return ParsedBox(location, (x1, y1, x2, y2), name, indices.get(name), difficult == "1")
-
-
-def _class_name(item: Element, location: str) -> str:
-    name = (item.findtext("name") or "").strip()
+    name = _text(item, "name")
     if not name:
         raise unreadable_annotation(location, "has no name")
-    return name
+    corners = _corners(item, location)
+    is_difficult = parse_flag(_text(item, "difficult"), location, "difficult")
+    return ParsedBox(location, corners, name, indices.get(name), is_difficult)
+
+
+def _corners(item: Element, location: str) -> Corners:
+    """Return the box of an object, or the one around its outline, counted from 0.
+
+    VOC counts pixels from 1; like Darknet's voc_label.py, 1 is subtracted from all four corners.
+    """
+    box = item.find("bndbox")
+    if box is not None:
+        x1, y1, x2, y2 = (_coordinate(box, location, corner) for corner in CORNERS)
+        return x1, y1, x2, y2
+    outline = next((found for tag in ("polygon", "segmentation") if (found := item.find(tag)) is not None), None)
+    points = [] if outline is None else [(node.tag[0], node) for node in outline.iter() if not len(node)]
+    xs, ys = ([_coordinate(node, location) for tag, node in points if tag == axis] for axis in "xy")
+    if not xs or not ys:
+        raise unreadable_annotation(location, "has no bndbox, and no polygon")
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _coordinate(element: Element, location: str, tag: str = ".") -> float:
+    return parse_number(_text(element, tag), location, element.tag if tag == "." else tag) - 1
+
+
+def _text(element: Element, path: str = ".") -> str:
+    return (element.findtext(path) or "").strip()

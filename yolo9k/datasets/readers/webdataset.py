@@ -34,6 +34,7 @@ from yolo9k.datasets.readers.records import Entry, Issue, SplitRequest
 from yolo9k.datasets.readers.tar import BLOCK, Member, members
 from yolo9k.errors import DataError
 from yolo9k.images import FilePart, is_image_name
+from yolo9k.io import is_hidden
 from yolo9k.progress import Track, silent
 
 VERSION = 1  # of the index cache
@@ -209,7 +210,7 @@ def find_tars(root: Path, entry: Entry) -> list[Path]:
 
 def _tars_in_folder(folder: Path) -> list[Path]:
     try:
-        files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        files = sorted(path for path in folder.iterdir() if not is_hidden(path.name))
     except OSError as error:
         raise DataError(f"{folder}: cannot be read: {error.strerror or error}") from error
     tars = [path for path in files if path.name.lower().endswith((".tar", *COMPRESSED))]

@@ -1,16 +1,17 @@
 """Read YOLO label files: one text file per image, one line `class cx cy w h` per box, relative to the image size.
 
-The class is an index into the class names, which are in the config, in `data.yaml` (as Ultralytics and Roboflow write
-it) or in `classes.txt`. Longer lines are polygons; their bounding box is used.
+The class is an index into the class names, which are in the config, in `data.yaml`, in the file that Darknet's `.data`
+names, or in a class list. Longer lines: see `label_lines.py`.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+from yolo9k.datasets.readers.data_yaml import read_data_yaml, yolo_names
+from yolo9k.datasets.readers.label_files import LabelFinder
+from yolo9k.datasets.readers.label_lines import ColumnCheck
+from yolo9k.datasets.readers.paths import FileFinder, shorten
 from yolo9k.datasets.readers.records import (
     BoxReadResult,
     Entry,
@@ -20,138 +21,127 @@ from yolo9k.datasets.readers.records import (
     SplitRequest,
     parse_number,
     read_image_size_wh,
+    read_lines,
     read_text,
+    reading_data,
     unreadable_annotation,
 )
 from yolo9k.errors import DataError
 from yolo9k.images import is_image_file
+from yolo9k.io import is_file, is_folder, visible_files
 from yolo9k.progress import Track, silent
 
-SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}  # Roboflow's folder is `valid`
-
-
-@dataclass(frozen=True)
-class DataYaml:
-    """The content of a `data.yaml`: class names in order, and the existing folders or image lists of each split."""
-
-    names: tuple[str, ...]
-    splits: Mapping[str, tuple[Path, ...]]
-
-    @classmethod
-    def open(cls, path: Path) -> "DataYaml":
-        """Read the file. Raises `DataError` if it is not in this format."""
-        try:
-            content = yaml.safe_load(read_text(path))
-        except yaml.YAMLError as error:
-            raise DataError(f"{path}: not YAML: {getattr(error, 'problem', None) or error}") from error
-        if not isinstance(content, dict):
-            raise DataError(f"{path}: must be a mapping with 'names'")
-        splits = {split: _split_paths(path, content, keys) for split, keys in SPLIT_KEYS.items()}
-        return cls(_parse_names(path, content.get("names")), {name: paths for name, paths in splits.items() if paths})
-
-
-def _parse_names(path: Path, names: Any) -> tuple[str, ...]:
-    """Parse class names: a list, or a mapping from index to name."""
-    if isinstance(names, dict) and set(names) == set(range(len(names))):
-        names = [names[i] for i in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise DataError(f"{path}: names must be a list, or a mapping of 0, 1, 2, … to names, not {names!r}")
-    return tuple(str(name) for name in names)
-
-
-def _split_paths(path: Path, content: Mapping[str, Any], keys: Sequence[str]) -> tuple[Path, ...]:
-    """Return the existing paths of a split; exporters disagree on what they are relative to."""
-    value: Any = next((content[key] for key in keys if content.get(key)), [])
-    base = path.parent / str(content.get("path") or "")
-    paths = []
-    for text in [value] if isinstance(value, str) else value if isinstance(value, list) else []:
-        without_dots = str(text).lstrip("./")  # Roboflow writes ../train/images for a folder next to the file
-        candidates = (base / str(text), path.parent / str(text), path.parent / without_dots)
-        paths += [candidate for candidate in candidates if candidate.exists()][:1]
-    return tuple(paths)
-
-
-def yolo_names(root: Path) -> tuple[str, ...]:
-    """Return the class names in the files of a data set. Raises `DataError` if there are none."""
-    for name in ("data.yaml", "data.yml", "dataset.yaml"):
-        if (root / name).is_file():
-            return DataYaml.open(root / name).names
-    for folder in (root, root / "labels"):
-        path = folder / "classes.txt"
-        if path.is_file():
-            return tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
-    raise DataError(f"{root}: no class names: add labels to the config, or names to data.yaml or classes.txt there")
+OWN_IMAGES = "*"  # at the end of an entry: only the images directly in a folder
+MAX_NAMED = 5  # images that a warning names
 
 
 def read_yolo(request: SplitRequest, issues: IssueCollector, track: Track = silent) -> BoxReadResult:
     """Read the images of the folders (sorted) and image lists; sizes come from the headers of the images.
 
-    Raises `DataError` for missing folders, lists and class names, and for unusable files unless `issues` skips them.
+    Raises `DataError` for missing folders, lists and class names, if most images have no label file while label files
+    lie elsewhere, and for unusable files unless `issues` skips them.
     """
-    labels = request.labels or yolo_names(request.root)
+    content = None if request.labels else read_data_yaml(request.root)
+    names = request.labels or (content.names if content else yolo_names(request.root))
+    extra = request.extra_columns if content is None or request.extra_columns is not None else content.extra_columns
+    finder, columns = LabelFinder(request.root), ColumnCheck(extra)
+    images = _list_images(request, issues)
+    label_files = {path: finder.find(path) for path in images}
+    _check_label_files(label_files, finder, request.root, issues)
     records = []
-    for path in track(_list_images(request), "Reading labels"):
+    for path in track(images, "Reading labels"):
         with issues.reading_file():
             size_wh = read_image_size_wh(path)
-            boxes = _read_boxes(label_file(path), labels, size_wh)
+            boxes = _read_boxes(label_files[path], names, size_wh, columns, issues)
             records.append(Record(path, size_wh, issues.check_boxes(boxes, size_wh), path.stem))
-    return BoxReadResult(records, labels)
+    columns.report(request.root, issues)
+    return BoxReadResult(records, names)
 
 
-def label_file(image: Path) -> Path:
-    """Return the label file of an image: with the last `images` of its path replaced by `labels`, else next to it."""
-    parts = list(image.with_suffix(".txt").parts)
-    indices = [i for i, part in enumerate(parts[:-1]) if part == "images"]
-    if indices:
-        parts[indices[-1]] = "labels"
-        if Path(*parts).is_file():
-            return Path(*parts)
-    return image.with_suffix(".txt")
+def _check_label_files(
+    label_files: Mapping[Path, Path | None], finder: LabelFinder, root: Path, issues: IssueCollector
+) -> None:
+    """Warn about images without a label file; raise `DataError` if they are most and label files lie elsewhere.
+
+    Other tools write no file for an image without objects, so a few are nothing unusual.
+    """
+    missing = sorted(path for path, label_file in label_files.items() if label_file is None)
+    if 2 * len(missing) > len(label_files):
+        orphan = next(iter(finder.orphans()), None)
+        if orphan is not None:
+            raise DataError(
+                f"{len(missing):,} of {len(label_files):,} images have no label file, for example {missing[0]}, but "
+                f"label files of no image exist, for example {orphan}; move them to a folder named labels beside the "
+                "images, or remove them"
+            )
+    if missing:
+        message = f"{_join_names(missing)} without a label file count as images without objects"
+        issues.warn("no label file", root, message)
+    used = Counter(path for path in label_files.values() if path is not None)
+    shared = [path for path, count in used.items() if count > 1]
+    if shared:
+        message = f"{len(shared):,} label files are used by several images each; first: {shared[0]}"
+        issues.warn("shared label file", root, message)
 
 
-def _list_images(request: SplitRequest) -> list[Path]:
-    images = [path for entry in request.entries for path in _entry_images(request.root, entry)]
-    return [path for path in images if request.keep(_relative_name(path, request.root))]
+def _join_names(paths: Sequence[Path]) -> str:
+    more = ", …" if len(paths) > MAX_NAMED else ""
+    return f"{len(paths):,} images ({', '.join(path.name for path in paths[:MAX_NAMED])}{more})"
+
+
+def _list_images(request: SplitRequest, issues: IssueCollector) -> list[Path]:
+    finder = FileFinder(request.root)
+    images = [path for entry in request.entries for path in _entry_images(request.root, entry, finder, issues)]
+    return [path for path in dict.fromkeys(images) if request.keep(_relative_name(path, request.root))]
 
 
 def _relative_name(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
-def _entry_images(root: Path, entry: Entry) -> list[Path]:
+def _entry_images(root: Path, entry: Entry, finder: FileFinder, issues: IssueCollector) -> list[Path]:
     if not isinstance(entry, str):
         raise DataError(f"{root}: a split of kind yolo must be text (a folder or an image list), not {entry}")
     path = root / entry
-    if path.is_dir():
-        return sorted(image for image in path.rglob("*") if is_image_file(image))
-    if not path.is_file():
+    if is_folder(path):
+        with reading_data(path):
+            return [image for image in visible_files(path) if is_image_file(image)]
+    if path.name == OWN_IMAGES and is_folder(path.parent):
+        with reading_data(path.parent):
+            return sorted(image for image in path.parent.iterdir() if is_image_file(image))
+    if not is_file(path):
         raise DataError(f"{path}: no such image folder or image list")
-    return [_resolve_line(line.strip(), path, root) for line in read_text(path).splitlines() if line.strip()]
+    images = []
+    for number, line in enumerate(read_lines(path), 1):
+        with issues.reading_file():
+            images.append(finder.find(line, (path.parent, root), f"{path}:{number}"))
+    finder.report(path, issues)
+    return images
 
 
-def _resolve_line(line: str, image_list: Path, root: Path) -> Path:
-    """Resolve a line of an image list: an absolute path, or one relative to the folder of the list or to the root."""
-    beside = image_list.parent / line
-    return beside if beside.is_file() else root / line
+def _read_boxes(
+    path: Path | None, names: Sequence[str], size_wh: tuple[int, int], columns: ColumnCheck, issues: IssueCollector
+) -> list[ParsedBox]:
+    if path is None:
+        return []
+    lines = [(number, line.split()) for number, line in enumerate(read_text(path).split("\n"), 1)]
+    return issues.parse_each(
+        lambda line: _parse_line(line[1], f"{path}:{line[0]}", names, size_wh, columns),
+        [(number, words) for number, words in lines if words],
+    )
 
 
-def _read_boxes(path: Path, labels: Sequence[str], size_wh: tuple[int, int]) -> list[ParsedBox]:
-    if not path.is_file():
-        return []  # other tools write no file for an image without objects
-    lines = enumerate(read_text(path).splitlines(), 1)
-    return [_parse_line(line.split(), f"{path}:{i}", labels, size_wh) for i, line in lines if line.strip()]
-
-
-def _parse_line(words: Sequence[str], location: str, labels: Sequence[str], size_wh: tuple[int, int]) -> ParsedBox:
+def _parse_line(
+    words: Sequence[str], location: str, labels: Sequence[str], size_wh: tuple[int, int], columns: ColumnCheck
+) -> ParsedBox:
     values = [parse_number(word, location, f"value {i}") for i, word in enumerate(words, 1)]
-    if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
-        raise unreadable_annotation(location, f"must be `class cx cy w h`, not {len(values)} numbers")
     index = values[0]
     if not index.is_integer():
-        raise unreadable_annotation(location, f"the class must be an integer, not {words[0]}")
+        raise unreadable_annotation(location, f"the class must be an integer, not {shorten(words[0], 40)!r}")
+    box_values = columns.box_values(values, location)
     label = int(index) if 0 <= index < len(labels) else None
     name = words[0] if label is None else labels[label]
-    return ParsedBox(location, _to_corners(values[1:], size_wh), name, label)
+    return ParsedBox(location, _to_corners(box_values, size_wh), name, label)
 
 
 def _to_corners(values: Sequence[float], size_wh: tuple[int, int]) -> tuple[float, float, float, float]:

@@ -1,8 +1,7 @@
 """Check a data set: read every annotation, open every image, report statistics, errors and warnings."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -14,10 +13,10 @@ import numpy as np
 from yolo9k.boxes import area, iou, range_chunks
 from yolo9k.config import DatasetConfig
 from yolo9k.datasets.load import dataset_root, read_annotations, split_names
-from yolo9k.datasets.readers.records import Annotations, Issue, Record
+from yolo9k.datasets.readers.records import Annotations, Issue, Record, count_by_kind
 from yolo9k.datasets.tools.check_files import check_files
 from yolo9k.errors import DataError
-from yolo9k.images import read_image
+from yolo9k.images import read_bytes, reading_image
 from yolo9k.progress import Track, silent
 from yolo9k.samples import BoxLabels
 
@@ -96,11 +95,6 @@ class Report:
         return values | {"error_counts": count_by_kind(self.errors), "warning_counts": count_by_kind(self.warnings)}
 
 
-def count_by_kind(issues: Iterable[Issue]) -> dict[str, int]:
-    """Count issues by kind, the most frequent first."""
-    return dict(Counter(issue.kind for issue in issues).most_common())
-
-
 def check_dataset(config: DatasetConfig, splits: Sequence[str] = (), track: Track = silent) -> Report:
     """Read the splits (default: all) and open each image once.
 
@@ -108,7 +102,7 @@ def check_dataset(config: DatasetConfig, splits: Sequence[str] = (), track: Trac
     `ConfigError` if the data set has no such split.
     """
     names = tuple(dict.fromkeys(splits)) or split_names(config)
-    read = {name: read_annotations(config, name, "skip", track) for name in names}
+    read = {name: read_annotations(config, name, "skip", track, silently=True, all_sizes=True) for name in names}
     labels = read[names[0]].labels.names  # all splits have the same
     records = {record.path: record for part in read.values() for record in part.records}
     decoded = decode_images(list(records.values()), track)
@@ -125,7 +119,11 @@ def check_dataset(config: DatasetConfig, splits: Sequence[str] = (), track: Trac
         labels=labels,
         splits=tuple(describe_split(name, part) for name, part in read.items()),
         errors=tuple(dict.fromkeys(errors)),
-        warnings=(*check_files(config, read), *(issue for issue in duplicate_boxes if issue.kind != DUPLICATE_BOX)),
+        warnings=(
+            *check_files(config, read),
+            *dict.fromkeys(issue for part in read.values() for issue in part.warnings),
+            *(issue for issue in duplicate_boxes if issue.kind != DUPLICATE_BOX),
+        ),
         annotations=read,
     )
 
@@ -154,13 +152,12 @@ def decode_images(records: Sequence[Record], track: Track = silent) -> dict[Path
 def _decode_image(record: Record) -> DecodedImage:
     path = record.path
     try:
-        digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    except OSError as error:
-        return DecodedImage("", Issue("missing image", str(path), error.strerror or str(error)))
-    try:
-        height, width = read_image(path).shape[:2]
+        with reading_image(path) as image:
+            height, width = image.shape[:2]
+        digest = hashlib.blake2b(read_bytes(path), digest_size=16).hexdigest()
     except DataError as error:
-        return DecodedImage("", Issue("unreadable image", str(path), str(error).removeprefix(f"{path}: ")))
+        kind = "unreadable image" if path.exists() else "missing image"
+        return DecodedImage("", Issue(kind, str(path), str(error).removeprefix(f"{path}: ")))
     if (width, height) == record.size_wh:
         return DecodedImage(digest, None)
     annotated = f"{record.size_wh[0]}x{record.size_wh[1]}"

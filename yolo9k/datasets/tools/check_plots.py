@@ -10,6 +10,7 @@ from yolo9k.datasets.readers.records import Record
 from yolo9k.datasets.tools.check import Report
 from yolo9k.drawing import colour, draw_boxes, fit, mosaic, save_image
 from yolo9k.errors import DataError
+from yolo9k.fonts import plot_texts
 from yolo9k.images import read_image
 from yolo9k.io import writing
 
@@ -44,17 +45,21 @@ def class_histogram(report: Report) -> "Figure":
     figure = Figure(figsize=(8, max(2.5, 1.3 + 0.2 * len(order))), layout="constrained")
     axes = figure.subplots()
     left = np.zeros(len(order))
-    for split, row in zip(report.splits, counts, strict=True):
-        axes.barh(np.arange(len(order)), row[order], left=left, height=0.75, label=split.name)
+    splits, split_font = plot_texts([split.name for split in report.splits])
+    for split, row in zip(splits, counts, strict=True):
+        axes.barh(np.arange(len(order)), row[order], left=left, height=0.75, label=split)
         left += row[order]
     _annotate_bars(axes, left)
-    axes.set_yticks(np.arange(len(order)), [report.labels[i] for i in order])
+    names, font = plot_texts([report.labels[i] for i in order])
+    axes.set_yticks(np.arange(len(order)), names, fontproperties=font)
     axes.invert_yaxis()
     shown = "" if len(order) == len(report.labels) else f", {len(order)} most frequent classes"
-    axes.set(xlabel="boxes", title=f"{Path(report.dataset).name}: boxes by class{shown}")
+    (name,), font = plot_texts([Path(report.dataset).name])
+    axes.set(xlabel="boxes")
+    axes.set_title(f"{name}: boxes by class{shown}", fontproperties=font, fontsize="large")
     axes.margins(x=0.1, y=0.01)
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower right", prop=split_font)
     return figure
 
 

@@ -25,7 +25,7 @@ from yolo9k.datasets.readers.records import read_text
 from yolo9k.datasets.readers.tar import BLOCK
 from yolo9k.datasets.readers.webdataset import list_shard
 from yolo9k.errors import ConfigError, DataError
-from yolo9k.images import ImageSource, read_image, read_size_wh, resize
+from yolo9k.images import ImageSource, read_bytes, read_size_wh, reading_image, resize
 from yolo9k.io import replacing, write_text, writing
 from yolo9k.progress import Track, silent
 
@@ -127,10 +127,7 @@ def _read_sample(index: int, source: ImageSource, label: int, side: int) -> Shar
     """Read an image; shrink it to a shorter side of `side` pixels if it is larger (0: never)."""
     stem, _, suffix = Path(source.name).name.rpartition(".")
     name = f"{index:08d}-{stem.replace('.', '_')[:MAX_STEM]}"
-    try:
-        content = source.read_bytes()
-    except OSError as error:
-        raise DataError(f"{source}: cannot be read: {error.strerror or error}") from error
+    content = read_bytes(source)
     unchanged = ShardSample(f"{name}.{suffix.lower()}", label, content)
     if not side:
         return unchanged
@@ -139,7 +136,8 @@ def _read_sample(index: int, source: ImageSource, label: int, side: int) -> Shar
         if min(w, h) <= side:
             return unchanged
         ratio = side / min(w, h)
-        smaller = resize(read_image(source), (max(side, round(w * ratio)), max(side, round(h * ratio))))
+        with reading_image(source) as image:
+            smaller = resize(image, (max(side, round(w * ratio)), max(side, round(h * ratio))))
     except DataError:
         return unchanged._replace(is_readable=False)
     encoded = io.BytesIO()

@@ -97,10 +97,8 @@ class ClassificationTask(Task):
         self.has_val = self.val is not None
         classes = sum(each.node is not None for each in self.train.classes)
         self.data_summary = f"{len(self.train.records):,} images of {classes:,} classes"
-        self.notes = [f"warning: {issue.location}: {issue.message}" for issue in self.train.errors]
-        if self.val is None:
-            hint = "`holdout: 0.1` in the data set's config makes a val split of train"
-            self.notes.append(f"no split {config.eval.split!r}: no evaluation; {hint}")
+        hint = "`holdout: 0.1` in the data set's config makes a val split of train"
+        self.notes = [] if self.val else [f"no split {config.eval.split!r}: no evaluation; {hint}"]
 
     def sample_order(self, seed: int) -> SampleOrder:
         """Return the order in which training images are drawn."""

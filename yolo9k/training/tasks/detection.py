@@ -1,7 +1,6 @@
 """`DetectionTask`: training a detector on box labels and image-level labels."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from yolo9k.build import Network, build_codec, build_network, build_scores
 from yolo9k.config import Config, load_dataset_config
-from yolo9k.datasets.joint import Source, TrainingSet, evaluation_split, read_training
+from yolo9k.datasets.joint import TrainingSet, evaluation_split, read_training
 from yolo9k.datasets.load import read_annotations, split_names
 from yolo9k.datasets.loader.dataset import TrainingDataset
 from yolo9k.datasets.loader.sampler import SampleOrder
@@ -79,7 +78,7 @@ class DetectionTask(Task):
         self.data_summary = f"{len(box_records)} images with {boxes} boxes"
         anchors = "; ".join(f"{w:g},{h:g}" for w, h in self.network.anchors.tolist())
         self.details = (f"anchors in cells: {anchors}",)
-        self.notes = _data_notes(self.train, self.val)
+        self.notes = _source_notes(self.train)
 
     def sample_order(self, seed: int) -> SampleOrder:
         """Return the order in which training images are drawn."""
@@ -111,26 +110,17 @@ def _read_val(config: Config, train: TrainingSet, track: Track) -> Annotations |
     """Read the validation split if there is one. Raises `ConfigError` if there is none but `train.patience` is set."""
     dataset, split = evaluation_split(train.dataset, config.eval.split, track)
     if split in split_names(dataset):
-        return read_annotations(dataset, split, config.data.on_error, track)
+        return read_annotations(dataset, split, config.data.on_error, track, all_sizes=True)
     if config.train.patience:
         raise ConfigError(f"train.patience: needs a validation split; the data set has no split {split!r}")
     return None
 
 
-def _data_notes(train: TrainingSet, val: Annotations | None) -> list[str]:
-    """Return notes about label errors and, for a joint data set, about each source."""
-    if len(train.sources) > 1:
-        return [note for source in train.sources for note in _source_notes(source, train)]
-    count = len(train.errors) + (len(val.errors) if val else 0)
-    return [f"warning: {count} errors in the labels, see yolo9k data check"] if count else []
-
-
-def _source_notes(source: Source, train: TrainingSet) -> Iterator[str]:
-    yield f"{source}, sampling weight {source.weight} of {sum(each.weight for each in train.sources)}"
-    errors = source.read.errors
-    if errors:
-        first = f"{errors[0].location}: {errors[0].message}"
-        yield f"warning: {source.name}: {len(errors)} errors in the labels; first: {first}"
+def _source_notes(train: TrainingSet) -> list[str]:
+    """Return a note about each source of a joint data set."""
+    total = sum(source.weight for source in train.sources)
+    parts = train.sources if len(train.sources) > 1 else ()
+    return [f"{source}, sampling weight {source.weight} of {total}" for source in parts]
 
 
 def _metrics_row(scores: Evaluation) -> dict[str, float]:

@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import pytest
+
+from yolo9k.datasets.readers.label_files import LabelFinder
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("images/a.jpg", "labels/a.txt"),
+        ("Images/a.jpg", "Labels/a.txt"),
+        ("images/a.jpg", "LABELS/a.TXT"),
+        ("train/JPEGImages/a.jpg", "train/labels/a.txt"),
+        ("img/a.jpg", "txt/a.txt"),
+        ("images/train/x/a.jpg", "labels/train/x/a.txt"),
+        ("images/train/x/a.jpg", "labels/a.txt"),
+        ("train_images/a.jpg", "train_labels/a.txt"),
+        ("images_train/a.jpg", "labels_train/a.txt"),
+        ("train/a.jpg", "labels/train/a.txt"),
+        ("photos2020/a.jpg", "labels/a.txt"),
+        ("a.jpg", "labels/a.txt"),
+        ("images/a.jpg", "images/labels/a.txt"),
+        ("set/a.jpg", "set/a.txt"),
+        ("images/a.b.jpg", "labels/a.b.txt"),
+        ("images/a.jpg", "labels/a.jpg.txt"),
+        ("images/IMG_1.JPG", "labels/img_1.txt"),
+    ],
+)
+def test_layouts(tmp_path, image, label):
+    touch(tmp_path, image, label)
+    assert LabelFinder(tmp_path).find(tmp_path / image) == tmp_path / label
+
+
+def test_the_nearest_folder_and_the_same_case_win(tmp_path):
+    touch(tmp_path, "images/images/a.jpg", "images/labels/a.txt", "labels/images/a.txt", "labels/a.txt")
+    assert LabelFinder(tmp_path).find(tmp_path / "images/images/a.jpg") == tmp_path / "images/labels/a.txt"
+    touch(tmp_path, "x/Images/A.jpg", "x/Labels/A.txt", "x/images/a.jpg", "x/labels/a.txt")
+    assert LabelFinder(tmp_path).find(tmp_path / "x/Images/A.jpg") == tmp_path / "x/Labels/A.txt"
+
+
+@pytest.mark.parametrize("label", ["valid_labels/a.txt", "notes/a.txt", "labels/b.txt", ".labels/a.txt"])
+def test_labels_of_others(tmp_path, label):
+    touch(tmp_path, "train_images/a.jpg", label)
+    assert LabelFinder(tmp_path).find(tmp_path / "train_images/a.jpg") is None
+
+
+def test_orphans_are_files_of_boxes_without_an_image(tmp_path):
+    touch(tmp_path, "images/a.jpg", "labels/a.txt", "labels/b.txt", "notes.txt")
+    (tmp_path / "labels" / "a.txt").write_text("0 .5 .5 .1 .1\n")
+    (tmp_path / "labels" / "b.txt").write_text("0 .5 .5 .1 .1\n")
+    (tmp_path / "notes.txt").write_text("five words that are no numbers\n")
+    assert list(LabelFinder(tmp_path).orphans()) == [tmp_path / "labels" / "b.txt"]

@@ -1,0 +1,138 @@
+"""Read `data.yaml` (Ultralytics, Roboflow): class names, splits, keypoints; and class lists of other tools."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from yolo9k.datasets.readers.paths import FileFinder, find_tail, path_parts, shorten
+from yolo9k.datasets.readers.records import read_lines, reading_data, unreadable_annotation
+from yolo9k.errors import DataError
+from yolo9k.io import is_file, is_folder, is_hidden, visible_files
+from yolo9k.yaml_files import load_yaml
+
+SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}  # Roboflow: `valid`
+DATA_YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+CLASS_LISTS = ("classes.txt", "obj.names", "class_names.txt", "labels.txt", "_darknet.labels", "classes.names")
+YAML_KEYS = ("names", "path", *(key for keys in SPLIT_KEYS.values() for key in keys))  # whose values are text
+
+
+@dataclass(frozen=True)
+class DataYaml:
+    """The content of a `data.yaml`: class names in order, the folders or image lists of each split, extra columns.
+
+    `missing`: the paths that lead nowhere, as written, by split; such a path is also in `splits`.
+    """
+
+    names: tuple[str, ...]
+    splits: Mapping[str, tuple[Path, ...]]
+    extra_columns: int | None = None
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path) -> "DataYaml":
+        """Read the file. Raises `DataError` if it is not in this format."""
+        content = load_yaml(path, unreadable_annotation, YAML_KEYS)
+        if not isinstance(content, dict) or "names" not in content:
+            raise DataError(f"{path}: must be a mapping with 'names'")
+        names = _parse_names(path, content["names"])
+        _check_count(path, content.get("nc"), names)
+        splits: dict[str, tuple[Path, ...]] = {}
+        missing: dict[str, str] = {}
+        for split, keys in SPLIT_KEYS.items():
+            texts = [text for key in keys for text in _split_texts(path, key, content.get(key))]
+            found = [_locate_split(path, str(content.get("path") or ""), text) for text in texts]
+            lost = [text for text, place in zip(texts, found, strict=True) if place is None]
+            if texts:
+                splits[split] = tuple(
+                    place or path.parent.joinpath(*path_parts(text)) for text, place in zip(texts, found, strict=True)
+                )
+            if lost:
+                missing[split] = lost[0]
+        return cls(names, splits, _keypoint_columns(path, content.get("kpt_shape")), missing)
+
+
+def _parse_names(path: Path, names: Any) -> tuple[str, ...]:
+    """Parse class names: a list, or a mapping from index to name."""
+    if isinstance(names, dict) and {str(key) for key in names} == {str(i) for i in range(len(names))}:
+        by_index = {str(key): name for key, name in names.items()}
+        names = [by_index[str(i)] for i in range(len(names))]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        shown = shorten(repr(names))
+        raise DataError(f"{path}: names must be a list, or a mapping of 0, 1, 2, … to names, not {shown}")
+    return tuple(names)
+
+
+def _check_count(path: Path, count: Any, names: Sequence[str]) -> None:
+    if count is not None and str(count) != str(len(names)):
+        raise DataError(f"{path}: nc is {shorten(str(count), 40)}, but there are {len(names)} names")
+
+
+def _split_texts(path: Path, key: str, value: Any) -> list[str]:
+    """Return the paths of a split as written; none if it has none."""
+    texts = [value] if isinstance(value, str) else value if value is not None else []
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise DataError(f"{path}: {key}: must be a folder, an image list or a list of these")
+    return [text for text in texts if text not in ("", "~", "null")]
+
+
+def _locate_split(path: Path, base: str, text: str) -> Path | None:
+    """Return the folder or list below the folder of the file that a path names; exporters disagree on its base."""
+    root = path.parent
+    finder = FileFinder(root)
+    written = [root / base / text, root / text]
+    found = next((place for place in written if (is_folder(place) or is_file(place)) and finder.contains(place)), None)
+    return found or find_tail(root, text)
+
+
+def _keypoint_columns(path: Path, shape: Any) -> int | None:
+    """Return the number of columns after the box of a pose data set; `None` if it is none."""
+    if shape is None:
+        return None
+    is_pair = isinstance(shape, list) and len(shape) == 2 and all(type(number) is int for number in shape)
+    if not is_pair or shape[0] < 1 or shape[1] not in (2, 3):
+        raise DataError(f"{path}: kpt_shape must be [number of keypoints, 2 or 3], not {shorten(str(shape), 60)}")
+    return int(shape[0] * shape[1])
+
+
+def is_data_yaml(path: Path) -> bool:
+    """Return whether a YAML file has class names and no kind of our own configs. Raises `BadFile` if it is not YAML."""
+    content = load_yaml(path, unreadable_annotation, YAML_KEYS)
+    return isinstance(content, dict) and "names" in content and not {"kind", "sources", "labels"} & content.keys()
+
+
+def read_data_yaml(root: Path) -> DataYaml | None:
+    """Return the `data.yaml` of a data set; `None` if there is none. Raises `DataError` if it is broken."""
+    path = next((root / name for name in DATA_YAML if is_file(root / name)), None)
+    return None if path is None else DataYaml.open(path)
+
+
+def yolo_names(root: Path) -> tuple[str, ...]:
+    """Return the class names in the files of a data set. Raises `DataError` if there are none."""
+    content = read_data_yaml(root)
+    names = find_class_list(root) if content is None else content.names
+    if not names:
+        raise DataError(f"{root}: no class names: add labels to the config, or names to data.yaml or classes.txt there")
+    return names
+
+
+def find_class_list(root: Path) -> tuple[str, ...]:
+    """Return the names in the class list of a data set, one per line; empty if there is none.
+
+    It is in the root, in `labels`, or in a folder beside the images. Raises `DataError` if lists in several folders
+    differ, since the indices of the labels then mean different classes.
+    """
+    for folder in (root, root / "labels", root / "data"):
+        listed = sorted(folder.glob("*.names")) if is_folder(folder) else []
+        paths = [*(path for path in listed if not is_hidden(path.name)), *(folder / name for name in CLASS_LISTS)]
+        existing = next((path for path in paths if is_file(path)), None)
+        if existing is not None:
+            return tuple(read_lines(existing))
+    with reading_data(root):
+        deeper = [path for path in visible_files(root) if path.name in CLASS_LISTS]
+    lists = {path: tuple(read_lines(path)) for path in deeper}
+    if len(set(lists.values())) > 1:
+        first, *others = lists
+        other = next(path for path in others if lists[path] != lists[first])
+        raise DataError(f"{first} and {other}: the class lists differ, so that labels of one index mean other classes")
+    return next(iter(lists.values()), ())

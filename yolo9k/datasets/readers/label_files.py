@@ -1,0 +1,110 @@
+"""Find the YOLO label file of an image: in the layouts of all tools, without a look at the disk for each image.
+
+`images/train/a.jpg` has `labels/train/a.txt`; the folders may have other names and other cases (`Images` and `Labels`,
+`img` and `txt`, `train_images` and `train_labels`), the labels may be in one flat folder, in a folder inside that of
+the images, or beside the images.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache, cached_property
+from pathlib import Path
+
+from yolo9k.datasets.readers.records import BadFile, reading_data
+from yolo9k.images import is_image_file
+from yolo9k.io import is_file, is_hidden, visible_files
+
+IMAGE_WORD = re.compile(r"(?<![a-z])(jpegimages|images?|imgs?|pic(?:ture)?s?|photos?|frames?|data)(?![a-z])")
+LABEL_WORD = re.compile(r"(?<![a-z])(labels?|txts?|annotations?|annos?|bboxes|boxes)(?![a-z])")
+SUFFIX = ".txt"
+MIN_VALUES = 5  # in a line of a label file
+
+
+class LabelFinder:
+    """Finds the label files of the images below `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._folders = cache(_folders)  # the content of each folder is read once
+        self._labels = cache(_label_files)
+        self._candidates = cache(self._find_candidates)
+
+    def find(self, image: Path) -> Path | None:
+        """Return the label file of an image; `None` if there is none. Raises `BadFile` for an unreadable folder."""
+        folders = [self._labels(folder) for folder in self._candidates(image.parent)]
+        names = (image.stem, image.name, image.stem.casefold())  # `a.jpg.txt` is less usual, another case even less
+        return next((labels[name] for name in names for labels in folders if name in labels), None)
+
+    def _find_candidates(self, folder: Path) -> tuple[Path, ...]:
+        """Return the folders that may hold the labels of the images in `folder`, the most likely first."""
+        exact: list[Path] = []
+        flat: list[Path] = []
+        for ancestor in self._ancestors(folder):
+            below = folder.relative_to(ancestor).parts
+            for name in self._folders(ancestor):
+                if not _is_label_folder(name, below[0] if below else ""):
+                    continue
+                label_folder = ancestor / name
+                exact += [label_folder.joinpath(*parts) for parts in (below[1:], below) if parts or len(below) < 2]
+                flat += [label_folder] if len(below) > 1 else []
+        return tuple(dict.fromkeys(path for path in (*exact, folder, *flat) if self._labels(path)))
+
+    def _ancestors(self, folder: Path) -> list[Path]:
+        """Return the folder and its parents up to the root, the nearest first."""
+        if not folder.is_relative_to(self.root):
+            return [folder, folder.parent]
+        depth = len(folder.relative_to(self.root).parts)
+        return [folder, *folder.parents[:depth]]
+
+    def orphans(self) -> Iterator[Path]:
+        """Yield the label files below the root that are of no image there."""
+        files = self._all_files
+        used = {self.find(path) for path in files if is_image_file(path)}
+        for path in files:
+            if path.suffix.lower() == SUFFIX and path not in used and _holds_boxes(path):
+                yield path
+
+    @cached_property
+    def _all_files(self) -> Sequence[Path]:
+        with reading_data(self.root):
+            return list(visible_files(self.root))
+
+
+def _is_label_folder(name: str, beside: str) -> bool:
+    """Return whether a folder holds labels of the images in the folder `beside` it, or of those around it ("")."""
+    folded = name.casefold()
+    if not LABEL_WORD.search(folded):
+        return False
+    rest, other = LABEL_WORD.sub("*", folded, count=1), IMAGE_WORD.sub("*", beside.casefold(), count=1)
+    return rest == "*" or rest == other
+
+
+def _folders(folder: Path) -> tuple[str, ...]:
+    """Return the names of the visible subfolders, `labels` first."""
+    with reading_data(folder):
+        names = [path.name for path in folder.iterdir() if not is_hidden(path.name) and path.is_dir()]
+    return tuple(sorted(names, key=lambda name: (name != "labels", name.casefold() != "labels", name)))
+
+
+def _label_files(folder: Path) -> dict[str, Path]:
+    """Return the text files of a folder by their stem, as written and in lower case; empty if it does not exist."""
+    if not folder.is_dir():
+        return {}
+    with reading_data(folder):
+        names = sorted(path.name for path in folder.iterdir() if not is_hidden(path.name))
+    texts = [name for name in names if name.lower().endswith(SUFFIX)]
+    files = {name[: -len(SUFFIX)].casefold(): folder / name for name in texts}
+    return files | {name[: -len(SUFFIX)]: folder / name for name in texts}
+
+
+def _holds_boxes(path: Path) -> bool:
+    """Return whether the first line of a file is one of a label file: five numbers or more."""
+    try:
+        if not is_file(path):
+            return False
+        with path.open("rb") as file:
+            line = file.readline(1 << 16)
+        values = [float(word) for word in line.split()]
+    except (OSError, ValueError, BadFile):
+        return False
+    return len(values) >= MIN_VALUES

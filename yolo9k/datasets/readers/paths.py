@@ -1,0 +1,139 @@
+"""Find the files that a data set names: paths in its lists, JSON and XML may come from another machine.
+
+A path is first taken as written, from the places its format means. Else the file below the root with the longest
+common tail is used: `C:\\data\\images\\a.jpg`, `data/images/a.jpg` and `../upload/4/a.jpg` all find `images/a.jpg`.
+Nothing outside the root is ever opened.
+"""
+
+import os
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from yolo9k.datasets.readers.records import BadFile, IssueCollector, reading_data
+from yolo9k.datasets.readers.split_names import split_of
+from yolo9k.io import is_file, visible_files
+
+DRIVE = re.compile(r"^[A-Za-z]:")
+URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+UPLOAD_HASH = re.compile(r"^[0-9a-f]{8}-(?=.)")  # Label Studio puts one before the name of an uploaded file
+
+
+class FileFinder:
+    """Finds named files below `root`, and counts those that were not where their path says."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.total = 0
+        self._roots = {_absolute(root), os.path.realpath(root)}
+        self._moved: Counter[str] = Counter()  # files found by their tail, by the folder that they are in
+        self._first = ""
+
+    def find(self, text: str, bases: Iterable[Path], location: object) -> Path:
+        """Return the file that `text` names: relative to the first of `bases` that has it, else by its tail.
+
+        `location` is where it is named. Raises `BadFile` if it is missing, outside the root, or could be several.
+        """
+        self.total += 1
+        is_plain = ".." not in text and not text.startswith(("/", "~"))  # cannot leave its base
+        for base in bases:
+            path = base / text
+            if is_file(path) and (is_plain or self.contains(path)):
+                return path
+        found = self._find_by_tail(text, location)
+        self._moved[found.parent.relative_to(self.root).as_posix()] += 1
+        self._first = self._first or f"{text} is {found.relative_to(self.root).as_posix()}"
+        return found
+
+    def contains(self, path: Path) -> bool:
+        """Return whether a path is below the root as it is written; links are the user's own."""
+        absolute = _absolute(path)
+        return any(absolute == root or absolute.startswith(root.rstrip("/") + "/") for root in self._roots)
+
+    def report(self, location: object, issues: IssueCollector) -> None:
+        """Add a warning with the number of files that were found by their tail, if there are any."""
+        moved = sum(self._moved.values())
+        if moved:
+            folder = posixpath.commonpath(self._moved) or "."
+            message = f"{moved:,} of {self.total:,} paths were found below {folder}/; first: {shorten(self._first)}"
+            issues.warn("path from elsewhere", location, message)
+
+    def _find_by_tail(self, text: str, location: object) -> Path:
+        parts = path_parts(text)
+        candidates = self._longest_tails(parts) if parts else []
+        if not candidates and parts:
+            candidates = self._longest_tails([*parts[:-1], UPLOAD_HASH.sub("", parts[-1])])
+        if len(candidates) == 1:
+            return candidates[0]
+        shown = shorten(text)
+        if candidates:
+            names = " or ".join(path.relative_to(self.root).as_posix() for path in candidates[:2])
+            raise BadFile("ambiguous path", location, f"{shown!r} could be {names} below {self.root}")
+        outside = next((path for path in (Path(text), self.root / text) if is_file(path)), None)
+        why = f"; {outside} is outside the root and is not used" if outside and not self.contains(outside) else ""
+        raise BadFile(
+            "missing image", location, f"no such image: {shown!r}, also not by its tail below {self.root}{why}"
+        )
+
+    def _longest_tails(self, parts: Sequence[str]) -> list[Path]:
+        """Return the files with the longest common tail; of equally long ones those whose case is the same."""
+        wanted = [part.casefold() for part in parts]
+        ranked: dict[tuple[int, int], list[Path]] = {}
+        for relative in self._files_by_name.get(wanted[-1], ()):
+            found = relative.split("/")
+            length = _common_tail([part.casefold() for part in found], wanted)
+            ranked.setdefault((length, _common_tail(found, parts)), []).append(self.root / relative)
+        return ranked[max(ranked)] if ranked else []
+
+    @cached_property
+    def _files_by_name(self) -> dict[str, list[str]]:
+        """All visible files below the root: paths relative to it, by the name in lower case."""
+        files: dict[str, list[str]] = {}
+        start = len(str(self.root)) + 1 if str(self.root) != "." else 0
+        with reading_data(self.root):
+            for path in visible_files(self.root):
+                files.setdefault(path.name.casefold(), []).append(str(path)[start:])
+        return files
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path)  # noqa: PTH100  # `Path.resolve` follows links, which may lead anywhere
+
+
+def _common_tail(one: Sequence[str], other: Sequence[str]) -> int:
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return next((length for length, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+def path_parts(text: str) -> list[str]:
+    """Split a path of any machine into its parts, without drive, host, escapes, `.` and leading `..`."""
+    if URL.match(text):
+        try:
+            text = unquote(urlsplit(text).path)
+        except ValueError:  # a URL such as http://[
+            return []
+    elif "%" in text:
+        text = unquote(text)
+    path = posixpath.normpath(DRIVE.sub("", text.strip()).replace("\\", "/"))
+    return [part for part in path.split("/") if part not in ("", ".", "..")]
+
+
+def find_tail(root: Path, text: str) -> Path | None:
+    """Return the folder or file that the longest tail of a path names from the root; `None` if none does.
+
+    What names the split (`valid` in `/content/valid/images`) is part of the tail.
+    """
+    parts = path_parts(text)
+    named = [index for index, part in enumerate(parts) if split_of(part)]
+    last = named[-1] if named else len(parts) - 1
+    candidates = (root.joinpath(*parts[start:]) for start in range(last + 1))
+    return next((path for path in candidates if os.path.lexists(path)), None)
+
+
+def shorten(text: str, length: int = 200) -> str:
+    """Cut the middle of a text that is too long for a message."""
+    return text if len(text) <= length else f"{text[: length // 2]}…{text[-length // 2 :]}"

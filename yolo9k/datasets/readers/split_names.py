@@ -1,0 +1,28 @@
+"""Recognise the split that a file or folder name means: `valid`, `dev` and `holdout` mean `val`."""
+
+import re
+from itertools import pairwise
+
+SPLITS = ("train", "val", "test")
+WORDS = {
+    "train": ("train", "training", "trn", "trainval"),
+    "val": ("val", "valid", "validation", "validate", "dev", "devel", "development", "eval", "evaluation", "holdout",
+            "heldout", "minival"),
+    "test": ("test", "testing", "tst"),
+}  # fmt: skip
+SPLIT_OF_WORD = {word: split for split, words in WORDS.items() for word in words}
+WORD = re.compile(r"[a-z]+|[A-Z]+(?![a-z])|[A-Z][a-z]+")
+JOINED = (("hold", "out"), ("held", "out"))
+
+
+def split_of(name: str) -> str | None:
+    """Return the split that a word of a name means: of several the last; `None` if there is none."""
+    words = [word.lower() for word in WORD.findall(name)]
+    words += ["".join(pair) for pair in pairwise(words) if pair in JOINED]
+    found = [SPLIT_OF_WORD[word] for word in words if word in SPLIT_OF_WORD]
+    return found[-1] if found else None
+
+
+def split_of_path(path: str) -> str | None:
+    """Return the split that the last part of a path with such a word means; `None` if there is none."""
+    return next((split for part in reversed(path.split("/")) if (split := split_of(part))), None)
