@@ -72,7 +72,7 @@ class CocoFile:
         """Return the annotations by image id; those with an id of an invalid type are under `None`."""
         by_image: dict[Any, list[Mapping[str, Any]]] = {}
         for entry in self.annotations:
-            by_image.setdefault(_parse_id(entry.get("image_id")), []).append(entry)
+            by_image.setdefault(parse_id(entry.get("image_id")), []).append(entry)
         return by_image
 
     def image_folders(self, root: Path) -> tuple[Path, ...]:
@@ -205,14 +205,20 @@ def _read_record(
     issues: IssueCollector,
 ) -> Record:
     location = f"{file.path}: image {image['id']}"
-    width, height = (parse_number(image.get(side) or 0, location, side) for side in ("width", "height"))
-    is_annotated = 1 <= width < math.inf and 1 <= height < math.inf
-    size_wh = (int(width), int(height)) if is_annotated else read_image_size_wh(path)
-    boxes = issues.parse_each(lambda entry: _read_box(entry, file, label_of_category), entries)
+    size_wh = annotated_size_wh(image, location) or read_image_size_wh(path)
+    boxes = issues.parse_each(lambda entry: read_box(entry, file, label_of_category), entries)
     return Record(path, size_wh, issues.check_boxes(boxes, size_wh), _id(image, "id", location))
 
 
-def _read_box(entry: Mapping[str, Any], file: CocoFile, label_of_category: Mapping[int, int | None]) -> ParsedBox:
+def annotated_size_wh(image: Mapping[str, Any], location: str) -> tuple[int, int] | None:
+    """Return the size of an image that the file gives; `None` if it gives none. Raises `BadFile` for other types."""
+    width, height = (parse_number(image.get(side) or 0, location, side) for side in ("width", "height"))
+    is_annotated = 1 <= width < math.inf and 1 <= height < math.inf
+    return (int(width), int(height)) if is_annotated else None
+
+
+def read_box(entry: Mapping[str, Any], file: CocoFile, label_of_category: Mapping[int, int | None]) -> ParsedBox:
+    """Return the box of an annotation, neither clipped nor checked. Raises `BadFile`."""
     location = f"{file.path}: annotation {entry.get('id')}"
     corners = _corners(entry, location)
     category = _integer(entry, "category_id", location)
@@ -271,7 +277,7 @@ def _read_categories(content: Any, annotations: Sequence[Mapping[str, Any]], pat
             raise unreadable_annotation(location, f"the id {category} is already used by another category")
         categories[category] = name
     if len(set(categories.values())) < len(categories):
-        used = {_parse_id(entry.get("category_id")) for entry in annotations}
+        used = {parse_id(entry.get("category_id")) for entry in annotations}
         counts = Counter(name for category, name in categories.items() if category in used)
         twice = next((name for name, count in counts.items() if count > 1), None)
         if twice is not None:
@@ -289,21 +295,21 @@ def _section(content: Any, key: str, path: Path) -> list[Mapping[str, Any]]:
 
 
 def _integer(entry: Mapping[str, Any], key: str, location: str) -> int:
-    value = _parse_id(entry.get(key))
+    value = parse_id(entry.get(key))
     if not isinstance(value, int):
         raise unreadable_annotation(location, f"{key} must be an integer, not {shorten(repr(entry.get(key)), 60)}")
     return value
 
 
 def _id(entry: Mapping[str, Any], key: str, location: str) -> int | str:
-    value = _parse_id(entry.get(key))
+    value = parse_id(entry.get(key))
     if value is None:
         shown = shorten(repr(entry.get(key)), 60)
         raise unreadable_annotation(location, f"{key} must be an integer or text, not {shown}")
     return value
 
 
-def _parse_id(value: object) -> int | str | None:
+def parse_id(value: object) -> int | str | None:
     """Return an id: 7, 7.0 and "7" are the same; other texts are ids, too. `None` if it is none."""
     if isinstance(value, int):
         return None if isinstance(value, bool) else value
