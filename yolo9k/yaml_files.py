@@ -21,6 +21,7 @@ INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(e[-+]?[0-9]+)?|[-+]?\.inf|\.nan", re.IGNORECASE)
 BOOLEANS = {"true": True, "false": False}
 PREFIX = "tag:yaml.org,2002:"
+NULL_TAG = f"{PREFIX}null"
 PLAIN_TAGS = frozenset(
     PREFIX + name for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value", "seq", "map")
 )
@@ -37,16 +38,20 @@ def load_yaml(path: Path, fail: Failure = ConfigError.at, text_keys: Collection[
 
 def parse_yaml(text: str, path: object, fail: Failure = ConfigError.at, text_keys: Collection[str] = TEXT_KEYS) -> Any:
     """Parse YAML, as `load_yaml` does; `path` names the source in errors."""
+    root = compose_yaml(text, path, fail)
+    with reading(path, fail):
+        return None if root is None else _Builder(path, fail, text_keys).build(root, as_text=False)
+
+
+def compose_yaml(text: str, path: object, fail: Failure = ConfigError.at) -> yaml.Node | None:
+    """Return the root node of YAML, `None` if there is none; raises the error of `fail` if it is not YAML."""
     with reading(path, fail):
         try:
-            root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            return yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             problem = getattr(error, "problem", None) or str(error)
             raise fail(f"{path}:{mark.line + 1}" if mark else path, f"not YAML: {problem}") from error
-        if root is None:
-            return None
-        return _Builder(path, fail, text_keys).build(root, as_text=False)
 
 
 class _Builder:
