@@ -8,8 +8,8 @@ MAX_MESSAGE = 4000  # characters; lists and names in files have no limit of thei
 MAX_QUOTED = 80
 
 
-def shorten(text: str, length: int = MAX_QUOTED) -> str:
-    """Cut the middle of a text that is longer than `length`."""
+def shorten(text: str, length: int = 200) -> str:
+    """Cut the middle of a text that is too long for a message: texts of files may be of any length."""
     return text if len(text) <= length else f"{text[: length // 2]}…{text[-length // 2 :]}"
 
 
