@@ -29,7 +29,7 @@ from PIL import Image, UnidentifiedImageError, features
 
 from yolo9k.errors import ConfigError, DataError, MachineError, Yolo9kError
 from yolo9k.io import check_regular, exists, is_file, is_hidden
-from yolo9k.pixel_formats import GREY, to_rgb, upright_size_wh
+from yolo9k.pixel_formats import GREY, find_orientation, to_rgb, upright_size_wh
 
 FORMATS = {  # what is opened, by Pillow's name of the format
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
@@ -243,9 +243,8 @@ def _formats_of(suffix: str) -> tuple[str, ...]:
 
 def read_orientation(source: str | ImageSource) -> int:
     """Return the EXIF orientation of an image file, 1 to 8. Raises `DataError` as `read_image` does."""
-    with _opened(source) as image:
-        orientation = image.getexif().get(0x0112, 1)
-    return orientation if orientation in range(1, 9) else 1
+    with _named_errors(source), _open(source) as image:
+        return find_orientation(image)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from yolo9k.config.datasets import SplitSource
 from yolo9k.config.kinds import BOX_KINDS, KINDS, KindName
 from yolo9k.datasets.class_mapping import NAME_LISTS, read_class_list
 from yolo9k.datasets.load import data_folder, is_held_out, read_annotations
-from yolo9k.datasets.readers.coco import CocoFile
+from yolo9k.datasets.readers.coco import CocoFile, parse_id
 from yolo9k.datasets.readers.darknet_data import DarknetData
 from yolo9k.datasets.readers.data_yaml import DataYaml, find_class_list, is_data_yaml, yolo_names
 from yolo9k.datasets.readers.label_files import LabelFinder
@@ -29,7 +29,7 @@ from yolo9k.datasets.readers.records import BadFile, Entry, read_lines, reading_
 from yolo9k.datasets.readers.split_names import SPLIT_OF_WORD, SPLITS, split_of, split_of_path
 from yolo9k.datasets.readers.voc import ALL, ANNOTATION_FOLDERS, IMAGE_FOLDERS, VocFolder, find_annotations
 from yolo9k.datasets.readers.yolo import OWN_IMAGES
-from yolo9k.errors import ConfigError, DataError
+from yolo9k.errors import ConfigError, DataError, shorten
 from yolo9k.images import is_image_file, is_image_name
 from yolo9k.io import is_file, is_folder, is_hidden, visible_files
 from yolo9k.progress import Track, silent
@@ -450,8 +450,8 @@ def _data_yaml_layout(path: Path, root: Path) -> Layout | None:
     content = DataYaml.open(path)
     for split, text in content.missing.items():
         if split != "test":
-            raise DataError(f"{path}: {split}: {text} does not exist, also not by its tail below {root}")
-        log.warning("%s: %s: %s does not exist; the split cannot be used", path, split, text)
+            raise DataError(f"{path}: {split}: {shorten(text)} does not exist, also not by its tail below {root}")
+        log.warning("%s: %s: %s does not exist; the split cannot be used", path, split, shorten(text))
     parts = [
         Part(_below(place, root), _below(place, root), split, _count_images(place))
         for split, places in content.splits.items()
@@ -584,7 +584,7 @@ def _coco_labels(layout: Layout) -> tuple[str, ...]:
     paths = [entry if isinstance(entry, str) else entry.annotations for entry in entries]
     files = [CocoFile.open(layout.root / path) for path in paths]
     names = {category: name for file in files for category, name in file.categories.items()}
-    used = {entry.get("category_id") for file in files for entry in file.annotations}
+    used = {parse_id(entry.get("category_id")) for file in files for entry in file.annotations}
     if 0 in names and 0 not in used and len(names) > 1:
         del names[0]
     return tuple(dict.fromkeys(name for _, name in sorted(names.items())))

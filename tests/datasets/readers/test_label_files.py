@@ -51,6 +51,13 @@ def test_labels_of_others(tmp_path, label):
     assert LabelFinder(tmp_path).find(tmp_path / "train_images/a.jpg") is None
 
 
+def test_folders_beside_the_images_do_not_take_their_labels(tmp_path):
+    touch(tmp_path, "images/a.jpg", "previews/a.jpg", "labels/a.txt")
+    finder = LabelFinder(tmp_path)
+    assert finder.find(tmp_path / "images/a.jpg") == tmp_path / "labels/a.txt"
+    assert finder.find(tmp_path / "previews/a.jpg") is None
+
+
 def test_orphans_are_files_of_boxes_without_an_image(tmp_path):
     touch(tmp_path, "images/a.jpg", "labels/a.txt", "labels/b.txt", "notes.txt")
     (tmp_path / "labels" / "a.txt").write_text("0 .5 .5 .1 .1\n")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from yolo9k.config.datasets import SplitSource
-from yolo9k.datasets.readers.paths import FileFinder, path_parts, shorten
+from yolo9k.datasets.readers.paths import FileFinder, path_parts
 from yolo9k.datasets.readers.records import (
     BadFile,
     BoxReadResult,
@@ -34,7 +34,7 @@ from yolo9k.datasets.readers.records import (
     reading_data,
     unreadable_annotation,
 )
-from yolo9k.errors import DataError
+from yolo9k.errors import DataError, shorten
 from yolo9k.images import is_image_file
 from yolo9k.io import is_file
 from yolo9k.progress import Track, silent

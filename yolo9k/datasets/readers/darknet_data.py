@@ -7,7 +7,7 @@ from pathlib import Path
 from yolo9k.datasets.readers.paths import FileFinder, find_tail
 from yolo9k.datasets.readers.records import read_lines
 from yolo9k.datasets.readers.split_names import split_of
-from yolo9k.errors import DataError
+from yolo9k.errors import DataError, shorten
 from yolo9k.io import is_file, is_folder
 
 
@@ -56,5 +56,5 @@ def _locate(path: Path, root: Path, key: str, text: str) -> Path:
     found = next((place for place in written if (is_file(place) or is_folder(place)) and finder.contains(place)), None)
     found = found or find_tail(path.parent, text) or find_tail(root, text)
     if found is None:
-        raise DataError(f"{path}: {key} = {text}: does not exist, also not by its tail below {root}")
+        raise DataError(f"{path}: {key} = {shorten(text)}: does not exist, also not by its tail below {root}")
     return found

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from yolo9k.datasets.readers.paths import FileFinder, find_tail, path_parts, shorten
+from yolo9k.datasets.readers.paths import FileFinder, find_tail, path_parts
 from yolo9k.datasets.readers.records import read_lines, reading_data, unreadable_annotation
-from yolo9k.errors import DataError
+from yolo9k.errors import DataError, shorten
 from yolo9k.io import is_file, is_folder, is_hidden, visible_files
 from yolo9k.yaml_files import load_yaml
 

@@ -41,12 +41,12 @@ class LabelFinder:
         flat: list[Path] = []
         for ancestor in self._ancestors(folder):
             below = folder.relative_to(ancestor).parts
-            for name in self._folders(ancestor):
-                if not _is_label_folder(name, below[0] if below else ""):
-                    continue
-                label_folder = ancestor / name
-                exact += [label_folder.joinpath(*parts) for parts in (below[1:], below) if parts or len(below) < 2]
-                flat += [label_folder] if len(below) > 1 else []
+            names = self._folders(ancestor)
+            for label_folder in (ancestor / name for name in names if _is_label_folder(name, below[:1])):
+                exact.append(label_folder.joinpath(*below))  # labels/train of train
+                if _holds_images(below[:1], names):
+                    exact.append(label_folder.joinpath(*below[1:]))  # labels/train of images/train
+                    flat.append(label_folder)
         return tuple(dict.fromkeys(path for path in (*exact, folder, *flat) if self._labels(path)))
 
     def _ancestors(self, folder: Path) -> list[Path]:
@@ -70,13 +70,19 @@ class LabelFinder:
             return list(visible_files(self.root))
 
 
-def _is_label_folder(name: str, beside: str) -> bool:
-    """Return whether a folder holds labels of the images in the folder `beside` it, or of those around it ("")."""
+def _is_label_folder(name: str, beside: Sequence[str]) -> bool:
+    """Return whether a folder may hold the labels of the images in the folder `beside` it, or of those around it."""
     folded = name.casefold()
     if not LABEL_WORD.search(folded):
         return False
-    rest, other = LABEL_WORD.sub("*", folded, count=1), IMAGE_WORD.sub("*", beside.casefold(), count=1)
-    return rest == "*" or rest == other
+    rest = LABEL_WORD.sub("*", folded, count=1)
+    return rest == "*" or any(rest == IMAGE_WORD.sub("*", other.casefold(), count=1) for other in beside)
+
+
+def _holds_images(folder: Sequence[str], names: Sequence[str]) -> bool:
+    """Return whether a folder is the one with the images: called so, or no other of the `names` beside it is."""
+    is_named = [bool(IMAGE_WORD.search(name.casefold())) for name in names]
+    return not folder or not any(is_named) or bool(IMAGE_WORD.search(folder[0].casefold()))
 
 
 def _folders(folder: Path) -> tuple[str, ...]:

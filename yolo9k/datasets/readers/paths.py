@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from yolo9k.datasets.readers.records import BadFile, IssueCollector, reading_data
 from yolo9k.datasets.readers.split_names import split_of
+from yolo9k.errors import shorten
 from yolo9k.io import is_file, visible_files
 
 DRIVE = re.compile(r"^[A-Za-z]:")
@@ -132,8 +133,3 @@ def find_tail(root: Path, text: str) -> Path | None:
     last = named[-1] if named else len(parts) - 1
     candidates = (root.joinpath(*parts[start:]) for start in range(last + 1))
     return next((path for path in candidates if os.path.lexists(path)), None)
-
-
-def shorten(text: str, length: int = 200) -> str:
-    """Cut the middle of a text that is too long for a message."""
-    return text if len(text) <= length else f"{text[: length // 2]}…{text[-length // 2 :]}"

@@ -13,7 +13,7 @@ import numpy as np
 
 from yolo9k import io
 from yolo9k.config.datasets import SplitSource
-from yolo9k.errors import DataError
+from yolo9k.errors import DataError, shorten
 from yolo9k.images import ImageSource, read_orientation, read_size_wh
 from yolo9k.samples import BoxLabels
 from yolo9k.wordtree import WordTree
@@ -27,6 +27,7 @@ CLIP_TOLERANCE_PX = 1.0  # rounding, or VOC corners counted from 0: clipped with
 TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 TRUE_TEXTS = frozenset(("1", "true", "yes", "y"))
 FALSE_TEXTS = frozenset(("0", "false", "no", "n", "", "unspecified", "none", "null"))
+MAX_MESSAGE = 600  # characters
 MIN_SIDE_PX = 1e-3  # a shorter side counts as zero: float32 cannot represent it far from the origin
 
 
@@ -126,6 +127,7 @@ class BadFile(DataError):
     """An image or annotation file that cannot be used; `issue` says why."""
 
     def __init__(self, kind: str, location: object, message: str) -> None:
+        message = shorten(message, MAX_MESSAGE)
         super().__init__(f"{location}: {message}")
         self.issue = Issue(kind, str(location), message)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from yolo9k.datasets.readers.data_yaml import read_data_yaml, yolo_names
 from yolo9k.datasets.readers.label_files import LabelFinder
 from yolo9k.datasets.readers.label_lines import ColumnCheck
-from yolo9k.datasets.readers.paths import FileFinder, shorten
+from yolo9k.datasets.readers.paths import FileFinder
 from yolo9k.datasets.readers.records import (
     BoxReadResult,
     Entry,
@@ -26,8 +26,8 @@ from yolo9k.datasets.readers.records import (
     reading_data,
     unreadable_annotation,
 )
-from yolo9k.errors import DataError
-from yolo9k.images import is_image_file
+from yolo9k.errors import DataError, shorten
+from yolo9k.images import describe_skipped, is_image_file
 from yolo9k.io import is_file, is_folder, visible_files
 from yolo9k.progress import Track, silent
 
@@ -105,7 +105,10 @@ def _entry_images(root: Path, entry: Entry, finder: FileFinder, issues: IssueCol
     path = root / entry
     if is_folder(path):
         with reading_data(path):
-            return [image for image in visible_files(path) if is_image_file(image)]
+            files = list(visible_files(path))
+        for line in describe_skipped(file.name for file in files):
+            issues.warn("skipped images", path, line)
+        return [file for file in files if is_image_file(file)]
     if path.name == OWN_IMAGES and is_folder(path.parent):
         with reading_data(path.parent):
             return sorted(image for image in path.parent.iterdir() if is_image_file(image))
