@@ -68,8 +68,3 @@ class Stopped(Yolo9kError):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
-
-
-def shorten(text: str, length: int = 200) -> str:
-    """Cut the middle of a text that is too long for a message: texts of files may be of any length."""
-    return text if len(text) <= length else f"{text[: length // 2]}…{text[-length // 2 :]}"

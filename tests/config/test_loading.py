@@ -116,7 +116,7 @@ def test_extends_itself(write):
         ("[" * 3000, "mine.yaml:1: not YAML: exceeded maximum nesting depth"),
         ("data: " + "{a: " * 200 + "}" * 200, "mine.yaml:1: nested more than 100 levels deep"),
         ("a: 1\na: 2", "mine.yaml:2: the key 'a' occurs twice"),
-        ("x" * 50_000 + ": 1", "xxx…xxx"),
+        ("{? " + "x" * 50_000 + " : 1}", "xxx…xxx"),
         ("model: {name: " + "x" * 50_000 + "}", "xxx…xxx"),
         ('"a\\e[31m\\nb": 1', r"a\x1b[31m\nb: unknown key"),
         ("1: 2", "1: "),
@@ -150,7 +150,7 @@ def test_names_that_cannot_be_a_path(write, name):
 def test_many_files_that_extend_each_other(write):
     for index in range(30):
         write(f"extends: {index + 1}.yaml", f"{index}.yaml")
-    assert "more than 20 files extend each other: 0.yaml -> 1.yaml" in refused(write("extends: 0.yaml"))
+    assert "more than 20 files extend each other: mine.yaml -> 0.yaml -> 1.yaml" in refused(write("extends: 0.yaml"))
 
 
 NAMES = ["no", "yes", "12:30", "007", "1e3", "~", "2020-01-01", "0x1f", "on", "off", "1_000", "null", "true", ".5"]
@@ -461,8 +461,10 @@ def test_wrong_types_at_every_key(kind, data, value):
     values: Any = value
     for key in reversed(keys):
         values = {key: values}
+    message = ""
     try:
         _validate(kind, values, "fuzz")
     except ConfigError as error:
-        assert len(str(error)) < 2000
-        assert str(error).isprintable()
+        message = str(error)
+    assert len(message) < 2000
+    assert message.isprintable()

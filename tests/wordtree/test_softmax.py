@@ -191,5 +191,5 @@ def test_a_chain_of_labels_is_allowed_up_to_a_table_size():
     probability = scores.absolute(torch.randn(2, 1000)).exp()
     assert torch.allclose(probability, torch.ones(2, 1000))
     ids = tuple(map(str, range(20_000)))
-    with pytest.raises(DataError, match="20,000 nodes with up to 20,000 siblings .* too many for a network"):
+    with pytest.raises(DataError, match=r"20,000 nodes with up to 20,000 siblings .* too many for a network"):
         HierarchicalSoftmax(WordTree(ids, ids, tuple(range(-1, 19_999))))
