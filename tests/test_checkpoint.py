@@ -1,6 +1,8 @@
+import dataclasses
 import os
 import pickle
 import stat
+import zipfile
 
 import pytest
 import torch
@@ -84,7 +86,7 @@ def test_a_folder_that_cannot_be_made(tmp_path, stored):
 def test_files_that_are_no_checkpoint(tmp_path, content):
     path = tmp_path / "a.pt"
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"a\.pt: not a readable checkpoint$"):
+    with pytest.raises(WeightsError, match=r"a\.pt: not a readable checkpoint"):
         load(path)
 
 
@@ -158,3 +160,65 @@ def test_what_weights_means(tmp_path):
     (folder / "best.pt").touch()
     assert find(tmp_path / "run") == folder / "best.pt"
     assert find(folder / "last.pt") == folder / "last.pt"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "the file is empty"), (b"PK\x03\x04 half", "it is cut off"), (b"hello", "")],
+)
+def test_the_error_says_what_is_wrong_with_the_file(tmp_path, content, reason):
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(WeightsError, match=rf"a\.pt: not a readable checkpoint.*{reason}"):
+        load(tmp_path / "a.pt")
+
+
+def test_only_regular_files_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "a.pt")
+    for path, kind in ((tmp_path / "a.pt", "a named pipe"), (tmp_path, "a folder")):
+        with pytest.raises(WeightsError, match=f"is {kind}; a file is needed"):
+            load(path)
+
+
+def test_a_compressed_archive_is_refused(tmp_path, stored):
+    save(stored, tmp_path / "a.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "a.pt") as source,
+        zipfile.ZipFile(tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED) as target,
+    ):
+        for entry in source.infolist():
+            target.writestr(entry.filename, source.read(entry))
+    with pytest.raises(WeightsError, match=r"b\.pt: not a readable checkpoint: its archive is compressed"):
+        load(tmp_path / "b.pt")
+
+
+@pytest.mark.parametrize(
+    ("weights", "reason"),
+    [
+        ({"x": torch.zeros(1).expand(1 << 40)}, "its weights claim 4,398,046,511,104 bytes, more than the file has"),
+        ({"x": 3}, "its weights are not tensors by name"),
+        ({"x": torch.eye(3).to_sparse()}, "its weights must be dense tensors"),
+        (7, "incomplete"),
+    ],
+)
+def test_weights_that_are_none_are_refused(tmp_path, stored, weights, reason):
+    save(stored, tmp_path / "a.pt")
+    content = torch.load(tmp_path / "a.pt", weights_only=True)
+    torch.save({**content, "weights": weights}, tmp_path / "a.pt")
+    with pytest.raises(WeightsError, match=rf"a\.pt: checkpoint is incomplete: .*{reason}|incomplete"):
+        load(tmp_path / "a.pt")
+
+
+def test_weights_that_no_training_gives_are_warnings(tmp_path, stored, caplog):
+    weights = {
+        "good.weight": torch.ones(2, 2), "bad.bias": torch.tensor([1, float("nan")]), "count": torch.tensor(3),
+        "worse.weight": torch.tensor([[float("-inf"), 1]]), "norm.running_var": torch.tensor([1.0, -0.1]),
+        "empty.weight": torch.zeros(3, 3), "zero.bias": torch.zeros(3), "none.weight": torch.zeros(0, 3),
+    }  # fmt: skip
+    save(dataclasses.replace(stored, weights=weights), tmp_path / "a.pt")
+    load(tmp_path / "a.pt")
+    assert [message.removeprefix(f"{tmp_path}/a.pt: ") for message in caplog.messages] == [
+        "NaN or infinite weights in bad, worse", "negative variances in norm", "all weights are 0 in empty",
+    ]  # fmt: skip
+    many = {f"layer{index}.weight": torch.full((2, 2), float("nan")) for index in range(50)}
+    (warning,) = checkpoint.weight_warnings(many)
+    assert warning.endswith("layer5, … 50 in total")

@@ -109,6 +109,9 @@ def test_images_of_other_formats_are_counted(monkeypatch):
         "1 .nef and 2 .psd files were skipped: convert them to JPEG, PNG or TIFF",
         "2 .heic files were skipped: install pillow-heif",
     ]
+    assert describe_skipped(["a.svg", "b.psd", "c.eps"]) == [
+        "1 .eps, 1 .psd and 1 .svg files were skipped: convert them to JPEG, PNG or TIFF"
+    ]
     assert describe_skipped(["a.svg"]) == ["1 .svg file was skipped: convert them to JPEG, PNG or TIFF"]
     assert describe_skipped(["a.jpg", "b.txt"]) == []
     assert not is_image_name("a.heic")

@@ -17,6 +17,7 @@ LAYERS = {
     "yaml_files": 0,
     "renamed": 0,
     "progress": 0,
+    "signals": 0,
     "boxes": 1,
     "samples": 1,
     "anchors": 1,

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from yolo9k import pixel_formats
 from yolo9k.errors import DataError
 from yolo9k.images import GREY, read_image
 
@@ -216,3 +217,13 @@ def test_two_colours_and_four_greys(tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(np.array([[0, 1, 2, 3]], np.uint8), "P").save(path, bits=2)
     assert read_image(path).shape == (1, 4, 3)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK"])
+def test_large_images_are_converted_in_bands(tmp_path, monkeypatch, mode):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (37, 23, 4), np.uint8), "RGBA")
+    path = tmp_path / "a.tif"
+    (noise if mode == "RGBA" else noise.convert("RGB")).convert(mode).save(path)
+    whole = read_image(path)
+    monkeypatch.setattr(pixel_formats, "MAX_BAND", 5 * 23 + 3)
+    np.testing.assert_array_equal(read_image(path), whole)

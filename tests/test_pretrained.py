@@ -108,7 +108,7 @@ def test_a_cfg_that_is_named_comes_before_the_one_beside(darknet_files, tmp_path
     assert refusal(WeightsError, open_weights, path) == f"{path}: a Darknet file needs its cfg (--cfg)"
     assert open_weights(path, DarknetFiles(cfg=other)).labels.names == ("0", "1", "2")
     none = tmp_path / "none.cfg"
-    assert refusal(WeightsError, open_weights, path, DarknetFiles(cfg=none)).startswith(f"{none}: cfg cannot be read")
+    assert refusal(WeightsError, open_weights, path, DarknetFiles(cfg=none)).startswith(f"{none}: cannot be read")
 
 
 def test_what_is_no_weights_file_is_refused_before_a_cfg_is_asked_for(tmp_path):
@@ -139,7 +139,7 @@ def test_names_and_data_files_say_what_the_labels_are(darknet_files, tmp_path):
         ("names\n", "my.data:1: expected key = value"),
         ("classes=3\nnames=gone.names\n", "my.data:2: names = gone.names: file not found"),
         (f"names={'n' * 5000}\n", "my.data:1: names = nnn"),
-        (b"\xff\xfe\xfa", "my.data: cannot be read"),
+        (b"\xff\xfe\xfa", "my.data: not a text file"),
     ],
 )
 def test_what_is_wrong_with_a_data_file_is_said_with_its_line(darknet_files, tmp_path, text, says):

@@ -4,6 +4,8 @@ A checkpoint needs no other file: beside the weights it holds the resolved confi
 cells). Only tensors and plain values are read (`weights_only=True`).
 """
 
+import logging
+import math
 import pickle
 import shutil
 import struct
@@ -20,11 +22,14 @@ from torch import Tensor
 
 from yolo9k.config import ClassifierConfig, Config, RunConfig
 from yolo9k.errors import DataError, MachineError, WeightsError
-from yolo9k.io import replacing
+from yolo9k.io import check_regular, is_file, replacing
 from yolo9k.renamed import with_new_names
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.supervision import Supervision
+from yolo9k.wordtree.tree import describe
 
+LOG = logging.getLogger(__name__)
+ZIP_START = b"PK\x03\x04"
 FORMAT, VERSION = "yolo9k", 1
 LITTLE = 1 << 26  # bytes; with less free space, a failed write means a full disk
 BEST, LAST = "best.pt", "last.pt"
@@ -77,14 +82,16 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def load(path: Path) -> Checkpoint:
-    """Load a checkpoint on the CPU. Raises `WeightsError` naming the file and the problem."""
+    """Load a checkpoint on the CPU; log a warning for weights that cannot be right (`weight_warnings`).
+
+    Raises `WeightsError` naming the file and the problem.
+    """
+    _check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about foreign files: the error below says it
-            mapped = sys.platform != "win32" and _is_archive(path)  # Windows cannot replace a mapped file
+            mapped = sys.platform != "win32"  # Windows cannot replace a mapped file
             stored = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except FileNotFoundError as error:
-        raise WeightsError(f"{path}: no such checkpoint") from error
     except UNREADABLE as error:
         raise WeightsError(f"{path}: not a readable checkpoint") from error
     if not isinstance(stored, dict) or stored.get("format") != FORMAT:
@@ -95,12 +102,78 @@ def load(path: Path) -> Checkpoint:
         config = _config(stored["config"])
         labels = WordTree.from_dict(stored["labels"])
         supervision = stored.get("supervision")
-        return Checkpoint(
-            config, labels, dict(stored["weights"]), stored["training"], stored.get("darknet"),
+        checkpoint = Checkpoint(
+            config, labels, _weights(stored["weights"], path), stored["training"], stored.get("darknet"),
             None if supervision is None else Supervision.from_dict(supervision),
         )  # fmt: skip
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, DataError) as error:
         raise WeightsError(f"{path}: checkpoint is incomplete: {' '.join(str(error).split())}") from error
+    log_weight_warnings(checkpoint.weights, path)
+    return checkpoint
+
+
+def _check_archive(path: Path) -> None:
+    """Raise `WeightsError` unless the file is a whole zip archive without compression, as torch writes.
+
+    Compressed entries could be a thousand times the size of the file.
+    """
+    if not path.exists():
+        raise WeightsError(f"{path}: no such checkpoint")
+    check_regular(path, WeightsError.at)
+    if not path.stat().st_size:
+        raise WeightsError(f"{path}: not a readable checkpoint: the file is empty")
+    try:
+        with path.open("rb") as file:
+            begins = file.read(len(ZIP_START)) == ZIP_START
+        entries = zipfile.ZipFile(path).infolist() if zipfile.is_zipfile(path) else []
+    except UNREADABLE as error:
+        raise WeightsError(f"{path}: not a readable checkpoint") from error
+    if not entries:
+        reason = ": it is cut off, the end of the archive is missing" if begins else ""
+        raise WeightsError(f"{path}: not a readable checkpoint{reason}")
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise WeightsError(f"{path}: not a readable checkpoint: its archive is compressed, which torch never does")
+
+
+def _weights(stored: Any, path: Path) -> dict[str, Tensor]:
+    """Return the weights. Raises `TypeError` and `ValueError` if they are none, or claim more values than the file."""
+    weights = dict(stored)
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()):
+        raise TypeError("its weights are not tensors by name")
+    if any(value.layout != torch.strided or value.is_quantized for value in weights.values()):
+        raise TypeError("its weights must be dense tensors")
+    declared = sum(value.numel() * value.element_size() for value in weights.values())
+    if declared > path.stat().st_size:
+        raise ValueError(f"its weights claim {declared:,} bytes, more than the file has")
+    return weights
+
+
+def log_weight_warnings(weights: Mapping[str, Tensor], location: str | Path) -> None:
+    """Log a warning for each kind of `weight_warnings`."""
+    for warning in weight_warnings(weights):
+        LOG.warning("%s: %s", location, warning)
+
+
+def weight_warnings(weights: Mapping[str, Tensor]) -> list[str]:
+    """Return one line, with the names of the layers, for each kind of values that trained weights never have.
+
+    Values that are not finite, negative variances, and convolutions whose weights are all zero.
+    """
+    found: dict[str, list[str]] = {}
+    for name, value in weights.items():
+        if not value.is_floating_point() or not value.numel():
+            continue
+        smallest, largest = (
+            float(extreme) for extreme in (value if value.element_size() > 1 else value.float()).aminmax()
+        )
+        layer, _, part = name.rpartition(".")
+        if not (math.isfinite(smallest) and math.isfinite(largest)):
+            found.setdefault("NaN or infinite weights", []).append(layer)
+        elif part == "running_var" and smallest < 0:
+            found.setdefault("negative variances", []).append(layer)
+        elif value.dim() > 1 and smallest == largest == 0:
+            found.setdefault("all weights are 0", []).append(layer)
+    return [f"{kind} in {describe(list(dict.fromkeys(layers)))}" for kind, layers in found.items()]
 
 
 def _config(values: dict[str, Any]) -> RunConfig:
@@ -109,14 +182,9 @@ def _config(values: dict[str, Any]) -> RunConfig:
     return kind.model_validate(with_new_names(values))
 
 
-def _is_archive(path: Path) -> bool:
-    """Return whether the file is a complete zip archive, as torch writes; only those can be memory-mapped."""
-    return path.is_file() and zipfile.is_zipfile(path)
-
-
 def is_checkpoint(path: Path) -> bool:
     """Return whether a file is a checkpoint rather than Darknet weights, by its suffix or its first bytes."""
-    return path.suffix in (".pt", ".pth") or _is_archive(path)
+    return path.suffix in (".pt", ".pth") or (is_file(path) and zipfile.is_zipfile(path))
 
 
 def find(weights: str | Path) -> Path:

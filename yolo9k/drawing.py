@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from yolo9k.errors import ConfigError
 from yolo9k.fonts import Line, harmless, make_line
@@ -27,6 +28,8 @@ PADDING = 0.5  # beside the text of a label, of its font size
 LABELS_PER_SIDE = 36  # shorter side of the image over the height of a label
 LINES_PER_SIDE = 180
 CAPTION_PX = 13
+MAX_JPEG_SIDE = 65_500  # of libjpeg
+SOFTWARE = "yolo9k"  # in the metadata of saved images, by which they are known as outputs
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
@@ -210,4 +213,7 @@ def save_image(path: str | Path, image: np.ndarray) -> None:
         )
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path, quality=92)  # for JPEG; lossless formats ignore it
+        png_info = PngInfo()
+        png_info.add_text("Software", SOFTWARE)
+        # quality and comment are for JPEG; other formats ignore them
+        Image.fromarray(image).save(path, quality=92, comment=SOFTWARE, pnginfo=png_info)

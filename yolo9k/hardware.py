@@ -14,6 +14,10 @@ from yolo9k.errors import MachineError
 Precision = Literal["float32", "bf16", "fp16"]
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MAX_WORKERS = 8
+WORKER_KILLED = (
+    "a data loader worker was killed, probably because memory ran out; lower data.workers, train.batch or the image "
+    "size"
+)
 
 
 def choose_device(requested: str) -> torch.device:
@@ -82,16 +86,23 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 def out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that the GPU or the machine is out of memory."""
-    signs = "can't allocate memory", "out of memory", "is killed by signal"  # CPU, MPS, a worker
+    signs = "can't allocate memory", "out of memory"  # CPU, MPS
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in str(error) for sign in signs)
+
+
+def worker_died(error: BaseException) -> bool:
+    """Return whether an error of torch means that a data loader worker was killed or crashed."""
+    return "DataLoader worker" in str(error) and ("killed" in str(error) or "exited" in str(error))
 
 
 @contextmanager
 def explain_out_of_memory(device: torch.device, hint: str) -> Iterator[None]:
-    """Turn an out-of-memory error in the block into a `MachineError` that ends with `hint`."""
+    """Turn an out-of-memory error in the block, or a killed worker, into a `MachineError` that ends with `hint`."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
+        if worker_died(error):
+            raise MachineError(WORKER_KILLED) from error
         if not out_of_memory(error):
             raise
         raise MachineError(f"out of memory on {device}; {hint}") from error

@@ -21,7 +21,7 @@ from functools import cache, lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import cv2
 import numpy as np
@@ -63,8 +63,10 @@ OTHER_SUFFIXES = (  # images in formats that are never opened
 CONVERT = "convert them to JPEG, PNG or TIFF"
 MAX_PIXELS = 178_956_970  # of one image, Pillow's own limit
 MAX_PIXELS_VARIABLE = "YOLO9K_MAX_PIXELS"
-MAX_PIXELS_IN_FLIGHT = 1 << 27  # decoded at once by all threads; decoding takes about 10 bytes a pixel
+MAX_PIXELS_IN_FLIGHT = 1 << 27  # decoded at once by all threads; decoding takes 7 to 14 bytes a pixel
 EXACT = 1e-6  # pixels: tolerance for a whole number in floating point
+
+ResizeMode = Literal["letterbox", "stretch"]
 
 cv2.setNumThreads(0)  # workers run in parallel; OpenCV's own threads would compete with them for the cores
 # What Pillow warns of in odd files (broken EXIF, sizes) is either an error here or does not matter.
@@ -131,8 +133,8 @@ def describe_skipped(names: Iterable[str]) -> list[str]:
 
 def _describe(found: "Counter[str]", hint: str) -> str:
     parts = [f"{count:,} {suffix}" for suffix, count in sorted(found.items())]
-    total = sum(found.values())
-    return f"{' and '.join(parts)} {'file was' if total == 1 else 'files were'} skipped: {hint}"
+    listed = " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+    return f"{listed} {'file was' if sum(found.values()) == 1 else 'files were'} skipped: {hint}"
 
 
 @cache
@@ -196,10 +198,14 @@ def reading_image(source: str | ImageSource) -> Iterator[np.ndarray]:
     Where many threads read large images, this limits the memory: the next one waits.
     """
     with ExitStack() as held:
-        with _named_errors(source), _open(source) as image:
-            held.enter_context(IN_FLIGHT.holding(image.width * image.height))
-            pixels = to_rgb(image, lambda: _open(source))
-        yield pixels
+        yield _decode(source, held)
+
+
+def _decode(source: str | ImageSource, held: ExitStack) -> np.ndarray:
+    """Decode an image; its pixels are in flight until `held` is closed."""
+    with _named_errors(source), _open(source) as image:
+        held.enter_context(IN_FLIGHT.holding(image.width * image.height))
+        return to_rgb(image, lambda: _open(source))
 
 
 def read_size_wh(source: str | ImageSource) -> tuple[int, int]:
@@ -370,6 +376,13 @@ def letterbox_placement(image_wh: tuple[int, int], canvas_wh: tuple[int, int]) -
     else:
         new_w, new_h = max(1, w * canvas_h // h), canvas_h
     return Placement((new_w / w, new_h / h), ((canvas_w - new_w) // 2, (canvas_h - new_h) // 2))
+
+
+def fit_placement(image_wh: tuple[int, int], canvas_wh: tuple[int, int], mode: ResizeMode = "letterbox") -> Placement:
+    """Return the placement of the whole image on the canvas: letterboxed, or stretched over the canvas."""
+    if mode == "letterbox":
+        return letterbox_placement(image_wh, canvas_wh)
+    return crop_placement((0, 0, *image_wh), canvas_wh)
 
 
 def crop_placement(xywh: tuple[int, int, int, int], canvas_wh: tuple[int, int]) -> Placement:

@@ -4,6 +4,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from yolo9k import checkpoint
 from yolo9k.config.schema import ModelConfig
 from yolo9k.darknet.catalogue import ENTRIES
@@ -13,6 +15,7 @@ from yolo9k.darknet.weights import BYTES, conv_layers, describe, read_header
 from yolo9k.models.layers import layer_names
 from yolo9k.wordtree.tree import describe as describe_labels
 
+PART_BYTES = 1 << 24
 Facts = dict[str, Any]
 
 
@@ -42,20 +45,37 @@ def inspect_weights(path: Path, cfg: Path | None = None, *, strict: bool = False
         "values": floats,
         "size matches": ", ".join(official) or "no official file",
     }
+    if bad := _count_not_finite(path, header.size):
+        facts["NaN or infinite values"] = bad
     if cfg is None:
         return facts, []
     read = read_cfg(cfg, strict=strict)
     read.log_warnings()
-    network = conv_layers(DarknetNetwork(read))
+    read.check_channels()
+    network = DarknetNetwork(read)
+    layers = conv_layers(network)
     rows = [
         LayerRow(block.name, "x".join(map(str, block.tensors[-1].shape)), block.size // BYTES, status)
-        for block, status in describe(network, floats)
+        for block, status in describe(layers, floats)
     ]
-    leftover = max(BYTES * floats - sum(block.size for block in network), 0)
+    leftover = max(BYTES * floats - sum(block.size for block in layers), 0)
     facts["layers"] = f"{sum(row.status == 'whole' for row in rows)} of {len(rows)} whole"
     facts["leftover bytes"] = leftover
-    facts["fits the cfg"] = _verdict(rows, leftover)
+    facts["fits the cfg"] = verdict = _verdict(rows, leftover)
+    if verdict.startswith("yes"):
+        network.read(path)
+        checkpoint.log_weight_warnings(network.state_dict(), path)
     return facts, rows
+
+
+def _count_not_finite(path: Path, start: int) -> int:
+    """Count the float32 values after byte `start` that are NaN or infinite, a part at a time."""
+    count = 0
+    with path.open("rb") as file:
+        file.seek(start)
+        while part := file.read(PART_BYTES):
+            count += int((~np.isfinite(np.frombuffer(part, "<f4"))).sum())
+    return count
 
 
 def _verdict(rows: list[LayerRow], leftover: int) -> str:

@@ -16,6 +16,7 @@ from yolo9k.errors import DataError, MachineError, Yolo9kError
 Identity = tuple[int, int]  # device and number of a file
 Failure = Callable[[object, str], Yolo9kError]  # makes the error of a location and a message: `DataError.at`
 
+MAX_DRAFT_NAME = 200  # bytes; a file system allows 255, and `replacing` adds a suffix
 MAX_TEXT_BYTES = 1 << 26  # 64 MiB: the largest list of images known has a tenth of it
 BOMS = (  # the longer first: UTF-32 begins like UTF-16
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -202,17 +203,19 @@ def writing(path: Path, what: str = "") -> Iterator[None]:
 def replacing(path: Path, what: str = "") -> Iterator[Path]:
     """Yield a temporary path to write to; after the block the file is synced and replaces `path` in one step.
 
-    The old file stays unchanged until then, and if the block raises. Creates the folder. Raises `MachineError` if the
-    file cannot be written.
+    The old file stays unchanged until then, and if the block raises. A link stays a link to its file. Creates the
+    folder. Raises `MachineError` if the file cannot be written.
     """
-    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
     with writing(path, what):
+        target = path.resolve()
+        name = os.fsencode(target.name)[:MAX_DRAFT_NAME].decode(errors="ignore")
+        draft = target.with_name(f"{name}.{os.getpid()}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             yield draft
             with draft.open("rb+") as file:
                 os.fsync(file.fileno())
-            draft.replace(path)
+            draft.replace(target)
         finally:
             with suppress(OSError):  # it exists only after a failure
                 draft.unlink()

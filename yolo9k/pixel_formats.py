@@ -38,6 +38,8 @@ TIFF_SIZE_WH = (256, 257)  # TIFF tags
 TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SAMPLE_FORMAT, TIFF_MAX, TIFF_SMAX = 258, 262, 339, 281, 341
 TIFF_SIGNED = 2  # sample format
 
+MAX_BAND = 1 << 22  # pixels that are converted at once
+
 Reopen = Callable[[], AbstractContextManager[Image.Image]]
 
 
@@ -96,11 +98,28 @@ def to_rgb(image: Image.Image, reopen: Reopen) -> np.ndarray:
     if is_dark or (is_deep_colour and "transparency" in upright.info):
         with reopen() as again:
             upright = _deep_colour(upright, again, depth)
-    if upright.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in upright.info:
-        rgba = upright.convert("RGBA")
+    return _blend_bands(upright)
+
+
+def _blend_bands(image: Image.Image) -> np.ndarray:
+    """Convert an image to uint8 (H, W, 3) in bands of rows: copies of a whole one could take gigabytes."""
+    width, height = image.size
+    rows = max(1, MAX_BAND // max(1, width))
+    if height <= rows:
+        return _blend(image)
+    rgb = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        rgb[top : top + rows] = _blend(image.crop((0, top, width, min(top + rows, height))))
+    return rgb
+
+
+def _blend(image: Image.Image) -> np.ndarray:
+    """Convert an image of 8 bits to uint8 (H, W, 3); transparency is blended with grey."""
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
         canvas = Image.new("RGBA", rgba.size, (GREY, GREY, GREY, 255))
-        upright = Image.alpha_composite(canvas, rgba)
-    return np.asarray(upright.convert("RGB"))
+        image = Image.alpha_composite(canvas, rgba)
+    return np.asarray(image.convert("RGB"))
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -1,6 +1,7 @@
 """Open weights of any origin (run, checkpoint, Darknet file, catalogue) as a `Checkpoint`; write Darknet files."""
 
-from collections.abc import Callable
+import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -10,20 +11,21 @@ from yolo9k.build import ClassifierNetwork, Network, build_classifier, build_net
 from yolo9k.checkpoint import Checkpoint
 from yolo9k.config import ClassifierConfig, Config, RunConfig
 from yolo9k.darknet import catalogue
-from yolo9k.darknet.cfg import parse_cfg, read_cfg
+from yolo9k.darknet.cfg import Cfg, parse_cfg, read_cfg
 from yolo9k.darknet.label_files import load_labels, read_data_file
 from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.darknet.recipe import config_from_cfg
 from yolo9k.darknet.weights import Header, conv_layers, read_header, write_weights
 from yolo9k.darknet.writer import cfg_text, classifier_cfg_text
 from yolo9k.errors import ConfigError, WeightsError
-from yolo9k.io import write_text
+from yolo9k.io import check_regular, is_file, is_folder, write_text
 from yolo9k.models.darknet19 import Classifier
 from yolo9k.models.yolov2 import DetectionNetwork
 from yolo9k.progress import Track, silent
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.files import label_texts
 
+LOG = logging.getLogger(__name__)
 COMPANIONS = (".cfg", ".names", ".tree")
 
 
@@ -55,28 +57,23 @@ def open_weights(source: str | Path, files: DarknetFiles | None = None, track: T
     """
     files = files or DarknetFiles()
     path = Path(source).expanduser()
-    if _holds(path.is_dir):
+    if is_folder(path):
         files.refuse(source, "a run")
         return checkpoint.load(checkpoint.find(path))
-    if _holds(path.is_file):
+    if is_file(path):
         if not checkpoint.is_checkpoint(path):
             return _from_darknet(path, files, track)
         files.refuse(source, "a checkpoint")
         return checkpoint.load(path)
     entry = catalogue.find(str(source))
     if entry is None:
+        with suppress(OSError, ValueError):  # a text that cannot be a path
+            if path.exists():
+                check_regular(path, WeightsError.at)
         raise WeightsError(f"{source}: no such file or run, and not in the catalogue; {catalogue.suggest(str(source))}")
     files.refuse(source, "a catalogue model, which has its own")
     fetched = catalogue.download(entry, track)
     return _from_darknet(fetched.weights, DarknetFiles(fetched.cfg, fetched.names, fetched.tree))
-
-
-def _holds(check: Callable[[], bool]) -> bool:
-    """Return the result of a path check; false if the text cannot be a path."""
-    try:
-        return check()
-    except OSError:
-        return False
 
 
 def _from_darknet(path: Path, files: DarknetFiles, track: Track = silent) -> Checkpoint:
@@ -84,6 +81,7 @@ def _from_darknet(path: Path, files: DarknetFiles, track: Track = silent) -> Che
     read_header(path)  # fail first if it is not a weights file
     cfg_path, names, tree = _texts(path, files, track)
     cfg = read_cfg(cfg_path, strict=files.strict)
+    cfg.check_channels()
     cfg.log_warnings()
     labels = load_labels(cfg, tree, names)
     network = DarknetNetwork(cfg, labels)
@@ -94,7 +92,18 @@ def _from_darknet(path: Path, files: DarknetFiles, track: Track = silent) -> Che
         "blocks": loaded.layer_count,
     }  # fmt: skip
     labels = labels or _unnamed_labels(network.classes)
-    return Checkpoint(config_from_cfg(cfg), labels, network.state_dict(), darknet=origin)
+    checkpoint.log_weight_warnings(network.state_dict(), path)
+    return Checkpoint(_config_of(cfg), labels, network.state_dict(), darknet=origin)
+
+
+def _config_of(cfg: Cfg) -> RunConfig:
+    """Return the config of a cfg; an invalid option of training alone is a warning, since weights are not trained."""
+    try:
+        return config_from_cfg(cfg)
+    except WeightsError as error:
+        config = config_from_cfg(cfg, training=False)
+        LOG.warning("%s; the network runs without the options of training", error)
+        return config
 
 
 def _texts(path: Path, files: DarknetFiles, track: Track) -> tuple[str | Path, str | Path | None, str | Path | None]:
@@ -124,6 +133,11 @@ def _companion(path: Path, suffix: str) -> Path | None:
 def _unnamed_labels(classes: int) -> WordTree:
     """Return a label set with the indices as names, for a model without class names."""
     return WordTree.flat([str(index) for index in range(classes)])
+
+
+def are_unnamed(labels: WordTree) -> bool:
+    """Return whether the labels are the indices that stand for unknown class names."""
+    return labels == _unnamed_labels(len(labels))
 
 
 def build_stored(stored: Checkpoint, source: str | Path) -> Network | ClassifierNetwork:
@@ -177,7 +191,7 @@ def _check_whole(stored: Checkpoint, network: Network | ClassifierNetwork, sourc
 
 def check_tree(stored: Checkpoint, source: str | Path) -> None:
     """Raise `WeightsError` if the label tree that the cfg names is missing: labels would be meaningless indices."""
-    if stored.config.model.name != "darknet" or stored.labels != _unnamed_labels(len(stored.labels)):
+    if stored.config.model.name != "darknet" or not are_unnamed(stored.labels):
         return
     section = parse_cfg(stored.config.model.cfg).label_section
     if section is not None and "tree" in section.values:
@@ -244,5 +258,5 @@ def _cfg_of(network: Network | ClassifierNetwork, config: RunConfig, tree: str) 
 
 
 def _label_texts(labels: WordTree, tree: str) -> dict[str, str]:
-    named = (".names",) if labels != _unnamed_labels(len(labels)) else ()
+    named = () if are_unnamed(labels) else (".names",)
     return label_texts(labels, (*named, ".tree") if tree else named)

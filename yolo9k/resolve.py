@@ -13,7 +13,7 @@ from yolo9k.anchors import cluster
 from yolo9k.config import AnyDataset, ClassifierConfig, Config, DatasetConfig, updated
 from yolo9k.config.datasets import TreeLabels
 from yolo9k.config.section import STRIDE, SizeWH
-from yolo9k.datasets.box_sizes import letterboxed_sizes
+from yolo9k.datasets.box_sizes import fitted_sizes
 from yolo9k.datasets.load import portable_path
 from yolo9k.errors import DataError
 from yolo9k.hardware import choose_device, choose_precision
@@ -92,6 +92,6 @@ def with_anchors(config: Config, records: Sequence["Record"]) -> Config:
     """
     if config.model.anchors != "auto":
         return config
-    sizes_wh = letterboxed_sizes(records, config.data.size, STRIDE)
+    sizes_wh = fitted_sizes(records, config.data.size, STRIDE, config.data.resize_mode)
     anchors = cluster(sizes_wh, config.model.num_anchors, config.train.seed)
     return updated(config, {"model.anchors": tuple(map(tuple, anchors.rounded())), "model.num_anchors": len(anchors)})

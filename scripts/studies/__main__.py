@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from yolo9k.cli import EXIT_CODES, run
-from yolo9k.cli.console import err, out, print_plain, table, track, write_json
+from yolo9k.cli.console import err, out, table, track, write_json
 from yolo9k.cli.outputs import check_outputs
 
 app = typer.Typer(
@@ -65,19 +65,20 @@ def ablation(
     study = Ablation(folder, settings, rows, seeds)
     for row in rows:
         if row not in study.rows:
-            print_plain(err, f"{row.name} is skipped: without --classifier-448 it equals the row before")
+            err.print(f"{row.name} is skipped: without --classifier-448 it equals the row before")
     json_path, count = folder / "ablation.json", seeds * len(study.rows)
     for number, (row, seed) in enumerate(study.jobs(), start=1):
-        print_plain(err, f"\n{number}/{count} {row.name}, seed {seed}: {row.adds}")
+        err.print()
+        err.print(f"{number}/{count} {row.name}, seed {seed}: {row.adds}")
         with Screen() as screen:
             score = study.run(row, seed, screen, track)
-        print_plain(err, score.diverged or f"{settings.split}: mAP50 {score.map50:.4f}, recall {score.recall:.3f}")
+        err.print(score.diverged or f"{settings.split}: mAP50 {score.map50:.4f}, recall {score.recall:.3f}")
         write_json(str(json_path), to_dict(study))
         report_paths = write_report(study)
     listing = table(f"The path to YOLOv2 on {source.name}", *table_rows(study))
     listing.columns[1].justify = "left"
     out.print(listing)
-    print_plain(out, f"written: {', '.join(map(str, (*report_paths, json_path)))}")
+    out.print(f"written: {', '.join(map(str, (*report_paths, json_path)))}")
 
 
 @app.command(epilog=EXIT_CODES)
@@ -128,19 +129,18 @@ def norms(
     grid = NormGrid(folder, settings, kinds or KINDS[: 3 if weights else 2], batches or BATCHES, seeds)
     json_path = folder / "norms.json"
     for number, norm_run in enumerate(grid.runs, start=1):
-        print_plain(
-            err,
+        err.print(
             f"\n{number}/{len(grid.runs)} {norm_run.kind} norm, batch size {norm_run.batch}, seed {norm_run.seed}",
         )
         with Screen() as screen:
             score = grid.train(norm_run, screen, track)
-        print_plain(err, score.diverged or f"mAP50 {score.map50:.4f}, mAP50-95 {score.map50_95:.4f}")
+        err.print(score.diverged or f"mAP50 {score.map50:.4f}, mAP50-95 {score.map50_95:.4f}")
         write_json(str(json_path), to_dict(grid))
         report_paths = write_report(grid)
     for metric, name in METRICS.items():
         title = f"{name} in percent on {source.name}, {images:,} images"
         out.print(table(title, *table_rows(grid, metric)))
-    print_plain(out, f"written: {', '.join(map(str, (*report_paths, json_path)))}")
+    out.print(f"written: {', '.join(map(str, (*report_paths, json_path)))}")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,22 @@
 import io
 import json
+import logging
+import sys
 
 import pytest
-from rich.console import Console
+from rich.text import Text
+from rich.tree import Tree
 
 from yolo9k.cli import console
-from yolo9k.cli.console import table, track, write_json
+from yolo9k.cli.console import Output, WarningHandler, print_document, table, track, write_json
 from yolo9k.errors import MachineError
+
+HOSTILE = "\x1b[31m[red]:smile:\x9b2J\r\u202e[/b]\n[link=http://x]"
+SHOWN = r"\x1b[31m[red]:smile:\x9b2J\r\u202e[/b]\n[link=http://x]"
 
 
 def text_of(made):
-    target = Console(file=io.StringIO(), width=100)
+    target = Output(file=io.StringIO(), width=100)
     target.print(made)
     return target.file.getvalue()
 
@@ -41,9 +47,47 @@ def test_json_that_cannot_be_written(tmp_path):
 
 
 @pytest.mark.parametrize("terminal", [True, False])
+def test_no_way_of_printing_lets_escape_sequences_through(monkeypatch, capsys, terminal):
+    made = Output(file=io.StringIO(), force_terminal=terminal, color_system=None, width=150)
+    monkeypatch.setattr(console, "err", made)
+    made.print(HOSTILE)
+    made.print(table(HOSTILE, [HOSTILE], [[HOSTILE]]))
+    made.print(Tree(Text(HOSTILE.replace("\n", ""))))
+    WarningHandler().emit(logging.makeLogRecord({"msg": "%s", "args": (HOSTILE,)}))
+    list(track([1], HOSTILE))
+    text = made.file.getvalue()
+    assert text.count(SHOWN) >= 3
+    for unsafe in ("\x1b[31m", "\x9b", "\u202e"):
+        assert unsafe not in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_documents_are_exact_in_files_and_safe_on_terminals(monkeypatch, capsys, terminal):
+    monkeypatch.setattr(console, "out", Output(file=io.StringIO(), force_terminal=terminal))
+    print_document("a: \u202e1\n")
+    assert capsys.readouterr().out == ("a: \\u202e1\n" if terminal else "a: \u202e1\n")
+
+
+def test_json_keeps_all_characters_and_is_safe_on_a_terminal(capsys):
+    for name in (HOSTILE, "\udcff", "\U000e0041", "\x7f"):
+        write_json("-", [name])
+        text = capsys.readouterr().out
+        assert json.loads(text) == [name]
+        assert text.replace("\n", "").isprintable()
+
+
+def test_json_in_an_encoding_without_the_characters(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    write_json("-", ["é苹👩"])
+    stream.flush()
+    assert json.loads(stream.buffer.getvalue().decode("ascii")) == ["é苹👩"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
 def test_tracking_yields_the_same_items(monkeypatch, terminal):
     text = io.StringIO()
-    monkeypatch.setattr(console, "err", Console(file=text, force_terminal=terminal, width=80))
+    monkeypatch.setattr(console, "err", Output(file=text, force_terminal=terminal, width=80))
     assert list(track(range(3), "Reading")) == [0, 1, 2]
     assert list(track((i for i in range(3)), "Reading", 3)) == [0, 1, 2]
     assert ("Reading" in text.getvalue()) == terminal

@@ -234,10 +234,19 @@ def test_names_of_any_script_are_drawn(photos, tmp_path):
             assert drawn.size == (60, 40)
 
 
+def test_images_wider_than_jpeg_allows_are_drawn_smaller(run, tmp_path):
+    Image.new("L", (70_000, 20)).save(tmp_path / "wide.png")
+    result = run("wide.png", *LOW)
+    assert result.exit_code == 0, result.exception
+    assert "wide.jpg: is smaller than wide.png, since JPEG has at most 65,500 pixels a side" in result.stderr
+    with Image.open(tmp_path / "detections" / "wide.jpg") as drawn:
+        assert drawn.width == 65_500
+
+
 def test_input_images_are_never_overwritten(run, photos):
     before = (photos / "b.jpg").read_bytes()
     message = error_of(run(photos, "--out", photos), ConfigError)
-    assert f"--out {photos}: b.jpg is one of the input images" in message
+    assert f"--out {photos / 'b.jpg'}: is an input of this command" in message
     assert (photos / "b.jpg").read_bytes() == before
     assert run(photos, "--out", photos, "--no-draw").exit_code == 0
 

@@ -1,12 +1,20 @@
+import errno
+import json
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from yolo9k import cli
-from yolo9k.cli.outputs import check_outputs
-from yolo9k.errors import MachineError
+from yolo9k.cli.console import write_json
+from yolo9k.cli.outputs import check_outputs, open_output
+from yolo9k.drawing import save_image
+from yolo9k.errors import ConfigError, MachineError
 
 
 @pytest.fixture
@@ -22,6 +30,7 @@ def test_writable_outputs_are_neither_created_nor_changed(here):
     check_outputs(
         files={"--json": "new/deep/a.json", "--csv": here / "file", "--txt": None, "--results": "-", "--plot": ""},
         folders={"--plots": here / "folder", "--out": "new/plots"},
+        overwrite=True,
     )
     assert sorted(path.name for path in here.iterdir()) == ["file", "folder"]
     assert (here / "file").read_text() == "kept"
@@ -55,12 +64,142 @@ def test_a_folder_that_is_read_only(here):
         check_outputs({"--json": "folder/a"})
 
 
-def test_the_nearest_existing_folder_must_be_writable(here, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [(errno.EACCES, "no permission to write folder"), (errno.ENOSPC, "No space left"), (errno.EROFS, "Read-only")],
+)
+def test_a_file_must_fit_into_the_nearest_existing_folder(here, monkeypatch, number, reason):
     asked = []
-    monkeypatch.setattr(os, "access", lambda path, mode: asked.append((str(path), mode)))
-    with pytest.raises(MachineError, match="no permission to write folder"):
+
+    def refuse(dir):
+        asked.append(str(dir))
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(MachineError, match=f"--json folder/deep/a: cannot be written: {reason}"):
         check_outputs({"--json": "folder/deep/a"})
-    assert asked == [("folder", os.W_OK)]
+    assert asked == ["folder"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's devices")
+@pytest.mark.parametrize("target", ["/proc/a.json", "/proc/1/deep/a.json", "/dev/full", "/proc/version"])
+def test_places_that_take_no_file_also_for_root(here, target):
+    with pytest.raises(MachineError, match=f"--json {target}: cannot be written: "):
+        check_outputs({"--json": target})
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+def test_pipes_devices_and_standard_output_may_be_written(here):
+    os.mkfifo("pipe")
+    for target in ("-", "pipe", "/dev/null", "/dev/stdout"):
+        check_outputs({"--json": target})
+
+
+KEPT = {
+    "model.pt": b"PK\x03\x04weights",
+    "photo.jpg": b"\xff\xd8\xff\xe0a photo",
+    "coco.json": b'{"images": [], "annotations": []}',
+    "pretty.json": b'{\n  "images": []\n}',
+    "other.cfg": b"[net]\nchannels=3\n",
+    "labels.txt": b"0 0.5 0.5 0.1 0.1\n",
+    "table.csv": b"name,price\n",
+}
+
+
+@pytest.mark.parametrize("option", ["--json", "--results", "--csv", "--plot", "--txt", "--out", "TARGET"])
+@pytest.mark.parametrize("name", KEPT)
+def test_files_of_others_are_kept_unless_told_otherwise(here, option, name):
+    target = here / name
+    target.write_bytes(KEPT[name])
+    with pytest.raises(ConfigError, match=f"{option} {target}: already exists, .*give --overwrite"):
+        check_outputs({option: target})
+    with pytest.raises(ConfigError, match="already exists"):
+        check_outputs({option: ["new", target]})
+    check_outputs({option: target}, overwrite=True)
+    target.write_bytes(b"")
+    check_outputs({option: target})
+
+
+def test_results_of_the_same_option_are_replaced_without_asking(here):
+    write_json("a.json", {"a": [1]})
+    write_json("list.json", [{"a": 1}])
+    write_json("empty.json", [])
+    save_image("drawn.jpg", np.zeros((9, 9, 3), np.uint8))
+    save_image("plots/augmented.png", np.zeros((9, 9, 3), np.uint8))
+    Figure().savefig("plot.png")
+    Figure().savefig("plots/curve.png")
+    (here / "a.txt").write_text("3 0.5 0.5 0.1 0.25 0.98765\n")
+    (here / "a.csv").write_text("file,label,score,left,top,right,bottom\n")
+    check_outputs({"--json": ["a.json", "list.json", "empty.json"], "--csv": "a.csv", "--txt": "a.txt"})
+    check_outputs({"--plot": "plot.png", "--out": "drawn.jpg"}, {"--plots": "plots"})
+    with pytest.raises(ConfigError, match=r"--json drawn.jpg: already exists"):
+        check_outputs({"--json": "drawn.jpg"})
+
+
+def test_plots_are_not_written_among_images_of_others(here):
+    (here / "folder" / "images.jpg").write_bytes(KEPT["photo.jpg"])
+    with pytest.raises(ConfigError, match=r"--plots folder.images.jpg: already exists"):
+        check_outputs(folders={"--plots": "folder"})
+    check_outputs(folders={"--plots": "folder"}, overwrite=True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+@pytest.mark.parametrize("link", ["same", "symbolic", "hard"])
+def test_inputs_are_never_overwritten(here, link):
+    write_json("input.json", {})  # even what would be a result
+    target = {"same": "folder/../input.json", "symbolic": "link", "hard": "link"}[link]
+    if link == "symbolic":
+        Path("link").symlink_to("input.json")
+    elif link == "hard":
+        Path("link").hardlink_to("input.json")
+    with pytest.raises(ConfigError, match=f"--json {target}: is an input of this command"):
+        check_outputs({"--json": target}, inputs=["yolov2", None, "", here / "input.json"], overwrite=True)
+
+
+def test_files_of_input_folders_are_kept(here):
+    """A run folder, or a data set."""
+    (here / "folder" / "last.pt").write_bytes(KEPT["model.pt"])
+    write_json("folder/scores.json", {})
+    with pytest.raises(ConfigError, match=r"--json folder.last.pt: is a file of the input folder"):
+        check_outputs({"--json": "folder/last.pt"}, inputs=["folder"], overwrite=True)
+    check_outputs({"--json": "folder/scores.json"}, inputs=["folder"])
+
+
+def test_two_outputs_are_not_the_same(here):
+    for files, folders in (
+        ({"--json": "a", "--csv": "folder/../a"}, {}), ({"--json": "-", "--csv": "/dev/stdout"}, {}),
+        ({"--json": "new"}, {"--out": here / "new"}),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match="choose another file for one of them"):
+            check_outputs(files, folders)
+
+
+def test_an_output_is_replaced_only_when_it_is_complete(here):
+    def stop_half_way():
+        with open_output("file") as file:
+            file.write("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        stop_half_way()
+    assert (here / "file").read_text() == "kept"
+    with open_output("file") as file:
+        file.write("whole \udcff")
+    assert (here / "file").read_text() == "whole \\udcff"
+    assert sorted(path.name for path in here.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_link_stays_a_link(here):
+    Path("link").symlink_to("file")
+    write_json("link", [1])
+    assert Path("link").is_symlink()
+    assert json.loads((here / "file").read_text()) == [1]
+
+
+def test_a_long_name_can_be_written(here):
+    write_json("ä" * 120 + ".json", [])
+    assert [path.suffix for path in here.glob("ä*")] == [".json"]
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@ import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from yolo9k.cli import console, screen
+from yolo9k.cli.console import Output
 from yolo9k.cli.screen import Screen
 from yolo9k.config import Config
 from yolo9k.training.output.callbacks import RunInfo
@@ -33,7 +33,7 @@ def shown(monkeypatch):
 
     def make(terminal):
         text = io.StringIO()
-        made = Console(file=text, force_terminal=terminal, width=200, highlight=False, soft_wrap=True)
+        made = Output(file=text, force_terminal=terminal, width=200)
         for module in (console, screen):
             monkeypatch.setattr(module, "err", made)
             monkeypatch.setattr(module, "out", made)

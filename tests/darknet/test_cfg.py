@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from yolo9k.darknet import load
 from yolo9k.darknet import network as network_module
 from yolo9k.darknet.cfg import MAX_LAYERS, Cfg, parse_cfg, read_cfg
-from yolo9k.darknet.layers import MAX_OUTPUT, MAX_PARAMETERS
+from yolo9k.darknet.layers import MAX_PARAMETERS
 from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.darknet.recipe import config_from_cfg
 from yolo9k.errors import WeightsError, Yolo9kError
@@ -150,9 +150,89 @@ def test_options_that_training_does_not_follow_are_warnings(section, option, war
     assert all(f"{option}: not followed; training will differ from Darknet's" in warning for warning in warnings)
 
 
-def test_a_comment_after_a_value_gets_a_hint():
-    for text in ("filters=4 # four", "filters=4;four"):
-        assert refusal(NET + f"[conv]\n{text}\n", build=False).endswith("; put comments on a line of their own")
+@pytest.mark.parametrize("comment", [" # (2 + 5) * 2", ";four", "#", " # a=5 [x]"])
+def test_a_comment_behind_a_value_is_ignored_with_a_warning(comment):
+    text = NET + f"[conv]\nfilters=4{comment}\n[route]\nlayers=-1{comment}\n"
+    cfg = parse_cfg(text, "a.cfg")
+    assert (cfg.layers[0].values["filters"], cfg.layers[1].values["layers"]) == (4, (-1,))
+    assert [warning.partition(": the comment is ignored; Darknet reads ")[2] for warning in cfg.warnings] == ["4", "-1"]
+    assert "a.cfg:6: [convolutional] filters=4" in refusal(text, build=False, strict=True)
+    assert "put comments on a line of their own" in refusal(NET + f"[conv]\nactivation=leaky{comment}\n")
+
+
+@pytest.mark.parametrize(
+    ("section", "option", "value"),
+    [
+        ("net", "burn_in=1e3", 1), ("net", "max_batches=5000.5", 5000), ("net", "hue=.1f", 0.1),
+        ("net", "momentum=high", 0.0), ("net", "steps=400k,5", (400, 5)), ("net", "scales=.1,x", (0.1, 0.0)),
+        ("net", f"batch={'9' * 50}", 1 << 31), ("region", "random=1.4", 1.4), ("region", "rescore=yes", 0),
+        ("region", "jitter=.3x", 0.3), ("conv", "learning_rate=fast", 0.0),
+    ],
+)  # fmt: skip
+def test_options_of_training_never_stop_a_network_from_running(section, option, value):
+    text = NET + (option if section == "net" else f"[{section}]\n{option}") + "\n"
+    cfg = parse_cfg(text, "a.cfg")
+    key = option.partition("=")[0]
+    assert (cfg.layers[0] if cfg.layers else cfg.net).values[key] == value
+    assert any(warning.startswith("a.cfg:") for warning in cfg.warnings)
+
+
+@pytest.mark.parametrize(
+    ("section", "neutral", "changing"),
+    [
+        ("conv", "dilation=1", "dilation=2"), ("conv", "dilation=1 # no", "dilation=3;3"),
+        ("conv", "stride_x=1", "stride_x=2"), ("conv", "stride=2\nstride_y=2", "stride=2\nstride_y=1"),
+        ("conv", "stride_x=2\nstride=2", "stride_x=1\nstride=2"), ("maxpool", "stride_x=-1", "stride_y=4"),
+        ("conv", "antialiasing=0", "antialiasing=1"), ("maxpool", "maxpool_depth=0", "maxpool_depth=1"),
+        ("maxpool", "out_channels=1", "out_channels=64"), ("conv", "deformable=0", "deformable=1"),
+        ("region", "scale_x_y=1.0", "scale_x_y=1.05"), ("shortcut", "weights_type=none", "weights_type=per_feature"),
+        ("conv", "sway=0", "sway=1"), ("conv", "assisted_excitation=0", "assisted_excitation=4000"),
+        ("maxpool", "groups=1", "groups=2"), ("conv", "coordconv=0", "share_index=2"),
+    ],
+)  # fmt: skip
+def test_options_of_a_fork_that_change_a_layer_are_errors(section, neutral, changing):
+    assert parse_cfg(NET + f"[{section}]\n{neutral}\n").warnings == ()
+    message = refusal(NET + f"[{section}]\n{changing}\n", build=False)
+    assert message.startswith("a.cfg:")
+    assert "changes what the layer computes, which is not supported; must be " in message
+
+
+@pytest.mark.parametrize(
+    "option", ["mosaic=1", "cutmix=1", "max_chart_loss=5.5", "ema_alpha=0.9998", "mixup=yes", "optimized_memory=2"]
+)
+def test_options_that_only_training_of_a_fork_reads_are_warnings(option):
+    (warning,) = parse_cfg(NET + option + "\n", "a.cfg").warnings
+    assert warning == f"a.cfg:5: [net] {option}: an option of AlexeyAB's fork; training does not follow it"
+    assert parse_cfg(NET + f"{option.partition('=')[0]}=0\n").warnings == ()
+
+
+def test_what_is_not_followed_is_said():
+    region = NET + "[conv]\nfilters=6\n[region]\nclasses=1\nrandom=1.4\n"
+    (warning,) = parse_cfg(region, "a.cfg").warnings
+    assert (
+        warning == "a.cfg:9: [region] random=1.4: the range of sizes is not followed; sizes are drawn as for random=1"
+    )
+    assert len(config_from_cfg(parse_cfg(region)).data.sizes) == 10
+    (warning,) = parse_cfg(NET + "policy=sgdr\n", "a.cfg").warnings
+    assert warning.startswith("a.cfg:5: [net] policy=sgdr: unknown; the learning rate is constant")
+
+
+def test_anchors_in_pixels_are_a_warning():
+    text = "[net]\nwidth=416\nheight=416\nchannels=3\n" + "[maxpool]\nstride=2\n" * 4
+    text += "[conv]\n[maxpool]\nstride=2\n[route]\nlayers=-2\n[reorg]\nstride=2\n[conv]\n[region]\nanchors={}\n"
+    for anchors in ("1,26", "1.08,1.19,16.62,10.52", "5,6,12,13"):
+        assert parse_cfg(text.format(anchors)).warnings == ()
+    (warning,) = parse_cfg(text.format("10,14,23,27"), "a.cfg").warnings
+    assert "[region] anchors=10,14,23,27: 27 is larger than the grid of 13 cells; anchors of [region] are" in warning
+
+
+def test_inputs_other_than_grey_and_rgb_are_refused():
+    for channels, is_grey in ((1, True), (3, False)):
+        assert parse_cfg(NET.replace("=3", f"={channels}")).is_grey == is_grey
+    for channels in (2, 4, 6):
+        with pytest.raises(WeightsError) as refused:
+            config_from_cfg(parse_cfg(NET.replace("=3", f"={channels}") + CONV, "a.cfg"))
+        assert str(refused.value) == f"a.cfg:4: [net] channels={channels}: not supported; must be 3 (RGB) or 1 (grey)"
 
 
 def test_one_option_is_replaced_in_the_text():
@@ -202,7 +282,7 @@ def test_an_unknown_option_is_a_warning_or_an_error():
         (NET + "[dropout]\nprobability=half\n", "probability=half: must be a number"),
         (NET + "[dropout]\nprobability=nan\n", "probability=nan: must be a number"),
         (NET + "[shortcut]\nalpha=1e39\n", "alpha=1e39: must be a number"),
-        (NET + "[route]\nlayers=1;2\n", "layers=1;2: must be integers separated by commas"),
+        (NET + "[route]\nlayers=a\n", "layers=a: must be integers separated by commas"),
         (NET + "[region]\nanchors=1,,2\n", "anchors=1,,2: must be numbers separated by commas"),
         (NET + "x" * 90 + "\n", f"a.cfg:5: {'x' * 40}…: expected"),
     ],
@@ -213,10 +293,12 @@ def test_an_invalid_cfg_is_refused_with_its_line(text, message):
 
 def test_a_file_that_cannot_be_read_is_refused_with_its_path(tmp_path):
     (tmp_path / "image.cfg").write_bytes(b"\x89PNG\xff\xfe")
+    (tmp_path / "utf16.cfg").write_text(VALID, encoding="utf-16")
+    assert read_cfg(tmp_path / "utf16.cfg").size_wh == (32, 32)
     (tmp_path / "long.cfg").write_text("#" * (1 << 21))
     for name, message in {
-        "image.cfg": "not a text file", "long.cfg": "2,097,152 bytes are too many", "none.cfg": "No such file",
-        "": "directory", "\0.cfg": "cannot be read",
+        "image.cfg": "not a text file", "long.cfg": "2,097,152 bytes; at most 1,048,576", "none.cfg": "No such file",
+        "": "is a folder", "\0.cfg": "cannot be read",
     }.items():  # fmt: skip
         with pytest.raises(WeightsError, match=message) as refused:
             read_cfg(f"{tmp_path}/{name}" if name else tmp_path)
@@ -251,7 +333,7 @@ CONV = "[conv]\nfilters=8\nsize=1\n"
         (CONV + "[conv]\ngroups=0\n", "groups=0: must be between 1 and"),
         (CONV + "[conv]\nfilters=-4\n", "filters=-4: must be between 1 and 16,777,216"),
         (CONV + "[conv]\nstride=0\n", "stride=0: must be between 1 and 1,024"),
-        (CONV + "[conv]\nactivation=mish\n", "a.cfg:9: [convolutional] activation=mish: must be one of leaky, relu"),
+        (CONV + "[conv]\nactivation=gelu\n", "a.cfg:9: [convolutional] activation=gelu: must be one of leaky, relu"),
         (CONV + "[conv]\nbinary=1\n", "a.cfg:9: [convolutional] binary=1: not supported; must be 0"),
         (CONV + "[conv]\nxnor=1\n", "xnor=1: not supported"),
         (CONV + "[conv]\nflipped=1\n", "flipped=1: not supported"),
@@ -268,8 +350,6 @@ CONV = "[conv]\nfilters=8\nsize=1\n"
         (CONV + "[region]\nclasses=0\n", "classes=0: must be between 1"),
         (CONV + "[region]\nclasses=3\ncoords=5\n", "a.cfg:10: [region] coords=5: not supported; must be 4"),
         (CONV + "[region]\nclasses=3\nbackground=1\n", "background=1: not supported; must be 0"),
-        (CONV + "[region]\nclasses=3\nthresh=2\n", "thresh=2: must be between 0 and 1"),
-        (CONV + "[region]\nclasses=3\nclass_scale=-1\n", "class_scale=-1: must be at least 0"),
     ],
 )  # fmt: skip
 def test_layers_that_do_not_fit_together_are_refused_with_their_line(layers, message):
@@ -328,15 +408,16 @@ def test_too_many_layers_are_refused():
     ("layers", "message"),
     [
         ("[conv]\nfilters=16000000\nsize=11\n", "a.cfg:6: [convolutional] filters=16000000: too many weights over 3"),
-        ("[conv]\nfilters=16000000\npadding=4\n", "a.cfg:5: [convolutional]: an output of 16000000x16x24"),
-        ("[avg]\n" + "[conv]\nfilters=8000\n" * 6, "a.cfg:16: [convolutional]: too many parameters up to"),
-        ("[avg]\n[conv]\nfilters=16000000\nbatch_normalize=1\n[conv]\nfilters=11\n", "up to this layer: 288"),
-        ("[avg]\n[conv]\nfilters=16777216\n" + "[conv]\nfilters=16777216\ngroups=16777216\n" * 9, "too many param"),
+        ("[conv]\nfilters=16000000\npadding=4\n", "a.cfg:5: [convolutional]: too large: 6,144,000,000 values in"),
+        ("[avg]\n" + "[conv]\nfilters=8000\n" * 6, "a.cfg:16: [convolutional]: too large: 3"),
+        ("[avg]\n[conv]\nfilters=16000000\nbatch_normalize=1\n[conv]\nfilters=11\n", "too large: 288"),
+        ("[avg]\n[conv]\nfilters=16777216\n" + "[conv]\nfilters=16777216\ngroups=16777216\n" * 9, "too large: "),
         ("[route]\nlayers=0\n", "layers=0: 0 is layer 0"),
-        (CONV + "[route]\nlayers=-1,-1,-1,-1\n" * 100, "[route]: an output of"),
-        (CONV + f"[route]\nlayers={'-1,' * 99}-1\n" * 1900, "[route]: an output of"),
-        ("[conv]\npadding=1024\n" * 100, "[convolutional]: an output of"),
-        ("[maxpool]\npadding=1024\n" * 100, "[maxpool]: an output of"),
+        (CONV + "[route]\nlayers=-1,-1,-1,-1\n" * 100, "[route]: too large: "),
+        (CONV + f"[route]\nlayers={'-1,' * 99}-1\n" * 1900, "[route]: too large: "),
+        ("[conv]\npadding=1024\n" * 100, "[convolutional]: too large: "),
+        ("[maxpool]\npadding=1024\n" * 100, "[maxpool]: too large: "),
+        ("[conv]\nfilters=60000\nsize=1024\npad=1\n" * 2, "too many weights"),
         ("[avg]\n[conv]\nfilters=30\n[region]\nnum=1024\nclasses=1000000\n", "1000000 classes), not 30"),
         (CONV + "[region]\nclasses=16000000\n", "classes=16000000: must be between 1 and 1,048,576"),
     ],
@@ -349,9 +430,24 @@ def test_a_network_that_is_too_large_is_refused_before_memory_is_allocated(layer
     assert message in refusal(NET + layers)
 
 
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (
+            CONV.replace("8", "2") * 2 + "[route]\nlayers=-1,-2\n",
+            "a.cfg:11: [route]: too large: 2,147,483,648 values in memory",
+        ),
+        ("[conv]\nsize=201\npad=1\n", "a.cfg:5: [convolutional]: too large: 32,5"),
+    ],
+)
+def test_a_network_that_takes_too_much_memory_or_time_for_an_image_is_refused(layers, message):
+    assert message in refusal(NET.replace("16", "16384").replace("8\n", "16384\n") + layers)
+    DarknetNetwork(parse_cfg(NET + layers))
+
+
 def test_the_limits_leave_room_for_real_networks():
     assert max(PARAMETERS.values()) * 4 < MAX_PARAMETERS
-    assert MAX_OUTPUT > 32 * 4096 * 4096
+    assert network_module.MAX_LIVE > 32 * 4096 * 4096
 
 
 @pytest.mark.parametrize(
@@ -362,10 +458,14 @@ def test_the_limits_leave_room_for_real_networks():
         ("policy=random", "[net] policy=random: not supported"),
         ("policy=steps\nsteps=2,1\nscales=1,1", "at: must increase"),
         ("policy=steps\nsteps=2", "[net] steps=2: 1 steps and 0 scales"), ("batch=0", "[net] batch=0: must be"),
+        ("[region]\nclasses=3\nthresh=2", "[region] thresh=2: must be between 0 and 1"),
+        ("[region]\nclasses=3\nclass_scale=-1", "[region] class_scale=-1: must be at least 0"),
     ],
 )  # fmt: skip
 def test_an_invalid_training_recipe_is_refused_with_its_cfg(option, message):
-    text = "[net]\nwidth=16\nheight=8\nchannels=3\n" + option + "\n[conv]\nfilters=8\n[region]\nclasses=3\n"
+    layers, region = "[conv]\nfilters=8\n", "[region]\nclasses=3\n"
+    is_region = option.startswith("[region]")
+    text = NET + (layers + option + "\n" if is_region else option + "\n" + layers + region)
     with pytest.raises(WeightsError) as refused:
         config_from_cfg(parse_cfg(text, "a.cfg"))
     assert message in str(refused.value)

@@ -3,7 +3,7 @@
 import pytest
 
 from yolo9k.darknet.cfg import read_cfg
-from yolo9k.darknet.label_files import load_labels, load_map, read_data_file
+from yolo9k.darknet.label_files import check_files, load_labels, load_map, read_data_file
 from yolo9k.errors import DataError, WeightsError
 
 CFG = "[net]\nwidth=8\nheight=8\nchannels=3\n[conv]\nfilters=8\n[region]\nclasses=3\n"
@@ -65,3 +65,46 @@ def test_a_data_file_is_parsed_as_in_darknet(tmp_path, text):
     (tmp_path / "my names.txt").write_text("a\n")
     (tmp_path / "a.data").write_bytes(text.encode())
     assert read_data_file(tmp_path / "a.data") == {"names": tmp_path / "my names.txt"}
+
+
+@pytest.mark.parametrize(
+    "path", ["data/9k.map", "./data/9k.map", r"C:\darknet\data\9k.map", r"data\9k.map", "/home/them/data/9k.map",
+             "../../data/9k.map", "here/cfg/data/9k.map"],
+)  # fmt: skip
+def test_a_file_is_found_by_the_longest_tail_of_its_path(cfg, tmp_path, path):
+    for folder, node in (("here/data", 2), ("here", 1), ("here/cfg", 0)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "9k.map").write_text(f"{node}\n")
+    assert load_map(cfg(f"map={path}\n"), 3) == (2,)
+    (tmp_path / "here" / "data" / "9k.map").unlink()
+    assert load_map(cfg(f"map={path}\n"), 3) == (0,)
+
+
+@pytest.mark.parametrize("option", ["tree", "map"])
+@pytest.mark.parametrize("path", ["{tmp}/elsewhere/secret", "../../elsewhere/secret", "link", "linked/secret"])
+def test_files_elsewhere_are_refused_with_the_line(cfg, tmp_path, option, path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "secret").write_text("0 -1\n")
+    parsed = cfg(f"{option}={path.format(tmp=tmp_path)}\n")
+    (tmp_path / "here" / "cfg" / "link").symlink_to(tmp_path / "elsewhere" / "secret")
+    (tmp_path / "here" / "cfg" / "linked").symlink_to(tmp_path / "elsewhere")
+    for use in (check_files, load_labels if option == "tree" else lambda cfg: load_map(cfg, 3)):
+        with pytest.raises(
+            WeightsError, match=rf"a\.cfg:9: \[region\] {option}=.*must be below the folder of this file"
+        ):
+            use(parsed)
+
+
+def test_a_data_file_names_no_files_elsewhere(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "secret").write_text("x\n")
+    (tmp_path / "a" / "b" / "obj.data").write_text("classes = 1\nnames = ../../secret\n")
+    with pytest.raises(WeightsError, match=r"obj\.data:2: names = \.\./\.\./secret: must be below"):
+        read_data_file(tmp_path / "a" / "b" / "obj.data")
+    (tmp_path / "a" / "obj.names").write_text("x\n")
+    (tmp_path / "a" / "b" / "obj.data").write_text("names = D:\\work\\obj.names\n", encoding="utf-16")
+    assert read_data_file(tmp_path / "a" / "b" / "obj.data")["names"].resolve() == tmp_path / "a" / "obj.names"
+
+
+def test_a_missing_file_of_a_cfg_is_no_error_where_it_is_not_read(cfg):
+    check_files(cfg("tree=none.tree\nmap=none.map\n"))

@@ -184,7 +184,7 @@ def archive() -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "0 bytes; a weights file begins with a header of 16 or 20 bytes"),
+        (b"", "the file is empty"),
         (b"\0" * 15, "15 bytes; a weights file begins"),
         (struct.pack("<iiii", 0, 2, 0, 5), "16 bytes; the header of this version has 20"),
         (b"<!DOCTYPE html>\n<html></html>" * 9, "an HTML page, not weights"),
@@ -206,7 +206,7 @@ def test_a_file_that_is_not_weights_is_refused_with_what_it_is(cfg, file, conten
 
 def test_a_missing_file_and_a_folder_are_refused(cfg, tmp_path):
     assert refusal(tmp_path / "none", cfg) == "cannot be read: No such file or directory"
-    assert refusal(tmp_path, cfg).startswith("cannot be read: ")
+    assert refusal(tmp_path, cfg).startswith(("cannot be read: ", "is a folder"))
 
 
 def test_nan_and_infinity_are_kept_bit_for_bit(cfg, file):

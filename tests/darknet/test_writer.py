@@ -27,7 +27,7 @@ MODELS = {
     "yolov2 without norms": ("model.name=yolov2", "model.norm.kind=none"),
     "yolov2 with frozen norms": ("model.name=yolov2", "model.norm.kind=frozen"),
 }
-SMALL = ("model.width=0.125", "model.anchors=[[1.3221, 1.73145], [0.1, 11.2364]]", "data.size=96x64")
+SMALL = ("model.width=0.125", "model.anchors=[[1.3221, 1.73145], [0.1, 5.2364]]", "data.size=96x64")
 
 
 def config_with(*overrides):

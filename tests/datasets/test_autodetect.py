@@ -270,6 +270,96 @@ def test_reference_data(shared, name, kind, labels):
     assert (config.kind, len(config.labels), config.holdout) == (kind, labels, 0)
 
 
+# --- splits: nothing is trained on, or left out, without a word
+
+
+@pytest.fixture
+def notes(caplog):
+    """What detection logs, as one text."""
+    caplog.set_level("INFO", logger="yolo9k.datasets.autodetect")
+    return lambda: "\n".join(record.getMessage() for record in caplog.records)
+
+
+def test_folders_of_other_names_are_not_used_beside_train(tmp_path, notes):
+    for folder in ("train", "dev", "holdout", "query", "backup"):
+        voc(tmp_path, folder, images=folder, annotations=folder)
+    config = detect_dataset(tmp_path)
+    assert config.splits == {"train": ("train/all",), "val": ("dev/all", "holdout/all")}
+    expected = (
+        "train: 1 image in train/all; val: 1 image in dev/all, 1 image in holdout/all; "
+        "not used: 1 image in backup/all, 1 image in query/all"
+    )
+    assert expected in notes()
+
+
+def test_folders_of_other_names_are_train_if_none_is_called_so(tmp_path, notes):
+    for folder in ("cells", "zellen", "test"):
+        voc(tmp_path, folder, images=folder, annotations=folder)
+    assert detect_dataset(tmp_path, holdout=0).splits == {"train": ("cells/all", "zellen/all"), "test": ("test/all",)}
+    assert "train: 1 image in cells/all, 1 image in zellen/all; test: 1 image in test/all" in notes()
+
+
+def test_trainval_is_not_used_beside_train(tmp_path, notes):
+    for split in ("train", "val", "trainval"):
+        coco(tmp_path / "annotations" / f"{split}.json")
+        image(tmp_path / "images" / "a.jpg")
+    assert set(detect_dataset(tmp_path).splits) == {"train", "val"}
+    assert "not used: 1 image in annotations/trainval.json" in notes()
+
+
+def test_an_evaluation_folder_inside_the_training_images_is_not_train(tmp_path, notes):
+    for folder in (".", "test"):
+        yolo(tmp_path / folder, f"image-{folder}", images=".", labels=".")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    config = detect_dataset(tmp_path, holdout=0)
+    assert config.splits == {"train": ("*",), "test": ("test",)}
+    assert [record.path.name for record in read_annotations(config, "train").records] == ["image-..jpg"]
+    assert "train: 1 image in .; test: 1 image in test" in notes()
+
+
+def test_images_without_label_files_in_a_folder_of_their_own_are_counted(tmp_path, notes):
+    yolo(tmp_path, "a")
+    image(tmp_path / "backgrounds" / "b.jpg")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    assert detect_dataset(tmp_path, holdout=0).splits == {"train": ("images",)}
+    assert "not used, since they have no label files: 1 image in backgrounds" in notes()
+
+
+def test_held_out_images_are_counted(tmp_path, notes):
+    for number in range(6):
+        yolo(tmp_path, f"image{number}")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    detect_dataset(tmp_path)
+    assert "val: 1 of the 6 train images, held out" in notes()
+
+
+def test_a_list_of_images_is_a_data_set(tmp_path):
+    yolo(tmp_path, "a")
+    (tmp_path / "my_list.txt").write_text("images/a.jpg\n")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    config = open_dataset(str(tmp_path / "my_list.txt"))
+    assert config.splits == {"train": ("my_list.txt",)}
+
+
+def test_class_lists_of_several_folders_must_agree(tmp_path):
+    for folder, names in (("train", "cat\ndog\n"), ("valid", "dog\ncat\n")):
+        yolo(tmp_path, folder, images=folder, labels=folder)
+        (tmp_path / folder / "classes.txt").write_text(names)
+    with pytest.raises(DataError, match=r"train/classes.txt and .*valid/classes.txt: the class lists differ"):
+        detect_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("broken", ["nc: 3\n", "train: 5\n", "kpt_shape: [17]\n"])
+def test_a_broken_data_yaml_is_an_error_and_not_passed_over(tmp_path, broken):
+    yolo(tmp_path, "a", "train/images", "train/labels")
+    text = "train: train/images\nval: train/images\nnames: [cat, dog]\n"
+    (tmp_path / "data.yaml").write_text(text if "train" not in broken else text.replace("train: train/images\n", ""))
+    with (tmp_path / "data.yaml").open("a") as file:
+        file.write(broken)
+    with pytest.raises(DataError, match=r"data\.yaml: "):
+        detect_dataset(tmp_path)
+
+
 # --- images with labels
 
 

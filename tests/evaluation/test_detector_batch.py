@@ -7,9 +7,9 @@ from yolo9k.hardware import free_memory
 
 def test_the_batch_is_lowered_to_what_fits(caplog):
     image = 100 * 200 * BYTES_PER_PIXEL
-    assert fitting_batch(16, (100, 200), 16 * image) == fitting_batch(16, (100, 200), None) == 16
+    assert fitting_batch(16, (100, 200), 20 * image) == fitting_batch(16, (100, 200), None) == 16
     assert not caplog.records
-    assert fitting_batch(16, (100, 200), 3 * image + 1) == 3
+    assert fitting_batch(16, (100, 200), 4 * image) == 3
     assert caplog.records[0].getMessage() == "batch 3 instead of 16: 100x200 images need 0.0 GB each"
 
 

@@ -1,7 +1,11 @@
 import json
+import multiprocessing
+import os
 import re
 import shutil
 import signal
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -177,7 +181,7 @@ def test_a_first_score_of_zero_is_the_best_so_far(tiny, run_folder, monkeypatch)
     assert (run_folder / "checkpoints" / BEST).exists()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_saves_and_says_how_to_resume(tiny, run_folder, number, code):
     before = signal.getsignal(number)
     with pytest.raises(Stopped, match=r"stopped after step 1; resume with: yolo9k train --resume .*run") as caught:
@@ -196,6 +200,56 @@ def test_a_late_signal_stops_after_the_next_step(tiny, run_folder):
     with pytest.raises(Stopped, match="stopped after step 3"):
         train(tiny(), run_folder, callback=Late())
     assert last(run_folder).training["next_step"] == 3
+
+
+@pytest.mark.parametrize("stopped_at", [2, 4])  # in between, and after the last step
+def test_a_signal_ends_an_evaluation_and_a_resumed_run_repeats_it(tiny, run_folder, stopped_at):
+    config = tiny("train.eval_every=1")
+    whole, recorded = Recorder(), Recorder()
+    train(config, run_folder.with_name("whole"), callback=whole)
+    evaluations = []
+
+    def track(items, description, total=None):
+        evaluations.append(description == "Evaluating")
+        for item in items:
+            if description == "Evaluating" and sum(evaluations) == stopped_at // 2:
+                signal.raise_signal(signal.SIGINT)
+            yield item
+
+    with pytest.raises(Stopped, match=f"stopped after step {stopped_at}; resume with"):
+        train(config, run_folder, callback=recorded, track=track)
+    assert len(recorded.scores) == stopped_at // 2 - 1
+    resume(run_folder, callback=recorded)
+    assert recorded.scores == whole.scores
+    assert metrics(run_folder) == metrics(run_folder.with_name("whole"))
+    assert not last(run_folder).training["evaluation_pending"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_killed_worker_ends_the_run_at_once_and_saves_it(tiny, run_folder):
+    class Killer(Callback):
+        def on_step(self, step, size_wh):
+            if step == 2:
+                os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+    start = time.monotonic()
+    with pytest.raises(MachineError, match=r"a data loader worker was killed, probably because memory ran out; lower"):
+        train(tiny("data.workers=2", "train.steps=1000"), run_folder, callback=Killer())
+    assert last(run_folder).training["next_step"] >= 2
+    assert multiprocessing.active_children() == []
+    assert time.monotonic() - start < 30
+
+
+def test_a_signal_is_told_though_its_terminal_is_gone(tiny, run_folder):
+    class Gone(Recorder):
+        def on_log(self, entry):
+            if entry["step"] == self.stop_after:
+                raise MachineError("standard error: cannot be written")
+
+    with pytest.raises(Stopped, match="stopped after step 2") as caught:
+        train(tiny(), run_folder, callback=Gone(stop_after=2, number=signal.SIGTERM))
+    assert caught.value.exit_code == 143
+    assert last(run_folder).training["next_step"] == 2
 
 
 def test_a_resumed_run_may_be_longer(tiny, run_folder):

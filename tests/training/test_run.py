@@ -68,7 +68,8 @@ def test_a_note_lists_the_layers_that_were_loaded(tiny, run_folder):
     target_state, source_state = run.network.state_dict(), source.network.state_dict()
     assert equal_weights({n: v for n, v in target_state.items() if not n.startswith("head")}, source_state)
     assert equal_weights(target_state, run.ema.network.state_dict())
-    (note,) = run.notes
+    note, head = run.notes
+    assert head == "head: new: the weights have 2 anchors, the model 1"
     assert "8 of 9 layers: backbone.fine.0.0 to neck.join; new: head; unused: head" in note
     assert str(run_folder) in note
 

@@ -7,11 +7,14 @@ from yolo9k import darknet
 from yolo9k.build import build_classifier, build_network
 from yolo9k.checkpoint import Checkpoint
 from yolo9k.config import load_classifier_config, load_config
+from yolo9k.darknet.network import DarknetNetwork
+from yolo9k.darknet.recipe import config_from_cfg
 from yolo9k.darknet.weights import Header, conv_layers, write_weights
 from yolo9k.models.darknet19 import DARKNET19
 from yolo9k.models.layers import scaled
 from yolo9k.pretrained import open_weights
-from yolo9k.training.transfer import Transfer, transfer, with_norm
+from yolo9k.training import transfer as transfers
+from yolo9k.training.transfer import Transfer, with_norm
 from yolo9k.wordtree import WordTree
 
 WIDTH = 0.125
@@ -56,6 +59,16 @@ def detector(name="yolov2", labels=3, width=WIDTH, seed=0):
     return Checkpoint(config, labels, {k: v.clone() for k, v in network.state_dict().items()}), network
 
 
+def transfer(stored, network, config=None, labels=None):
+    """Transfer to a network; without a config, to one whose labels are the indices of its classes."""
+    if config is None:
+        is_cfg = isinstance(network, DarknetNetwork)
+        config = config_from_cfg(network.cfg) if is_cfg else load_config(None, [*SMALL])
+        count = network.classes if is_cfg else network.head.num_labels
+        labels = labels or WordTree.flat([str(index) for index in range(count)])
+    return transfers.transfer(stored, network, config, labels)
+
+
 def layer(state, name):
     return {key: value for key, value in state.items() if key.startswith(f"{name}.")}
 
@@ -68,14 +81,14 @@ def assert_same(first, second):
 
 def test_layers_of_the_same_model_are_matched_by_name():
     stored, _ = detector(labels=7, seed=1)
-    before, network = detector()
+    network = detector()[1]
     report = transfer(stored, network)
-    assert report.new == report.unused == ("head",)  # another number of labels, so another shape
-    assert len(report.loaded) == 22
+    assert report.new == report.unused == ()
+    assert len(report.loaded) == 23
+    assert report.classes == "head: 3 of 3 classes by name (0, 1, 2); new: none; not used: 3, 4, 5, 6"
     state = network.state_dict()
-    for name in report.loaded:
+    for name in report.loaded[:-1]:
         assert_same(layer(state, name), layer(stored.weights, name))
-    assert_same(layer(state, "head"), layer(before.weights, "head"))
 
 
 def test_names_matter_more_than_the_order():
@@ -192,7 +205,7 @@ def test_batch_norms_are_converted_to_the_norm_of_the_model(kind):
     source.load_state_dict(dict(stored.weights))
     config = load_config(None, [*SMALL, f"model.norm.kind={kind}"])
     network = build_network(config.model, stored.labels).eval()
-    report = transfer(with_norm(stored, config.model.norm, "source.pt"), network)
+    report = transfer(with_norm(stored, config.model.norm, "source.pt"), network, config, stored.labels)
     assert len(report.loaded) == 23
     images = torch.rand(2, 3, 64, 64)
     if kind == "group":  # computes something else with the same factors
@@ -223,6 +236,9 @@ def test_a_report_writes_neighbours_as_ranges():
 def test_the_last_layer_of_a_darknet_classifier_is_loaded(opened):
     stored = opened(darknet19())
     config = load_classifier_config(None, [f"model.width={WIDTH}"])
-    network = build_classifier(config.model, WordTree.flat([str(i) for i in range(10)]))
-    assert transfer(stored, network).new == ()
+    labels = WordTree.flat([f"kind {i}" for i in range(10)])
+    network = build_classifier(config.model, labels)
+    report = transfer(stored, network, config, labels)
+    assert report.new == ()
+    assert report.classes.startswith("last: the classes of the weights have no names: taken in order (kind 0, kind 1")
     assert torch.equal(network.last.weight, list(stored.weights.values())[-2])

@@ -1,23 +1,36 @@
 """The `yolo9k` command: all subcommands, one-line error messages and exit codes."""
 
+import errno
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 
 from yolo9k import __version__
 from yolo9k.cli import anchors, bench, classify, config, data, demo, detect, doctor, evaluate, train, tree, weights
-from yolo9k.errors import ConfigError, Yolo9kError
+from yolo9k.cli.console import LogHandler, out
+from yolo9k.cli.interrupts import stop_signals
+from yolo9k.cli.streams import StreamError, guarded_streams, require_output
+from yolo9k.cli.text import one_line
+from yolo9k.errors import ConfigError, MachineError, Yolo9kError
 from yolo9k.renamed import with_new_options
 
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # of click, which typer bundles under another name
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 EXIT_CODES = (
     "Exit codes: 0 success; 1 bug; 2 usage, config or unknown name; 3 missing or wrong data; 4 weights, checkpoints or "
-    "downloads; 5 training diverged; 6 machine: disk, memory, device or permissions; 130 Ctrl-C; 143 SIGTERM."
+    "downloads; 5 training diverged; 6 machine: disk, memory, device or permissions; 129, 130, 143 stopped by SIGHUP, "
+    "Ctrl-C, SIGTERM; 141 the reader of the output ended."
 )
+MACHINE_ERRNOS = frozenset((errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EIO))
+OUT_OF_MEMORY = (  # in messages of torch, OpenCV, C++ and the loader of shared libraries; lower case
+    "cannot allocate memory", "can't allocate memory", "out of memory", "insufficient memory", "bad_alloc",
+    "unable to mmap", "failed to map segment", "can't start new thread",
+)  # fmt: skip
 
 app = typer.Typer(
     name="yolo9k",
@@ -42,7 +55,7 @@ app.command("doctor")(doctor.doctor)
 
 def _show_version(requested: bool) -> None:
     if requested:
-        typer.echo(f"yolo9k {__version__}")
+        out.print(f"yolo9k {__version__}")
         raise typer.Exit
 
 
@@ -62,49 +75,82 @@ def main() -> None:
 
 def run(command: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit; a user error is printed as one line on standard error, with its exit code."""
-    _show_log()
-    try:
-        code = command(
-            with_new_options(sys.argv[1:] if arguments is None else arguments), prog_name=name, standalone_mode=False
-        )
-        if code == INTERRUPTED:  # typer returns it for Ctrl-C
-            raise KeyboardInterrupt
-    except UsageError as error:
-        _report_usage(error)
-        code = ConfigError.exit_code
-    except Yolo9kError as error:
-        _report(str(error))
-        code = error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        _report("interrupted")
-        code = INTERRUPTED
+    logging.basicConfig(handlers=[LogHandler()], level=logging.WARNING)
+    logging.getLogger("yolo9k").setLevel(logging.INFO)
+    with guarded_streams():
+        code = _run(command, name, sys.argv[1:] if arguments is None else arguments)
     sys.exit(code)
 
 
-def _show_log() -> None:
-    """Print what the package logs on standard error: what it chose, and warnings."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_LogFormatter())
-    logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    logging.getLogger("yolo9k").setLevel(logging.INFO)
+def _run(command: typer.Typer, name: str, arguments: Sequence[str]) -> Any:
+    """Run a command and return its exit code."""
+    with stop_signals() as stops:
+        try:
+            require_output()
+            _require_folder()
+            _refuse_empty(arguments)
+            code = command(with_new_options(arguments), prog_name=name, standalone_mode=False)
+            if code == INTERRUPTED:  # typer returns it for Ctrl-C
+                raise KeyboardInterrupt
+            sys.stdout.flush()
+        except UsageError as error:
+            _report_usage(error)
+            return ConfigError.exit_code
+        except Yolo9kError as error:
+            if not (isinstance(error, StreamError) and error.is_broken_pipe):
+                _report(str(error))
+            return stops.exit_code if isinstance(error, StreamError) and stops.number else error.exit_code
+        except (KeyboardInterrupt, typer.Abort):
+            _report("interrupted")
+            return stops.exit_code
+        except Exception as error:
+            if not (reason := _machine_failure(error)):
+                raise
+            _report(reason)
+            return MachineError.exit_code
+        return code
 
 
-class _LogFormatter(logging.Formatter):
-    """Marks warnings as such."""
+def _require_folder() -> None:
+    """Raise `MachineError` if the current folder was deleted: libraries that torch loads would end the program."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError as error:
+        raise MachineError(f"the current folder cannot be used: {error.strerror}; change to another one") from error
 
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line of a record."""
-        text = super().format(record)
-        return text if record.levelno < logging.WARNING else f"warning: {text}"
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Raise `ConfigError` for an empty argument, usually a variable of a script that is not set."""
+    for previous, argument in zip(["", *arguments], arguments, strict=False):
+        if not argument:
+            raise ConfigError(f"{previous}: its value is empty" if previous.startswith("-") else "an argument is empty")
+        if argument.startswith("--") and argument.endswith("=") and argument.count("=") == 1:
+            raise ConfigError(f"{argument[:-1]}: its value is empty")
+
+
+def _machine_failure(error: Exception) -> str:
+    """Return what went wrong if the machine is at fault: a file, memory or a limit; an empty text for a bug."""
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or any(sign in text for sign in OUT_OF_MEMORY):
+        return "out of memory; close other programs, or lower the batch size, the image size or data.workers"
+    if isinstance(error, RuntimeError) and text.startswith("could not determine home"):  # of `Path.expanduser`
+        return "a path begins with ~, but that home folder is unknown; write the whole path"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror or error}"
+    if isinstance(error, OSError) and error.errno in MACHINE_ERRNOS:
+        return error.strerror or str(error)
+    return ""
 
 
 def _report_usage(error: Any) -> None:
     if type(error).__name__ == "NoArgsIsHelpError":  # not an error: show the help
-        error.show()
+        with suppress(StreamError):
+            error.show()
         return
     hint = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
     _report(f"{error.format_message()}{hint}")
 
 
 def _report(message: str) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201  # the only place that prints errors
+    with suppress(StreamError):  # there is no other place to say it
+        sys.stderr.write(f"error: {one_line(' '.join(message.split()))}\n")

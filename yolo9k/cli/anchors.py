@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from yolo9k.cli import options as opt
-from yolo9k.cli.console import err, speaker, table, track, write_json
+from yolo9k.cli.console import speaker, table, track, warn, write_json
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError
 
@@ -25,12 +25,14 @@ def anchors(
     max_pixels: opt.MaxPixelsOption = None,
     k: opt.NumAnchorsOption = 5,
     size: opt.AnchorSizeOption = "416",
+    resize_mode: opt.AnchorResizeModeOption = None,
     stride: opt.StrideOption = 32,
     seed: opt.AnchorSeedOption = 0,
     sweep: opt.SweepOption = "",
     plot: opt.AnchorPlotOption = None,
     write: opt.UpdatedConfigOption = None,
     json: opt.JsonOption = "",
+    overwrite: opt.OverwriteOption = False,
 ) -> None:
     """Cluster box sizes into anchors: k-means with the distance 1 - IoU.
 
@@ -44,17 +46,19 @@ def anchors(
     from yolo9k.anchors import sweep as cluster_each
     from yolo9k.config import Override, load_config
     from yolo9k.datasets.autodetect import open_dataset
-    from yolo9k.datasets.box_sizes import letterboxed_sizes
+    from yolo9k.datasets.box_sizes import fitted_sizes
     from yolo9k.datasets.joint import read_box_records
 
     counts = _parse_range(sweep)
     plot = plot or (DEFAULT_PLOT if counts else None)
-    check_outputs(files={"--plot": plot, "--write": write, "--json": json})
+    check_outputs(files={"--plot": plot, "--json": json}, inputs=(dataset, write), overwrite=overwrite)
+    check_outputs(files={"--write": write}, inputs=(dataset,), overwrite=True)  # a config, of which a line changes
     _check_format(plot)
     size_wh = load_config(None, [Override("data.size", size, f"--size {size}")]).data.size
     warnings = _config_warnings(write, size_wh, k) if write else []
     records = read_box_records(open_dataset(dataset, track), split, track=track)
-    sizes_wh = letterboxed_sizes(records, size_wh, stride)
+    mode = resize_mode.value if resize_mode else load_config(write).data.resize_mode
+    sizes_wh = fitted_sizes(records, size_wh, stride, mode)
     clustered = cluster(sizes_wh, k, seed, track)
     curve = cluster_each(sizes_wh, counts, seed, track)
     grid_wh = size_wh[0] / stride, size_wh[1] / stride
@@ -62,10 +66,10 @@ def anchors(
     console = speaker(json)
     _print(console, clustered, curve, len(sizes_wh), size_wh, stride)
     for warning in warnings + suspicions(clustered.wh, grid_wh):
-        err.print(f"warning: {warning}", style="yellow", markup=False)
+        warn(warning)
     if plot:
         save_plot(plot, sizes_wh, clustered, grid_wh, curve)
-        console.print(f"wrote {plot}", markup=False)
+        console.print(f"wrote {plot}")
     if write:
         _update_config(write, clustered, console)
     if json:
@@ -111,7 +115,7 @@ def _update_config(config: Path, clustered: "Anchors", console: Console) -> None
     if load_config(config).model.num_anchors != len(clustered):
         values["num_anchors"] = len(clustered)
     write_values(config, "model", values)
-    console.print(f"wrote {' and '.join(f'model.{key}' for key in values)} of {config}", markup=False)
+    console.print(f"wrote {' and '.join(f'model.{key}' for key in values)} of {config}")
 
 
 def _print(
@@ -126,7 +130,7 @@ def _print(
     console.print(
         f"{num_boxes} boxes: average IoU {clustered.average_iou:.4f}, {clustered.above_half:.1%} above IoU 0.5"
     )
-    console.print(f"anchors: {clustered.rounded()}", markup=False)
+    console.print(f"anchors: {clustered.rounded()}")
     if curve:
         rows = ((len(each), f"{each.average_iou:.4f}", f"{each.above_half:.4f}") for each in curve)
         console.print(table("Sweep", ["anchors", "average IoU", "fraction above IoU 0.5"], rows))

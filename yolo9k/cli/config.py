@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 
 from yolo9k.cli import options as opt
-from yolo9k.cli.console import out, table
+from yolo9k.cli.console import out, print_document, table
 from yolo9k.errors import ConfigError
 from yolo9k.io import read_lines, read_text
 
@@ -54,7 +54,7 @@ def show_config(
         text = dump(load_dataset_config(path))
     else:
         text = dump(load_run_config(path, overrides or ()))
-    typer.echo(text, nl=False)
+    print_document(text)
 
 
 @app.command("check")
@@ -72,7 +72,7 @@ def check_config(name: opt.CheckedConfigArgument) -> None:
         config = load_run_config(path)
         if config.data.dataset:
             load_dataset_config(config.data.dataset)
-    typer.echo(f"{path}: ok ({'data set' if is_dataset else 'config'})")
+    out.print(f"{path}: ok ({'data set' if is_dataset else 'config'})")
 
 
 def _locate(name: str) -> tuple[Path, bool]:

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.text import Text
 
 from yolo9k.cli import options as opt
 from yolo9k.cli.console import speaker, table, track, write_json
 from yolo9k.cli.evaluate import print_scores
 from yolo9k.cli.outputs import check_outputs
+from yolo9k.errors import ConfigError
 
 if TYPE_CHECKING:
     from yolo9k.config import Config
@@ -27,6 +29,7 @@ def demo(
     seed: opt.DemoSeedOption = 0,
     overrides: opt.OverridesOption = None,
     json: opt.JsonOption = "",
+    overwrite: opt.OverwriteOption = False,
 ) -> None:
     """Train YOLO9000 on a toy dataset: boxes for coarse classes, image-level labels for fine ones.
 
@@ -44,7 +47,8 @@ def demo(
     from yolo9k.inference.detector import Detector
     from yolo9k.training import train
 
-    check_outputs(files={"--json": json}, folders={"--out": folder})
+    check_outputs(files={"--json": json}, folders={"--out": folder}, overwrite=overwrite)
+    _refuse_foreign_folder(folder)
     console, start = speaker(json), time.monotonic()
     _heading(console, 1, f"Drawing the images into {folder / 'data'}")
     toy = write_toy_joint(folder / "data", all_boxes=all_boxes, seed=seed, track=track)
@@ -65,14 +69,21 @@ def demo(
     print_scores(console, "Test images", scores)
     _print_means(console, means, all_boxes=all_boxes, is_default=not (changes or seed or all_boxes))
     for title, paths in {"drawn images": drawn[:1], "plots": plots, "run": [run]}.items():
-        console.print(f"{title:14}{', '.join(map(str, paths))}", markup=False)
+        console.print(f"{title:14}{', '.join(map(str, paths))}")
     console.print(f"done in {(time.monotonic() - start) / 60:.1f} minutes; next: yolo9k detect IMAGE --weights {run}")
     if json:
         write_json(json, {**scores.to_dict(), **vars(means)})
 
 
+def _refuse_foreign_folder(folder: Path) -> None:
+    """Raise `ConfigError` for a folder with files that are not of a demo, among which its own would be lost."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "data" / "shapes.txt").is_file():
+        raise ConfigError(f"--out {folder}: contains files that are not of a demo; choose a new or empty folder")
+
+
 def _heading(console: Console, step: int, text: str) -> None:
-    console.print(f"\n[bold]{step}/5[/] {text}")
+    console.print()
+    console.print(Text.assemble((f"{step}/5", "bold"), f" {text}"))
 
 
 def _configure(console: Console, toy: "ToyJoint", overrides: list[str], seed: int) -> "Config":
@@ -82,10 +93,10 @@ def _configure(console: Console, toy: "ToyJoint", overrides: list[str], seed: in
 
     training = read_training(toy.joint, track=track)
     _print_sources(console, training)
-    console.print(f"to draw the label tree: yolo9k tree show {toy.taxonomy}", markup=False)
+    console.print(f"to draw the label tree: yolo9k tree show {toy.taxonomy}")
     _heading(console, 2, "Clustering anchors from the training boxes")
     config, anchors = configure(toy.joint, training.box_records, overrides, seed)
-    console.print(f"{len(anchors)} anchors in grid cells: {anchors.rounded()}", markup=False)
+    console.print(f"{len(anchors)} anchors in grid cells: {anchors.rounded()}")
     console.print(f"average IoU with the boxes {anchors.average_iou:.3f}")
     return config
 
@@ -96,7 +107,7 @@ def _print_sources(console: Console, training: "TrainingSet") -> None:
     for source, nodes in zip(training.sources, (supervision.boxes, supervision.images), strict=False):
         names = [labels.names[node] for node in nodes]
         more = f", … ({len(names)} in total)" if len(names) > MAX_NAMED else ""
-        console.print(f"{source}: {', '.join(names[:MAX_NAMED])}{more}", markup=False)
+        console.print(f"{source}: {', '.join(names[:MAX_NAMED])}{more}")
 
 
 def _print_means(console: Console, means: "SupervisionScores", *, all_boxes: bool, is_default: bool) -> None:

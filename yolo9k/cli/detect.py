@@ -1,14 +1,13 @@
 """`yolo9k detect`: detect objects in images, draw them, write them to files."""
 
-from os.path import realpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo9k.cli import options as opt
-from yolo9k.cli.console import err, print_plain, speaker, track, write_json
+from yolo9k.cli.console import err, speaker, track, write_json
 from yolo9k.cli.loading import load_arguments
-from yolo9k.cli.outputs import check_outputs
-from yolo9k.errors import ConfigError, DataError, WeightsError
+from yolo9k.cli.outputs import check_outputs, check_overwriting
+from yolo9k.errors import DataError, WeightsError
 
 if TYPE_CHECKING:
     from yolo9k.cli.detection_output import DetectionOutput
@@ -38,12 +37,14 @@ def detect(
     tree_mode: opt.TreeModeOption = opt.TreeMode.paper,
     agnostic: opt.AgnosticOption = False,
     size: opt.SizeOption = "",
+    resize_mode: opt.ResizeModeOption = None,
     batch: opt.InferenceBatchOption = 8,
     max_pixels: opt.MaxPixelsOption = None,
     device: opt.DeviceOption = "auto",
     json: opt.DetectionsJsonOption = "",
     csv: opt.CsvOption = None,
     txt: opt.TxtOption = None,
+    overwrite: opt.OverwriteOption = False,
 ) -> None:
     """Detect objects in images.
 
@@ -52,15 +53,21 @@ def detect(
     Example: yolo9k detect image.jpg --weights my.weights --cfg my.cfg --names my.names
     Example: yolo9k detect image.jpg --weights yolo9000 --under animal --hier-thresh 0.6
     """
+    from yolo9k.cli.detection_output import unique_files
     from yolo9k.detection.thresholds import Thresholds
     from yolo9k.inference.sources import find_images
 
-    check_outputs(files={"--json": json, "--csv": csv}, folders={"--out": drawn if draw else None, "--txt": txt})
-    images = find_images(sources, track, on_skipped=lambda line: print_plain(err, line))
-    targets = _drawing_targets(images, drawn) if draw else {}
-    detector, used_weights = _load_detector(
-        weights, load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device)
-    )
+    check_outputs(folders={"--out": drawn if draw else None, "--txt": txt})
+    images = find_images(sources, track, on_skipped=err.print)
+    inputs = (weights, cfg, names, tree, data, *images)
+    check_outputs(files={"--json": json, "--csv": csv}, inputs=inputs, overwrite=overwrite)
+    targets = unique_files(images, drawn, ".jpg") if draw else {}
+    check_overwriting("--out", targets.values(), inputs=inputs, overwrite=overwrite)
+    texts = unique_files(images, txt, ".txt") if txt else {}
+    check_overwriting("--txt", texts.values(), inputs=inputs, overwrite=overwrite)
+    arguments = load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device)
+    arguments["resize_mode"] = resize_mode.value if resize_mode else None
+    detector, used_weights = _load_detector(weights, arguments)
     class_decoder = detector.class_decoder(
         hier_thresh=hier_thresh, rule=tree_mode.value, leaves_only=leaves_only, under=_split_names(under)
     )
@@ -73,9 +80,9 @@ def detect(
     if not any(map(len, output.detections)):
         console.print(f"no detection reaches the confidence threshold {conf:g}; lower it with --conf")
     model = {"weights": used_weights, "size_wh": list(detector.size_wh), "labels": list(detector.labels.names)}
-    _write_files(output, model, json=json, csv=csv, txt=txt)
+    _write_files(output, model, json=json, csv=csv, texts=texts)
     if draw:
-        console.print(f"drawn images are in {drawn}", markup=False)
+        console.print(f"drawn images are in {drawn}")
     if unreadable:
         raise DataError(f"{len(unreadable)} of {len(images)} images could not be read; first: {unreadable[0]}")
 
@@ -83,18 +90,6 @@ def detect(
 def _split_names(values: list[str] | None) -> list[str]:
     """Return the names of a repeated option, each of which may hold several, separated by commas."""
     return [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
-
-
-def _drawing_targets(images: list[Path], folder: Path) -> dict[Path, Path]:
-    """Return where each image is drawn to. Raises `ConfigError` if that would overwrite one of the images."""
-    from yolo9k.cli.detection_output import unique_stems
-
-    targets = {image: folder / f"{name}.jpg" for image, name in zip(images, unique_stems(images), strict=True)}
-    originals = {realpath(image) for image in images}
-    for target in targets.values():
-        if realpath(target) in originals:
-            raise ConfigError(f"--out {folder}: {target.name} is one of the input images; choose another folder")
-    return targets
 
 
 def _load_detector(weights: str, arguments: dict[str, Any]) -> "tuple[Detector, str]":
@@ -141,21 +136,25 @@ def _detect_all(
 
 
 def _write_files(
-    output: "DetectionOutput", model: dict[str, Any], *, json: str, csv: Path | None, txt: Path | None
+    output: "DetectionOutput", model: dict[str, Any], *, json: str, csv: Path | None, texts: dict[Path, Path]
 ) -> None:
-    """Write the detections to the files that are given; `model`: facts for the JSON file."""
+    """Write the detections to the files that are given; `model`: facts for the JSON file; `texts`: file per image."""
     if json:
         write_json(json, {**model, **output.to_dict()})
     if csv:
         output.write_csv(csv)
-    if txt:
-        output.write_txt(txt)
+    if texts:
+        output.write_txt(texts)
 
 
 def _draw(image: Path, detections: "Detections", target: Path) -> None:
-    from yolo9k.drawing import colour, draw_boxes, save_image
+    from yolo9k.drawing import MAX_JPEG_SIDE, colour, draw_boxes, fit, save_image
     from yolo9k.images import read_image
 
+    pixels, xyxy = read_image(image), detections.xyxy
+    if max(pixels.shape) > MAX_JPEG_SIDE:
+        pixels, xyxy = fit(pixels, xyxy, (MAX_JPEG_SIDE, MAX_JPEG_SIDE))
+        err.print(f"{target}: is smaller than {image}, since JPEG has at most {MAX_JPEG_SIDE:,} pixels a side")
     texts = [f"{name} {score:.2f}" for _, score, name in detections]
     colours = [colour(int(label)) for label in detections.label]
-    save_image(target, draw_boxes(read_image(image), detections.xyxy, texts, colours))
+    save_image(target, draw_boxes(pixels, xyxy, texts, colours))

@@ -1,7 +1,7 @@
 """Write the detections of many images: a table on the screen, JSON, CSV and YOLO text files."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -11,6 +11,7 @@ from rich.console import Console
 
 from yolo9k.cli.console import table
 from yolo9k.cli.label_paths import LabelPath, label_path, path_text, path_to_json, short_path_text
+from yolo9k.cli.outputs import open_output
 from yolo9k.io import writing
 
 if TYPE_CHECKING:
@@ -87,31 +88,30 @@ class DetectionOutput:
     def write_csv(self, path: Path) -> None:
         """Write one line per detection. Raises `MachineError`."""
         has_paths = self._has_paths
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                writer.writerow(["file", "label", "score", *SIDES, *(["id", "path"] if has_paths else [])])
-                for image, detections, index in self._rows():
-                    label = int(detections.label[index])
-                    text = path_text(self._path(detections, index), digits=4)
-                    extra = [self.labels.ids[label], text] if has_paths else []  # several labels may share a name
-                    writer.writerow([image, detections.name(label), *_score_and_sides(detections, index), *extra])
+        with open_output(path) as file:
+            writer = csv.writer(file)
+            writer.writerow(["file", "label", "score", *SIDES, *(["id", "path"] if has_paths else [])])
+            for image, detections, index in self._rows():
+                label = int(detections.label[index])
+                text = path_text(self._path(detections, index), digits=4)
+                extra = [self.labels.ids[label], text] if has_paths else []  # several labels may share a name
+                writer.writerow([image, detections.name(label), *_score_and_sides(detections, index), *extra])
 
-    def write_txt(self, folder: Path) -> None:
-        """Write a file per image: class, centre, size and score, relative to the image size. Raises `MachineError`."""
+    def write_txt(self, targets: Mapping[Path, Path]) -> None:
+        """Write the file of each image: class, centre, size and score, relative to the image. Raises `MachineError`."""
         from yolo9k.boxes import xyxy_to_cxcywh
         from yolo9k.images import read_size_wh
 
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            for image, name, detections in zip(self.images, unique_stems(self.images), self.detections, strict=True):
-                relative = xyxy_to_cxcywh(detections.xyxy / (read_size_wh(image) * 2))
-                lines = [
-                    " ".join([str(int(label)), *(f"{value:.6f}" for value in box), f"{score:.5f}"])
-                    for label, box, score in zip(detections.label, relative, detections.score, strict=True)
-                ]
-                (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
+        for image, detections in zip(self.images, self.detections, strict=True):
+            relative = xyxy_to_cxcywh(detections.xyxy / (read_size_wh(image) * 2))
+            lines = [
+                " ".join([str(int(label)), *(f"{value:.6f}" for value in box), f"{score:.5f}"])
+                for label, box, score in zip(detections.label, relative, detections.score, strict=True)
+            ]
+            path = targets[image]
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def _score_and_sides(detections: "Detections", index: int) -> list[float]:
@@ -120,10 +120,10 @@ def _score_and_sides(detections: "Detections", index: int) -> list[float]:
     return [round(float(detections.score[index]), 4), *sides]
 
 
-def unique_stems(images: list[Path]) -> list[str]:
-    """Return a different file name for each image, without suffix: its own, with -2, -3, ... if it is taken."""
-    taken: dict[str, None] = {}
+def unique_files(images: Sequence[Path], folder: Path, suffix: str) -> dict[Path, Path]:
+    """Return a different file in `folder` for each image: named as the image, with -2, -3, ... if that is taken."""
+    taken: dict[str, Path] = {}
     for path in images:
         numbered = (f"{path.stem}-{number}" for number in count(2))
-        taken[next(name for name in chain([path.stem], numbered) if name not in taken)] = None
-    return list(taken)
+        taken[next(name for name in chain([path.stem], numbered) if name not in taken)] = path
+    return {path: folder / f"{name}{suffix}" for name, path in taken.items()}

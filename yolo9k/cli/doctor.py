@@ -13,8 +13,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.text import Text
+
 from yolo9k.cli.console import speaker, write_json
-from yolo9k.cli.options import JsonOption
+from yolo9k.cli.options import JsonOption, OverwriteOption
+from yolo9k.cli.outputs import check_outputs
+from yolo9k.cli.text import one_line
 from yolo9k.errors import MachineError
 
 GB = 1e9
@@ -42,19 +46,20 @@ class Check:
     hint: str = ""
 
 
-def doctor(json: JsonOption = "") -> None:
+def doctor(json: JsonOption = "", overwrite: OverwriteOption = False) -> None:
     """Check this installation and machine, and print how to fix problems.
 
     Example: yolo9k doctor
     """
+    check_outputs(files={"--json": json}, overwrite=overwrite)
     checks = list(run_checks())
     if json:
         write_json(json, [asdict(check) for check in checks])
     console = speaker(json)
     for check in checks:
         hint = f"  -> {check.hint}" if check.hint else ""
-        console.print(f"[{STYLES[check.status]}]{check.status:8}[/] {check.name:14} ", end="")
-        console.print(f"{check.detail}{hint}", markup=False)
+        line = f" {check.name:14} {check.detail}{hint}"
+        console.print(Text.assemble((f"{check.status:8}", STYLES[check.status]), one_line(line)))
     broken = [check.name for check in checks if check.status == "broken"]
     if broken:
         raise MachineError(f"doctor: required but broken: {', '.join(broken)}")

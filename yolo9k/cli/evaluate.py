@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from yolo9k.cli import options as opt
-from yolo9k.cli.console import err, out, speaker, table, track, write_json
+from yolo9k.cli.console import err, out, speaker, table, track, warn, write_json
 from yolo9k.cli.loading import load_arguments
 from yolo9k.cli.node_map import read_node_map
-from yolo9k.cli.outputs import check_outputs
+from yolo9k.cli.outputs import check_outputs, is_standard_output
 from yolo9k.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def evaluate(
     iou: opt.EvalIouOption = None,
     max_detections: opt.EvalMaxDetectionsOption = None,
     size: opt.SizeOption = "",
+    resize_mode: opt.ResizeModeOption = None,
     batch: opt.EvalBatchOption = None,
     max_pixels: opt.MaxPixelsOption = None,
     device: opt.DeviceOption = "auto",
@@ -50,6 +51,7 @@ def evaluate(
     hier_thresh: opt.HierThreshOption = None,
     leaves_only: opt.LeavesOnlyOption = False,
     tree_mode: opt.TreeModeOption = opt.TreeMode.paper,
+    overwrite: opt.OverwriteOption = False,
 ) -> None:
     """Evaluate a detector: mAP50, mAP50-95, VOC and COCO metrics, and a table of its classes.
 
@@ -63,9 +65,14 @@ def evaluate(
     from yolo9k.evaluation.coco import add_coco_metrics, read_ground_truth
     from yolo9k.inference import Detector
 
-    check_outputs(files={"--json": json, "--results": results}, folders={"--plots": plots})
+    check_outputs(
+        files={"--json": json, "--results": results and [results, *_ground_truth_target(results)]},
+        folders={"--plots": plots},
+        inputs=(weights, cfg, names, tree, data, dataset, map_file, box_supervised),
+        overwrite=overwrite,
+    )
     arguments = load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device)
-    detector = Detector.load(weights, **arguments)
+    detector = Detector.load(weights, resize_mode=resize_mode.value if resize_mode else None, **arguments)
     source, settings = _choose_dataset(
         dataset, detector, split=split, conf=conf, iou=iou, max_detections=max_detections, batch=batch
     )
@@ -178,10 +185,7 @@ def _run(
         detector, annotations, Thresholds.of(settings), batch=settings.batch, track=track, **options
     )
     if unreadable:
-        err.print(
-            f"warning: {len(unreadable)} images could not be read and have no detections; first: {unreadable[0]}",
-            markup=False,
-        )
+        warn(f"{len(unreadable)} images could not be read and have no detections; first: {unreadable[0]}")
     return scores, detections
 
 
@@ -204,7 +208,7 @@ def _report(
     from yolo9k.evaluation import report
     from yolo9k.evaluation.plots import write_plots
 
-    console = err if "-" in (json, results) else out
+    console = err if any(map(is_standard_output, (json, results))) else out
     for line in report.protocol(scores, Thresholds.of(settings)):
         console.print(line, style="dim")
     print_scores(console, f"{model['dataset']}, {settings.split}", scores)
@@ -213,7 +217,7 @@ def _report(
     if results:
         _write_coco_results(results, detections, scores, with_ground_truth=ground_truth is None or scores.by_ancestry)
     for path in write_plots(plots, scores, detections) if plots else ():
-        console.print(f"wrote {path}", markup=False)
+        console.print(f"wrote {path}")
 
 
 def print_scores(console: Console, title: str, scores: "Evaluation") -> None:
@@ -237,6 +241,10 @@ def _write_coco_results(
     from yolo9k.metrics import coco_results
 
     write_json(path, coco_results(detections, choose_image_ids(scores.records), scores.category_ids))
-    if with_ground_truth and path != "-":
-        ground_truth = make_ground_truth(scores.records, scores.labels, scores.category_ids)
-        write_json(str(Path(path).with_suffix(".ground_truth.json")), ground_truth)
+    for target in _ground_truth_target(path) if with_ground_truth else ():
+        write_json(target, make_ground_truth(scores.records, scores.labels, scores.category_ids))
+
+
+def _ground_truth_target(results: str) -> list[str]:
+    """Return the file beside the COCO results; none for standard output."""
+    return [] if is_standard_output(results) else [str(Path(results).with_suffix(".ground_truth.json"))]

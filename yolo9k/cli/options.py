@@ -174,7 +174,6 @@ KindOption = Annotated[str | None, typer.Option(help="Annotation format: voc, co
 HoldoutOption = Annotated[
     float, typer.Option(min=0, max=0.9, help="Fraction of train to hold out as val, if there is no val split.")
 ]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Overwrite an existing file.")]
 
 # Training: the run folder, and short forms of config keys
 
@@ -250,6 +249,26 @@ DryRunOption = Annotated[
 
 SizeOption = Annotated[
     str, typer.Option(help="Network input size, N or WIDTHxHEIGHT (default: the size stored with the weights).")
+]
+
+
+class ResizeMode(str, Enum):
+    """How images are fitted to the network's input size."""
+
+    letterbox = "letterbox"
+    stretch = "stretch"
+
+
+ResizeModeOption = Annotated[
+    ResizeMode | None,
+    typer.Option(
+        help="Letterbox images (keep their aspect ratio) or stretch them to the input size "
+        "(default: `data.resize_mode` stored with the weights)."
+    ),
+]
+AnchorResizeModeOption = Annotated[
+    ResizeMode | None,
+    typer.Option(help="Letterbox or stretch images (default: `data.resize_mode` of the --write config, or letterbox)."),
 ]
 InferenceBatchOption = Annotated[int, typer.Option(min=1, help="Batch size (images per forward pass).")]
 EvalBatchOption = Annotated[
@@ -427,6 +446,9 @@ BoxesOnlyOption = Annotated[
 
 # Output
 
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Overwrite existing files that this command has not written (never inputs).")
+]
 JsonOption = Annotated[
     str, typer.Option("--json", metavar="FILE", help="Write the result as JSON (-: standard output).")
 ]

@@ -43,12 +43,12 @@ class Screen(Callback):
         )
         err.print("; ".join(info.details))
         for note in info.notes:
-            err.print(note, markup=False)
-        err.print(f"writing to {info.folder}; steps {info.first_step} to {info.total_steps}", markup=False)
+            err.print(note)
+        err.print(f"writing to {info.folder}; steps {info.first_step} to {info.total_steps}")
         if err.is_terminal:
             columns = (
-                TextColumn("{task.fields[epoch]}"), BarColumn(bar_width=None), MofNCompleteColumn(),
-                TimeRemainingColumn(), TextColumn("{task.fields[status]}"),
+                TextColumn("{task.fields[epoch]}", markup=False), BarColumn(bar_width=None), MofNCompleteColumn(),
+                TimeRemainingColumn(), TextColumn("{task.fields[status]}", markup=False),
             )  # fmt: skip
             self.progress = Progress(*columns, console=err)
             self.progress.add_task("", total=info.total_steps, completed=info.first_step, epoch="", status="")
@@ -72,7 +72,7 @@ class Screen(Callback):
             epoch = f"epoch {entry['epoch']:.1f}"
             self.progress.update(self.progress.task_ids[0], status=status, epoch=epoch)
         else:
-            err.print(f"step {entry['step']} epoch {entry['epoch']:.2f} {status}", markup=False)
+            err.print(f"step {entry['step']} epoch {entry['epoch']:.2f} {status}")
 
     def on_evaluation(self, scores: Scores, *, best: bool) -> None:
         """Print the scores."""
@@ -80,14 +80,14 @@ class Screen(Callback):
 
     def on_note(self, text: str) -> None:
         """Print it above the bar."""
-        err.print(text, style="yellow", markup=False)
+        err.print(text, style="yellow")
 
     def on_end(self, folder: Path, best: float | None) -> None:
         """Print the run folder and the next commands."""
         score = "" if best is None else f", best validation score {best:.4f}"
-        out.print(f"done{score}; results are in {folder}", markup=False)
+        out.print(f"done{score}; results are in {folder}")
         split = f" --split {self.split}" if self.split else ""
-        out.print(f"next: {NEXT_COMMANDS[self.task].format(folder=folder, split=split)}", markup=False)
+        out.print(f"next: {NEXT_COMMANDS[self.task].format(folder=folder, split=split)}")
 
 
 def _eval_split(dataset: object) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from yolo9k.cli.console import err, out, table, track
+from yolo9k.cli.console import err, out, table, track, warn
 from yolo9k.cli.options import RUNS
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError
@@ -117,10 +117,13 @@ def _resume(folder: Path, kind: "type[Run]", overrides: "list[str | Override]") 
 
 
 def _check_run_folder(name: str, runs: Path) -> None:
-    """Raise `ConfigError` if the name is a path, `MachineError` if the folder of the runs is not writable."""
+    """Raise `ConfigError` if the name is a path or unprintable, `MachineError` if the folder cannot be written."""
     if Path(name).name != name or name in (".", ".."):
         raise ConfigError(f"--name {name}: must be the name of a folder inside --runs, not a path")
+    if name and (not name.isprintable() or name.isspace()):
+        raise ConfigError(f"--name {name!r}: must be printable")
     check_outputs(folders={"--runs": runs})
+    check_outputs(folders={"--name": runs / name})
 
 
 def _load_config(kind: "type[Run]", options: TrainingOptions, overrides: "list[str | Override]") -> "Run":
@@ -132,17 +135,23 @@ def _load_config(kind: "type[Run]", options: TrainingOptions, overrides: "list[s
     if not name.endswith(".cfg"):
         return load_of(kind, name or None, overrides)
     from yolo9k.darknet.cfg import read_cfg
+    from yolo9k.darknet.label_files import check_files
+    from yolo9k.darknet.network import DarknetNetwork
     from yolo9k.darknet.recipe import config_from_cfg
 
     cfg = read_cfg(name, strict=options.strict)
+    check_files(cfg)
     converted = config_from_cfg(cfg)
     refuse_other(kind, converted.task, name)
     assert isinstance(converted, kind)
     config = with_overrides(converted, overrides)
+    network = DarknetNetwork(cfg)  # here its errors name the file: the config has the text alone
+    for size in config.all_sizes:
+        network.check_size(size)
     for warning in cfg.warnings:
-        err.print(f"warning: {warning}", markup=False)
+        warn(warning)
     if config.train.batch == 1:
-        err.print(f"warning: {name}: batch=1 is meant for testing; Darknet trained its networks with --batch 64")
+        warn(f"{name}: batch=1 is meant for testing; Darknet trained its networks with --batch 64")
     return config
 
 
@@ -184,7 +193,7 @@ def _default_name(config_name: str, config: Any) -> str:
 
 def _print_dry_run(report: "DryRun") -> None:
     for note in report.notes:
-        err.print(note, markup=False)
+        err.print(note)
     width, height = report.size_wh
     memory, seconds = report.memory_bytes, report.estimated_seconds
     duration = f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"

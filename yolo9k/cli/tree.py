@@ -34,17 +34,20 @@ def build(
     wordnet: opt.WordnetOption = None,
     root: opt.RootOption = "n00001930",
     output: opt.TreeNameOption = "labels",
+    overwrite: opt.OverwriteOption = False,
 ) -> None:
     """Build a label tree from a taxonomy file, or from WordNet and a list of WordNet ids.
 
     Example: yolo9k tree build --taxonomy animals.txt -o animals
     Example: yolo9k tree build --labels imagenet.wnids.txt --labels coco.wnids.txt -o joint
     """
-    from yolo9k.wordtree.files import write_tree
+    from yolo9k.wordtree.files import SUFFIXES, write_tree
     from yolo9k.wordtree.taxonomy import read_taxonomy
 
     if (taxonomy is None) == (not labels):
         raise ConfigError("give either --taxonomy FILE or --labels FILE")
+    targets = [f"{output}{suffix}" for suffix in SUFFIXES]
+    check_outputs(files={"-o": targets}, inputs=(taxonomy, *(labels or ())), overwrite=overwrite)
     if taxonomy is not None:
         tree = read_taxonomy(taxonomy)
     else:
@@ -80,7 +83,12 @@ def show(tree: opt.TreeArgument, under: opt.SubtreeOption = "", depth: opt.Depth
 
 
 @app.command()
-def check(tree: opt.TreeArgument, dataset: opt.CoveredDatasetsOption = None, json: opt.JsonOption = "") -> None:
+def check(
+    tree: opt.TreeArgument,
+    dataset: opt.CoveredDatasetsOption = None,
+    json: opt.JsonOption = "",
+    overwrite: opt.OverwriteOption = False,
+) -> None:
     """Check a label tree: counts and warnings, and with --dataset the supervision of each label.
 
     A label also supervises its ancestors: a box of a dog is a box of an animal.
@@ -90,7 +98,7 @@ def check(tree: opt.TreeArgument, dataset: opt.CoveredDatasetsOption = None, jso
     """
     from yolo9k.wordtree.taxonomy import open_tree
 
-    check_outputs(files={"--json": json})
+    check_outputs(files={"--json": json}, inputs=(tree, *(dataset or ())), overwrite=overwrite)
     labels = open_tree(tree)
     facts = _facts(labels) | (_coverage(tree, labels, dataset) if dataset else {})
     if json:

@@ -8,6 +8,7 @@ import typer
 
 from yolo9k.cli import options as opt
 from yolo9k.cli.console import out, speaker, table, track, write_json
+from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
@@ -20,13 +21,14 @@ DARKNET_SUFFIX = re.compile(r"\.(weights|backup|\d+)")  # yolov2.weights, yolov2
 
 
 @app.command("list")
-def list_weights(json: opt.JsonOption = "") -> None:
+def list_weights(json: opt.JsonOption = "", overwrite: opt.OverwriteOption = False) -> None:
     """List the models of the catalogue, and whether they are in the cache.
 
     Example: yolo9k weights list
     """
     from yolo9k.darknet import catalogue
 
+    check_outputs(files={"--json": json}, overwrite=overwrite)
     rows = [_row(entry) for entry in _entries(catalogue.names())]
     if json:
         write_json(json, {"folder": str(catalogue.weights_folder()), "models": rows})
@@ -59,13 +61,16 @@ def download(
 
 
 @app.command()
-def verify(names: opt.VerifiedModelsArgument = None, json: opt.JsonOption = "") -> None:
+def verify(
+    names: opt.VerifiedModelsArgument = None, json: opt.JsonOption = "", overwrite: opt.OverwriteOption = False
+) -> None:
     """Verify size and hash of the files in the cache; exits with code 4 if a file is wrong, or a named model missing.
 
     Example: yolo9k weights verify yolov2
     """
     from yolo9k.darknet import catalogue
 
+    check_outputs(files={"--json": json}, overwrite=overwrite)
     checks = {entry.name: catalogue.verify(entry) for entry in _entries(names or catalogue.names())}
     if not names:
         checks = {name: files for name, files in checks.items() if _is_relevant(files)}
@@ -95,6 +100,7 @@ def inspect(
     cfg: opt.InspectedCfgOption = None,
     strict: opt.StrictOption = False,
     json: opt.JsonOption = "",
+    overwrite: opt.OverwriteOption = False,
 ) -> None:
     """Inspect a weights file or checkpoint: header, layers, leftover bytes.
 
@@ -103,6 +109,7 @@ def inspect(
     from yolo9k.checkpoint import is_checkpoint
     from yolo9k.inspection import inspect_checkpoint, inspect_weights
 
+    check_outputs(files={"--json": json}, inputs=(file, cfg), overwrite=overwrite)
     if is_checkpoint(file):
         if cfg is not None:
             raise ConfigError("--cfg: only for Darknet weights files; a checkpoint contains its model config")
@@ -127,6 +134,7 @@ def convert(
     tree: opt.TreeOption = None,
     data: opt.DataOption = None,
     strict: opt.StrictOption = False,
+    overwrite: opt.OverwriteOption = False,
 ) -> None:
     """Convert Darknet weights to a checkpoint, or a checkpoint to Darknet weights, cfg, names and tree.
 
@@ -139,11 +147,13 @@ def convert(
     from dataclasses import replace
 
     from yolo9k import checkpoint
-    from yolo9k.pretrained import DarknetFiles, WrittenFile, check_tree, open_weights, write_darknet
+    from yolo9k.pretrained import COMPANIONS, DarknetFiles, WrittenFile, check_tree, open_weights, write_darknet
 
     is_checkpoint = target.suffix in (".pt", ".pth")
     if not is_checkpoint and not DARKNET_SUFFIX.fullmatch(target.suffix):
         raise ConfigError(f"{target}: the name must end in .pt (checkpoint) or .weights (Darknet)")
+    targets = [target, *(() if is_checkpoint else map(target.with_suffix, COMPANIONS))]
+    check_outputs(files={"TARGET": targets}, inputs=(source, cfg, names, tree, data), overwrite=overwrite)
     stored = open_weights(source, DarknetFiles(cfg, names, tree, data, strict), track)
     if is_checkpoint:
         check_tree(stored, source)

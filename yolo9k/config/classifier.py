@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from yolo9k.config.datasets import DatasetConfig
-from yolo9k.config.schema import BackboneConfig, TrainConfig
+from yolo9k.config.schema import BackboneConfig, TrainConfig, check_channels
 from yolo9k.config.section import STRIDE, Fraction, Positive, Section, SizeWH, Transforms, check_size
 
 CROP_SIZE = 256  # input size that `min_crop` and `max_crop` refer to
@@ -65,12 +65,14 @@ class ClassifierDataConfig(Section):
     """The data set (kind folder or shards), the input size and the loading of images.
 
     `size`: input size. Evaluation scales the shorter side to it and takes the centre crop (Darknet
-    `validate_classifier_single`). `resize` (evaluation and prediction), `on_error` and `workers` as for detectors.
+    `validate_classifier_single`). `resize` (evaluation and prediction), `channels`, `on_error` and `workers` as for
+    detectors.
     """
 
     dataset: str | DatasetConfig = ""
     size: SizeWH = (224, 224)
     resize: Literal["area", "darknet"] = "area"
+    channels: Literal[1, 3] = 3
     augment: ClassifierAugmentConfig = ClassifierAugmentConfig()
     on_error: Literal["stop", "skip"] = "stop"
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
@@ -126,8 +128,14 @@ class ClassifierConfig(Section):
     stages: tuple[StageConfig, ...] = ()
     eval: ClassifierEvalConfig = ClassifierEvalConfig()
 
+    @property
+    def all_sizes(self) -> tuple[SizeWH, ...]:
+        """Return the sizes of training, evaluation and prediction."""
+        return tuple(dict.fromkeys((self.data.size, *(stage.size for stage in self.stages if stage.size))))
+
     @model_validator(mode="after")
     def _sizes_fit(self) -> "ClassifierConfig":
+        check_channels(self.data.channels, self.model)
         stride = 1 if self.model.name == "darknet" else STRIDE
         check_size("data.size", self.data.size, stride)
         for index, stage in enumerate(self.stages):

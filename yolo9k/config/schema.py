@@ -56,6 +56,12 @@ class BackboneConfig(Section):
         return self
 
 
+def check_channels(channels: int, model: BackboneConfig) -> None:
+    """Raise `ValueError` for grey input of a model that takes RGB; the network of a cfg checks its input itself."""
+    if channels != 3 and model.name != "darknet":
+        raise ValueError(f"data.channels: must be 3; {channels} is for a Darknet cfg that says so")
+
+
 class ModelConfig(BackboneConfig):
     """The model of a detector.
 
@@ -94,8 +100,8 @@ class AugmentConfig(Section):
 
     `geometry`: `place` puts the image on a grey canvas, scaled by U(`scale`) and with jittered aspect ratio (Darknet
     2017); `fixed` does so at scale 1 (Darknet's reference commit); `crop` stretches a random crop (Darknet at
-    publication); `none` letterboxes. `jitter`: of the aspect ratio, or of the crop's borders. `hue` is a shift,
-    `saturation` and `exposure` are factors. `flip`, `flip_vertical`: probabilities.
+    publication); `none` resizes as for detection. `jitter`: of the aspect ratio, or of the crop's borders. `hue` is a
+    shift, `saturation` and `exposure` are factors. `flip`, `flip_vertical`: probabilities.
     `min_visible`: a box with a smaller visible fraction is ignored (neither a target nor background).
     `transforms`: albumentations transforms by name, applied first, for example `[{GaussianBlur: {p: .1}}]`.
     """
@@ -125,8 +131,11 @@ class DataConfig(Section):
     and detection, and of training if `sizes` is empty. `sizes`: multi-scale training draws a new size every
     `size_period` steps. `fit_aspect`: change all sizes to the median aspect ratio of the training images at about the
     same area, so that less of the input is padding. `resize` (evaluation and detection): `area` averages areas when an
-    image shrinks; `darknet` is bit-exact with Darknet, for its official weights. `on_error`: `stop` at or `skip`
-    annotation files and images that cannot be read. `workers`: worker processes; `auto`: one per core, at most 8.
+    image shrinks; `darknet` is bit-exact with Darknet, for its official weights. `resize_mode` (also training):
+    `letterbox` keeps the aspect ratio of images, `stretch` does not, like AlexeyAB's fork of Darknet and many ports.
+    `channels`: of the network's input, 3 (RGB) or 1 (grey), as the cfg of the model says. `on_error`: `stop` at or
+    `skip` annotation files and images that cannot be read. `workers`: worker processes; `auto`: one per core, at
+    most 8.
     """
 
     dataset: NamedDataset = ""
@@ -135,6 +144,8 @@ class DataConfig(Section):
     size_period: Annotated[int, Field(ge=1)] = 10
     fit_aspect: bool = False
     resize: Literal["area", "darknet"] = "area"
+    resize_mode: Literal["letterbox", "stretch"] = "letterbox"
+    channels: Literal[1, 3] = 3
     augment: AugmentConfig = AugmentConfig()
     on_error: Literal["stop", "skip"] = "stop"
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
@@ -281,8 +292,14 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
 
+    @property
+    def all_sizes(self) -> tuple[SizeWH, ...]:
+        """Return the sizes of training, evaluation and detection."""
+        return tuple(dict.fromkeys((self.data.size, *self.data.training_sizes)))
+
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Config":
+        check_channels(self.data.channels, self.model)
         stride = 1 if self.model.name == "darknet" else STRIDE  # the cfg's network checks its own sizes
         check_size("data.size", self.data.size, stride)
         for size in self.data.sizes:

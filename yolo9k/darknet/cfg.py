@@ -1,16 +1,20 @@
 """Parse Darknet's cfg files into sections of typed options with line numbers (Darknet `parser.c`, `option_list.c`).
 
-The parser is stricter than Darknet, which reads `64x` as 64 and ignores unknown options: a wrong type is an error.
-Unknown options, duplicate options and options that this package does not follow are warnings, or errors with `strict`.
+The parser is stricter than Darknet, which reads `64x` as 64 and ignores unknown options. What changes the network is
+obeyed or an error, also for options of AlexeyAB's fork. What only training needs is never an error here: a value of the
+wrong type is read as Darknet's `atoi` and `atof` do. Unknown options, duplicate options, comments behind values and
+options that this package does not follow are warnings, or errors with `strict`.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from yolo9k.errors import WeightsError
+from yolo9k.io import read_text
 
 ALIASES = {  # Darknet `parser.c: string_to_layer_type`
     "network": "net",
@@ -23,6 +27,7 @@ MAX_BYTES = 1 << 20  # Darknet's largest cfg has 8 thousand
 MAX_LAYERS = 2_000  # Darknet's deepest cfg, a DenseNet, has 306
 MAX_INTEGER = 1 << 31  # Darknet parses a C int
 MAX_FLOAT = 3e38  # and a C float
+PIXELS = 4  # the smallest anchor of a detector is below in cells, above in pixels
 MAX_SHOWN = 40  # characters of a value in a message
 
 LOG = logging.getLogger(__name__)
@@ -69,12 +74,13 @@ STRING = OptionType(str, "a string")
 INTEGER_LIST = OptionType(_parse_integers, "integers separated by commas")
 FLOAT_LIST = OptionType(_parse_floats, "numbers separated by commas")
 
-# All options that Darknet parses in each section, including those that it never uses.
+# All options that Darknet parses in each section, including those that it never uses, and options of AlexeyAB's fork
+# that are followed: `letter_box`, `groups` and `group_id` of a route, the section `reorg3d`.
 OPTIONS: Mapping[str, Mapping[str, OptionType]] = {
     "net": {
         **dict.fromkeys(
             ("width", "height", "channels", "inputs", "batch", "subdivisions", "time_steps", "notruth", "burn_in",
-             "max_batches", "step", "min_crop", "max_crop", "center", "adam", "random", "flip"),
+             "max_batches", "step", "min_crop", "max_crop", "center", "adam", "random", "flip", "letter_box"),
             INTEGER,
         ),
         **dict.fromkeys(
@@ -98,11 +104,12 @@ OPTIONS: Mapping[str, Mapping[str, OptionType]] = {
     },
     "maxpool": {**dict.fromkeys(("size", "stride", "padding"), INTEGER), "stopbackward": BOOLEAN},
     "avgpool": {"stopbackward": BOOLEAN},
-    "route": {"layers": INTEGER_LIST, "stopbackward": BOOLEAN},
+    "route": {"layers": INTEGER_LIST, **dict.fromkeys(("groups", "group_id"), INTEGER), "stopbackward": BOOLEAN},
     "reorg": {
         **dict.fromkeys(("stride", "extra"), INTEGER),
         **dict.fromkeys(("reverse", "flatten", "stopbackward"), BOOLEAN),
     },
+    "reorg3d": {"stride": INTEGER, **dict.fromkeys(("reverse", "stopbackward"), BOOLEAN)},
     "shortcut": {
         "from": INTEGER, "activation": STRING, **dict.fromkeys(("alpha", "beta"), FLOAT), "stopbackward": BOOLEAN,
     },
@@ -115,9 +122,11 @@ OPTIONS: Mapping[str, Mapping[str, OptionType]] = {
     },
     "region": {
         **dict.fromkeys(("classes", "coords", "num", "max", "log", "sqrt"), INTEGER),
-        **dict.fromkeys(("softmax", "background", "rescore", "classfix", "absolute", "random", "bias_match"), INTEGER),
+        **dict.fromkeys(("softmax", "background", "rescore", "classfix", "absolute", "bias_match"), INTEGER),
         **dict.fromkeys(
-            ("jitter", "thresh", "object_scale", "noobject_scale", "class_scale", "coord_scale", "mask_scale"), FLOAT
+            ("random", "jitter", "thresh", "object_scale", "noobject_scale", "class_scale", "coord_scale",
+             "mask_scale"),
+            FLOAT,
         ),
         "anchors": FLOAT_LIST,
         "tree": STRING,
@@ -130,6 +139,37 @@ NOT_FOLLOWED: Mapping[str, Mapping[str, float]] = {
     "net": {"adam": 0, "clip": 0},
     "convolutional": {"learning_rate": 1, "clip": 0},
 }
+
+# Options of these sections that change what the network computes; all others only change its training.
+NETWORK_OPTIONS: Mapping[str, frozenset[str]] = {
+    "net": frozenset(("width", "height", "channels", "inputs", "letter_box")),
+    "region": frozenset(("classes", "coords", "num", "softmax", "background", "anchors", "tree", "map")),
+    "convolutional": frozenset(OPTIONS["convolutional"]) - {"learning_rate", "clip", "smooth"},
+    "cost": frozenset(),
+}
+
+# Options of forks that change what a layer computes, with the values that do not.
+UNSUPPORTED: Mapping[str, tuple[str, ...]] = {
+    "antialiasing": ("0",), "assisted_excitation": ("0",), "avgpool": ("0",), "bin_output": ("0",),
+    "coordconv": ("0",), "deform": ("0",), "deformable": ("0",), "dilation": ("1",), "group_id": ("0",),
+    "groups": ("1",), "maxpool_depth": ("0",), "new_coords": ("0",), "normalization": ("0", "none"),
+    "out_channels": ("1",), "rotate": ("0",), "scale_x_y": ("1",), "share_index": (), "stretch": ("0",),
+    "stretch_sway": ("0",), "sway": ("0",), "weights_normalization": ("none",), "weights_type": ("none",),
+}  # fmt: skip
+STRIDES = ("stride_x", "stride_y")  # of a fork: must equal `stride`
+
+# Options of AlexeyAB's fork that only training reads.
+FORK_TRAINING = frozenset(
+    ("adversarial_lr", "attention", "augment_speed", "badlabels_rejection_percentage", "blur", "burnin_update", "cbn",
+     "contrastive", "contrastive_color", "contrastive_jit_flip", "counters_per_class", "cutmix", "dropblock",
+     "dropblock_size_abs", "dropblock_size_rel", "dynamic_minibatch", "ema_alpha", "equidistant_point", "focal_loss",
+     "gaussian_noise", "grad_centr", "label_smooth_eps", "loss_scale", "max_chart_loss", "max_delta", "mixup",
+     "mosaic", "mosaic_bound", "num_sigmas_reject_badlabels", "optimized_memory", "resize", "resize_step",
+     "seq_scales", "sequential_subdivisions", "sgdr_cycle", "sgdr_mult", "show_receptive_field", "track",
+     "train_only_bn", "try_fix_nan", "unsupervised", "weights_reject_freq", "workspace_size_limit_MB")
+)  # fmt: skip
+POLICIES = ("constant", "step", "steps", "exp", "poly", "sigmoid", "random")
+C_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")  # what `atof` reads of a text
 
 
 @dataclass(frozen=True)
@@ -184,6 +224,22 @@ class Cfg:
         return self.net.values["width"], self.net.values["height"]
 
     @property
+    def is_grey(self) -> bool:
+        """Whether the network's input is grey, one channel. Raises as `check_channels`."""
+        self.check_channels()
+        return bool(self.net.values["channels"] == 1)
+
+    def check_channels(self) -> None:
+        """Raise `WeightsError` if the input is neither RGB nor grey: images have no other channels."""
+        if self.net.values["channels"] not in (1, 3):
+            raise self.net.error("channels", "not supported; must be 3 (RGB) or 1 (grey)")
+
+    @property
+    def stretches(self) -> bool:
+        """Whether images are stretched to the input size (`letter_box=0`, in AlexeyAB's fork); else letterboxed."""
+        return not self.net.get("letter_box", 1)
+
+    @property
     def label_section(self) -> Section | None:
         """The section that defines the classes: the first `[region]` or `[softmax]`; `None` if there is neither."""
         return next((section for section in self.layers if section.name in ("region", "softmax")), None)
@@ -214,24 +270,14 @@ def read_cfg(path: str | Path, *, strict: bool = False) -> Cfg:
     Raises `WeightsError` with file and line if the file cannot be read or is not a valid cfg.
     """
     path = Path(path)
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise WeightsError(f"{path}: {path.stat().st_size:,} bytes are too many for a cfg; at most {MAX_BYTES:,}")
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise WeightsError(f"{path}: not a cfg: not a text file") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise WeightsError(f"{path}: cfg cannot be read: {reason}") from error
+    text = read_text(path, WeightsError.at, MAX_BYTES)
     return parse_cfg(text, str(path), path.parent, strict=strict)
 
 
-def parse_cfg(text: str, source: str = "cfg", folder: Path | None = None, *, strict: bool = False) -> Cfg:
+def parse_cfg(text: str, source: str = "model.cfg", folder: Path | None = None, *, strict: bool = False) -> Cfg:
     """Parse the text of a cfg; `source` is its name in messages. Raises `WeightsError` with the line."""
     warnings: list[str] = []
     sections = [_parse_section(raw, source, warnings) for raw in _split_sections(text, source)]
-    if strict and warnings:
-        raise WeightsError(warnings[0])
     if not sections or sections[0].name != "net":
         location = sections[0].location if sections else source
         raise WeightsError(f"{location}: a cfg must begin with [net]")
@@ -241,7 +287,40 @@ def parse_cfg(text: str, source: str = "cfg", folder: Path | None = None, *, str
     if duplicate is not None:
         raise WeightsError(f"{duplicate.location}: duplicate [net]; a cfg describes one network")
     _check_input_size(sections[0])
-    return Cfg(sections[0], tuple(sections[1:]), text, folder or Path(), tuple(warnings))
+    cfg = Cfg(sections[0], tuple(sections[1:]), text, folder or Path(), (*warnings, *_anchor_warnings(sections)))
+    if strict and cfg.warnings:
+        raise WeightsError(cfg.warnings[0])
+    return cfg
+
+
+def _anchor_warnings(sections: Sequence[Section]) -> list[str]:
+    """Return a warning if an anchor looks like pixels; anchors of `[region]` are cells.
+
+    Anchors in cells may exceed the grid: those of `yolov2-tiny-voc.cfg`, made for 13 cells, are 1.08 to 16.62 and also
+    used with smaller inputs. Anchors in pixels exceed it with the smallest one at several pixels.
+    """
+    net, *layers = sections
+    if not layers or layers[-1].name != "region":
+        return []
+    grid = max(net.values["width"], net.values["height"]) / _stride(layers)
+    anchors = layers[-1].get("anchors", (0,))
+    if max(anchors) <= (grid if min(anchors) >= PIXELS else 4 * grid):
+        return []
+    place = layers[-1].error("anchors", f"{max(anchors):g} is larger than the grid of {grid:g} cells")
+    return [f"{place}; anchors of [region] are cells of the last feature map, not pixels"]
+
+
+def _stride(layers: Sequence[Section]) -> float:
+    """Return the input pixels per cell of the last layer, as far as the options tell: sizes are not checked here."""
+    strides: list[float] = []
+    for index, section in enumerate(layers):
+        source = index - 1
+        if section.name == "route":
+            first = section.get("layers", (-1,))[0]
+            source = index + first if first < 0 else first
+        before = strides[source] if 0 <= source < index else 1.0
+        strides.append(before * max(section.get("stride", 1), 1))
+    return strides[-1]
 
 
 class _RawSection(NamedTuple):
@@ -284,25 +363,99 @@ def _parse_section(raw: _RawSection, source: str, warnings: list[str]) -> Sectio
         )
     values: dict[str, Any] = {}
     lines: dict[str, int] = {}
+    strides: list[tuple[str, float | None]] = []
     for line, key, text in raw.options:
         location = f"{source}:{line}: [{name}] {_shorten(key)}={_shorten(text)}"
-        if key not in types:
-            warnings.append(f"{location}: unknown option; Darknet ignores it")
+        if key in STRIDES:
+            strides.append((location, _number(_without_comment(text))))
             continue
-        value = _parse_value(types[key], text, location)
+        if key not in types:
+            warnings.extend(_unknown_option(key, text, location))
+            continue
+        value, notes = _parse_value(types[key], text, location, key in NETWORK_OPTIONS.get(name, types))
         if values.setdefault(key, value) != value:
-            warnings.append(f"{location}: duplicate option; Darknet uses the first value, from line {lines[key]}")
-        if lines.setdefault(key, line) == line and value != NOT_FOLLOWED.get(name, {}).get(key, value):
-            warnings.append(f"{location}: not followed; training will differ from Darknet's")
+            notes.append(f"duplicate option; Darknet uses the first value, from line {lines[key]}")
+        if lines.setdefault(key, line) == line:
+            notes += _training_notes(name, key, value)
+        warnings.extend(f"{location}: {note}" for note in notes)
+    stride = values.get("stride", 1)
+    for location, number in strides:
+        if number is None or number not in (stride, 0, -1):  # below 1: as the stride
+            raise WeightsError(
+                f"{location}: changes what the layer computes, which is not supported; must be the stride, {stride}"
+            )
     return Section(name, source, raw.line, values, lines)
 
 
-def _parse_value(option_type: OptionType, text: str, location: str) -> Any:
+def _unknown_option(key: str, text: str, location: str) -> list[str]:
+    """Return warnings about an option of a fork or of nobody. Raises `WeightsError` if it changes a layer's output."""
+    number = _number(value := _without_comment(text))
+    if key in FORK_TRAINING:
+        return [] if number == 0 else [f"{location}: an option of AlexeyAB's fork; training does not follow it"]
+    neutral = UNSUPPORTED.get(key)
+    if neutral is None:
+        return [f"{location}: unknown option; Darknet ignores it"]
+    if value not in neutral and (number is None or number not in map(_number, neutral)):
+        allowed = f"must be {' or '.join(neutral)}" if neutral else "must be left out"
+        raise WeightsError(f"{location}: changes what the layer computes, which is not supported; {allowed}")
+    return []
+
+
+def _training_notes(section: str, key: str, value: Any) -> list[str]:
+    """Return warnings about an option whose effect on training differs from Darknet's or its fork's."""
+    notes = []
+    if value != NOT_FOLLOWED.get(section, {}).get(key, value):
+        notes.append("not followed; training will differ from Darknet's")
+    if (section, key) == ("region", "random") and value not in (0, 1):
+        notes.append("the range of sizes is not followed; sizes are drawn as for random=1")
+    if (section, key) == ("net", "policy") and value not in POLICIES:
+        notes.append(f"unknown; the learning rate is constant, as in Darknet; known are {', '.join(POLICIES)}")
+    if (section, key) == ("net", "letter_box") and not value:
+        notes.append("images are stretched to the input size, as in AlexeyAB's fork (data.resize_mode: stretch)")
+    return notes
+
+
+def _parse_value(option_type: OptionType, text: str, location: str, is_network: bool) -> tuple[Any, list[str]]:
+    """Return a typed value, and notes on how it was read.
+
+    Raises `WeightsError` for the wrong type of an option of the network; one of training is read as Darknet does.
+    """
+    notes: list[str] = []
+    if option_type is not STRING and (value := _without_comment(text)) != text:
+        notes.append(f"the comment is ignored; Darknet reads {_shorten(value)}")
+        text = value
     try:
-        return option_type.parse(text)
+        return option_type.parse(text), notes
     except (ValueError, OverflowError) as error:
-        hint = "; put comments on a line of their own" if "#" in text or ";" in text else ""
-        raise WeightsError(f"{location}: must be {option_type.expected}{hint}") from error
+        if is_network:
+            raise WeightsError(f"{location}: must be {option_type.expected}") from error
+    read = ",".join(_c_number(part, option_type) for part in text.split(","))
+    value = option_type.parse(read)
+    notes.append(f"must be {option_type.expected}; read as {_shorten(_format(value))}, as Darknet does")
+    return value, notes
+
+
+def _without_comment(text: str) -> str:
+    """Cut a comment behind a value; Darknet's `atoi` ends there, too."""
+    return re.split("[#;]", text, maxsplit=1)[0] or text
+
+
+def _c_number(text: str, option_type: OptionType) -> str:
+    """Return the number at the start of a text, as `atoi` and `atof` read it: 0 if there is none."""
+    found = C_NUMBER.match(text)
+    number = float(found[0]) if found else 0.0
+    if option_type in (FLOAT, FLOAT_LIST):
+        return str(min(max(number, -MAX_FLOAT), MAX_FLOAT))
+    digits = re.match(r"[+-]?\d+", text)
+    integer = int(digits[0][:20]) if digits else 0
+    return str(min(max(integer, -MAX_INTEGER), MAX_INTEGER))
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _check_input_size(net: Section) -> None:

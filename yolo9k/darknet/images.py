@@ -9,6 +9,7 @@ All functions raise `ConfigError` for an array that is not such an image and for
 
 from typing import Literal
 
+import cv2
 import numpy as np
 import torch
 
@@ -55,6 +56,16 @@ def letterbox(image: np.ndarray, size_wh: tuple[int, int], *, last_row: LastRow 
     canvas = np.full((3, size_wh[1], size_wh[0]), GREY, np.float32)
     canvas[:, top : top + new_h, left : left + new_w] = _resize(channels, (new_w, new_h), last_row)
     return canvas
+
+
+def stretch(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
+    """Resize a uint8 image (H, W, 3) to uint8 (3, h, w) as AlexeyAB's fork does without letterbox.
+
+    Bilinear without antialiasing, pixels at half positions: OpenCV's, which the fork trains with
+    (`image_opencv.cpp: image_data_augmentation`) and its `darknet.py` and OpenCV's own network module run with. The
+    fork's `detector test` uses `resize` instead, which detects less: those pixels are up to half a pixel elsewhere.
+    """
+    return cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)
 
 
 def center_crop(image: np.ndarray, size_wh: tuple[int, int], *, last_row: LastRow = "correct") -> np.ndarray:

@@ -1,13 +1,17 @@
 """Load the label tree, class names and map that a cfg or a `.data` file refers to.
 
-Darknet resolves such paths against the current folder; here the file's own folder and its parent are searched first.
+Darknet resolves such paths against the current folder; here the file's own folder and its parent are searched first,
+for the longest tail of the path that exists: the file may come from another machine. Nothing outside of these folders
+is read; paths that the user gives are free.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from yolo9k.darknet.cfg import Cfg
-from yolo9k.errors import WeightsError
+from yolo9k.darknet.cfg import Cfg, Section
+from yolo9k.errors import WeightsError, Yolo9kError
+from yolo9k.io import is_file, read_lines
 from yolo9k.wordtree import WordTree, read_map, read_names, read_tree
 
 
@@ -24,7 +28,7 @@ def load_labels(cfg: Cfg, tree: str | Path | None = None, names: str | Path | No
     if section is None:
         return None
     if "tree" in section.values:
-        path = Path(tree) if tree is not None else _find_file(section.values["tree"], cfg.folder)
+        path = Path(tree) if tree is not None else _find_option(section, "tree", cfg.folder)
         labels = None if path is None else read_tree(path, names, _ids_file(path))
     else:
         labels = None if names is None else read_names(names)
@@ -44,7 +48,7 @@ def load_map(cfg: Cfg, classes: int, map: str | Path | Sequence[int] | None = No
     cfg_map = cfg.region.values.get("map")
     if map is None and cfg_map is None:
         return None
-    path = _find_file(str(cfg_map), cfg.folder) if map is None else Path(map)
+    path = _find_option(cfg.region, "map", cfg.folder) if map is None else Path(map)
     if path is None:
         raise cfg.region.error("map", "file not found; pass the path of the map")
     return read_map(path, classes)
@@ -57,37 +61,54 @@ def read_data_file(path: str | Path) -> dict[str, Path]:
     file is invalid or a path is not found.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     files: dict[str, Path] = {}
-    for line_number, line in enumerate(lines, 1):
+    for line_number, line in enumerate(read_lines(path, WeightsError.at), 1):
         key, equals, value = (part.strip() for part in line.partition("="))
         if not line.strip() or line.lstrip()[0] in "#;":
             continue
         if not equals or not key or not value:
             raise WeightsError(f"{path}:{line_number}: expected key = value")
         if key in ("names", "tree"):
-            file = _find_file(value, path.parent)
+            fail = partial(WeightsError.at, f"{path}:{line_number}: {key} = {value}")
+            file = _find_file(value, path.parent, fail)
             if file is None:
-                raise WeightsError(f"{path}:{line_number}: {key} = {value}: file not found")
+                raise fail("file not found")
             files[key] = file
     return files
 
 
-def _find_file(path: str, folder: Path) -> Path | None:
-    """Find a file that a cfg or `.data` file in `folder` refers to: in `folder`, its parent, or the current folder."""
-    folders = (folder, folder.parent, Path())
-    candidates = [base / name for base in folders for name in (path, Path(path).name)]
-    return next((candidate for candidate in candidates if _is_file(candidate)), None)
+def check_files(cfg: Cfg) -> None:
+    """Raise `WeightsError` with the line if the cfg names a file outside of its folders; it may be missing."""
+    for section in cfg.layers:
+        for key in ("tree", "map"):
+            if key in section.values:
+                _find_option(section, key, cfg.folder)
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # not a valid file name
-        return False
+def _find_option(section: Section, key: str, folder: Path) -> Path | None:
+    """Return the file that an option of a cfg in `folder` names; `None` if it does not exist."""
+    return _find_file(section.values[key], folder, lambda problem: section.error(key, problem))
+
+
+def _find_file(text: str, folder: Path, fail: Callable[[str], Yolo9kError]) -> Path | None:
+    """Find the file that a cfg or `.data` file in `folder` names: in `folder`, its parent, or the current folder.
+
+    The longest tail of the path that exists is meant, with `/` or a backslash. Raises the error of `fail` if the path,
+    or a link below these folders, leads to a file elsewhere.
+    """
+    folders = (folder, folder.parent if folder.name else folder / "..", Path())
+    allowed = "must be below the folder of this file, its parent or the current folder; give the path as an option"
+    parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", ".")]
+    after_parents = max((index + 1 for index, part in enumerate(parts) if part == ".."), default=0)
+    for first in range(after_parents, len(parts)):
+        for candidate in (base.joinpath(*parts[first:]) for base in folders):
+            if is_file(candidate):
+                if not any(candidate.resolve().is_relative_to(base.resolve()) for base in folders):
+                    raise fail(f"a link to {candidate.resolve()}; {allowed}")
+                return candidate
+    if is_file(folder / text):  # also an absolute path
+        raise fail(allowed)
+    return None
 
 
 def _ids_file(tree: Path) -> Path | None:

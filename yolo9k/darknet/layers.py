@@ -15,7 +15,6 @@ from yolo9k.models.layers import ACTIVATIONS, ConvBlock, MaxPool, Reorg
 
 MOMENTUM, EPS = 0.01, 1e-5  # Darknet `batchnorm_layer.c`; PyTorch's momentum is 1 minus Darknet's
 MAX_PARAMETERS = 1 << 28  # of a network, with running statistics: 1 GiB; Darknet's largest detector has 51 million
-MAX_OUTPUT = 1 << 31  # values of one layer for one image
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,11 @@ class Shape:
 
     def __str__(self) -> str:
         return f"{self.channels}x{self.h}x{self.w}"
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return self.channels * self.h * self.w
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,37 @@ class DarknetNorm(nn.BatchNorm2d):
 
 
 class Route(nn.Module):
-    """Concatenation of other layers along channels (`route_layer.c: forward_route_layer`)."""
+    """Concatenation of other layers along channels (`route_layer.c: forward_route_layer`).
+
+    With `groups` (AlexeyAB's fork), only part `group_id` of each layer's channels, which are divided into equal parts.
+    """
+
+    def __init__(self, groups: int = 1, group_id: int = 0) -> None:
+        super().__init__()
+        self.groups, self.group_id = groups, group_id
 
     def forward(self, *sources: Tensor) -> Tensor:
-        """Concatenate tensors (B, C_i, H, W) to (B, sum of C_i, H, W)."""
-        return torch.cat(sources, dim=1) if len(sources) > 1 else sources[0]
+        """Concatenate tensors (B, C_i, H, W) to (B, sum of C_i / groups, H, W)."""
+        parts = [source.chunk(self.groups, dim=1)[self.group_id] for source in sources]
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+
+
+class SpaceToDepth(nn.Module):
+    """A `[reorg3d]` section of AlexeyAB's fork (its `blas.c: reorg_cpu`): each cell of s x s pixels becomes channels.
+
+    The output channel of input channel c and pixel (row, column) of the cell is (row * s + column) * C + c;
+    `pixel_unshuffle` has the pixels of a channel next to each other instead.
+    """
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rearrange (B, C, H, W) to (B, s * s * C, H / s, W / s); H and W are multiples of s."""
+        s = self.stride
+        cells = x.unflatten(3, (-1, s)).unflatten(2, (-1, s))  # (B, C, H / s, row, W / s, column)
+        return cells.permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
 
 
 class Shortcut(nn.Module):
@@ -133,8 +163,6 @@ def build_layer(section: Section, index: int, shapes: Sequence[Shape], head_size
         layer = _BUILDERS[section.name](section, index, shapes)
     if layer.shape.h < 1 or layer.shape.w < 1:
         raise WeightsError(f"{section.location}: the output is empty for an input of {shapes[index]}")
-    if layer.shape.channels * layer.shape.h * layer.shape.w > MAX_OUTPUT:
-        raise WeightsError(f"{section.location}: an output of {layer.shape} is too large")
     return layer
 
 
@@ -194,8 +222,13 @@ def _route(section: Section, index: int, shapes: Sequence[Shape]) -> Layer:
             raise section.error(
                 "layers", f"height and width differ: layer {source} is {shape}, layer {sources[0]} is {first}"
             )
-    channels = sum(shape.channels for shape in source_shapes)
-    return Layer(Route(), sources, Shape(channels, first.h, first.w, first.stride))
+    groups = section.integer("groups", 1, minimum=1)
+    group_id = section.integer("group_id", 0, minimum=0, maximum=groups - 1)
+    for source, shape in zip(sources, source_shapes, strict=True):
+        if shape.channels % groups:
+            raise section.error("groups", f"does not divide the {shape.channels} channels of layer {source}")
+    channels = sum(shape.channels for shape in source_shapes) // groups
+    return Layer(Route(groups, group_id), sources, Shape(channels, first.h, first.w, first.stride))
 
 
 def _reorg(section: Section, index: int, shapes: Sequence[Shape]) -> Layer:
@@ -209,6 +242,17 @@ def _reorg(section: Section, index: int, shapes: Sequence[Shape]) -> Layer:
         )
     out = Shape(shape.channels * stride**2, shape.h // stride, shape.w // stride, shape.stride * stride)
     return Layer(Reorg(stride), (index - 1,), out)
+
+
+def _reorg3d(section: Section, index: int, shapes: Sequence[Shape]) -> Layer:
+    """Build AlexeyAB's space-to-depth (`parse_reorg` of his fork)."""
+    shape = shapes[index]
+    stride = section.integer("stride", 1, minimum=1, maximum=1024)
+    _refuse_options(section, "reverse")
+    if shape.h % stride or shape.w % stride:
+        raise section.error("stride", f"does not fit {shape}: it must divide height and width")
+    out = Shape(shape.channels * stride**2, shape.h // stride, shape.w // stride, shape.stride * stride)
+    return Layer(SpaceToDepth(stride), (index - 1,), out)
 
 
 def _shortcut(section: Section, index: int, shapes: Sequence[Shape]) -> Layer:
@@ -261,6 +305,7 @@ _BUILDERS: Mapping[str, Callable[[Section, int, Sequence[Shape]], Layer]] = {
     "avgpool": _avgpool,
     "route": _route,
     "reorg": _reorg,
+    "reorg3d": _reorg3d,
     "shortcut": _shortcut,
     "dropout": _dropout,
     "cost": _cost,
@@ -280,7 +325,8 @@ def _layer_index(section: Section, key: str, value: int, index: int) -> int:
 def _activation(section: Section, default: str) -> str:
     name: str = section.get("activation", default)
     if name not in ACTIVATIONS:
-        raise section.error("activation", f"must be one of {', '.join(ACTIVATIONS)}")
+        hint = "; put comments on a line of their own" if "#" in name or ";" in name else ""
+        raise section.error("activation", f"must be one of {', '.join(ACTIVATIONS)}{hint}")
     return name
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from yolo9k.darknet.cfg import Cfg
+from yolo9k.darknet.cfg import Cfg, Section
 from yolo9k.darknet.layers import MAX_PARAMETERS, DarknetNorm, HeadSize, Layer, Shape, Softmax, build_layer
 from yolo9k.darknet.region import Region
 from yolo9k.darknet.weights import LoadResult, conv_layers, read_weights
@@ -15,6 +15,10 @@ from yolo9k.models.layers import initialise
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.softmax import HierarchicalSoftmax
 
+MAX_LIVE = (
+    1 << 30
+)  # values of the layers that are in memory at once for one image: 4 GiB; at 4096 pixels, YOLOv2 has half
+MAX_OPERATIONS = 10**13  # multiplications for one image: 300 times those of YOLOv2 at 608 pixels
 OUTPUT_LAYERS = ("region", "softmax", "cost")  # at the end of a cfg: a forward pass returns their input
 
 
@@ -54,20 +58,30 @@ class DarknetNetwork(nn.Module):
         """Build the layers for an image size on the meta device: no memory, and no random draws to be overwritten."""
         shapes = [Shape(self.cfg.net.values["channels"], size_wh[1], size_wh[0], 1)]
         layers: list[Layer] = []
-        parameters = 0
+        parameters = operations = 0
         with torch.device("meta"):
             for index, section in enumerate(self.cfg.layers):
                 is_head = self.region is not None and index + 2 == len(self.cfg.layers)
                 layer = build_layer(section, index, shapes, self._head_size() if is_head else None)
                 layers.append(layer)
                 shapes.append(layer.shape)
-                parameters += sum(value.numel() for value in layer.module.state_dict().values())
-                if parameters > MAX_PARAMETERS:
-                    raise WeightsError(
-                        f"{section.location}: too many parameters up to this layer: {parameters:,}; "
-                        f"at most {MAX_PARAMETERS:,}"
-                    )
+                own = sum(value.numel() for value in layer.module.state_dict().values())
+                parameters, operations = parameters + own, operations + own * layer.shape.h * layer.shape.w
+                _check_limit(section, "parameters", parameters, MAX_PARAMETERS)
+                _check_limit(section, "operations", operations, MAX_OPERATIONS)
+                _check_limit(section, "values in its output", layer.shape.size, MAX_LIVE)
+        self._check_memory(layers)
         return layers
+
+    def _check_memory(self, layers: list[Layer]) -> None:
+        """Raise `WeightsError` if the outputs that a forward pass holds at once do not fit into memory."""
+        last_reader = {source: index for index, layer in enumerate(layers) for source in layer.sources}
+        live = 0
+        for index, (layer, section) in enumerate(zip(layers, self.cfg.layers, strict=True)):
+            live += layer.shape.size
+            _check_limit(section, "values in memory", live, MAX_LIVE)
+            read = {*layer.sources, index}
+            live -= sum(layers[i].shape.size for i in read if i >= 0 and last_reader.get(i, -1) <= index)
 
     def check_size(self, size_wh: tuple[int, int]) -> None:
         """Raise `ConfigError` if the network cannot process images of this size."""
@@ -101,6 +115,11 @@ class DarknetNetwork(nn.Module):
     def classes(self) -> int:
         """Number of classes: of the region, else the output channels of the last layer."""
         return self.region.classes if self.region else self.shapes[-1].channels
+
+    @property
+    def channels(self) -> int:
+        """Number of input channels: 3 (RGB) or 1 (grey)."""
+        return int(self.cfg.net.values["channels"])
 
     @property
     def stride(self) -> int:
@@ -203,6 +222,10 @@ class DarknetNetwork(nn.Module):
 
     def _run(self, images: Tensor, end: int, *, keep_all: bool = False) -> list[Tensor]:
         """Compute the outputs of the layers before `end`; release each after its last use, unless `keep_all`."""
+        if images.shape[1] != self.channels:
+            raise ConfigError(
+                f"{self.cfg.net.location} channels={self.channels}: the images have {images.shape[1]} (data.channels)"
+            )
         outputs: list[Tensor] = []
         released = images.new_empty(0)
         for index in range(end):
@@ -215,6 +238,11 @@ class DarknetNetwork(nn.Module):
                     if used >= 0 and self.last_reader.get(used, -1) <= index and used != end - 1:
                         outputs[used] = released
         return outputs
+
+
+def _check_limit(section: Section, what: str, count: int, maximum: int) -> None:
+    if count > maximum:
+        raise WeightsError(f"{section.location}: too large: {count:,} {what}; at most {maximum:,} are supported")
 
 
 def _region_index(cfg: Cfg) -> int | None:

@@ -7,67 +7,71 @@ from pydantic import ValidationError
 from yolo9k.config.classifier import CROP_SIZE, ClassifierConfig
 from yolo9k.config.explain import explain
 from yolo9k.config.schema import Config
-from yolo9k.darknet.cfg import Cfg, Section
+from yolo9k.darknet.cfg import POLICIES, Cfg, Section
 from yolo9k.darknet.region import Region
 from yolo9k.errors import WeightsError
 
 MULTI_SCALE = tuple((side, side) for side in range(320, 609, 32))  # `detector.c: train_detector`
-POLICIES = ("constant", "step", "steps", "exp", "poly", "sigmoid")
 
 AnyConfig = TypeVar("AnyConfig", Config, ClassifierConfig)
 
 
-def config_from_cfg(cfg: Cfg) -> Config | ClassifierConfig:
+def config_from_cfg(cfg: Cfg, *, training: bool = True) -> Config | ClassifierConfig:
     """Return the config that trains and runs a cfg's network as Darknet does; a `ClassifierConfig` without a region.
 
-    Raises `WeightsError` with the line for an option that is invalid or not supported.
+    `training`: with the options of training; else their defaults. Raises `WeightsError` with the line for an option
+    that is invalid or not supported.
     """
-    net = cfg.net
+    size, channels = list(cfg.size_wh), 1 if cfg.is_grey else 3
+    data: dict[str, Any] = {"size": size, "resize": "darknet", "channels": channels}
+    model: dict[str, Any] = {"name": "darknet", "cfg": cfg.text, "norm": {"momentum": 0.01, "eps": 1e-5}}
+    values: dict[str, Any] = {"model": model, "data": data}
+    if training:
+        values["train"] = train_values(cfg.net)
     if cfg.layers[-1].name != "region":
-        return _validate(ClassifierConfig, net, _classifier_values(cfg))
+        if training:
+            data["augment"] = _classifier_augment(cfg)
+        return _validate(ClassifierConfig, cfg.net, {"task": "classify", **values})
     region = Region(cfg.region)
     anchors = [[float(w), float(h)] for w, h in region.anchors.tolist()]
-    augment = {
-        "geometry": "fixed",
-        "jitter": min(max(float(region.section.get("jitter", 0.2)), 0.0), 0.999),
-        "hue": float(net.get("hue", 0.0)),
-        "saturation": float(net.get("saturation", 1.0)),
-        "exposure": float(net.get("exposure", 1.0)),
+    model |= {"anchors": anchors, "num_anchors": len(anchors), "classes": region.class_activation}
+    data["resize_mode"] = "stretch" if cfg.stretches else "letterbox"
+    if training:
+        data |= {"augment": _detector_augment(cfg), "sizes": _multi_scale(region.section)}
+        values["loss"] = region.loss.model_dump()
+    return _validate(Config, cfg.net, values)
+
+
+def _multi_scale(region: Section) -> list[list[int]]:
+    return [list(size) for size in MULTI_SCALE] if region.get("random", 0) else []
+
+
+def _detector_augment(cfg: Cfg) -> dict[str, Any]:
+    """Return `data.augment` of a cfg with a region (`data.c: load_data_detection`, of AlexeyAB's fork `crop`)."""
+    return {
+        "geometry": "crop" if cfg.stretches else "fixed",
+        "jitter": min(max(float(cfg.region.get("jitter", 0.2)), 0.0), 0.999),
         "min_visible": 0.0,  # Darknet trains on the thinnest visible part of a box
+        **_colours(cfg.net),
     }
-    data = {
-        "size": list(cfg.size_wh),
-        "sizes": [list(size) for size in MULTI_SCALE] if region.section.get("random", 0) else [],
-        "resize": "darknet",
-        "augment": augment,
-    }
-    model = {
-        "name": "darknet", "cfg": cfg.text, "anchors": anchors, "num_anchors": len(anchors),
-        "classes": region.class_activation, "norm": {"momentum": 0.01, "eps": 1e-5},
-    }  # fmt: skip
-    loss = region.loss.model_dump()
-    return _validate(Config, net, {"model": model, "data": data, "loss": loss, "train": train_values(net)})
 
 
-def _classifier_values(cfg: Cfg) -> dict[str, Any]:
-    """Return the config values of a cfg without a region (`classifier.c: train_classifier`)."""
+def _classifier_augment(cfg: Cfg) -> dict[str, Any]:
+    """Return `data.augment` of a cfg without a region (`classifier.c: train_classifier`)."""
     net, size = cfg.net, cfg.size_wh
-    augment = {
+    return {
         "geometry": "darknet",
         "min_crop": _scale_to_crop_size(net.integer("min_crop", size[0], minimum=1), size),
         "max_crop": _scale_to_crop_size(net.integer("max_crop", 2 * size[0], minimum=1), size),
         "angle": float(net.get("angle", 0.0)),
         "aspect": float(net.get("aspect", 1.0)),
-        "hue": float(net.get("hue", 0.0)),
-        "saturation": float(net.get("saturation", 1.0)),
-        "exposure": float(net.get("exposure", 1.0)),
+        **_colours(net),
     }
-    return {
-        "task": "classify",
-        "model": {"name": "darknet", "cfg": cfg.text, "norm": {"momentum": 0.01, "eps": 1e-5}},
-        "data": {"size": list(size), "resize": "darknet", "augment": augment},
-        "train": train_values(net),
-    }
+
+
+def _colours(net: Section) -> dict[str, float]:
+    defaults = {"hue": 0.0, "saturation": 1.0, "exposure": 1.0}
+    return {key: float(net.get(key, default)) for key, default in defaults.items()}
 
 
 def _scale_to_crop_size(length: int, size_wh: tuple[int, int]) -> int:
@@ -107,7 +111,7 @@ def _schedule(net: Section, power: float) -> dict[str, Any]:
     """Return the config section `train.schedule` (`network.c: get_current_rate`)."""
     policy = net.get("policy", "constant")
     if policy == "random":
-        raise net.error("policy", f"not supported; must be one of {', '.join(POLICIES)}")
+        raise net.error("policy", f"not supported; must be one of {', '.join(POLICIES[:-1])}")
     if policy == "steps":
         at, scales = net.get("steps", ()), net.get("scales", ())
         if len(at) != len(scales) or not at:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -24,8 +25,8 @@ MAX_CLASSES = 1 << 20
 class Region:
     """A parsed `[region]` section (`parser.c: parse_region`).
 
-    `anchors`: (A, 2) in cells. `classes`: number of classes. `class_activation`: "softmax" or "logistic". `loss`: the
-    options of the loss. Raises `WeightsError` with the line if an option is out of range or not supported.
+    `anchors`: (A, 2) in cells. `classes`: number of classes. `class_activation`: "softmax" or "logistic". Raises
+    `WeightsError` with the line if an option is out of range or not supported.
     """
 
     def __init__(self, section: Section) -> None:
@@ -38,14 +39,18 @@ class Region:
         self.anchors = self._anchors(num)
         has_softmax = bool(section.get("softmax", 0)) or "tree" in section.values
         self.class_activation: Literal["softmax", "logistic"] = "softmax" if has_softmax else "logistic"
-        self.loss = LossConfig(
+
+    @cached_property
+    def loss(self) -> LossConfig:
+        """The options of the loss. Raises `WeightsError` with the line if one is out of range."""
+        return LossConfig(
             object_scale=self._scale("object_scale"),
             noobject_scale=self._scale("noobject_scale"),
             class_scale=self._scale("class_scale"),
             coord_scale=self._scale("coord_scale"),
             thresh=self._thresh(),
-            rescore=bool(section.get("rescore", 0)),
-            bias_match=bool(section.get("bias_match", 0)),
+            rescore=bool(self.section.get("rescore", 0)),
+            bias_match=bool(self.section.get("bias_match", 0)),
             anchor_warmup=WARMUP_IMAGES,
             image_labels="darknet",
             image_label_box="fit",

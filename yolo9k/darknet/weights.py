@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from yolo9k.errors import WeightsError
 from yolo9k.fetch import HTML_STARTS
-from yolo9k.io import replacing
+from yolo9k.io import check_regular, replacing
 from yolo9k.models.norms import BatchNorm
 
 VERSION = struct.Struct("<iii")
@@ -112,6 +112,7 @@ def read_weights(path: str | Path, layers: Sequence[ConvLayer]) -> LoadResult:
     network; the message names the first layer that does not fit and the remaining bytes.
     """
     path = Path(path)
+    check_regular(path, WeightsError.at)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -131,6 +132,7 @@ def read_header(path: str | Path) -> tuple[Header, int]:
     Raises `WeightsError` if the file is not a weights file.
     """
     path = Path(path)
+    check_regular(path, WeightsError.at)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -172,6 +174,8 @@ def _read_header(file: BinaryIO, size: int, path: Path) -> Header:
         raise WeightsError(f"{path}: an HTML page, not weights; download it again (yolo9k weights download)")
     if start[:2] == b"PK":
         raise WeightsError(f"{path}: a PyTorch or zip file, not Darknet weights")
+    if not size:
+        raise WeightsError(f"{path}: the file is empty")
     if size < VERSION.size + OLD_SEEN.size:
         raise WeightsError(f"{path}: {size} bytes; a weights file begins with a header of 16 or 20 bytes")
     major, minor, revision = VERSION.unpack_from(start)

@@ -25,7 +25,8 @@ def cfg_text(network: DetectionNetwork, config: Config, tree: str = "") -> str:
     The convolutions are in the order of a weights file. Raises `WeightsError` for a model that a cfg cannot describe.
     """
     colours = {name: getattr(config.data.augment, name) for name in ("saturation", "exposure", "hue")}
-    sections: list[tuple[str, Options]] = [("net", {**_net(config), **colours})]
+    stretch = {"letter_box": 0} if config.data.resize_mode == "stretch" else {}  # AlexeyAB's fork reads it
+    sections: list[tuple[str, Options]] = [("net", {**_net(config), **stretch, **colours})]
     fine, coarse = _stages(network.backbone)
     sections += _chain(fine)
     last_fine = len(sections) - 2  # [net] is not a layer

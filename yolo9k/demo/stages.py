@@ -10,7 +10,7 @@ import numpy as np
 from yolo9k.anchors import Anchors, cluster
 from yolo9k.config import Config, JointConfig, load_config, updated
 from yolo9k.config.section import STRIDE
-from yolo9k.datasets.box_sizes import letterboxed_sizes
+from yolo9k.datasets.box_sizes import fitted_sizes
 from yolo9k.datasets.readers.records import Annotations, Record
 from yolo9k.demo.toy_joint import COARSE_CLASSES
 from yolo9k.drawing import colour, draw_boxes, mosaic, save_image
@@ -46,7 +46,7 @@ def configure(
     clustered from the records.
     """
     config = load_config("demo", [*overrides, f"train.seed={seed}"])
-    sizes_wh = letterboxed_sizes(records, config.data.size, STRIDE)
+    sizes_wh = fitted_sizes(records, config.data.size, STRIDE, config.data.resize_mode)
     anchors = cluster(sizes_wh, config.model.num_anchors, seed)
     changes = {"model.anchors": tuple(map(tuple, anchors.rounded())), "data.dataset": dataset}
     return updated(config, changes), anchors

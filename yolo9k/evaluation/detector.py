@@ -75,12 +75,12 @@ def fitting_batch(batch: int, size_wh: tuple[int, int], free: int | None) -> int
         return batch
     w, h = size_wh
     needed = w * h * BYTES_PER_PIXEL
-    if needed > free:
+    if needed > free * 4 // 5:
         raise MachineError(
             f"size {w}x{h}: one image needs about {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; "
             "use a smaller size"
         )
-    fitting = min(batch, free // needed)
+    fitting = min(batch, max(1, free * 4 // 5 // needed))  # what else runs needs memory, too
     if fitting < batch:
         log.warning("batch %d instead of %d: %dx%d images need %.1f GB each", fitting, batch, w, h, needed / 1e9)
     return fitting

@@ -14,7 +14,7 @@ from yolo9k.config import ClassifierConfig, Override, with_overrides
 from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.errors import DataError
 from yolo9k.hardware import autocast, choose_device, choose_memory_format, choose_precision
-from yolo9k.inference.network_input import check_image, explain_large_batch, to_network_input
+from yolo9k.inference.network_input import explain_large_batch, prepare, to_network_input
 from yolo9k.inference.resize import CENTER_CROPS
 from yolo9k.inference.sources import ImageInput, read_ahead
 from yolo9k.models.norms import fold_norms
@@ -162,9 +162,8 @@ class ImageClassifier:
             yield LogitBatch([not isinstance(item, DataError) for item in items], self._logits(readable))
 
     def _prepare(self, image: np.ndarray) -> Tensor:
-        """Return the centre of an image at the network's size: (3, H, W), uint8 or floats in [0, 1]."""
-        check_image(image)
-        return self.resize.apply(image)
+        """Return the centre of an image at the network's size: (C, H, W), uint8 or floats in [0, 1]."""
+        return prepare(image, self.resize, self.config.data.channels)
 
     @torch.inference_mode()
     def _logits(self, inputs: list[Tensor]) -> Tensor:

@@ -17,8 +17,9 @@ from yolo9k.detection.postprocess import Candidates, find_candidates, suppress
 from yolo9k.detection.thresholds import ThresholdOptions, Thresholds
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.hardware import autocast, choose_device, choose_memory_format, choose_precision
-from yolo9k.inference.network_input import check_image, explain_large_batch, to_network_input
-from yolo9k.inference.resize import LETTERBOXES
+from yolo9k.images import ResizeMode
+from yolo9k.inference.network_input import explain_large_batch, prepare, to_network_input
+from yolo9k.inference.resize import FITS
 from yolo9k.inference.sources import ImageInput, read_ahead
 from yolo9k.models.norms import fold_norms
 from yolo9k.pretrained import DarknetFiles, build_detector, open_weights
@@ -39,9 +40,10 @@ class Detector:
     """A network ready to detect: `detector(image) -> Detections`.
 
     Sets the network to evaluation mode and leaves it otherwise as it is; `Detector.load` reads one from a file and
-    folds its batch norms into the convolutions. `size_wh`: input size (default: `data.size` of the config);
-    `supervision`: how the labels were trained, if known.
-    Raises `ConfigError` for a size that the network cannot take and `MachineError` for a device that is not available.
+    folds its batch norms into the convolutions. `size_wh`: input size, `resize_mode`: letterbox or stretch images to
+    it (defaults: `data.size` and `data.resize_mode` of the config); `supervision`: how the labels were trained, if
+    known. Raises `ConfigError` for a size that the network cannot take and `MachineError` for a device that is not
+    available.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Detector:
         config: Config,
         *,
         size_wh: tuple[int, int] | None = None,
+        resize_mode: ResizeMode | None = None,
         device: str | torch.device = "auto",
         precision: str = "auto",
         supervision: Supervision | None = None,
@@ -63,9 +66,12 @@ class Detector:
         self.softmax = build_scores(config.model, labels).to(self.device)
         self.labels, self.supervision = labels, supervision
         self.default_decoder = self.class_decoder()
-        self.config = with_overrides(config, [Override("data.size", size_wh, "data.size")]) if size_wh else config
-        self.size_wh = self.config.data.size
-        self.resize = LETTERBOXES[self.config.data.resize](self.size_wh)
+        given = {"data.size": size_wh, "data.resize_mode": resize_mode}
+        overrides = [Override(key, value, key) for key, value in given.items() if value]
+        self.config = with_overrides(config, overrides)
+        data = self.config.data
+        self.size_wh = data.size
+        self.resize = FITS[data.resize, data.resize_mode](self.size_wh)
         self.network.check_size(self.size_wh)
 
     @classmethod
@@ -75,21 +81,24 @@ class Detector:
         *,
         device: str = "auto",
         size_wh: tuple[int, int] | None = None,
+        resize_mode: ResizeMode | None = None,
         precision: str = "auto",
         files: DarknetFiles | None = None,
         track: Track = silent,
     ) -> "Detector":
         """Load a detector from a run folder, a checkpoint, a Darknet file or the catalogue.
 
-        `size_wh`: input size, multiples of the network's stride; `files`: the other files of a Darknet network (cfg,
-        names, tree). Raises `WeightsError` if the file is missing, invalid or partial, and as `Detector` does.
+        `size_wh`: input size, multiples of the network's stride; `resize_mode`: as for `Detector`; `files`:
+        the other files of a Darknet network (cfg, names, tree). Raises `WeightsError` if the file is missing, invalid
+        or partial, and as `Detector` does.
         """
         stored = open_weights(weights, files, track)
         network, config = build_detector(stored, weights)
         folded = fold_norms(network.eval())
         return cls(
             folded, stored.labels, config,
-            size_wh=size_wh, device=device, precision=precision, supervision=stored.supervision,
+            size_wh=size_wh, resize_mode=resize_mode, device=device, precision=precision,
+            supervision=stored.supervision,
         )  # fmt: skip
 
     def class_decoder(
@@ -200,9 +209,8 @@ class Detector:
         return sorted({below for node in nodes for below in self.labels.subtree(node)})
 
     def _prepare(self, image: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:
-        """Return an image letterboxed to the network's size, (3, H, W) as from `Letterbox.apply`, and its own size."""
-        check_image(image)
-        return self.resize.apply(image), (image.shape[1], image.shape[0])
+        """Return an image fitted to the network's size, (C, H, W) as from `prepare`, and its own size."""
+        return prepare(image, self.resize, self.config.data.channels), (image.shape[1], image.shape[0])
 
     @torch.inference_mode()
     def _detect(self, images: torch.Tensor, conf: float, class_decoder: ClassDecoder) -> Candidates:

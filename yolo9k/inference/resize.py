@@ -1,11 +1,12 @@
-"""The ways to fit an image to a network's input size: letterbox for detectors, centre crop for classifiers.
+"""The ways to fit an image to a network's input size: letterbox or stretch for detectors, centre crop for classifiers.
 
 Each exists with area averaging as in training (`area`), and number for number as in Darknet (`darknet`); the config
-key `data.resize` chooses. `LETTERBOXES` and `CENTER_CROPS` map its values to the classes.
+keys `data.resize` and `data.resize_mode` choose. `FITS` and `CENTER_CROPS` map their values to the classes.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor
 
 from yolo9k.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
-from yolo9k.darknet.images import center_crop, correct_boxes, letterbox
-from yolo9k.images import apply_placement, letterbox_placement, resize_center_crop
+from yolo9k.darknet.images import center_crop, correct_boxes, letterbox, stretch
+from yolo9k.images import ResizeMode, apply_placement, fit_placement, resize_center_crop
 
 
 class Resize(Protocol):
@@ -24,27 +25,28 @@ class Resize(Protocol):
         """Convert an image, uint8 (H, W, 3), to the network's size: (3, H, W), uint8 or floats in [0, 1]."""
 
 
-class Letterbox(Resize, Protocol):
-    """Scales an image to fit into the input size, on grey padding; keeps the aspect ratio."""
+class Fit(Resize, Protocol):
+    """Fits whole images to the input size: letterboxed (on grey padding, the aspect ratio is kept) or stretched."""
 
     def undo(self, xyxy: np.ndarray, image_wh: tuple[int, int]) -> np.ndarray:
         """Map boxes (N, 4) from pixels of the network's input to pixels of the image."""
 
 
 @dataclass(frozen=True)
-class AreaLetterbox:
-    """Letterbox with area averaging; the image is uint8."""
+class AreaFit:
+    """Letterbox or stretch with area averaging; the image is uint8."""
 
     size_wh: tuple[int, int]
+    mode: ResizeMode = "letterbox"
 
     def apply(self, image: np.ndarray) -> Tensor:
         """As `Resize.apply`."""
-        placement = letterbox_placement((image.shape[1], image.shape[0]), self.size_wh)
+        placement = fit_placement((image.shape[1], image.shape[0]), self.size_wh, self.mode)
         return torch.from_numpy(apply_placement(image, placement, self.size_wh)).permute(2, 0, 1)
 
     def undo(self, xyxy: np.ndarray, image_wh: tuple[int, int]) -> np.ndarray:
-        """As `Letterbox.undo`."""
-        return letterbox_placement(image_wh, self.size_wh).to_image(xyxy)
+        """As `Fit.undo`."""
+        return fit_placement(image_wh, self.size_wh, self.mode).to_image(xyxy)
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,24 @@ class DarknetLetterbox:
         return torch.from_numpy(letterbox(image, self.size_wh))
 
     def undo(self, xyxy: np.ndarray, image_wh: tuple[int, int]) -> np.ndarray:
-        """As `Letterbox.undo`."""
+        """As `Fit.undo`."""
         relative = xyxy_to_cxcywh(xyxy) / np.array(self.size_wh * 2, np.float32)
         return cxcywh_to_xyxy(correct_boxes(relative, image_wh, self.size_wh, relative=False))
+
+
+@dataclass(frozen=True)
+class DarknetStretch:
+    """Stretch as in AlexeyAB's fork of Darknet with `letter_box=0` (`darknet.images.stretch`); the image is uint8."""
+
+    size_wh: tuple[int, int]
+
+    def apply(self, image: np.ndarray) -> Tensor:
+        """As `Resize.apply`."""
+        return torch.from_numpy(stretch(image, self.size_wh))
+
+    def undo(self, xyxy: np.ndarray, image_wh: tuple[int, int]) -> np.ndarray:
+        """As `Fit.undo`."""
+        return fit_placement(image_wh, self.size_wh, "stretch").to_image(xyxy)
 
 
 @dataclass(frozen=True)
@@ -85,5 +102,10 @@ class DarknetCenterCrop:
         return torch.from_numpy(center_crop(image, self.size_wh))
 
 
-LETTERBOXES: dict[str, Callable[[tuple[int, int]], Letterbox]] = {"area": AreaLetterbox, "darknet": DarknetLetterbox}
+FITS: dict[tuple[str, str], Callable[[tuple[int, int]], Fit]] = {  # by `data.resize` and `data.resize_mode`
+    ("area", "letterbox"): AreaFit,
+    ("area", "stretch"): partial(AreaFit, mode="stretch"),
+    ("darknet", "letterbox"): DarknetLetterbox,
+    ("darknet", "stretch"): DarknetStretch,
+}
 CENTER_CROPS: dict[str, Callable[[tuple[int, int]], Resize]] = {"area": AreaCenterCrop, "darknet": DarknetCenterCrop}

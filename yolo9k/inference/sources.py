@@ -185,7 +185,7 @@ def _to_path(source: str) -> Path:
     try:
         return path.expanduser()
     except RuntimeError as error:  # no such user, or no home
-        raise DataError(f"{source}: {error}") from error
+        raise DataError(f"{source}: no such user or home folder") from error
 
 
 def _path_of_url(source: str) -> Path:

@@ -15,6 +15,8 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
     "logistic": nn.Sigmoid,
     "linear": nn.Identity,
+    "mish": nn.Mish,  # this and the next: AlexeyAB's fork of Darknet, `activations.h`
+    "swish": nn.SiLU,
 }
 
 
@@ -138,12 +140,16 @@ def count_parameters(module: nn.Module) -> int:
 
 
 def count_operations(module: nn.Module, size_wh: tuple[int, int]) -> int:
-    """Return the operations of one forward pass of a (1, 3, H, W) image; a multiply-add counts as two, as in papers."""
+    """Return the operations of one forward pass of one image; a multiply-add counts as two, as in papers.
+
+    The image has the module's `channels`, 3 if it has no such attribute.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     training = module.training
     parameter = next(module.parameters())
-    image = torch.zeros(1, 3, size_wh[1], size_wh[0], device=parameter.device, dtype=parameter.dtype)
+    channels = getattr(module, "channels", 3)
+    image = torch.zeros(1, channels, size_wh[1], size_wh[0], device=parameter.device, dtype=parameter.dtype)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         module.eval()(image)
     module.train(training)

@@ -6,8 +6,9 @@
 - `guard.py`: Does the update take place? Not if a loss, gradient or buffer is NaN or infinite.
 - `optimizer.py`: Which optimiser, and with which decay and lr factor per layer? (`ema.py`: the averaged weights)
 
-Before the first step: `transfer.py` (weights to start from), `dry_run.py`. After a step: `output/` (files, callbacks),
-`stop.py` (signals). Training runs in one process on one device: `train.batch` counts all images of a step.
+Before the first step: `transfer.py` and `class_rows.py` (weights to start from), `dry_run.py`. After a step: `output/`
+(files, callbacks), `stop.py` (signals). Training runs in one process on one device: `train.batch` counts all images of
+a step.
 """
 
 from yolo9k.training.loop import resume, train

@@ -1,7 +1,7 @@
 """The training loop (`train`, `resume`): runs the steps; logs, evaluates and saves, each at its own interval."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from yolo9k.datasets.loader.batches import make_batch
 from yolo9k.errors import ConfigError, DataError, DivergedError, MachineError, Stopped, WeightsError
 from yolo9k.hardware import explain_out_of_memory
 from yolo9k.pretrained import DarknetFiles
-from yolo9k.progress import Track, silent
+from yolo9k.progress import Item, Track, silent
 from yolo9k.samples import Batch
 from yolo9k.training.output.callbacks import Callback
 from yolo9k.training.output.plots import plot_run
@@ -72,10 +72,14 @@ def resume(
     callback = callback or Callback()
     if run.next_step > run.total_steps:
         raise ConfigError(f"{folder}: {run.next_step} steps are done, more than the {run.total_steps} requested")
-    if run.next_step == run.total_steps:
+    if run.next_step == run.total_steps and not run.evaluation_pending:
         callback.on_note(f"{folder}: finished, all {run.total_steps} steps are done; for more, use --steps or --epochs")
         return folder
     return Loop(run, callback, track).run_all()
+
+
+class _EvaluationStopped(Exception):
+    """A signal arrived during an evaluation."""
 
 
 class Loop:
@@ -85,6 +89,7 @@ class Loop:
         self.run, self.callback, self.track = run, callback, track
         self.log = StepLog(run.config.train.batch)
         self.first_step = run.next_step
+        self.stop = StopSignal()
         self.unreadable: dict[str, None] = {}  # names of unreadable training images, in the order of their first use
         self.unscored: dict[str, None] = {}  # errors of unreadable validation images, likewise
 
@@ -94,14 +99,17 @@ class Loop:
         run.folder.open(run.config, run.next_step)
         self.callback.on_start(run.info())
         hint = "raise train.accumulate, or lower train.batch, the image size or data.workers"
+        stop = self.stop
         try:
-            with StopSignal() as stop, explain_out_of_memory(run.device, hint):
-                self._run_steps(stop)
+            with stop, explain_out_of_memory(run.device, hint):
+                self._run_steps()
         except DataError as error:
             self._save_completed_steps()
             raise DataError(f"{error}; yolo9k data check lists all unusable images and labels") from error
-        except MachineError:
+        except MachineError as error:
             self._save_completed_steps()
+            if stop.received:  # the terminal that sent SIGHUP is gone, and cannot be written
+                raise self._stopped(stop.received) from error
             raise
         finally:
             self._report_unreadable()
@@ -109,8 +117,11 @@ class Loop:
         self.callback.on_end(run.folder.path, run.best if run.best >= 0 else None)
         return run.folder.path
 
-    def _run_steps(self, stop: StopSignal) -> None:
-        run, log_every = self.run, self.run.config.train.log_every
+    def _run_steps(self) -> None:
+        run, log_every, stop = self.run, self.run.config.train.log_every, self.stop
+        if run.evaluation_pending:
+            self._evaluate()
+            run.save(LAST)
         saved_at = time.monotonic()
         for step, micro_batches in run.remaining_steps():
             stage, size_wh = run.stage(step), micro_batches[0].size_wh
@@ -133,6 +144,7 @@ class Loop:
             if evaluates:
                 self._evaluate()
                 self.log.restart_clock()
+                stopping = stop.received  # saves already, with all steps checked
             if ends_stage and run.next_step < run.total_steps:
                 run.save(STAGE.format(stage.index + 1))
             if saves:
@@ -209,13 +221,21 @@ class Loop:
         return bool(epochs) and self.run.next_step % max(1, round(epochs * self.run.steps_per_epoch)) == 0
 
     def _evaluate(self) -> None:
-        """Score the validation split and save the best weights; without such a split, the newest weights are best."""
+        """Score the validation split and save the best weights; without such a split, the newest weights are best.
+
+        A stop signal ends the evaluation, which may take minutes; a resumed run repeats it first.
+        """
         run = self.run
         if not run.task.has_val:
             run.save(BEST)
             return
         on_unreadable = self._add_unscored if run.config.data.on_error == "skip" else None
-        scores = run.task.score(run.eval_model(), on_unreadable, self.track)
+        try:
+            scores = run.task.score(run.eval_model(), on_unreadable, self._track_until_stopped)
+        except _EvaluationStopped:
+            run.evaluation_pending = True
+            return
+        run.evaluation_pending = False
         epoch = round(run.next_step / run.steps_per_epoch, 2)
         run.folder.add_scores({"step": run.next_step, "epoch": epoch, **scores.row})
         run.folder.add_metrics({"step": run.next_step, **{f"val/{name}": value for name, value in scores.row.items()}})
@@ -224,6 +244,13 @@ class Loop:
             run.best, run.best_step = scores.value, run.next_step
             run.save(BEST)
         self.callback.on_evaluation(scores, best=is_best)
+
+    def _track_until_stopped(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+        """Show the progress; raise `_EvaluationStopped` once a stop signal has arrived."""
+        for item in self.track(items, description, total):
+            if self.stop.received:
+                raise _EvaluationStopped
+            yield item
 
     def _add_unscored(self, error: DataError) -> None:
         self.unscored[str(error)] = None

@@ -59,8 +59,8 @@ def build_run(config: RunConfig, folder: Path, track: Track = silent) -> "Run":
 class Run:
     """A task on its device, with optimiser, averaged weights and run folder, ready for step `next_step`.
 
-    `best`: the best validation score so far, -1 before the first; `best_step`: its step. `notes`: warnings and facts
-    for the user.
+    `best`: the best validation score so far, -1 before the first; `best_step`: its step. `evaluation_pending`: a
+    stop signal cut the evaluation after the last step short. `notes`: warnings and facts for the user.
     """
 
     def __init__(self, task: Task, folder: Path) -> None:
@@ -81,6 +81,7 @@ class Run:
         self.stepper = Stepper(training_step, train, memory_format, self.steps_per_epoch)
         self.ema = Ema(self.network, train.ema) if train.ema else None
         self.next_step, self.best, self.best_step = 0, -1.0, 0
+        self.evaluation_pending = False
         self.notes = list(task.notes)
 
     def _should_compile(self) -> bool:
@@ -99,11 +100,13 @@ class Run:
         """
         norm = self.config.model.norm
         converted = with_norm(stored, norm, location)
-        report = transfer(converted, self.network)
+        report = transfer(converted, self.network, self.config, self.task.labels)
         if not report.loaded:
             raise WeightsError(f"{location}: none of its layers fits this model")
         conversion = "" if converted is stored else f"; {stored.config.model.norm.kind} norms converted to {norm.kind}"
         self._weights_loaded(f"from {location}: {report}{conversion}")
+        if report.classes:
+            self.notes.append(report.classes)
 
     def start_pretrained(self, track: Track) -> None:
         """Load the backbone's published weights (`model.pretrained`). Raises `WeightsError` if they are missing."""
@@ -132,6 +135,7 @@ class Run:
                 self.ema.network.load_state_dict(dict(stored.weights))
                 self.ema.updates = state["ema_updates"]
             self.next_step, self.best, self.best_step = state["next_step"], state["best"], state["best_step"]
+            self.evaluation_pending = state.get("evaluation_pending", False)
         except (KeyError, RuntimeError, ValueError) as error:
             raise WeightsError(f"{path}: its state does not fit the run's model and optimiser") from error
 
@@ -144,6 +148,7 @@ class Run:
                 "seen": self.next_step * self.config.train.batch,
                 "best": self.best,
                 "best_step": self.best_step,
+                "evaluation_pending": self.evaluation_pending,
                 "network": self.network.state_dict(),
                 "stepper": self.stepper.state(),
                 "ema_updates": self.ema.updates if self.ema else 0,

@@ -1,12 +1,14 @@
-"""`StopSignal`: lets a run finish its step and save after Ctrl-C or a job scheduler's SIGTERM."""
+"""`StopSignal`: lets a run finish its step and save after Ctrl-C, a scheduler's SIGTERM or a terminal's SIGHUP."""
 
 import signal
 from types import FrameType
 from typing import Any
 
+from yolo9k.signals import STOP_SIGNALS
+
 
 class StopSignal:
-    """Context that stores SIGINT and SIGTERM in `received` (0: none) instead of acting on them; the second one acts.
+    """Context that stores the first stop signal in `received` (0: none) instead of acting on it; the second one acts.
 
     A signal that was ignored before (shells ignore SIGINT for background jobs) stays ignored.
     """
@@ -16,7 +18,7 @@ class StopSignal:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignal":
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOP_SIGNALS:
             if signal.getsignal(number) is signal.SIG_IGN:
                 continue
             try:

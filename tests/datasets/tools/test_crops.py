@@ -131,3 +131,23 @@ def test_an_image_of_20_000_boxes_is_cropped_within_bounds(spread):
     assert tracemalloc.get_traced_memory()[1] < 400e6
     tracemalloc.stop()
     assert covered.mean() > 0.5
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_crops_that_are_not_finished_do_not_stay(tmp_path, monkeypatch, existed):
+    write_toy(tmp_path / "toy", {"train": 2})
+    out = tmp_path / "out"
+    if existed:
+        out.mkdir()
+
+    def write_one(annotations, folder, *_):
+        (folder / "cat").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("yolo9k.datasets.tools.crops.write_crops", write_one)
+    monkeypatch.setattr("sys.argv", ["yolo9k", "data", "make", "crops", str(tmp_path / "toy"), "-o", str(out)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 130
+    assert out.exists() == existed
+    assert not existed or list(out.iterdir()) == []

@@ -117,3 +117,17 @@ def test_archives_match_the_dataset_configs(name):
         assert re.fullmatch(r"[0-9a-f]{32}", archive.remote.hashes["md5"])
         assert archive.remote.sizes
         assert all(url.startswith("http") for url in archive.remote.urls)
+
+
+def test_half_of_a_file_does_not_stay(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        packed.writestr("whole.txt", "abc")
+
+    def copy(source, target):
+        target.write(b"a")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("yolo9k.datasets.tools.download.shutil.copyfileobj", copy)
+    with pytest.raises(KeyboardInterrupt):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []

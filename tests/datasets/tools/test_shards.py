@@ -180,8 +180,12 @@ def test_an_interrupted_call_is_resumed(folder, tmp_path, monkeypatch):
 
 
 def test_other_images_cannot_resume(folder, tmp_path, monkeypatch):
+    write, calls = shard_tool._write_shard, itertools.count()
+
     def stop(*args):
-        raise KeyboardInterrupt
+        if next(calls):
+            raise KeyboardInterrupt
+        return write(*args)
 
     monkeypatch.setattr(shard_tool, "_write_shard", stop)
     with pytest.raises(KeyboardInterrupt):
@@ -247,7 +251,19 @@ def test_a_full_disk(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(shard_tool, "_add", full)
     with pytest.raises(MachineError, match=r"train-000000\.tar: cannot be written: No space left on device$"):
         write_shards(folder, "train", tmp_path / "out", SMALL)
-    assert names_in(tmp_path / "out") == ["classes.txt", "train.unfinished.json"]
+    assert not (tmp_path / "out").exists()  # nothing was finished that a second call could use
+
+
+def test_a_call_without_a_finished_shard_keeps_the_files_of_others(folder, tmp_path, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    write_shards(folder, "train", tmp_path / "out", SMALL)
+    before = names_in(tmp_path / "out")
+    monkeypatch.setattr(shard_tool, "_write_shard", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_shards(folder, "val", tmp_path / "out", SMALL)
+    assert names_in(tmp_path / "out") == before
 
 
 def test_names_of_any_length_and_letters(tmp_path):

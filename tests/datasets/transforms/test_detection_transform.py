@@ -160,3 +160,22 @@ def test_the_generator_decides_all_randomness():
     assert np.array_equal(one.image, same.image)
     assert np.array_equal(one.boxes.xyxy, same.boxes.xyxy)
     assert not np.array_equal(one.image, other.image)
+
+
+@pytest.mark.parametrize("geometry", ["none", "place", "fixed", "crop"])
+def test_without_jitter_stretch_has_the_aspect_ratio_of_the_canvas(geometry):
+    config = AugmentConfig(geometry=geometry, **CALM | {"jitter": 0, "scale": (1, 1)})
+    for image_wh, canvas_wh in (((120, 40), (96, 96)), ((50, 200), (64, 32))):
+        placement = draw_placement(image_wh, canvas_wh, config, np.random.default_rng(0), "stretch")
+        assert placement.to_canvas(np.array([[0, 0, *image_wh]], np.float32)).tolist() == [[0, 0, *canvas_wh]]
+        if geometry == "fixed":  # the same draws as letterboxed
+            letterboxed = draw_placement(image_wh, canvas_wh, config, np.random.default_rng(0))
+            assert letterboxed.scale_xy[0] == pytest.approx(letterboxed.scale_xy[1])
+
+
+def test_stretched_boxes_move_with_the_image():
+    transform = DetectionTransform(AugmentConfig(geometry="none", **CALM), "stretch")
+    changed = transform([rectangle()], (64, 128), np.random.default_rng(0))
+    before = rectangle()
+    ratio = np.array([64, 128]) / before.size_wh
+    assert np.allclose(changed.boxes.xyxy, before.boxes.xyxy * np.tile(ratio, 2), atol=1e-4)

@@ -10,6 +10,7 @@ def backbone_cost(
     only: opt.BackboneOption = None,
     runs: opt.BenchRunsOption = 5,
     json: opt.JsonOption = "",
+    overwrite: opt.OverwriteOption = False,
 ) -> None:
     """Measure parameters, operations and CPU time per image of a detector (20 classes, 5 anchors) by backbone.
 
@@ -20,7 +21,7 @@ def backbone_cost(
     from yolo9k.bench.backbone_cost import NAMES, compare
     from yolo9k.config import parse_size
 
-    check_outputs(files={"--json": json})
+    check_outputs(files={"--json": json}, overwrite=overwrite)
     size_wh = parse_size(size)
     costs = compare(size_wh, only or NAMES, runs=runs, track=track)
     columns = ["backbone", "params (M)", "backbone (M)", "operations (G)", "backbone (G)", "time (ms)"]

@@ -22,6 +22,7 @@ def label_cost(
     rounds: opt.BenchRoundsOption = 3,
     overrides: opt.OverridesOption = None,
     json: opt.JsonOption = "",
+    overwrite: opt.OverwriteOption = False,
 ) -> None:
     """Measure the cost of a label tree compared with 20 flat labels, with sparse and with dense class outputs.
 
@@ -35,7 +36,7 @@ def label_cost(
     from yolo9k.config import load_config
     from yolo9k.wordtree.taxonomy import open_tree
 
-    check_outputs(files={"--json": json})
+    check_outputs(files={"--json": json}, inputs=(tree, config), overwrite=overwrite)
     loaded = load_config(config, [ANCHORS, f"data.size={size}", f"train.batch={batch}", *(overrides or [])])
     comparison = compare(loaded, open_tree(tree), steps=steps, rounds=rounds, boxes_only=boxes_only, track=track)
     title = f"{comparison.device}, {comparison.precision}, {comparison.setting}"

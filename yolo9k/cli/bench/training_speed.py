@@ -12,6 +12,7 @@ def train_speed(
     rounds: opt.BenchRoundsOption = 3,
     overrides: opt.OverridesOption = None,
     json: opt.JsonOption = "",
+    overwrite: opt.OverwriteOption = False,
 ) -> None:
     """Measure training on real images against the bare network on a batch in memory, and the fraction of the loss.
 
@@ -22,7 +23,7 @@ def train_speed(
     from yolo9k.datasets.autodetect import open_dataset
     from yolo9k.resolve import with_dataset
 
-    check_outputs(files={"--json": json})
+    check_outputs(files={"--json": json}, inputs=(dataset, config), overwrite=overwrite)
     loaded = with_dataset(load_config(config, overrides or []), open_dataset(dataset, track))
     speed = measure(loaded, steps=steps, rounds=rounds, track=track)
     rows = [

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from yolo9k.cli import options as opt
-from yolo9k.cli.console import err, speaker, table, track, write_json
+from yolo9k.cli.console import speaker, table, track, warn, write_json
 from yolo9k.cli.loading import load_arguments
 from yolo9k.cli.node_map import read_node_map
 from yolo9k.cli.outputs import check_outputs
@@ -37,6 +37,7 @@ def evaluate(
     map_file: opt.MapOption = None,
     hier_thresh: opt.HierThreshOption = None,
     worst: opt.WorstOption = 20,
+    overwrite: opt.OverwriteOption = False,
 ) -> None:
     """Evaluate a classifier: top-1 and top-5 accuracy, the worst classes, the most frequent mistakes.
 
@@ -51,7 +52,8 @@ def evaluate(
     from yolo9k.evaluation.classifier_plots import write_plots
     from yolo9k.inference.classifier import ImageClassifier
 
-    check_outputs(files={"--json": json}, folders={"--plots": plots})
+    inputs = (weights, cfg, names, tree, data, dataset, map_file)
+    check_outputs(files={"--json": json}, folders={"--plots": plots}, inputs=inputs, overwrite=overwrite)
     classifier = ImageClassifier.load(
         weights,
         **load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device),
@@ -68,7 +70,7 @@ def evaluate(
         model = {"weights": weights, "dataset": source.name or source.root, "split": read_split}
         write_json(json, {**model, "size_wh": list(classifier.size_wh), **scores.to_dict()})
     for path in write_plots(plots, scores) if plots else ():
-        console.print(f"wrote {path}", markup=False)
+        console.print(f"wrote {path}")
 
 
 def _choose_dataset(name: str, classifier: "ImageClassifier", split: str) -> "tuple[DatasetConfig, str]":
@@ -94,8 +96,7 @@ def _run(classifier: "ImageClassifier", images: "ImageSet", **options: Any) -> "
         options["on_unreadable"] = unreadable.append
     scores = evaluate_classifier(classifier, images, track=track, **options)
     if unreadable:
-        message = f"warning: {len(unreadable)} images could not be read and are excluded; first: {unreadable[0]}"
-        err.print(message, markup=False)
+        warn(f"{len(unreadable)} images could not be read and are excluded; first: {unreadable[0]}")
     return scores
 
 
@@ -112,4 +113,4 @@ def _print(console: Console, title: str, scores: "ClassifierScores", worst: int)
             table("Accuracy by depth in the label tree", report.DEPTH_COLUMNS, report.depth_rows(scores.tree))
         )
     for line in report.summary(scores):
-        console.print(line, markup=False)
+        console.print(line)

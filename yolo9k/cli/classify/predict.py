@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from yolo9k.cli import options as opt
-from yolo9k.cli.console import err, print_plain, speaker, table, track, write_json
+from yolo9k.cli.console import err, speaker, table, track, write_json
 from yolo9k.cli.label_paths import LabelPath, label_path, path_text, path_to_json, short_path_text
 from yolo9k.cli.loading import load_arguments
 from yolo9k.cli.outputs import check_outputs
@@ -35,6 +35,7 @@ def predict(
     max_pixels: opt.MaxPixelsOption = None,
     device: opt.DeviceOption = "auto",
     json: opt.JsonOption = "",
+    overwrite: opt.OverwriteOption = False,
 ) -> None:
     """Classify images: the most probable labels of each, and in a label tree where the descent ends.
 
@@ -46,8 +47,9 @@ def predict(
     from yolo9k.inference.classifier import ImageClassifier
     from yolo9k.inference.sources import find_images
 
-    check_outputs(files={"--json": json})
-    images = find_images(sources, track, on_skipped=lambda line: print_plain(err, line))
+    images = find_images(sources, track, on_skipped=err.print)
+    inputs = (weights, cfg, names, tree, data, *images)
+    check_outputs(files={"--json": json}, inputs=inputs, overwrite=overwrite)
     classifier = ImageClassifier.load(
         weights,
         **load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device),
@@ -75,7 +77,7 @@ def _show(console: Console, predictions: "dict[Path, Classification]", labels: "
         ]
         console.print(table(str(image), columns, rows))
         if in_tree:
-            console.print(f"descent: {path_text(_descent(each, labels))}", markup=False)
+            console.print(f"descent: {path_text(_descent(each, labels))}")
         console.print()
     if len(predictions) > MAX_SHOWN:
         console.print(f"… and {len(predictions) - MAX_SHOWN} more images (--json writes all)")

@@ -3,14 +3,15 @@
 from typing import TYPE_CHECKING, Any
 
 from yolo9k.cli import options as opt
-from yolo9k.cli.console import out, print_plain, speaker, table, track, write_json
+from yolo9k.cli.console import out, speaker, table, track, write_json
+from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError
 
 if TYPE_CHECKING:
     from yolo9k.config import AnyDataset
 
 
-def list_datasets(json: opt.JsonOption = "") -> None:
+def list_datasets(json: opt.JsonOption = "", overwrite: opt.OverwriteOption = False) -> None:
     """List the data sets of the catalogue, and whether they are on this machine.
 
     Example: yolo9k data list
@@ -19,6 +20,7 @@ def list_datasets(json: opt.JsonOption = "") -> None:
     from yolo9k.datasets.load import data_folder
     from yolo9k.datasets.tools.download import ARCHIVES
 
+    check_outputs(files={"--json": json}, overwrite=overwrite)
     rows = [_row(name, load_dataset_config(name)) for name in dataset_names()]
     if json:
         write_json(json, {"data": str(data_folder()), "datasets": rows})
@@ -27,7 +29,7 @@ def list_datasets(json: opt.JsonOption = "") -> None:
     console.print(table("Data sets", ["name", "kind", "on disk", "root"], cells))
     for row in rows:
         if row["name"] in ARCHIVES and not row["here"]:
-            print_plain(console, f"to download {row['name']}: yolo9k data download {row['name']}")
+            console.print(f"to download {row['name']}: yolo9k data download {row['name']}")
 
 
 def download(
@@ -44,10 +46,11 @@ def download(
     if name not in ARCHIVES:
         raise ConfigError(f"{name}: no downloadable data set; allowed are {', '.join(ARCHIVES)}")
     folder = root or data_folder()
+    check_outputs(folders={"--root": folder})
     for path in download_dataset(name, folder, keep_archives, track):
-        print_plain(out, f"downloaded {path}")
+        out.print(f"downloaded {path}")
     variable = "" if folder == data_folder() else f"YOLO9K_DATA={folder} "
-    print_plain(out, f"next: {variable}yolo9k data check {name}")
+    out.print(f"next: {variable}yolo9k data check {name}")
 
 
 def _row(name: str, config: "AnyDataset") -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from yolo9k.cli import options as opt
-from yolo9k.cli.console import out, print_plain, speaker, table, track, write_json
+from yolo9k.cli.console import out, speaker, table, track, write_json
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import DataError
 
@@ -28,6 +28,7 @@ def check(
     strict: opt.FailOnErrorsOption = False,
     augmented: opt.AugmentedOption = 0,
     config: opt.AugmentedConfigOption = "",
+    overwrite: opt.OverwriteOption = False,
 ) -> None:
     """Check a data set: read all annotations and images, report counts, sizes, errors and warnings.
 
@@ -38,7 +39,8 @@ def check(
     Example: yolo9k data check bccd.yaml --plots plots
     Example: yolo9k data check --augmented 16 --config voc.yaml
     """
-    check_outputs(files={"--json": json}, folders={"--plots": plots or (DEFAULT_PLOTS if augmented else None)})
+    folder = plots or (DEFAULT_PLOTS if augmented else None)
+    check_outputs(files={"--json": json}, folders={"--plots": folder}, inputs=(dataset, config), overwrite=overwrite)
     if augmented:
         _draw_augmented(dataset, config, augmented, plots or DEFAULT_PLOTS)
         return
@@ -54,7 +56,7 @@ def check(
         from yolo9k.datasets.tools.check_plots import plot_dataset
 
         for path in plot_dataset(report, plots):
-            print_plain(console, f"wrote {path}")
+            console.print(f"wrote {path}")
     if strict and report.errors:
         first = report.errors[0]
         raise DataError(f"{dataset}: {len(report.errors)} errors; first: {first.location}: {first.message}")
@@ -80,11 +82,11 @@ def _draw_augmented(dataset: str, config_name: str, count: int, folder: Path) ->
     training = read_training(_open(dataset, config.data.dataset), config.data.on_error, track)
     target = folder / "augmented.png"
     save_image(target, augmented_mosaic(training, with_aspect(config, training.box_records), count))
-    print_plain(out, f"wrote {target}")
+    out.print(f"wrote {target}")
 
 
 def _show_report(report: "Report", console: Console) -> None:
-    print_plain(console, f"{report.dataset} ({report.kind}) in {report.root}")
+    console.print(f"{report.dataset} ({report.kind}) in {report.root}")
     columns = ["split", "images", "without boxes", "boxes", "ignored", "small", "medium", "large"]
     rows = [
         (s.name, s.images, s.images_without_boxes, s.boxes, s.ignored, s.small, s.medium, s.large)
@@ -118,8 +120,8 @@ def _show_issues(title: str, issues: "tuple[Issue, ...]", console: Console) -> N
     from yolo9k.datasets.readers.records import count_by_kind
 
     kinds = ", ".join(f"{count} {kind}" for kind, count in count_by_kind(issues).items())
-    print_plain(console, f"{len(issues)} {title}" + (f": {kinds}" if kinds else ""))
+    console.print(f"{len(issues)} {title}" + (f": {kinds}" if kinds else ""))
     for issue in issues[:MAX_SHOWN]:
-        print_plain(console, f"  {issue.kind}: {issue.location}: {issue.message}")
+        console.print(f"  {issue.kind}: {issue.location}: {issue.message}")
     if len(issues) > MAX_SHOWN:
-        print_plain(console, f"  … and {len(issues) - MAX_SHOWN} more (--json FILE has all)")
+        console.print(f"  … and {len(issues) - MAX_SHOWN} more (--json FILE has all)")

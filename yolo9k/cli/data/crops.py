@@ -1,7 +1,10 @@
 """`yolo9k data make crops`: crop the boxes of a data set into class folders."""
 
+import shutil
+
 from yolo9k.cli import options as opt
 from yolo9k.cli.console import out, table, track
+from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError
 
 
@@ -28,7 +31,15 @@ def make_crops(
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConfigError(f"-o {output}: already exists; choose a new folder")
+    check_outputs(folders={"-o": output})
     annotations = read_annotations(require_single(open_dataset(dataset, track)), split, track=track)
     rules = CropOptions(margin, per_class, min_side, max_covered, in_place, seed)
-    _, counts = write_crops(annotations, output, rules, track)
+    existed = output.exists()
+    try:
+        _, counts = write_crops(annotations, output, rules, track)
+    except BaseException:  # half of the crops would look like all of them
+        shutil.rmtree(output, ignore_errors=True)
+        if existed:
+            output.mkdir()
+        raise
     out.print(table(str(output), ["label", "images"], sorted(counts.items())))

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolo9k.cli import options as opt
-from yolo9k.cli.console import out, print_plain, track
+from yolo9k.cli.console import out, track
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError
 from yolo9k.io import write_text
@@ -30,9 +30,9 @@ def make_config(
     from yolo9k.datasets.autodetect import detect_dataset, to_yaml
 
     target = output or Path(f"{folder.resolve().name}.yaml")
-    check_outputs(files={"-o": target})
-    if target.exists() and not overwrite:
-        raise ConfigError(f"{target}: already exists; choose another file with -o, or give --overwrite")
+    if target.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"-o {target}: the name of a config must end in .yaml, not {target.suffix or 'no suffix'!r}")
+    check_outputs(files={"-o": target}, overwrite=overwrite)
     known = next((name for name in BOX_KINDS if name == kind), None)
     if kind is not None and known is None:
         raise ConfigError(f"--kind {kind}: must be one of {', '.join(BOX_KINDS)}")
@@ -63,15 +63,15 @@ def _count(count: int, noun: str) -> str:
 def _show_config(config: "DatasetConfig", counts: dict[str, str], errors: int, target: Path) -> None:
     from yolo9k.config.kinds import KINDS
 
-    print_plain(out, f"{config.root}: {KINDS[config.kind].description}")
+    out.print(f"{config.root}: {KINDS[config.kind].description}")
     for split, text in counts.items():
         held_out = " (held out of train)" if split not in config.splits else ""
-        print_plain(out, f"  {split}: {text}{held_out}")
+        out.print(f"  {split}: {text}{held_out}")
     if "val" not in counts:
-        print_plain(out, "  no val split: training keeps the last weights; with a val split it keeps the best")
-    print_plain(out, f"  {_count(len(config.classes), 'class')}: {', '.join(config.classes)}")
+        out.print("  no val split: training keeps the last weights; with a val split it keeps the best")
+    out.print(f"  {_count(len(config.classes), 'class')}: {', '.join(config.classes)}")
     if errors:
-        print_plain(out, f"  {_count(errors, 'error')}: see yolo9k data check")
-    print_plain(out, f"wrote {target}")
-    print_plain(out, f"next: yolo9k data check {target}")
-    print_plain(out, f"      yolo9k train --config small.yaml --dataset {target}")
+        out.print(f"  {_count(errors, 'error')}: see yolo9k data check")
+    out.print(f"wrote {target}")
+    out.print(f"next: yolo9k data check {target}")
+    out.print(f"      yolo9k train --config small.yaml --dataset {target}")

@@ -1,7 +1,7 @@
 """`yolo9k data make shards`: pack class folders into tar files."""
 
 from yolo9k.cli import options as opt
-from yolo9k.cli.console import err, out, track
+from yolo9k.cli.console import out, track, warn
 from yolo9k.cli.outputs import check_outputs
 
 
@@ -22,14 +22,19 @@ def make_shards(
     Example: yolo9k data make shards ~/images/breeds -o breeds-shards --resize 512
     """
     from yolo9k.datasets.autodetect import open_image_dataset
-    from yolo9k.datasets.tools.shards import ShardOptions, write_shards
+    from yolo9k.datasets.tools.shards import ShardOptions, can_resume, write_shards
 
     check_outputs(folders={"-o": output})
     rules = ShardOptions(size_mb, max_images, resize, seed)
-    packed = write_shards(open_image_dataset(dataset), split, output, rules, track)
+    try:
+        packed = write_shards(open_image_dataset(dataset), split, output, rules, track)
+    except BaseException:
+        if can_resume(output, split):
+            warn(f"{output} is not finished; run the same command again to resume")
+        raise
     if packed.unreadable:
-        err.print(f"warning: {packed.unreadable} images could not be read; packed unchanged", style="yellow")
+        warn(f"{packed.unreadable} images could not be read; packed unchanged")
     size = sum(path.stat().st_size for path in packed.shards)
     counts = f"{packed.images:,} images of {packed.classes:,} classes in {len(packed.shards):,} tar files"
-    out.print(f"{split}: {counts}, {size / 1e6:,.1f} MB", markup=False)
-    out.print(f"wrote {packed.config}", markup=False)
+    out.print(f"{split}: {counts}, {size / 1e6:,.1f} MB")
+    out.print(f"wrote {packed.config}")

@@ -148,5 +148,9 @@ def _write_member(member: _Member, target: Path) -> None:
         return
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with source, target.open("wb") as file:
-            shutil.copyfileobj(source, file)
+        try:
+            with source, target.open("wb") as file:
+                shutil.copyfileobj(source, file)
+        except BaseException:
+            target.unlink(missing_ok=True)  # half of it
+            raise

@@ -11,6 +11,7 @@ from yolo9k.datasets.loader.batches import make_batch
 from yolo9k.datasets.loader.dataset import TrainingDataset
 from yolo9k.datasets.loader.sampler import SampleRequest, StepSampler
 from yolo9k.datasets.transforms.detection import DetectionTransform
+from yolo9k.datasets.transforms.grey import for_channels
 from yolo9k.drawing import colour, draw_boxes, fit, mosaic
 
 CELL_WH = (360, 360)
@@ -24,7 +25,8 @@ def augmented_mosaic(training: TrainingSet, config: Config, count: int) -> np.nd
     """
     data, train = config.data, config.train
     sources = [source.read.records for source in training.sources]
-    dataset = TrainingDataset(sources, DetectionTransform(data.augment), train.seed, data.on_error)
+    transform = for_channels(DetectionTransform(data.augment, data.resize_mode), data.channels)
+    dataset = TrainingDataset(sources, transform, train.seed, data.on_error)
     order, steps = training.sample_order(train.seed), -(-count // train.batch)
     sampler = StepSampler(order, train.batch, 1, data.training_sizes, data.size_period, 0, steps)
     requests = islice(chain.from_iterable(sampler), count)
@@ -35,7 +37,7 @@ def augmented_mosaic(training: TrainingSet, config: Config, count: int) -> np.nd
 def _draw_sample(dataset: TrainingDataset, request: SampleRequest, names: tuple[str, ...]) -> tuple[np.ndarray, str]:
     """Return one image with its boxes at the size of a cell, and its caption."""
     batch = make_batch(dataset, [request])
-    image, xyxy = fit(batch.images[0].permute(1, 2, 0).numpy(), batch.xyxy.numpy(), CELL_WH)
+    image, xyxy = fit(batch.images[0].expand(3, -1, -1).permute(1, 2, 0).numpy(), batch.xyxy.numpy(), CELL_WH)
     labels = batch.label.tolist()
     texts = [names[label] for label in labels]
     drawn = draw_boxes(image, xyxy, texts, [colour(label) for label in labels], ignore=batch.ignore.numpy())

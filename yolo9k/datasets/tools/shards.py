@@ -5,8 +5,9 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,14 +93,24 @@ def write_shards(
     order = np.random.default_rng(options.seed).permutation(len(records))[: options.max_images or None]
     plan = {"data": _digest(records, classes), **asdict(options)}
     writer = _ShardWriter(folder, split)
+    existing = set(folder.glob("*"))
     with writing(folder):
         writer.start(plan, classes)
         finished = writer.shards()
         done = sum(len(list_shard(path)) for path in finished)
         samples = track(_read_samples(records, order[done:], options.resize), f"Packing {split}", len(order) - done)
-        unreadable = writer.write(samples, len(finished), int(options.size_mb * MEGABYTE))
+        try:
+            unreadable = writer.write(samples, len(finished), int(options.size_mb * MEGABYTE))
+        except BaseException:
+            writer.remove_useless(existing)
+            raise
         written = writer.finish(config)
     return WrittenShards(written, tuple(writer.shards()), len(order), len(classes), unreadable)
+
+
+def can_resume(folder: Path, split: str) -> bool:
+    """Return whether a call of `write_shards` was interrupted that the same call resumes."""
+    return _ShardWriter(folder, split).plan.is_file()
 
 
 def _digest(records: ImageIndex, classes: Sequence[str]) -> str:
@@ -189,6 +200,15 @@ class _ShardWriter:
             raise DataError(f"class {invalid!r}: the name must be printable, without blanks at its ends")
         write_text(names, "".join(f"{name}\n" for name in classes))
         write_text(self.plan, json.dumps(plan))
+
+    def remove_useless(self, existing: Collection[Path]) -> None:
+        """Remove the files that were not `existing` before the call, if no shard was finished that could be resumed."""
+        if self.shards():
+            return
+        for path in {self.plan, self.folder / NAME_LISTS[0]} - set(existing):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # it has other files
+            self.folder.rmdir()
 
     def _check_plan(self, plan: Mapping[str, Any]) -> None:
         try:

@@ -11,7 +11,7 @@ import numpy as np
 from yolo9k.boxes import area, clip
 from yolo9k.config.schema import AugmentConfig
 from yolo9k.datasets.transforms.albumentations import AlbumentationsChain
-from yolo9k.images import Placement, apply_placement, letterbox_placement
+from yolo9k.images import Placement, ResizeMode, apply_placement, fit_placement
 from yolo9k.samples import BoxLabels, Sample
 
 MIN_SIDE_FRACTION = 0.001  # of the canvas; Darknet drops boxes with a smaller width or height
@@ -20,19 +20,20 @@ MIN_SIDE_FRACTION = 0.001  # of the canvas; Darknet drops boxes with a smaller w
 class DetectionTransform:
     """The training transform of a detector: albumentations, then geometry, HSV distortion and flips of the config.
 
-    Raises `ConfigError` for an unknown albumentations transform or argument.
+    `mode`: images are letterboxed, or stretched to the aspect ratio of the network's input. Raises `ConfigError` for an
+    unknown albumentations transform or argument.
     """
 
     num_samples = 1
 
-    def __init__(self, augment: AugmentConfig) -> None:
-        self.augment, self.albumentations = augment, AlbumentationsChain(augment.transforms)
+    def __init__(self, augment: AugmentConfig, mode: ResizeMode = "letterbox") -> None:
+        self.augment, self.albumentations, self.mode = augment, AlbumentationsChain(augment.transforms), mode
 
     def __call__(self, samples: Sequence[Sample], size_wh: tuple[int, int], rng: np.random.Generator) -> Sample:
         """Transform one sample to `size_wh`. Raises `ConfigError` if an albumentations transform cannot be applied."""
         (sample,) = samples
         sample, config = self.albumentations(sample, rng), self.augment
-        placement = draw_placement(sample.size_wh, size_wh, config, rng)
+        placement = draw_placement(sample.size_wh, size_wh, config, rng, self.mode)
         image = apply_placement(sample.image, placement, size_wh)
         boxes = clip_to_canvas(sample.boxes, placement.to_canvas(sample.boxes.xyxy), size_wh, config.min_visible)
         image = distort_hsv(image, *draw_hsv_distortion(config.hue, config.saturation, config.exposure, rng))
@@ -46,31 +47,38 @@ class DetectionTransform:
 
 
 def draw_placement(
-    image_wh: tuple[int, int], canvas_wh: tuple[int, int], config: AugmentConfig, rng: np.random.Generator
+    image_wh: tuple[int, int],
+    canvas_wh: tuple[int, int],
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    mode: ResizeMode = "letterbox",
 ) -> Placement:
     """Draw the position and scale of the image on the canvas, as `config.geometry` says.
 
-    `none`: letterbox. `crop`: a random crop, stretched over the canvas. `place`: random scale, aspect ratio and
-    position. `fixed`: as `place`, at scale 1.
+    `none`: the whole image, as `mode` says. `crop`: a random crop, stretched over the canvas. `place`: random scale,
+    aspect ratio and position; mode `stretch` gives the image the aspect ratio of the canvas before. `fixed`: as
+    `place`, at scale 1.
     """
     if config.geometry == "none":
-        return letterbox_placement(image_wh, canvas_wh)
+        return fit_placement(image_wh, canvas_wh, mode)
     if config.geometry == "crop":
         return _draw_crop(image_wh, canvas_wh, config.jitter, rng)
     scale = rng.uniform(*config.scale) if config.geometry == "place" else 1.0
-    return _draw_position(image_wh, canvas_wh, config.jitter, scale, rng)
+    aspect = image_wh[0] / image_wh[1] if mode == "letterbox" else canvas_wh[0] / canvas_wh[1]
+    return _draw_position(image_wh, canvas_wh, aspect, config.jitter, scale, rng)
 
 
 def _draw_position(
     image_wh: tuple[int, int],
     canvas_wh: tuple[int, int],
+    aspect: float,
     jitter: float,
     scale: float,
     rng: np.random.Generator,
 ) -> Placement:
-    """Jitter the aspect ratio, fit the image into the canvas times `scale`, move it (`load_data_detection`)."""
+    """Jitter `aspect`, fit the image into the canvas times `scale`, move it (`load_data_detection`)."""
     (w, h), (canvas_w, canvas_h) = image_wh, canvas_wh
-    aspect = w * rng.uniform(1 - jitter, 1 + jitter) / (h * rng.uniform(1 - jitter, 1 + jitter))
+    aspect *= rng.uniform(1 - jitter, 1 + jitter) / rng.uniform(1 - jitter, 1 + jitter)
     new_w, new_h = scale * min(canvas_w, canvas_h * aspect), scale * min(canvas_h, canvas_w / aspect)
     left, top = (rng.uniform(min(0.0, free), max(0.0, free)) for free in (canvas_w - new_w, canvas_h - new_h))
     return Placement((new_w / w, new_h / h), (left, top))

@@ -12,6 +12,7 @@ from yolo9k.datasets.load import ImageSet, read_images, split_names
 from yolo9k.datasets.loader.dataset import TrainingDataset
 from yolo9k.datasets.loader.sampler import SampleOrder
 from yolo9k.datasets.transforms.classification import ClassificationTransform
+from yolo9k.datasets.transforms.grey import for_channels
 from yolo9k.errors import ConfigError
 from yolo9k.evaluation.classifier import evaluate_classifier
 from yolo9k.hardware import Precision
@@ -91,7 +92,7 @@ class ClassificationTask(Task):
         self.supervision = Supervision((), tuple(int(node) for node in np.flatnonzero(counts)))
         torch.manual_seed(config.train.seed)
         self.network = build_classifier(config.model, self.labels)
-        transform = ClassificationTransform(data.augment)
+        transform = for_channels(ClassificationTransform(data.augment), data.channels)
         self.dataset = TrainingDataset([self.train.records], transform, config.train.seed, data.on_error)
         self.images_per_epoch = float(len(self.train.records))
         self.has_val = self.val is not None
@@ -117,8 +118,9 @@ class ClassificationTask(Task):
         if not self.config.stages:
             return self.dataset
         crops = self.config.stages[stage.index].model_dump(include={"min_crop", "max_crop"}, exclude_none=True)
-        transform = ClassificationTransform(updated(self.config.data.augment, crops))
-        return TrainingDataset([self.train.records], transform, self.config.train.seed, self.config.data.on_error)
+        data = self.config.data
+        transform = for_channels(ClassificationTransform(updated(data.augment, crops)), data.channels)
+        return TrainingDataset([self.train.records], transform, self.config.train.seed, data.on_error)
 
     def config_in(self, stage: Stage) -> ClassifierConfig:
         """Return the config with `data.size` of this stage, so that evaluation uses it, too."""

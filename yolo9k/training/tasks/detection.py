@@ -14,6 +14,7 @@ from yolo9k.datasets.loader.dataset import TrainingDataset
 from yolo9k.datasets.loader.sampler import SampleOrder
 from yolo9k.datasets.readers.records import Annotations
 from yolo9k.datasets.transforms.detection import DetectionTransform
+from yolo9k.datasets.transforms.grey import for_channels
 from yolo9k.detection.loss import RegionLoss
 from yolo9k.detection.thresholds import Thresholds
 from yolo9k.errors import ConfigError
@@ -70,7 +71,8 @@ class DetectionTask(Task):
         self.network = build_network(self.config.model, self.labels)
         data = self.config.data
         sources = [source.read.records for source in self.train.sources]
-        self.dataset = TrainingDataset(sources, DetectionTransform(data.augment), self.config.train.seed, data.on_error)
+        transform = for_channels(DetectionTransform(data.augment, data.resize_mode), data.channels)
+        self.dataset = TrainingDataset(sources, transform, self.config.train.seed, data.on_error)
         self.images_per_epoch = self.train.images_per_epoch
         self.has_val = self.val is not None
         box_records = self.train.box_records
