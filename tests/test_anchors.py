@@ -78,8 +78,7 @@ def test_units():
 @pytest.mark.parametrize(
     ("sizes", "k", "says"),
     [
-        (np.zeros((0, 2)), 1, "0 boxes of 0 different sizes cannot give 1 anchors"),
-        (np.ones((9, 2)), 2, "9 boxes of 1 different sizes"),
+        (np.zeros((0, 2)), 1, "no box; clustering anchors needs boxes"),
         (np.array([[1.0, 0.0]]), 1, "box size 1 x 0: sizes must be positive"),
         (np.array([[np.nan, 1.0]]), 1, "must be positive"),
         (np.ones((1, 2)), 0, "must be at least 1"),
@@ -88,6 +87,24 @@ def test_units():
 def test_refuses(sizes, k, says):
     with pytest.raises(DataError, match=says):
         cluster(sizes, k)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "says"),
+    [
+        ([[2, 3]] * 9, "anchors: 1 instead of 3: all 9 boxes have one size"),
+        ([[2, 3], [2.00001, 3]], "anchors: 1 instead of 3: all 2 boxes have one size"),  # rounding
+        ([[2, 3]], "anchors: 1 instead of 3: there is one box"),
+        ([[2, 3], [3, 2], [2, 3]], "anchors: 2 instead of 3: 3 boxes have 2 sizes"),
+        ([[2, 3], [3, 2], [2, 2]], None),
+    ],
+)
+def test_as_many_anchors_as_sizes(caplog, sizes, says):
+    anchors = cluster(np.array(sizes, float), 3)
+    assert [record.getMessage() for record in caplog.records] == ([says] if says else [])
+    assert len(anchors) == len(np.unique(np.round(sizes, 3), axis=0))
+    assert anchors.average_iou == pytest.approx(1, abs=1e-3)
+    assert [len(each) for each in sweep(np.array(sizes, float), range(1, 6))] == list(range(1, len(anchors) + 1))
 
 
 @pytest.mark.parametrize(

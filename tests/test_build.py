@@ -73,6 +73,11 @@ def test_anchors_are_clustered_where_asked():
     assert with_anchors(given, []) is given
 
 
+def test_fewer_anchors_if_fewer_sizes_differ():
+    resolved = with_anchors(load_config("small"), [record([[0, 0, 32, 64], [32, 0, 64, 64]])]).model
+    assert (resolved.anchors, resolved.num_anchors) == (((1, 2),), 1)
+
+
 def test_too_few_boxes_for_anchors():
     with pytest.raises(DataError):
         with_anchors(load_config(None), [record([])])

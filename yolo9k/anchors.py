@@ -5,6 +5,7 @@ The paper judges anchors by their average IoU, which neither the mean nor the me
 restart therefore runs k-means with medians, with means, or not at all, and then hill-climbs on the average IoU itself.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -15,7 +16,10 @@ from yolo9k.boxes import shape_iou
 from yolo9k.errors import DataError
 from yolo9k.progress import Track, silent
 
-CHUNK = 65_536  # boxes per (boxes, anchors) IoU matrix in memory
+log = logging.getLogger(__name__)
+
+DECIMALS = 4  # of anchors in configs
+MAX_PAIRS = 1 << 20  # of boxes and anchors in memory at once
 SAMPLE = 4_096  # boxes that the restarts use; the best result is then refined on all boxes
 RESTARTS = 48
 FIRST_STEP, FINE_STEP, LAST_STEP = 0.1, 0.01, 0.001  # of hill climbing, relative to an anchor's side
@@ -43,7 +47,7 @@ class Anchors:
 
     def rounded(self) -> list[list[float]]:
         """Return the anchors as written to a config: cells with four decimals."""
-        return [[round(float(side), 4) for side in wh] for wh in self.wh]
+        return [[round(float(side), DECIMALS) for side in wh] for wh in self.wh]
 
     def pixels(self, stride: int) -> np.ndarray:
         """Return the anchors (k, 2) in pixels of the letterboxed image."""
@@ -57,10 +61,15 @@ class Anchors:
 def cluster(sizes_wh: np.ndarray, k: int, seed: int = 0, track: Track = silent) -> Anchors:
     """Return the `k` anchors with the highest average IoU with boxes of `sizes_wh` (N, 2), in the unit of the sizes.
 
-    Seeded restarts run on at most `SAMPLE` boxes, and the best result is refined on all boxes: the same input and seed
-    give the same anchors. Raises `DataError` if a size is not positive or if fewer than `k` sizes differ.
+    If fewer than `k` sizes differ, that many anchors are returned, and a warning is logged. Seeded restarts run on at
+    most `SAMPLE` boxes, and the best result is refined on all boxes: the same input and seed give the same anchors.
+    Raises `DataError` if a size is not positive or if there is none.
     """
     sizes = _checked(sizes_wh, k)
+    different = _count_different(sizes)
+    if different < k:
+        log.warning("anchors: %d instead of %d: %s", different, k, _describe_sizes(len(sizes), different))
+        k = different
     rng = np.random.default_rng(seed)
     sample = sizes if len(sizes) <= SAMPLE else sizes[rng.choice(len(sizes), SAMPLE, replace=False)]
     centres = track(_CENTRES * (RESTARTS // len(_CENTRES)), f"Clustering {k} anchors")
@@ -70,8 +79,13 @@ def cluster(sizes_wh: np.ndarray, k: int, seed: int = 0, track: Track = silent) 
 
 
 def sweep(sizes_wh: np.ndarray, ks: Sequence[int], seed: int = 0, track: Track = silent) -> list[Anchors]:
-    """Run `cluster` for every number of anchors in `ks`: the curve of the paper's figure 2."""
-    return [cluster(sizes_wh, k, seed) for k in track(ks, "Clustering", len(ks))]
+    """Run `cluster` for every number of anchors in `ks`: the curve of the paper's figure 2.
+
+    Numbers above the count of different sizes are left out.
+    """
+    different = _count_different(_checked(sizes_wh, 1)) if ks else 0
+    possible = list(dict.fromkeys(min(k, different) for k in ks))
+    return [cluster(sizes_wh, k, seed) for k in track(possible, "Clustering", len(possible))]
 
 
 def measure(sizes_wh: np.ndarray, anchors_wh: np.ndarray) -> Anchors:
@@ -85,8 +99,9 @@ def nearest(sizes_wh: np.ndarray, anchors_wh: np.ndarray) -> tuple[np.ndarray, n
     """Return for each box the index of its best anchor (N,) and the IoU with it (N,)."""
     best = np.empty(len(sizes_wh), np.int64)
     overlap = np.empty(len(sizes_wh))
-    for start in range(0, len(sizes_wh), CHUNK):
-        part = slice(start, start + CHUNK)
+    size = max(1, MAX_PAIRS // len(anchors_wh))
+    for start in range(0, len(sizes_wh), size):
+        part = slice(start, start + size)
         pairs = shape_iou(sizes_wh[part, None], anchors_wh[None])
         best[part] = pairs.argmax(axis=1)
         overlap[part] = pairs.max(axis=1)
@@ -139,10 +154,21 @@ def _checked(sizes_wh: np.ndarray, k: int) -> np.ndarray:
     if bad.any():
         w, h = sizes[bad.argmax()]
         raise DataError(f"box size {w:g} x {h:g}: sizes must be positive")
-    different = len(np.unique(sizes[:, 0] + 1j * sizes[:, 1]))  # much faster than unique rows
-    if different < k:
-        raise DataError(f"{len(sizes)} boxes of {different} different sizes cannot give {k} anchors; use fewer")
+    if not len(sizes):
+        raise DataError("no box; clustering anchors needs boxes")
     return sizes
+
+
+def _describe_sizes(boxes: int, different: int) -> str:
+    if boxes == 1:
+        return "there is one box"
+    return f"all {boxes:,} boxes have one size" if different == 1 else f"{boxes:,} boxes have {different} sizes"
+
+
+def _count_different(sizes: np.ndarray) -> int:
+    """Return how many sizes differ by more than rounding."""
+    rounded = sizes.round(DECIMALS)
+    return len(np.unique(rounded[:, 0] + 1j * rounded[:, 1]))  # much faster than unique rows
 
 
 def _start(sizes: np.ndarray, k: int, centre: Centre | None, rng: np.random.Generator) -> np.ndarray:

@@ -5,12 +5,15 @@ centre y, width, height). All functions take torch tensors or numpy arrays of sh
 return new arrays.
 """
 
+from collections.abc import Iterator
 from typing import TypeVar
 
 import numpy as np
 import torch
 
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
+
+MAX_PAIRS = 1 << 20  # pairs of boxes compared at once: an image of 100,000 boxes has 10 billion
 
 
 def _stack(like: Array, *columns: Array) -> Array:
@@ -87,3 +90,23 @@ def shape_iou(a_wh: Array, b_wh: Array) -> Array:
     minimum = torch.minimum if isinstance(a_wh, torch.Tensor) else np.minimum
     shared = minimum(a_wh[..., 0], b_wh[..., 0]) * minimum(a_wh[..., 1], b_wh[..., 1])
     return shared / (a_wh[..., 0] * a_wh[..., 1] + b_wh[..., 0] * b_wh[..., 1] - shared)
+
+
+def expand_ranges(first: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Concatenate N ranges of integers, given by start and length: the index of the range and the value, both (M,)."""
+    index = np.repeat(np.arange(len(count)), count)
+    begin = np.cumsum(count) - count
+    return index, first[index] + np.arange(len(index)) - begin[index]
+
+
+def range_chunks(first: np.ndarray, count: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield `expand_ranges` in parts of at most `MAX_PAIRS` pairs (more only if one range is longer)."""
+    ends = np.cumsum(count)
+    start = 0
+    while start < len(count):
+        done = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, done + MAX_PAIRS, side="right")))
+        index, value = expand_ranges(first[start:stop], count[start:stop])
+        if len(index):
+            yield index + start, value
+        start = stop

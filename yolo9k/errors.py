@@ -4,11 +4,27 @@ A message names the place (file, line, key), the value and what is allowed. Anyt
 bug and keeps its traceback (exit code 1).
 """
 
+MAX_MESSAGE = 4000  # characters; lists and names in files have no limit of their own
+MAX_QUOTED = 80
+
+
+def shorten(text: str, length: int = 200) -> str:
+    """Cut the middle of a text that is too long for a message: texts of files may be of any length."""
+    return text if len(text) <= length else f"{text[: length // 2]}…{text[-length // 2 :]}"
+
+
+def quote(value: object, length: int = MAX_QUOTED) -> str:
+    """Return a value of a file for a message: in quotes, on one line, without control characters, shortened."""
+    return shorten(repr(shorten(value, length) if isinstance(value, str) else value), length + 40)
+
 
 class Yolo9kError(Exception):
-    """Base class of all errors that a user can fix."""
+    """Base class of all errors that a user can fix; very long messages are cut in the middle."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shorten(message, MAX_MESSAGE))
 
     @classmethod
     def at(cls, location: object, message: str) -> "Yolo9kError":
@@ -52,8 +68,3 @@ class Stopped(Yolo9kError):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
-
-
-def shorten(text: str, length: int = 200) -> str:
-    """Cut the middle of a text that is too long for a message: texts of files may be of any length."""
-    return text if len(text) <= length else f"{text[: length // 2]}…{text[-length // 2 :]}"

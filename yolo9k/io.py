@@ -56,6 +56,14 @@ def is_folder(path: Path) -> bool:
     return stat.S_ISDIR(_mode(path))
 
 
+def expanded(path: str) -> Path:
+    """Return a path with `~` replaced by the home folder; unchanged if there is none (`~nobody`)."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def exists(path: Path) -> bool:
     """Return whether a path exists; false for texts that cannot be a path, and behind unreadable folders."""
     return _mode(path) != 0

@@ -15,6 +15,7 @@ from yolo9k.config.datasets import TreeLabels
 from yolo9k.config.section import STRIDE, SizeWH
 from yolo9k.datasets.box_sizes import fitted_sizes
 from yolo9k.datasets.load import portable_path
+from yolo9k.errors import DataError
 from yolo9k.hardware import choose_device, choose_precision
 
 if TYPE_CHECKING:
@@ -27,9 +28,13 @@ Run = TypeVar("Run", Config, ClassifierConfig)
 def resolve_detection(config: Config, training: "TrainingSet") -> Config:
     """Return the config of a detector's run: data set written out, aspect applied, anchors clustered.
 
-    Raises `DataError` if there are too few boxes to cluster anchors from.
+    Raises `DataError` if no image has a box.
     """
     records = training.box_records
+    if all(record.boxes.ignore.all() for record in records):
+        raise DataError(
+            f"no box in {len(records):,} training images (ignored boxes do not count); a detector needs boxes"
+        )
     return with_anchors(with_aspect(with_dataset(config, training.dataset), records), records)
 
 
@@ -83,10 +88,10 @@ def _fitted(size_wh: SizeWH, aspect: float) -> SizeWH:
 def with_anchors(config: Config, records: Sequence["Record"]) -> Config:
     """Return the config with `model.anchors: auto` replaced by anchors clustered from the boxes of these records.
 
-    Raises `DataError` if there are too few boxes.
+    There are fewer than `model.num_anchors` if fewer sizes differ. Raises `DataError` if there is no box.
     """
     if config.model.anchors != "auto":
         return config
     sizes_wh = fitted_sizes(records, config.data.size, STRIDE, config.data.resize_mode)
     anchors = cluster(sizes_wh, config.model.num_anchors, config.train.seed)
-    return updated(config, {"model.anchors": tuple(map(tuple, anchors.rounded()))})
+    return updated(config, {"model.anchors": tuple(map(tuple, anchors.rounded())), "model.num_anchors": len(anchors)})

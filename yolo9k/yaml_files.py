@@ -5,22 +5,25 @@ and `false` are booleans, and only numbers in the usual notation are numbers; be
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from yolo9k.errors import ConfigError
+from yolo9k.errors import ConfigError, quote
 from yolo9k.io import Failure, read_text, reading
 
 MAX_BYTES = 1 << 22  # 4 MiB: the names of the 28,269 nodes of YOLO9000's tree have a quarter of it
 MAX_VALUES = 1_000_000  # after aliases are expanded: each could multiply those of the one before it
+MAX_LEVELS = 100  # of nesting
 TEXT_KEYS = frozenset(("labels", "names", "classes", "name", "root", "path", "splits", "tree", "map"))
+SCALAR_TEXT_KEYS = frozenset(("extends", "dataset", "split", "device", "backbone"))  # text unless nested or null
 INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(e[-+]?[0-9]+)?|[-+]?\.inf|\.nan", re.IGNORECASE)
 BOOLEANS = {"true": True, "false": False}
 PREFIX = "tag:yaml.org,2002:"
+NULL_TAG = f"{PREFIX}null"
 PLAIN_TAGS = frozenset(
     PREFIX + name for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value", "seq", "map")
 )
@@ -35,18 +38,38 @@ def load_yaml(path: Path, fail: Failure = ConfigError.at, text_keys: Collection[
     return parse_yaml(read_text(path, fail, MAX_BYTES), path, fail, text_keys)
 
 
-def parse_yaml(text: str, path: object, fail: Failure = ConfigError.at, text_keys: Collection[str] = TEXT_KEYS) -> Any:
-    """Parse YAML, as `load_yaml` does; `path` names the source in errors."""
+def parse_yaml(
+    text: str,
+    path: object,
+    fail: Failure = ConfigError.at,
+    text_keys: Collection[str] = TEXT_KEYS,
+    *,
+    under: Sequence[str] = (),
+) -> Any:
+    """Parse YAML, as `load_yaml` does; `path` names the source in errors, `under` the keys that the text is below."""
+    root = compose_yaml(text, path, fail)
+    if root is None:
+        return None
+    builder = _Builder(path, fail, text_keys)
+    is_text = any(key in text_keys for key in under) or (bool(under) and builder.is_text(under[-1], root))
+    with reading(path, fail):
+        return builder.build(root, as_text=is_text)
+
+
+def is_plain_text(text: str) -> bool:
+    """Return whether unquoted text is read as text everywhere: it is no number, boolean or null."""
+    return not (INTEGER.fullmatch(text) or FLOAT.fullmatch(text) or text.lower() in BOOLEANS)
+
+
+def compose_yaml(text: str, path: object, fail: Failure = ConfigError.at) -> yaml.Node | None:
+    """Return the root node of YAML, `None` if there is none; raises the error of `fail` if it is not YAML."""
     with reading(path, fail):
         try:
-            root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            return yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             problem = getattr(error, "problem", None) or str(error)
             raise fail(f"{path}:{mark.line + 1}" if mark else path, f"not YAML: {problem}") from error
-        if root is None:
-            return None
-        return _Builder(path, fail, text_keys).build(root, as_text=False)
 
 
 class _Builder:
@@ -63,11 +86,13 @@ class _Builder:
         if self.count > MAX_VALUES:
             raise self.error(node, f"more than {MAX_VALUES:,} values")
         if node.tag not in PLAIN_TAGS:
-            raise self.error(node, f"the tag {node.tag.removeprefix(PREFIX)!r} is not supported; use plain YAML")
+            raise self.error(node, f"the tag {quote(node.tag.removeprefix(PREFIX))} is not supported; use plain YAML")
         if isinstance(node, yaml.ScalarNode):
             return node.value if as_text else self.scalar(node)
         if id(node) in self.open:
             raise self.error(node, "an alias contains itself")
+        if len(self.open) >= MAX_LEVELS:
+            raise self.error(node, f"nested more than {MAX_LEVELS} levels deep")
         self.open.add(id(node))
         try:
             if isinstance(node, yaml.MappingNode):
@@ -75,6 +100,11 @@ class _Builder:
             return [self.build(item, as_text=as_text) for item in node.value]
         finally:
             self.open.remove(id(node))
+
+    def is_text(self, key: object, node: yaml.Node) -> bool:
+        """Return whether the value of a key is text, with all below it."""
+        is_scalar = isinstance(node, yaml.ScalarNode) and node.tag != NULL_TAG
+        return key in self.text_keys or (key in SCALAR_TEXT_KEYS and is_scalar)
 
     def mapping(self, node: yaml.MappingNode, *, as_text: bool) -> dict[Any, Any]:
         """Return a mapping; a key that occurs twice is an error, one that is merged in (`<<`) gives way."""
@@ -88,8 +118,8 @@ class _Builder:
                 raise self.error(key_node, "a key must be text")
             key = self.build(key_node, as_text=as_text)
             if key in values:
-                raise self.error(key_node, f"the key {key_node.value[:40]!r} occurs twice")
-            values[key] = self.build(value_node, as_text=as_text or key in self.text_keys)
+                raise self.error(key_node, f"the key {quote(key_node.value)} occurs twice")
+            values[key] = self.build(value_node, as_text=as_text or self.is_text(key, value_node))
         return merged | values
 
     def merged(self, node: yaml.Node) -> dict[Any, Any]:

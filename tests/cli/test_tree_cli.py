@@ -150,3 +150,14 @@ def test_check_with_an_unknown_data_set(tree, zoo):
     code, _, err = tree("check", zoo / "zoo.txt", "--dataset", "nowhere")
     assert (code, err.count("\n")) == (2, 1)
     assert "nowhere: no such data set" in err
+
+
+def test_deep_trees_are_drawn_as_far_as_they_fit(tree, tmp_path):
+    path = tmp_path / "deep.txt"
+    path.write_text("".join(f"{' ' * level}n{level}\n" for level in range(2000)))
+    code, text, message = tree("show", str(path))
+    assert code == 0
+    assert "levels fit into the width; see --under" in message
+    assert "2000 nodes, 1 leaves, 2000 levels" in text
+    assert tree("check", str(path))[0] == 0
+    assert tree("build", "--taxonomy", str(path), "-o", str(tmp_path / "deep"))[0] == 0

@@ -1,9 +1,17 @@
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from yolo9k.config import (
+    ClassifierConfig,
     Config,
     DatasetConfig,
     JointConfig,
@@ -13,6 +21,7 @@ from yolo9k.config import (
     load_dataset_config,
     with_overrides,
 )
+from yolo9k.config.loading import _validate
 from yolo9k.errors import ConfigError
 
 
@@ -29,7 +38,8 @@ def write(tmp_path):
 def refused(source, *overrides):
     with pytest.raises(ConfigError) as caught:
         load_config(source, overrides)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
     return str(caught.value)
 
 
@@ -98,10 +108,17 @@ def test_extends_itself(write):
             "model.name: must be 'yolov2', 'yolov2-tiny', 'yolov2-tiny-voc', 'yolo9000' or 'darknet', not 'yolov3'",
         ),
         ("- 1", "must be a mapping of keys to values, not a list"),
-        ("a: [1", "mine.yaml:1: not YAML"),
+        ("a: [1", "mine.yaml:2: not YAML"),
         ("a: b: c", "mine.yaml:1: not YAML"),
-        ("a: !!python/object:os.system {}", "mine.yaml:1: not YAML: could not determine a constructor"),
-        ("a: 2001-99-99", "mine.yaml: cannot be read: month must be in 1..12"),
+        ("a: !!python/object:os.system {}", "mine.yaml:1: the tag 'python/object:os.system' is not supported"),
+        ("train: {batch: 2001-99-99}", "train.batch: must be a whole number, not '2001-99-99'"),
+        (f"train: {{batch: {'9' * 5000}}}", "mine.yaml:1: 99999999999999999999… is too long for a number"),
+        ("[" * 3000, "mine.yaml:1: not YAML: exceeded maximum nesting depth"),
+        ("data: " + "{a: " * 200 + "}" * 200, "mine.yaml:1: nested more than 100 levels deep"),
+        ("a: 1\na: 2", "mine.yaml:2: the key 'a' occurs twice"),
+        ("{? " + "x" * 50_000 + " : 1}", "xxx…xxx"),
+        ("model: {name: " + "x" * 50_000 + "}", "xxx…xxx"),
+        ('"a\\e[31m\\nb": 1', r"a\x1b[31m\nb: unknown key"),
         ("1: 2", "1: "),
         ("extends: nothing", "nothing: no such config file, and not in the catalogue"),
         ("extends: [voc]", "no such config file"),
@@ -114,8 +131,56 @@ def test_what_is_wrong_is_said_in_one_line(write, text, message):
 
 
 def test_a_file_that_is_no_text(tmp_path):
-    (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe\x00\x01")
-    assert "mine.yaml: cannot be read" in refused(tmp_path / "mine.yaml")
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    assert "mine.yaml: not a text file: byte 2 (0x00, line 1) is not UTF-16" in refused(path)
+    path.write_bytes(b"#" * (1 << 23))
+    assert "mine.yaml: 8,388,608 bytes; at most 4,194,304 are allowed" in refused(path)
+    path.unlink()
+    os.mkfifo(path)
+    assert refused(path) == f"{path}: is a named pipe; a file is needed"
+
+
+@pytest.mark.parametrize("name", ["~nosuchuser/a.yaml", "x" * 5000, "a\x00b", "http://[", "\x1b[31m"])
+def test_names_that_cannot_be_a_path(write, name):
+    assert "no such config file" in refused(name)
+    assert "no such config file" in refused(write(f"extends: {json.dumps(name)}"))
+
+
+def test_many_files_that_extend_each_other(write):
+    for index in range(30):
+        write(f"extends: {index + 1}.yaml", f"{index}.yaml")
+    assert "more than 20 files extend each other: mine.yaml -> 0.yaml -> 1.yaml" in refused(write("extends: 0.yaml"))
+
+
+NAMES = ["no", "yes", "12:30", "007", "1e3", "~", "2020-01-01", "0x1f", "on", "off", "1_000", "null", "true", ".5"]
+
+
+def test_names_in_a_data_set_config_stay_as_written(write):
+    listed = ", ".join(NAMES)
+    text = f"kind: yolo\nroot: 007\nname: 1e3\nsplits: {{train: [{listed}], no: [1.0]}}\nlabels: [{listed}]\n"
+    dataset = load_dataset_config(write(text))
+    assert dataset.labels == dataset.splits["train"] == tuple(NAMES)
+    assert (dataset.root, dataset.name, dataset.splits["no"]) == ("007", "1e3", ("1.0",))
+    pairs = ", ".join(f"{name}: {name}" for name in NAMES)
+    labels = f"labels: {{tree: 007, map: 1e3, names: {{{pairs}}}}}\n"
+    dataset = load_dataset_config(write(f"kind: yolo\nroot: r\nsplits: {{train: [a]}}\n{labels}"))
+    assert dataset.labels.names == dict(zip(NAMES, NAMES, strict=True))
+    assert (dataset.labels.tree, dataset.labels.map) == ("007", "1e3")
+
+
+@pytest.mark.parametrize("name", ["1e3", "007", "no", "12:30", "0x1f"])
+def test_overrides_are_read_by_the_same_rules(name):
+    config = load_config(None, [f"data.dataset={name}", f"train.device={name}", "train.deterministic=true"])
+    assert (config.data.dataset, config.train.device) == (name, name)
+    assert load_config(None, [f"data.dataset={{kind: yolo, root: {name}, splits: {{train: [{name}]}}, holdout: 0.5}}"])
+
+
+@pytest.mark.parametrize(
+    "override", [f"{'a.' * 5000}b=1", "train.lr=" + "[" * 3000, f"train.lr={'9' * 5000}", "a=b: c: d"]
+)
+def test_hostile_overrides(override):
+    assert refused(None, override).startswith("--set ")
 
 
 def test_a_name_that_is_near(write):
@@ -349,3 +414,57 @@ def test_an_error_that_a_later_override_fixes_is_not_reported():
     overrides = ["train.steps=9", "train.batch=6", "train.accumulate=4", "train.steps=null", "train.epochs=2"]
     with pytest.raises(ConfigError, match=r"train\.accumulate=4: must divide batch 6, not 4"):
         load_config(None, ["train.epochs=3", *overrides])
+
+
+texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=30)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(texts, texts, max_size=4), st.lists(texts | st.sampled_from(NAMES), max_size=5), texts)
+def test_dumped_texts_are_read_back(names, classes, text):
+    labels = {"tree": text, "map": text, "names": names, "classes": classes}
+    dataset = DatasetConfig(kind="yolo", root=text, splits={text: (text,)}, labels=labels, name=text or "a")
+    config = Config.model_validate(
+        {
+            "data": {"dataset": dataset},
+            "train": {"lr_factors": dict.fromkeys([*names, *classes], 0.5), "freeze": [*classes, "x"], "device": text},
+            "model": {"backbone": text},
+        }
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "dumped.yaml"
+        path.write_text(dump(config), encoding="utf-8", newline="")
+        assert load_config(path) == config
+        path.write_text(dump(dataset), encoding="utf-8", newline="")
+        assert load_dataset_config(path) == dataset
+
+
+def keys_of(section: type[BaseModel], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    keys = []
+    for name, field in section.model_fields.items():
+        keys.append((*above, name))
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += keys_of(field.annotation, (*above, name))
+    return keys
+
+
+odd = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.just(10**4000) | st.floats() | st.text() | st.text(min_size=5000),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text() | st.integers(), inner, max_size=3),
+)
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(st.sampled_from([Config, ClassifierConfig, DatasetConfig, JointConfig]), st.data(), odd)
+def test_wrong_types_at_every_key(kind, data, value):
+    keys = data.draw(st.sampled_from(keys_of(kind)))
+    values: Any = value
+    for key in reversed(keys):
+        values = {key: values}
+    message = ""
+    try:
+        _validate(kind, values, "fuzz")
+    except ConfigError as error:
+        message = str(error)
+    assert len(message) < 2000
+    assert message.isprintable()

@@ -129,3 +129,20 @@ def test_overlap_with_ignored_ground_truth_is_the_fraction_inside():
     boxes = torch.tensor([[[0.0, 0, 1, 1], [9, 0, 11, 1], [20, 20, 21, 21]]])
     crowd = ground_truth([(0, 5, 5, 10, 10)], [True])
     assert max_overlap(crowd, boxes)[0].tolist() == pytest.approx([1, 0.5, 0])
+
+
+@pytest.mark.parametrize("max_pairs", [1, 50, 1 << 21])
+def test_overlaps_in_parts_are_those_at_once(monkeypatch, max_pairs):
+    corners = torch.rand(30, 2) * 8
+    targets = GroundTruth(
+        torch.randint(3, (30,)), torch.cat([corners, corners + torch.rand(30, 2) * 4], 1), torch.zeros(30).long(),
+        torch.rand(30) < 0.3,
+    )  # fmt: skip
+    centres = torch.rand(3, 20, 2) * 8
+    boxes = torch.cat([centres, centres + torch.rand(3, 20, 2) * 4], dim=2)
+    each = torch.zeros(3, 20)
+    for row in range(30):
+        one = GroundTruth(*(field[row : row + 1] for field in vars(targets).values()))
+        each = torch.maximum(each, max_overlap(one, boxes))
+    monkeypatch.setattr("yolo9k.detection.assign.MAX_PAIRS", max_pairs)
+    assert torch.equal(max_overlap(targets, boxes), each)

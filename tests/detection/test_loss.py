@@ -271,3 +271,16 @@ def test_which_box_learns_an_image_level_label():
         region_loss(x, batch, options)["image_label"].backward()
         learning[choice] = x.grad[0, 0, 5:, 0].abs().sum(0).nonzero().flatten().tolist()
     assert learning == {"fit": [1], "objectness": [0]}
+
+
+@pytest.mark.parametrize("kind", ["softmax", "logistic"])
+def test_more_ground_truths_than_predicted_boxes(kind):
+    """Those that share a predicted box with a later one change nothing but the labels of logistic classes."""
+    rows = [(0, 0, 0, 10, 10, 2), *((0, 0, 0, 10, 10, 0) for _ in range(20)), (0, 0, 0, 10, 10, 1)]
+    features, few_features = zeros(), zeros()
+    losses = region_loss(features, batch_of(rows), kind=kind)
+    few = region_loss(few_features, batch_of([rows[0], rows[1], rows[-1]]), kind=kind)
+    assert losses == few
+    sum(losses.values()).backward()
+    sum(few.values()).backward()
+    assert torch.equal(features.grad, few_features.grad)

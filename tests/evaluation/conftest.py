@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from yolo9k.datasets.readers.records import Annotations, Record
@@ -30,6 +31,8 @@ class FixedDetector:
     multi_label: dict[str, Detections] = field(default_factory=dict)
     calls: list[dict[str, Any]] = field(default_factory=list)
     default_decoder: str = "default"
+    size_wh: tuple[int, int] = (64, 64)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def multi_label_decoder(self, nodes: list[int]) -> tuple[int, ...]:
         return tuple(nodes)

@@ -1,6 +1,7 @@
 import contextlib
 import io
 import json
+import time
 
 import numpy as np
 import pytest
@@ -88,3 +89,30 @@ def test_no_detections_and_no_ground_truth():
     assert coco_statistics(*coco_files(nothing, ground_truth))["AP"] == 0
     empty = [BoxLabels.of([], [])] * 2
     assert np.isnan(coco_statistics(*coco_files(nothing, empty))["AP"])
+
+
+def crowded(seed: int, boxes: int, sides=(4, 60)):
+    """One image: many ground truths of two classes, some ignored, and detections near some of them."""
+    rng = np.random.default_rng(seed)
+    xy = rng.integers(0, 100, (boxes, 2))
+    xyxy = np.concatenate([xy, xy + rng.integers(*sides, (boxes, 2))], axis=1)
+    ground_truth = BoxLabels.of(xyxy, rng.integers(0, 2, boxes), rng.random(boxes) < 0.2)
+    near = xyxy[rng.integers(0, boxes, 60)] + rng.integers(-3, 4, (60, 4))
+    found = Detections(near.astype(np.float32), rng.random(60).astype(np.float32), rng.integers(0, 2, 60))
+    dataset = coco_ground_truth([ground_truth], [1], [(200, 200)], ["a", "b"], [1, 2])
+    return dataset, coco_results([found], [1], [1, 2])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_ground_truths_that_cannot_be_matched_change_nothing(monkeypatch, seed):
+    dataset, results = crowded(seed, boxes=(40, 300)[seed % 2])
+    expected = coco_statistics(dataset, results)
+    monkeypatch.setattr("yolo9k.metrics.bounded_cocoeval.MAX_GROUND_TRUTHS", 0)
+    assert coco_statistics(dataset, results) == pytest.approx(expected, abs=0, nan_ok=True)
+
+
+def test_an_image_of_20_000_boxes_takes_seconds():
+    dataset, results = crowded(0, boxes=20_000)
+    start = time.perf_counter()
+    assert coco_statistics(dataset, results)["AP50"] > 0
+    assert time.perf_counter() - start < 60

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from yolo9k.metrics import confusion_matrix
 from yolo9k.samples import BoxLabels, Detections
@@ -52,3 +53,17 @@ def test_no_boxes():
     matrix = confusion_matrix([detections_of([], [])], [BoxLabels.of([], [])])
     assert matrix.counts.tolist() == [[0]]
     assert confusion_matrix([], []).counts.shape == (1, 1)
+
+
+@pytest.mark.parametrize("max_pairs", [1, 7, 1 << 20])
+def test_pairs_are_compared_in_parts(monkeypatch, max_pairs):
+    rng = np.random.default_rng(1)
+    xyxy = rng.integers(0, 40, (80, 2))
+    xyxy = np.concatenate([xyxy, xyxy + rng.integers(5, 30, (80, 2))], axis=1)
+    boxes = BoxLabels.of(xyxy[:50], rng.integers(0, 3, 50), rng.random(50) < 0.2)
+    found = Detections(xyxy[50:].astype(np.float32), rng.random(30).astype(np.float32), rng.integers(0, 3, 30))
+    expected = confusion_matrix([found], [boxes], iou_threshold=0.3)
+    monkeypatch.setattr("yolo9k.boxes.MAX_PAIRS", max_pairs)
+    actual = confusion_matrix([found], [boxes], iou_threshold=0.3)
+    for key, value in vars(expected).items():
+        assert np.array_equal(getattr(actual, key), value)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from yolo9k.boxes import expand_ranges
 from yolo9k.metrics import match
-from yolo9k.metrics.matching import expand_ranges
 from yolo9k.samples import BoxLabels, Detections
 
 LEFT, RIGHT = (0, 0, 10, 10), (100, 0, 110, 10)
@@ -97,3 +97,17 @@ def test_ranges_are_concatenated():
     assert index.tolist() == [0, 0, 2, 2, 2]
     assert value.tolist() == [5, 6, 0, 1, 2]
     assert expand_ranges(np.zeros(0, int), np.zeros(0, int))[0].tolist() == []
+
+
+@pytest.mark.parametrize("max_pairs", [1, 7, 1 << 20])
+def test_pairs_are_compared_in_parts(monkeypatch, max_pairs):
+    rng = np.random.default_rng(1)
+    xyxy = rng.integers(0, 40, (80, 2))
+    xyxy = np.concatenate([xyxy, xyxy + rng.integers(5, 30, (80, 2))], axis=1)
+    boxes = BoxLabels.of(xyxy[:50], rng.integers(0, 3, 50), rng.random(50) < 0.2)
+    found = Detections(xyxy[50:].astype(np.float32), rng.random(30).astype(np.float32), rng.integers(0, 3, 30))
+    expected = match([found], [boxes], 3, [0.3, 0.5])
+    monkeypatch.setattr("yolo9k.boxes.MAX_PAIRS", max_pairs)
+    actual = match([found], [boxes], 3, [0.3, 0.5])
+    for key, value in vars(expected).items():
+        assert np.array_equal(getattr(actual, key), value)

@@ -1,11 +1,18 @@
 """Reading Darknet's `.tree`, `.names`, `.labels` and `.map` files, and errors with file and line."""
 
+import contextlib
 import hashlib
+import os
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from yolo9k.errors import DataError
 from yolo9k.wordtree import read_map, read_names, read_tree
+from yolo9k.wordtree.taxonomy import read_taxonomy
 
 TREE = "animal -1\nthing -1\ncat 0\ndog 0\npoodle 3\n"
 
@@ -48,20 +55,20 @@ def test_names_and_ids_are_read_from_separate_files(file):
     [
         ("", "a.tree: is empty"),
         ("\n\n", "a.tree: is empty"),
-        (b"\xff\xfe\x00", "a.tree: cannot be read as text"),
+        (b"\xff\xfe\x00", "a.tree: not a text file: byte 2 (0x00, line 1) is not UTF-16"),
         ("a -1\nb\n", "a.tree:2: 'b': a line must be: id parent"),
         ("a -1\nb 0 1\n", "a.tree:2: 'b 0 1': a line must be: id parent"),
         ("a -1\n\nb 0\n", "a.tree:2: empty line"),
         ("a -1\nb x\n", "a.tree:2: parent must be an integer, -1 or more, not 'x'"),
         ("a -1\nb 0.5\n", "a.tree:2: parent must be an integer, -1 or more, not '0.5'"),
         ("a -1\nb -2\n", "a.tree:2: parent must be an integer, -1 or more, not '-2'"),
-        (f"a -1\nb {'9' * 5000}\n", f"a.tree:2: parent must be an integer, -1 or more, not '{'9' * 40}…'"),
+        (f"a -1\nb {'9' * 5000}\n", f"a.tree:2: parent must be an integer, -1 or more, not '{'9' * 40}…{'9' * 40}'"),
         ("a 0\n", "a.tree:1: label 0 (a): the first node must be a root"),
         ("a -1\nb 1\n", "a.tree:2: label 1 (b): parent 1 must come before its child"),
         ("a -1\nb 7\n", "a.tree:2: label 1 (b): parent 7 must come before its child"),
         ("a -1\nb 0\nc 1\nd 0\n", "a.tree:4: label 3 (d): siblings must be consecutive"),
         ("a -1\nb 0\nc -1\n", "a.tree:3: label 2 (c): siblings must be consecutive"),
-        ("a -1\nb 0\na 0\n", "a.tree:3: label 2: 'a' was already label 0"),
+        ("a -1\nb 0\na 0\n", "a.tree:3: label 2: 'a' was already label 0 (line 1)"),
     ],
 )
 def test_errors_in_a_tree_name_the_line(file, text, expected):
@@ -76,13 +83,13 @@ def test_files_of_different_lengths_and_duplicate_ids(file):
     assert "short.names: 2 lines for the 5 nodes of " in error_of(read_tree, tree, file("short.names", "a\nb\n"))
     assert "long.labels: 6 lines for" in error_of(read_tree, tree, None, file("long.labels", "a\n" * 6))
     twice = file("twice.labels", "n1\nn2\nn3\nn2\nn5\n")
-    assert "twice.labels:4: label 3: 'n2' was already label 1" in error_of(read_tree, tree, None, twice)
+    assert "twice.labels:4: label 3: 'n2' was already label 1 (line 2)" in error_of(read_tree, tree, None, twice)
 
 
 def test_missing_files(tmp_path):
     for reader in (read_tree, read_names, lambda path: read_map(path, 3)):
         assert error_of(reader, tmp_path / "none") == f"{tmp_path / 'none'}: no such file"
-        assert error_of(reader, tmp_path).startswith(f"{tmp_path}: cannot be read as text")
+        assert error_of(reader, tmp_path) == f"{tmp_path}: is a folder; a file is needed"
 
 
 def test_names_are_a_flat_label_set(file):
@@ -93,7 +100,7 @@ def test_names_are_a_flat_label_set(file):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("a\nb\na\n", "a.names:3: label 2: 'a' was already label 0"), ("a\n\nb\n", "a.names:2: empty line"),
+    [("a\nb\na\n", "a.names:3: label 2: 'a' was already label 0 (line 1)"), ("a\n\nb\n", "a.names:2: empty line"),
      ("", "a.names: is empty")],
 )  # fmt: skip
 def test_errors_in_names_name_the_line(file, text, expected):
@@ -135,3 +142,33 @@ def test_read_the_tree_of_yolo9000(shared):
     inner = tree.child_group >= 0
     assert (inner[list(coco)].sum(), inner[list(inet)].sum()) == (44, 71)
     assert len(read_names(folder / "coco.names")) == 80
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_encodings_and_line_ends(file, encoding, end):
+    names = ("straße", "a\x0bb", "c\u2028d", "犬")  # only line ends divide names
+    assert read_names(file("a.names", end.join(names).encode(encoding))).names == names
+
+
+def test_named_pipes_are_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "a.tree")
+    for reader in (read_tree, read_names, lambda path: read_map(path, 3), read_taxonomy):
+        assert error_of(reader, tmp_path / "a.tree") == f"{tmp_path / 'a.tree'}: is a named pipe; a file is needed"
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mred", "x" * 50_000, "a\x00b"])
+def test_names_are_harmless_in_messages(file, name):
+    message = error_of(read_names, file("a.names", f"{name}\n{name}\n"))
+    assert message.isprintable()
+    assert len(message) < 500
+
+
+@given(st.lists(st.text(), min_size=1))
+def test_any_text_is_a_label_file_or_an_error_of_one_line(lines):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "labels"
+        path.write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
+        for reader in (read_tree, read_names, lambda path: read_map(path, 3), read_taxonomy):
+            with contextlib.suppress(DataError):
+                reader(path)

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from yolo9k.errors import DataError
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.softmax import HierarchicalSoftmax
 
@@ -182,3 +183,13 @@ def test_most_probable_leaves_and_their_path_probabilities():
     assert paths[0, 1, 0].item() == pytest.approx(1 / 4)
     assert paths[0, 1, 1].isnan()
     assert scores.path_probabilities(absolute, torch.tensor([2]))[0].tolist() == pytest.approx([3 / 4, 1 / 8])
+
+
+def test_a_chain_of_labels_is_allowed_up_to_a_table_size():
+    ids = tuple(map(str, range(1000)))
+    scores = HierarchicalSoftmax(WordTree(ids, ids, tuple(range(-1, 999))))
+    probability = scores.absolute(torch.randn(2, 1000)).exp()
+    assert torch.allclose(probability, torch.ones(2, 1000))
+    ids = tuple(map(str, range(20_000)))
+    with pytest.raises(DataError, match=r"20,000 nodes with up to 20,000 siblings .* too many for a network"):
+        HierarchicalSoftmax(WordTree(ids, ids, tuple(range(-1, 19_999))))

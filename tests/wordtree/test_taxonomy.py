@@ -92,3 +92,34 @@ def test_a_tree_file_is_opened_with_the_files_next_to_it(tmp_path):
     assert (opened.ids, opened.names, opened.parents) == (taxonomy.ids, taxonomy.names, taxonomy.parents)
     (tmp_path / "mine.names").unlink()
     assert open_tree(tmp_path / "mine.tree").names == taxonomy.ids
+
+
+def test_yaml_names_are_text_as_written(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("no: [yes, 12:30, 007, 1e3, ~, 0x1f, 2020-01-01, 1_000]\non:\n")
+    names = ("no", "on", "yes", "12:30", "007", "1e3", "~", "0x1f", "2020-01-01", "1_000")
+    assert read_taxonomy(path).names == names
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 3000 + "]" * 3000, r"a\.yaml:1: not YAML: exceeded maximum nesting depth"),
+        ("\n".join(" " * level + f"n{level}:" for level in range(900)), "more than 200 levels"),
+        ("a: &a [b]\nc: *a", r"a\.yaml:1: 'b' is already defined"),
+        ("a: !!python/name:os.system x", "the tag 'tag:yaml.org,2002:python/name:os.system' is not supported"),
+    ],
+)
+def test_hostile_yaml(tmp_path, text, message):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_taxonomy(path)
+
+
+def test_a_tree_of_2000_levels(tmp_path):
+    path = tmp_path / "deep.txt"
+    path.write_text("".join(f"{' ' * level}n{level}\n" for level in range(2000)))
+    tree = read_taxonomy(path)
+    assert tree.depth.max() == 1999
+    assert open_tree(next(iter(write_tree(tree, tmp_path / "deep")))).parents == tree.parents

@@ -7,6 +7,7 @@ import typer
 from yolo9k.cli import options as opt
 from yolo9k.cli.console import out, print_document, table
 from yolo9k.errors import ConfigError
+from yolo9k.io import read_lines, read_text
 
 app = typer.Typer(help="List, show and check configs.", no_args_is_help=True)
 
@@ -29,7 +30,7 @@ def list_configs() -> None:
 
 def _description(path: Path | None) -> str:
     """Return the first comment of a file."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path else []
+    lines = read_lines(path, ConfigError.at) if path else []
     return next((line.lstrip("# ").strip() for line in lines if line.startswith("#")), "")
 
 
@@ -48,7 +49,7 @@ def show_config(
     if overrides and (raw or is_dataset):
         raise ConfigError("--set: only for training configs, and not with --raw")
     if raw and path:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, ConfigError.at)
     elif is_dataset and path:
         text = dump(load_dataset_config(path))
     else:
@@ -76,17 +77,13 @@ def check_config(name: opt.CheckedConfigArgument) -> None:
 
 def _locate(name: str) -> tuple[Path, bool]:
     """Return the file of a config, and whether it describes a data set (it then has the key `kind` or `sources`)."""
-    import yaml
-
     from yolo9k.config import load_config
     from yolo9k.config.catalogue import find
+    from yolo9k.yaml_files import load_yaml
 
     path = find(name) or find(name, dataset=True)
     if path is None:
         load_config(name)  # raises the error that lists the existing names
         raise AssertionError(name)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return path, False  # loading it raises the error
+    values = load_yaml(path)
     return path, isinstance(values, dict) and bool({"kind", "sources"} & values.keys())

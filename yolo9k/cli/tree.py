@@ -10,6 +10,7 @@ from yolo9k.cli import options as opt
 from yolo9k.cli.console import err, out, speaker, table, track, write_json
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError, DataError
+from yolo9k.io import is_folder, is_hidden, reading
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Build, draw and check label trees.")
 
 MAX_DRAWN = 2000  # nodes
+INDENT = 4  # columns per level
 MAX_NAMED = 10  # labels in a list
 
 
@@ -70,10 +72,13 @@ def show(tree: opt.TreeArgument, under: opt.SubtreeOption = "", depth: opt.Depth
     labels = open_tree(tree)
     start = labels.find(under) if under else -1
     drawing = Tree(_node_text(labels, start) if under else str(tree), guide_style="dim")
-    count = _draw(labels, start, drawing, MAX_DRAWN if depth is None else depth, MAX_DRAWN)
+    levels = min(MAX_DRAWN if depth is None else depth, max(1, out.width // INDENT - 2))
+    count = _draw(labels, start, drawing, levels, MAX_DRAWN)
     out.print(drawing)
     if count >= MAX_DRAWN:
         err.print(f"… only the first {MAX_DRAWN} nodes; see --under and --depth")
+    elif (depth is None or levels < depth) and count < _count_below(labels, start):
+        err.print(f"… only {levels} levels fit into the width; see --under")
     out.print(_size_text(labels), markup=False)
 
 
@@ -151,8 +156,9 @@ def _read_ids(path: Path) -> list[str]:
     """Return the WordNet ids of a text file, or the names of class folders such as ImageNet's."""
     from yolo9k.wordtree.files import read_lines
 
-    if path.is_dir():
-        names = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if is_folder(path):
+        with reading(path):
+            names = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not is_hidden(entry.name))
         if not names:
             raise DataError(f"--labels {path}: contains no folders; they must be named after WordNet ids")
         return names
@@ -171,16 +177,21 @@ def _print_report(built: "BuiltTree") -> None:
 
 
 def _draw(labels: "WordTree", node: int, drawing: "Tree", depth: int, max_nodes: int) -> int:
-    """Draw the descendants of a node; return how many were drawn."""
+    """Draw the descendants of a node, at most `depth` levels; return how many were drawn."""
+    pending = [(drawing, child, 1) for child in reversed(labels.children(node)) if depth > 0]
     count = 0
-    if depth <= 0:
-        return count
-    for child in labels.children(node):
-        if count >= max_nodes:
-            break
-        branch = drawing.add(_node_text(labels, child))
-        count += 1 + _draw(labels, child, branch, depth - 1, max_nodes - count - 1)
+    while pending and count < max_nodes:
+        above, child, level = pending.pop()
+        branch = above.add(_node_text(labels, child))
+        count += 1
+        if level < depth:
+            pending += [(branch, below, level + 1) for below in reversed(labels.children(child))]
     return count
+
+
+def _count_below(labels: "WordTree", node: int) -> int:
+    """Return the number of descendants of a node (-1: of all nodes)."""
+    return len(labels) if node < 0 else int(labels.spans[node, 1] - labels.spans[node, 0]) - 1
 
 
 def _node_text(labels: "WordTree", node: int) -> "Text":

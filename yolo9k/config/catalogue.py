@@ -3,6 +3,8 @@
 from functools import cache
 from pathlib import Path
 
+from yolo9k.io import exists, expanded, is_file, is_folder
+
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -30,11 +32,11 @@ def dataset_names() -> list[str]:
 
 def find(name: str, *, dataset: bool = False) -> Path | None:
     """Return the file that `name` means: an existing path, else a catalogue entry, else `None`."""
-    path = Path(name).expanduser()
-    if path.is_file():
+    path = expanded(name)
+    if exists(path) and not is_folder(path):
         return path
     base = folder() / "datasets" if dataset else folder()
     stem = name.removesuffix(".yaml").removesuffix(".yml")
-    entry = (base / f"{stem}.yaml").resolve()
-    inside = base.resolve() in entry.parents  # a name must not leave the catalogue
-    return entry if inside and entry.is_file() else None
+    entry = base / f"{stem}.yaml"
+    # a name must not leave the catalogue
+    return entry if is_file(entry) and base.resolve() in entry.resolve().parents else None

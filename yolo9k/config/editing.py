@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 
 from yolo9k.errors import ConfigError
-from yolo9k.io import replacing
+from yolo9k.io import check_regular, reading, replacing
+from yolo9k.yaml_files import MAX_BYTES, parse_yaml
 
 
 def write_values(path: Path, section: str, values: Mapping[str, Any]) -> None:
@@ -15,10 +16,9 @@ def write_values(path: Path, section: str, values: Mapping[str, Any]) -> None:
 
     Raises `ConfigError` if the layout cannot be edited safely, `MachineError` if the file cannot be written.
     """
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    check_regular(path, ConfigError.at, MAX_BYTES)
+    with reading(path, ConfigError.at):
+        text = path.read_bytes().decode("utf-8")  # not `read_text`: line ends must stay
     try:
         for key, value in values.items():
             text = set_value(text, section, key, value)
@@ -61,8 +61,8 @@ def _edited(text: str, section: str, key: str, flow: str) -> str:
 def _parse(text: str) -> Any:
     """Return the values of YAML text; `None` if it is not YAML, {} if it is empty."""
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError:
+        values = parse_yaml(text, "text")
+    except ConfigError:
         return None
     return {} if values is None else values
 

@@ -7,6 +7,8 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from yolo9k.errors import MAX_QUOTED, quote
+
 Problem = Mapping[str, Any]  # an entry of `ValidationError.errors()`
 Sections = list[type[BaseModel]]
 
@@ -41,7 +43,7 @@ def explain(model: type[BaseModel], error: ValidationError) -> str:
     places = {id(problem): _place(model, problem) for problem in alternatives}
     problem = max(alternatives, key=lambda each: len(places[id(each)].keys))  # of the form that fits best
     place = places[id(problem)]
-    key = ".".join(place.keys) or "config"
+    key = quote(".".join(place.keys))[1:-1] or "config"
     more = f" (and {len(problems) - len(alternatives)} more)" if len(problems) > len(alternatives) else ""
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key; {_nearest(model, place)}{more}"
@@ -50,13 +52,13 @@ def explain(model: type[BaseModel], error: ValidationError) -> str:
     if problem["type"] == "model_type":
         known = list(place.section.model_fields if place.section else ())
         shown = ", ".join(known[:MAX_KEYS]) + (", …" if len(known) > MAX_KEYS else "")
-        return f"{key}: must be a section with keys ({shown}), not {problem['input']!r}{more}"
+        return f"{key}: must be a section with keys ({shown}), not {quote(problem['input'])}{more}"
     if problem["type"] == "value_error":  # of a key, or of a section, whose message begins with the key in it
         message = problem["msg"].removeprefix("Value error, ")
         prefix = f"{key}: " if place.section is None else f"{key}." if place.keys else ""
         return f"{prefix}{message}{more}"
     same_value = [each for each in alternatives if len(places[id(each)].keys) == len(place.keys)]
-    return f"{key}: must be {_requirement(same_value)}, not {problem['input']!r}{more}"
+    return f"{key}: must be {_requirement(same_value)}, not {quote(problem['input'])}{more}"
 
 
 def ordered_problems(error: ValidationError) -> list[Problem]:
@@ -146,7 +148,7 @@ def _nearest(model: type[BaseModel], place: _Place) -> str:
     prefix = "".join(f"{key}." for key in place.keys[:-1])
     here = [prefix + name for name in place.parent.model_fields]
     everywhere = here + [key for key in _all_keys(model) if key not in here and f"{key}." != prefix]
-    near = difflib.get_close_matches(".".join(place.keys), everywhere, n=1)
+    near = difflib.get_close_matches(".".join(place.keys)[:MAX_QUOTED], everywhere, n=1)
     same_name = [key for key in everywhere if key.rsplit(".", 1)[-1] == place.keys[-1]]
     best = near or same_name[:1]
     return f"did you mean {best[0]}?" if best else f"allowed are {', '.join(here)}"

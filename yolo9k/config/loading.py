@@ -16,8 +16,10 @@ from yolo9k.config.kinds import IMAGE_KINDS
 from yolo9k.config.overrides import Override
 from yolo9k.config.schema import Config
 from yolo9k.config.section import Section, as_size
-from yolo9k.errors import ConfigError
+from yolo9k.errors import MAX_QUOTED, ConfigError, quote
+from yolo9k.io import expanded, is_file, is_folder
 from yolo9k.renamed import with_new_names
+from yolo9k.yaml_files import is_plain_text, load_yaml
 
 Model = TypeVar("Model", bound=BaseModel)
 RunConfig = Config | ClassifierConfig
@@ -25,6 +27,7 @@ Run = TypeVar("Run", bound=Section)
 Part = TypeVar("Part", bound=Section)
 JointPart = TypeVar("JointPart", bound=PartConfig)
 
+MAX_EXTENDS = 20  # files
 TASKS: Mapping[type[BaseModel], str] = {Config: "detect", ClassifierConfig: "classify"}
 PRODUCTS = {"detect": "detector", "classify": "classifier"}
 COMMANDS = {"detect": "yolo9k train", "classify": "yolo9k classify train"}
@@ -188,10 +191,10 @@ def _check_kind(dataset: str | DatasetConfig, images: bool, place: str) -> None:
 def _with_dataset(part: JointPart, folder: Path, place: str) -> JointPart:
     if not isinstance(part.dataset, str):
         return part
-    here = Path(part.dataset).expanduser()
+    here = expanded(part.dataset)
     beside = folder / here
-    found = beside if beside.is_file() else catalogue.find(part.dataset, dataset=True)
-    directory = next((path for path in (beside, here) if part.dataset and path.is_dir()), None)
+    found = beside if is_file(beside) else catalogue.find(part.dataset, dataset=True)
+    directory = next((path for path in (beside, here) if part.dataset and is_folder(path)), None)
     if found is None and directory is not None:
         return updated(part, {"dataset": str(directory)})
     try:
@@ -205,7 +208,19 @@ def _with_dataset(part: JointPart, folder: Path, place: str) -> JointPart:
 
 def dump(model: BaseModel) -> str:
     """Return a config as YAML that `load_config` reads back to an equal one."""
-    return yaml.safe_dump(model.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=110)
+    values = model.model_dump(mode="json")
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes also the texts that YAML 1.2 and `yaml_files` read as numbers: `1e3`."""
+
+    def represent_text(self, text: str) -> yaml.Node:
+        """Return the node of a text."""
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if is_plain_text(text) else "'")
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def _locate(name: str) -> Path:
@@ -218,20 +233,13 @@ def _locate(name: str) -> Path:
 def _not_found(what: str, name: str, known: list[str]) -> str:
     if not name:
         return f"no {what} given; use a path or one of {', '.join(known)}"
-    near = difflib.get_close_matches(name.removesuffix(".yaml"), known, n=1)
+    near = difflib.get_close_matches(name.removesuffix(".yaml")[:MAX_QUOTED], known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"the catalogue has {', '.join(known)}"
-    return f"{name}: no such {what} file, and not in the catalogue; {hint}"
+    return f"{quote(name)[1:-1]}: no such {what} file, and not in the catalogue; {hint}"
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigError(f"{place}: not YAML: {getattr(error, 'problem', None) or error}") from error
-    except (OSError, ValueError) as error:  # not UTF-8, or a date that is none
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    values = load_yaml(path)
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -242,14 +250,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _read_extending(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     """Read a config file, merged over the file that it extends."""
     path = path.resolve()
-    if path in seen:
-        raise ConfigError(f"{path}: extends itself: {' -> '.join(p.name for p in (*seen, path))}")
+    if path in seen or len(seen) >= MAX_EXTENDS:
+        problem = "extends itself" if path in seen else f"more than {MAX_EXTENDS} files extend each other"
+        raise ConfigError(f"{path}: {problem}: {' -> '.join(p.name for p in (*seen, path))}")
     values = _read_yaml(path)
     parent = values.pop("extends", None)
     if parent is None:
         return values
     beside = path.parent / str(parent)
-    base = beside if beside.is_file() else _locate(str(parent))
+    base = beside if is_file(beside) else _locate(str(parent))
     return _merge(_read_extending(base, (*seen, path)), values)
 
 

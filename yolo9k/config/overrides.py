@@ -3,10 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
-
-from yolo9k.errors import ConfigError
+from yolo9k.errors import ConfigError, quote
 from yolo9k.renamed import with_new_names
+from yolo9k.yaml_files import MAX_LEVELS, parse_yaml
 
 
 @dataclass(frozen=True)
@@ -23,13 +22,11 @@ class Override:
         if isinstance(override, Override):
             return override
         key, equals, value = override.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"--set {override}: must be KEY=VALUE, for example --set train.lr=0.0005")
-        try:
-            made = cls(key.strip(), yaml.safe_load(value), f"--set {override}")
-        except (yaml.YAMLError, ValueError) as error:
-            raise ConfigError(f"--set {override}: the value must be YAML") from error
-        return made._with_new_names()
+        key, said = key.strip(), f"--set {quote(override)[1:-1]}"
+        if not equals or not key or key.count(".") >= MAX_LEVELS:
+            raise ConfigError(f"{said}: must be KEY=VALUE, for example --set train.lr=0.0005")
+        fail = lambda _, problem: ConfigError(f"{said}: the value must be YAML: {problem}")  # noqa: E731
+        return cls(key, parse_yaml(value, said, fail, under=key.split(".")), said)._with_new_names()
 
     def _with_new_names(self) -> "Override":
         """Replace old names in the key and in the value; each one logs a warning."""

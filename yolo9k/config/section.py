@@ -1,11 +1,13 @@
 """The base class of config sections and the types of their values."""
 
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 STRIDE = 32  # pixels per grid cell of every model but Darknet cfgs
 LARGEST_SIDE = 8192  # pixels; larger inputs fill the memory of most machines
+SIZE = re.compile(r"\s*([0-9]{1,9})\s*(?:[xX]\s*([0-9]{1,9})\s*)?")
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -23,9 +25,9 @@ def as_size(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool):
         return (value, value)
     if isinstance(value, str):
-        parts = value.lower().split("x")
-        if all(part.strip().isdigit() for part in parts) and len(parts) in (1, 2):
-            return (int(parts[0]), int(parts[-1]))
+        match = SIZE.fullmatch(value)
+        if match:
+            return int(match[1]), int(match[2] or match[1])
         raise ValueError("must be N or WIDTHxHEIGHT")
     return value
 

@@ -13,6 +13,8 @@ from yolo9k.boxes import area, intersection, iou, shape_iou, xyxy_to_cxcywh
 from yolo9k.detection.codec import GridBoxes
 from yolo9k.samples import Batch
 
+MAX_PAIRS = 1 << 21  # of ground truth and predicted boxes in memory at once; ordinary batches have fewer
+
 
 @dataclass(frozen=True)
 class GroundTruth:
@@ -126,14 +128,17 @@ def max_overlap(targets: GroundTruth, boxes_xyxy: Tensor) -> Tensor:
     """Return the highest overlap of each predicted box with the ground truth of its image: (B, P, 4) cells to (B, P).
 
     The overlap is the IoU; with an ignored ground truth, it is the fraction of the predicted box inside, as in
-    pycocotools, because a crowd box may cover many objects.
+    pycocotools, because a crowd box may cover many objects. At most `MAX_PAIRS` pairs are compared at once.
     """
-    boxes = boxes_xyxy[targets.image_index]  # (N, P, 4)
-    target = targets.xyxy[:, None]
-    fraction_inside = intersection(boxes, target) / area(boxes).clamp(min=1e-9)
-    overlap = torch.where(targets.ignore[:, None], fraction_inside, iou(boxes, target))
-    image_index = targets.image_index[:, None].expand_as(overlap)
-    return overlap.new_zeros(boxes_xyxy.shape[:2]).scatter_reduce(0, image_index, overlap, "amax")
+    highest = boxes_xyxy.new_zeros(boxes_xyxy.shape[:2])
+    size = max(1, MAX_PAIRS // max(1, boxes_xyxy.shape[1]))
+    for part in torch.arange(len(targets.label), device=boxes_xyxy.device).split(size):
+        image_index, target = targets.image_index[part], targets.xyxy[part, None]
+        boxes = boxes_xyxy[image_index]  # (n, P, 4)
+        fraction_inside = intersection(boxes, target) / area(boxes).clamp(min=1e-9)
+        overlap = torch.where(targets.ignore[part, None], fraction_inside, iou(boxes, target))
+        highest = highest.scatter_reduce(0, image_index[:, None].expand_as(overlap), overlap, "amax")
+    return highest
 
 
 def _mask(flat_index: Tensor, active: Tensor, shape: tuple[int, int, int, int]) -> Tensor:

@@ -108,17 +108,19 @@ class RegionLoss(nn.Module):
     def _classification(self, head: Head, features: Tensor, targets: GroundTruth, assignment: Assignment) -> Tensor:
         """Return the classification loss of positives."""
         if self.scores.kind == "logistic":
-            logits = head.class_logits(features, assignment.positions)
-            loss = self.scores.loss_logistic(logits, _multi_hot_labels(targets, assignment, logits.shape[1]))
-            return self.options.class_scale * loss[assignment.active].sum()
+            rows = _learning_rows(assignment, assignment.active)
+            logits = head.class_logits(features, assignment.positions[rows])
+            labels = _multi_hot_labels(targets, assignment, logits.shape[1], rows)
+            return self.options.class_scale * self.scores.loss_logistic(logits, labels)[assignment.active[rows]].sum()
         # If ground truths share a predicted box, the last one is kept per sibling group: groups that only an earlier
         # path visits are still learnt.
-        losses = self._path_losses(head, features, assignment.positions, targets.label)
         on_path = self.scores.on_path[targets.label]
         group = self.scores.group[self.scores.path[targets.label]]
         key = assignment.flat_index[:, None] * self.scores.num_groups + group
         active = last_of_each(key, on_path & ~targets.ignore[:, None])
-        return self.options.class_scale * torch.where(active, losses, 0.0).sum()
+        rows = _learning_rows(assignment, active.any(dim=1))
+        losses = self._path_losses(head, features, assignment.positions[rows], targets.label[rows])
+        return self.options.class_scale * torch.where(active[rows], losses, 0.0).sum()
 
     def _path_losses(self, head: Head, features: Tensor, positions: Tensor, label: Tensor) -> Tensor:
         """Return the losses (N, D) of labels (N,) at predicted boxes (N, 4), per sibling group on the label's path.
@@ -157,8 +159,20 @@ class RegionLoss(nn.Module):
         return self.options.class_scale * self._path_losses(head, features, positions, batch.image_label).sum()
 
 
-def _multi_hot_labels(targets: GroundTruth, assignment: Assignment, num_labels: int) -> Tensor:
-    """Return 0 or 1 per label, (N, K): the labels of all ground truths that share the predicted box of each row."""
-    same_box = (assignment.flat_index[:, None] == assignment.flat_index[None]) & ~targets.ignore[None]  # (N, N)
-    one_hot = nn.functional.one_hot(targets.label, num_labels).float()
-    return (same_box.float() @ one_hot).clamp(max=1)
+def _learning_rows(assignment: Assignment, active: Tensor) -> Tensor | slice:
+    """Return which ground truths need class logits: all, or the active ones if there are more than predicted boxes.
+
+    With that many, most share their predicted box with a later one; choosing fewer would cost a GPU synchronisation.
+    """
+    return slice(None) if len(active) <= assignment.positive.numel() else active
+
+
+def _multi_hot_labels(targets: GroundTruth, assignment: Assignment, num_labels: int, rows: Tensor | slice) -> Tensor:
+    """Return 0 or 1 per label, (n, K), of some rows: the labels of all ground truths with their predicted box."""
+    order = assignment.flat_index.argsort(stable=True)
+    ordered = assignment.flat_index[order]
+    box = torch.zeros_like(order)  # of each row: which of the predicted boxes that occur
+    box[order[1:]] = (ordered[1:] != ordered[:-1]).cumsum(0)
+    labels = torch.zeros(min(len(box), assignment.positive.numel()), num_labels, device=box.device)
+    labels.index_put_((box, targets.label), (~targets.ignore).float(), accumulate=True)
+    return labels.clamp(max=1)[box[rows]]

@@ -1,13 +1,16 @@
 """Add COCO's metrics to an evaluation, and collect the image ids, category ids and ground truth for them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from yolo9k.boxes import xyxy_to_xywh
 from yolo9k.config import DatasetConfig
 from yolo9k.datasets.load import dataset_root
-from yolo9k.datasets.readers.records import Annotations, Record
+from yolo9k.datasets.readers.coco import CocoFile, annotated_size_wh, parse_id, read_box
+from yolo9k.datasets.readers.records import Annotations, BadFile, Record, parse_number
 from yolo9k.metrics import coco_ground_truth, coco_results, coco_statistics
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
@@ -57,22 +60,58 @@ def read_ground_truth(config: DatasetConfig, split: str, annotations: Annotation
     """Return the annotation file of a split of a COCO data set, reduced to the images and categories in use.
 
     Its areas are those of the segments, which decide what counts as small, medium and large. `None`: the data set is
-    of another kind, its labels are a tree, or the split has several files, whose ids may collide.
+    of another kind, its labels are a tree, the split has several files, whose ids may collide, or ids and image sizes
+    are not those of the file. Annotations that the reader refuses are left out.
     """
     entries = config.splits.get(split) or config.splits["train"]  # a held-out split is a part of train
     if config.kind != "coco" or annotations.category_ids is None or len(entries) != 1:
         return None
     name = entries[0] if isinstance(entries[0], str) else entries[0].annotations
-    content = json.loads((dataset_root(config) / name).read_text(encoding="utf-8-sig"))
-    image_ids = {record.id for record in annotations.records}
-    category_ids = set(annotations.category_ids)
+    file = CocoFile.open(dataset_root(config) / name)
+    records = {record.id: record for record in annotations.records}
+    if choose_image_ids(annotations.records) != list(records) or _is_resized(file, records):
+        return None
+    categories = {category: category for category in annotations.category_ids if category in file.categories}
+    by_image = file.boxes_by_image()
+    boxes = [_annotation(entry, key, file, categories) for key in records for entry in by_image.get(key, ())]
     return {
         "info": {},
-        "images": [image for image in content["images"] if image["id"] in image_ids],
-        "categories": [category for category in content["categories"] if category["id"] in category_ids],
-        "annotations": [
-            {"iscrowd": 0, "area": entry["bbox"][2] * entry["bbox"][3], **entry}
-            for entry in content["annotations"]
-            if entry["image_id"] in image_ids and entry["category_id"] in category_ids
-        ],
+        "images": [{"id": key} for key in records],
+        "categories": [{"id": category, "name": file.categories[category]} for category in categories],
+        # pycocotools uses 0 for "no match", so ids start at 1
+        "annotations": [{"id": index, **box} for index, box in enumerate(filter(None, boxes), start=1)],
     }
+
+
+def _is_resized(file: CocoFile, records: Mapping[int | str, Record]) -> bool:
+    """Return whether an image has another size than the file says, so that the reader scaled its boxes."""
+    for image in file.images:
+        record = records.get(parse_id(image.get("id")) or "")
+        size_wh = annotated_size_wh(image, str(file.path)) if record else None
+        if record and size_wh not in (None, record.size_wh):
+            return True
+    return False
+
+
+def _annotation(
+    entry: Mapping[str, Any], image_id: int | str, file: CocoFile, categories: Mapping[int, int | None]
+) -> dict[str, Any] | None:
+    """Return an annotation with the types that pycocotools needs; `None` if the reader refuses it."""
+    try:
+        box = read_box(entry, file, categories)
+    except BadFile:
+        return None
+    bbox = [float(value) for value in entry.get("bbox") or xyxy_to_xywh(np.array(box.xyxy))]
+    if box.label is None or not np.isfinite(bbox).all():
+        return None
+    area = _area(entry, bbox[2] * bbox[3])
+    return {"image_id": image_id, "category_id": box.label, "bbox": bbox, "area": area, "iscrowd": int(box.ignore)}
+
+
+def _area(entry: Mapping[str, Any], box_area: float) -> float:
+    """Return the area of an annotation, that of its box if it has none."""
+    try:
+        area = parse_number(entry.get("area"), "annotation", "area")
+    except BadFile:
+        return box_area
+    return area if 0 <= area < np.inf else box_area

@@ -11,8 +11,8 @@ from functools import cached_property
 
 import numpy as np
 
+from yolo9k.boxes import expand_ranges
 from yolo9k.datasets.readers.records import Record
-from yolo9k.metrics.matching import expand_ranges
 from yolo9k.samples import BoxLabels, Detections
 from yolo9k.wordtree import WordTree
 

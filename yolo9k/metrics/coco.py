@@ -57,7 +57,8 @@ def coco_statistics(ground_truth: Mapping[str, Any], results: Sequence[Mapping[s
     `ground_truth` are evaluated.
     """
     from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
+
+    from yolo9k.metrics.bounded_cocoeval import BoundedCOCOeval
 
     # pycocotools prints progress, and adds keys to the annotations it receives
     with contextlib.redirect_stdout(io.StringIO()):
@@ -69,7 +70,7 @@ def coco_statistics(ground_truth: Mapping[str, Any], results: Sequence[Mapping[s
         }
         coco_gt.createIndex()
         coco_dt.createIndex()
-        evaluation = COCOeval(coco_gt, coco_dt, "bbox")
+        evaluation = BoundedCOCOeval(coco_gt, coco_dt, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from yolo9k.boxes import iou
+from yolo9k.boxes import iou, range_chunks
 from yolo9k.samples import BoxLabels, Detections
 
 CONFIDENCE = 0.25
@@ -55,16 +55,15 @@ def confusion_matrix(
 def _match(detections: Detections, boxes: BoxLabels, threshold: float) -> np.ndarray:
     """Return (M, 2): ground truth label and predicted label; -1 is background."""
     counted, ignored = boxes[~boxes.ignore], boxes[boxes.ignore]
-    overlap = _overlaps(detections, counted)
-    candidate, target = np.nonzero(overlap >= threshold)
-    order = np.lexsort((-detections.score[candidate], -overlap[candidate, target]))
+    candidate, target, overlap = _overlapping(detections, counted, threshold)
+    order = np.lexsort((-detections.score[candidate], -overlap))
     matched = np.full(len(detections), -1)
     is_detected = np.zeros(len(counted), bool)
     for detection, index in zip(candidate[order], target[order], strict=True):
         if matched[detection] < 0 and not is_detected[index]:
             matched[detection], is_detected[index] = index, True
-    on_ignored = (_overlaps(detections, ignored) >= threshold).any(axis=1)
-    kept = (matched >= 0) | ~on_ignored
+    on_ignored, _, _ = _overlapping(detections, ignored, threshold)
+    kept = (matched >= 0) | ~np.isin(np.arange(len(detections)), on_ignored)
     matched_label = np.append(counted.label, -1)[matched]
     missed = counted.label[~is_detected]
     return np.concatenate(
@@ -75,5 +74,14 @@ def _match(detections: Detections, boxes: BoxLabels, threshold: float) -> np.nda
     )
 
 
-def _overlaps(detections: Detections, boxes: BoxLabels) -> np.ndarray:
-    return iou(detections.xyxy[:, None].astype(float), boxes.xyxy[None].astype(float))
+def _overlapping(
+    detections: Detections, boxes: BoxLabels, threshold: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the pairs whose IoU reaches the threshold: index of the detection, index of the box, IoU, each (P,)."""
+    found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    for row, target in range_chunks(np.zeros(len(detections), np.int64), np.full(len(detections), len(boxes))):
+        overlap = iou(detections.xyxy[row].astype(float), boxes.xyxy[target].astype(float))
+        near = overlap >= threshold
+        found.append((row[near], target[near], overlap[near]))
+    candidate, target, overlap = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return candidate, target, overlap

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from yolo9k.boxes import iou
+from yolo9k.boxes import iou, range_chunks
 from yolo9k.samples import BoxLabels, Detections
 
 VOC_PIXEL = np.array([0.0, 0.0, 1.0, 1.0])  # VOC's corners are inclusive: a width is x2 - x1 + 1
@@ -90,20 +90,13 @@ def _closest(detections: Detections, boxes: BoxLabels, margin: np.ndarray) -> tu
     """
     order = boxes.label.argsort(kind="stable")
     first, end = (np.searchsorted(boxes.label[order], detections.label, side=side) for side in ("left", "right"))
-    row, position = expand_ranges(first, end - first)
-    target = order[position]
-    overlap = iou(detections.xyxy[row].astype(float) + margin, boxes.xyxy[target].astype(float) + margin)
     best, highest = np.full(len(detections), -1), np.zeros(len(detections))
-    rising = np.lexsort((-target, overlap))  # the last write stays: the highest IoU, of equal ones the first box
-    best[row[rising]], highest[row[rising]] = target[rising], overlap[rising]
+    for row, position in range_chunks(first, end - first):
+        target = order[position]
+        overlap = iou(detections.xyxy[row].astype(float) + margin, boxes.xyxy[target].astype(float) + margin)
+        rising = np.lexsort((-target, overlap))  # the last write stays: the highest IoU, of equal ones the first box
+        best[row[rising]], highest[row[rising]] = target[rising], overlap[rising]
     return np.where(highest > 0, best, -1), highest
-
-
-def expand_ranges(first: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Concatenate N ranges of integers, given by start and length: the index of the range and the value, both (M,)."""
-    index = np.repeat(np.arange(len(count)), count)
-    begin = np.cumsum(count) - count
-    return index, first[index] + np.arange(len(index)) - begin[index]
 
 
 def _highest_scores(target: np.ndarray, overlaps: np.ndarray, score: np.ndarray) -> np.ndarray:

@@ -8,11 +8,14 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from yolo9k.errors import DataError
-from yolo9k.io import write_text
+from yolo9k.errors import DataError, quote
+from yolo9k.io import exists, write_text
+from yolo9k.io import read_lines as io_lines
 from yolo9k.wordtree.tree import WordTree
 
-MAX_NODES = 10_000_000
+INTEGER = re.compile(r"-?[0-9]{1,18}")
+MAX_NODES = 1_000_000  # WordNet has 82,115 nouns
+MAX_BYTES = 1 << 27
 SUFFIXES = (".tree", ".labels", ".names")
 
 
@@ -28,7 +31,7 @@ def read_tree(path: str | Path, names: str | Path | None = None, labels: str | P
     for number, line in enumerate(read_lines(path), 1):
         parts = line.split()
         if len(parts) != 2:
-            raise DataError(f"{path}:{number}: {_quote(line)}: a line must be: id parent")
+            raise DataError(f"{path}:{number}: {quote(line)}: a line must be: id parent")
         tree_ids.append(parts[0])
         parents.append(_parse_int(parts[1], f"{path}:{number}: parent", minimum=-1))
     ids = tree_ids if labels is None else _read_same_length(Path(labels), len(tree_ids), path)
@@ -81,7 +84,9 @@ def label_texts(tree: WordTree, suffixes: Sequence[str]) -> dict[str, str]:
     """
     spaced = next((name for name in tree.ids if len(name.split()) != 1), None)
     if spaced is not None and ".tree" in suffixes:
-        raise DataError(f"{spaced!r}: an id in a .tree file must not contain spaces; give the node an id [in_brackets]")
+        raise DataError(
+            f"{quote(spaced)}: an id in a .tree file must not contain spaces; give the node an id [in_brackets]"
+        )
     lines: dict[str, Iterable[str]] = {
         ".tree": (f"{name} {parent}" for name, parent in zip(tree.ids, tree.parents, strict=True)),
         ".labels": tree.ids,
@@ -91,16 +96,14 @@ def label_texts(tree: WordTree, suffixes: Sequence[str]) -> dict[str, str]:
 
 
 def read_lines(path: str | Path) -> list[str]:
-    """Return the stripped lines of a text file, without empty lines at the end of the file.
+    """Return the stripped lines of a text file, as `io.read_lines`, without empty lines at the end of the file.
 
     Raises `DataError` if the file is missing, not text, empty or too long, or contains an empty line.
     """
-    try:
-        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as text: {getattr(error, 'strerror', None) or error}") from error
+    path = Path(path)
+    if not exists(path):
+        raise DataError(f"{path}: no such file")
+    lines = [line.strip() for line in io_lines(path, max_bytes=MAX_BYTES)]
     while lines and not lines[-1]:
         lines.pop()
     if not lines:
@@ -114,8 +117,9 @@ def read_lines(path: str | Path) -> list[str]:
 
 def _with_line(path: Path, error: DataError) -> DataError:
     """Add the file and line to an error of `WordTree`, which begins with the index of a label."""
-    match = re.match(r"label (\d+)", str(error))
-    return DataError(f"{path}:{int(match[1]) + 1}: {error}" if match else f"{path}: {error}")
+    message = re.sub(r"was already label (\d+)", lambda found: f"{found[0]} (line {int(found[1]) + 1})", str(error))
+    match = re.match(r"label (\d+)", message)
+    return DataError(f"{path}:{int(match[1]) + 1}: {message}" if match else f"{path}: {message}")
 
 
 def _read_same_length(path: Path, count: int, tree: Path) -> list[str]:
@@ -126,15 +130,8 @@ def _read_same_length(path: Path, count: int, tree: Path) -> list[str]:
 
 
 def _parse_int(text: str, location: str, *, minimum: int, maximum: int | None = None) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = minimum - 1
+    value = int(text) if INTEGER.fullmatch(text) else minimum - 1
     if value < minimum or (maximum is not None and value > maximum):
         allowed = f"{minimum} or more" if maximum is None else f"{minimum} to {maximum}"
-        raise DataError(f"{location} must be an integer, {allowed}, not {_quote(text)}")
+        raise DataError(f"{location} must be an integer, {allowed}, not {quote(text)}")
     return value
-
-
-def _quote(text: str) -> str:
-    return repr(text if len(text) <= 40 else f"{text[:40]}…")

@@ -16,7 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from yolo9k.errors import DataError
 from yolo9k.wordtree.tree import WordTree
+
+MAX_TABLE = 1 << 28  # entries of a table over nodes; YOLO9000's have 10 million
 
 GroupProbability = Callable[[Tensor, Tensor], Tensor]  # (rows, group) to P(node | parent), see `descend_with`
 
@@ -58,6 +61,7 @@ class HierarchicalSoftmax(nn.Module):
         self.kind, self.flat = kind, tree.is_flat
         self.num_nodes, self.num_groups = len(tree), int(tree.group[-1]) + 1
         self.num_leaves = int(tree.leaves.sum())
+        _check_size(tree)
         group_size = np.diff(tree.group_start)[tree.group]
         nodes_by_group_size = group_size.argsort(kind="stable")
         paths = _paths(tree)
@@ -241,6 +245,19 @@ def _group_means(values: Tensor, group: Tensor, like: Tensor) -> Tensor:
     """Return the mean of the values (M, R, ...) of each group in the shape of `like` (M, D + 1, ...); 0 if empty."""
     sums, counts = (torch.zeros_like(like).scatter_add(1, group, each) for each in (values, torch.ones_like(values)))
     return sums / counts.clamp(min=1)
+
+
+def _check_size(tree: WordTree) -> None:
+    """Raise `DataError` if the tables of a tree, with all groups on the path of each node, would fill the memory."""
+    sizes = np.diff(tree.group_start)[tree.group].tolist()
+    widths: list[int] = []
+    for size, parent in zip(sizes, tree.parents, strict=True):
+        widths.append(size + (widths[parent] if parent >= 0 else 0))
+    if not tree.is_flat and len(tree) * max(widths) > MAX_TABLE:
+        raise DataError(
+            f"label tree: {len(tree):,} nodes with up to {max(widths):,} siblings on their paths are too many for a "
+            f"network: nodes x siblings must be at most {MAX_TABLE:,}; use fewer levels or smaller groups"
+        )
 
 
 def _members(tree: WordTree) -> np.ndarray:

@@ -17,12 +17,14 @@ from typing import NamedTuple
 
 import yaml
 
-from yolo9k.errors import DataError
+from yolo9k.errors import DataError, quote
+from yolo9k.io import is_file, read_text
 from yolo9k.wordtree.files import read_tree
 from yolo9k.wordtree.tree import WordTree, darknet_order
+from yolo9k.yaml_files import NULL_TAG, PLAIN_TAGS, compose_yaml
 
 TOP = ""  # parent of the roots, not a node
-MAX_LEVELS = 200  # WordNet's nouns have 20
+MAX_LEVELS = 200  # of YAML, and WordNet's nouns have 20
 MAX_BYTES = 100_000_000
 NODE = re.compile(r"(?P<name>[^\[\]()]+?)\s*(\[(?P<id>[^\[\]()]+)\])?\s*(\((?P<aliases>[^()]*)\))?")
 
@@ -52,7 +54,7 @@ def open_tree(path: str | Path) -> WordTree:
     if path.suffix != ".tree":
         return read_taxonomy(path)
     names, labels = (path.with_suffix(suffix) for suffix in (".names", ".labels"))
-    return read_tree(path, names if names.is_file() else None, labels if labels.is_file() else None)
+    return read_tree(path, names if is_file(names) else None, labels if is_file(labels) else None)
 
 
 def read_taxonomy(path: str | Path) -> WordTree:
@@ -62,12 +64,7 @@ def read_taxonomy(path: str | Path) -> WordTree:
     occurs twice.
     """
     path = Path(path)
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path}: {path.stat().st_size:,} bytes; a taxonomy may have up to {MAX_BYTES:,}")
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    text = read_text(path, max_bytes=MAX_BYTES)
     entries = _parse_yaml(text, path) if path.suffix in (".yaml", ".yml") else _parse_lines(text, path)
     return _tree(entries, path)
 
@@ -76,34 +73,29 @@ def _parse_lines(text: str, path: Path) -> Iterator[Entry]:
     """Yield the nodes of indented text: any count of spaces or tabs is a level if all siblings have the same."""
     indents: list[int] = []  # of the last node and its ancestors
     blank = ""  # the character of the first indentation: a space or a tab
-    for number, raw in enumerate(text.splitlines(), 1):
+    for number, raw in enumerate(text.split("\n"), 1):
         line = raw.partition("#")[0].rstrip()
         if not line:
             continue
         indent = len(line) - len(line.lstrip())
         blank = blank or line[:indent][:1]
         if line[:indent].strip(blank):
-            raise DataError(f"{path}:{number}: {line.strip()!r}: tabs and spaces are mixed; indent with one of them")
+            raise DataError(
+                f"{path}:{number}: {quote(line.strip())}: tabs and spaces are mixed; indent with one of them"
+            )
         is_dedented = bool(indents) and indents[-1] > indent
         while indents and indents[-1] > indent:
             indents.pop()
         if not indents or indents[-1] < indent:
             if is_dedented:
-                raise DataError(f"{path}:{number}: {line.strip()!r}: the indentation matches no line above")
+                raise DataError(f"{path}:{number}: {quote(line.strip())}: the indentation matches no line above")
             indents.append(indent)
         yield Entry(len(indents) - 1, line.strip(), f"{path}:{number}")
 
 
 def _parse_yaml(text: str, path: Path) -> Iterator[Entry]:
-    """Yield the nodes of nested mappings and lists. YAML is only parsed; no objects are constructed."""
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        location = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise DataError(f"{location}: not YAML: {getattr(error, 'problem', None) or error}") from error
-    except RecursionError as error:
-        raise DataError(f"{path}: nested too deeply") from error
+    """Yield the nodes of nested mappings and lists; names are text, as written."""
+    root = compose_yaml(text, path, DataError.at)
     return iter(()) if root is None else _parse_node(root, 0, path)
 
 
@@ -112,18 +104,21 @@ def _parse_node(node: yaml.Node, depth: int, path: Path) -> Iterator[Entry]:
     location = f"{path}:{node.start_mark.line + 1}"
     if depth > MAX_LEVELS:
         raise DataError(f"{location}: more than {MAX_LEVELS} levels")
+    if node.tag not in PLAIN_TAGS:
+        raise DataError(f"{location}: the tag {quote(node.tag)} is not supported; use plain YAML")
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise DataError(f"{path}:{key.start_mark.line + 1}: a node must be text")
             yield Entry(depth, key.value, f"{path}:{key.start_mark.line + 1}")
-            yield from _parse_node(value, depth + 1, path)
+            if value.tag != NULL_TAG:
+                yield from _parse_node(value, depth + 1, path)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
             if isinstance(item, yaml.SequenceNode):
                 raise DataError(f"{path}:{item.start_mark.line + 1}: a list in a list has no name; write name: [...]")
             yield from _parse_node(item, depth, path)
-    elif node.tag != "tag:yaml.org,2002:null":
+    elif node.value:
         yield Entry(depth, node.value, location)
 
 
@@ -137,7 +132,7 @@ def _tree(entries: Iterator[Entry], path: Path) -> WordTree:
         node = _parse_text(text, location)
         if node.id in names:
             raise DataError(
-                f"{location}: {node.id!r} is already defined at {locations[node.id]}; ids must be unique, add [id]"
+                f"{location}: {quote(node.id)} is already defined at {locations[node.id]}; ids must be unique, add [id]"
             )
         del ancestors[depth:]
         children.setdefault(ancestors[-1] if ancestors else TOP, []).append(node.id)
@@ -146,7 +141,7 @@ def _tree(entries: Iterator[Entry], path: Path) -> WordTree:
         for alias in node.aliases:
             owner, defined_at = aliases.get(alias, (node.id, ""))
             if owner != node.id:
-                raise DataError(f"{location}: alias {alias!r} already belongs to {owner!r} at {defined_at}")
+                raise DataError(f"{location}: alias {quote(alias)} already belongs to {quote(owner)} at {defined_at}")
             if alias != node.name:
                 aliases[alias] = node.id, location
     if not names:
@@ -160,7 +155,7 @@ def _tree(entries: Iterator[Entry], path: Path) -> WordTree:
 def _parse_text(text: str, location: str) -> Node:
     match = NODE.fullmatch(text.strip())
     if not match:
-        raise DataError(f"{location}: {text.strip()[:60]!r}: a node must be: name [id] (alias, alias)")
+        raise DataError(f"{location}: {quote(text.strip())}: a node must be: name [id] (alias, alias)")
     name = match["name"].strip()
     aliases = tuple(alias.strip() for alias in (match["aliases"] or "").split(",") if alias.strip())
     return Node((match["id"] or name).strip(), name, aliases)

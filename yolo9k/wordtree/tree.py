@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from yolo9k.errors import DataError
+from yolo9k.errors import DataError, quote
 
 
 @dataclass(frozen=True)
@@ -43,22 +43,23 @@ class WordTree:
         seen: dict[str, int] = {}
         for node, name in enumerate(self.ids):
             if name in seen:
-                raise DataError(f"label {node}: {name!r} was already label {seen[name]}; labels must differ")
+                raise DataError(f"label {node}: {quote(name)} was already label {seen[name]}; labels must differ")
             seen[name] = node
 
     def _check_order(self) -> None:
         if self.parents[0] != -1:
-            raise DataError(f"label 0 ({self.ids[0]}): the first node must be a root (-1), not {self.parents[0]}")
+            raise self._error(0, f"the first node must be a root (-1), not {self.parents[0]}")
         closed: set[int] = set()
         for node, parent in enumerate(self.parents):
             if not -1 <= parent < node:
-                raise DataError(
-                    f"label {node} ({self.ids[node]}): parent {parent} must come before its child: -1 to {node - 1}"
-                )
+                raise self._error(node, f"parent {parent} must come before its child: -1 to {node - 1}")
             if node and parent != self.parents[node - 1]:
                 closed.add(self.parents[node - 1])
                 if parent in closed:
-                    raise DataError(f"label {node} ({self.ids[node]}): siblings must be consecutive")
+                    raise self._error(node, "siblings must be consecutive")
+
+    def _error(self, node: int, message: str) -> DataError:
+        return DataError(f"label {node} ({quote(self.ids[node])[1:-1]}): {message}")
 
     @classmethod
     def flat(cls, names: Sequence[str]) -> "WordTree":
@@ -178,8 +179,8 @@ class WordTree:
         if len(nodes) == 1:
             return nodes[0]
         if nodes:
-            raise DataError(f"{text!r} is the name of several labels: {', '.join(self.ids[node] for node in nodes)}")
-        raise DataError(f"{text!r} is not a label of this set ({describe(self.names)})")
+            raise DataError(f"{quote(text)} is the name of several labels: {describe([self.ids[n] for n in nodes])}")
+        raise DataError(f"{quote(text)} is not a label of this set ({describe(self.names)})")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, as stored in checkpoints."""
@@ -221,5 +222,5 @@ def darknet_order(children: Mapping[str, Sequence[str]], top: str) -> tuple[tupl
 
 def describe(names: Sequence[str], max_names: int = 6) -> str:
     """Return a short list for messages: the first names and, if there are more, the total count."""
-    shown = ", ".join(names[:max_names])
+    shown = ", ".join(quote(name)[1:-1] for name in names[:max_names])
     return shown if len(names) <= max_names else f"{shown}, … {len(names)} in total"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yolo9k.errors import DataError
+from yolo9k.io import exists, is_folder, read_lines
 
 ROOT = "n00001930"  # physical entity
 HYPERNYM, INSTANCE = "@", "@i"
@@ -48,7 +49,7 @@ def find_wordnet(folder: str | Path | None = None) -> Path:
     folders = [*nltk_folders, *standard_folders] if folder is None else [Path(folder)]
     for base in folders:
         for path in (base, base / "data.noun", base / "dict" / "data.noun"):
-            if path.is_file():
+            if exists(path) and not is_folder(path):
                 return path
     searched = ", ".join(map(str, folders))
     raise DataError(
@@ -66,15 +67,11 @@ def read_wordnet(folder: str | Path | None = None, *, instances: bool = True, ma
     relations = (HYPERNYM, INSTANCE) if instances else (HYPERNYM,)
     hypernyms: dict[str, tuple[str, ...]] = {}
     words: dict[str, tuple[str, ...]] = {}
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.startswith("  "):  # the licence at the top of the file
-                    continue
-                concept, concept_words, parents = _parse_concept(line, relations, f"{path}:{number}")
-                words[concept], hypernyms[concept] = concept_words, parents
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    for number, line in enumerate(read_lines(path), 1):
+        if line.startswith("  "):  # the licence at the top of the file
+            continue
+        concept, concept_words, parents = _parse_concept(line, relations, f"{path}:{number}")
+        words[concept], hypernyms[concept] = concept_words, parents
     if not words:
         raise DataError(f"{path}: contains no nouns")
     if manual:

@@ -1,13 +1,17 @@
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from yolo9k.boxes import iou
 from yolo9k.config import DatasetConfig
 from yolo9k.datasets.readers.records import Record
-from yolo9k.datasets.tools.check import LengthStats, check_dataset, count_by_kind, find_duplicate_boxes
+from yolo9k.datasets.tools.check import LengthStats, _near_pairs, check_dataset, count_by_kind, find_duplicate_boxes
 from yolo9k.samples import BoxLabels
 
 
@@ -109,6 +113,36 @@ def test_nearly_equal_boxes_are_a_warning():
     (issue,) = find_duplicate_boxes(Record(Path("a.jpg"), (20, 20), boxes, "a"), ("cat", "dog"))
     assert issue.kind == "near-duplicate box"
     assert issue.message == "cat [0.0, 0.0, 10.0, 10.0] and [0.0, 0.0, 10.0, 9.0], IoU 0.90"
+
+
+def all_pairs(boxes: BoxLabels) -> list[tuple[int, int]]:
+    """The reference: every pair compared."""
+    overlap = np.triu(iou(boxes.xyxy[:, None], boxes.xyxy[None]), k=1)
+    same_label = boxes.label[:, None] == boxes.label[None]
+    return [(i, j) for i, j in np.argwhere((overlap > 0.8) & same_label).tolist()]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.integers(0, 60), st.integers(1, 40), st.integers(1, 3))
+def test_near_duplicates_are_those_of_all_pairs(seed, count, spread, labels):
+    rng = np.random.default_rng(seed)
+    xy = rng.integers(0, spread, (count, 2)) * rng.choice([1, 0.25])
+    xyxy = np.concatenate([xy, xy + rng.integers(1, 60, (count, 2))], axis=1)
+    boxes = BoxLabels.of(xyxy, rng.integers(0, labels, count))
+    assert sorted((i, j) for i, j, _ in _near_pairs(boxes)) == all_pairs(boxes)
+
+
+@pytest.mark.parametrize("spread", [0, 1000])
+def test_an_image_of_20_000_boxes_is_checked_within_bounds(spread):
+    xy = np.random.default_rng(0).uniform(0, spread, (20_000, 2))
+    record = Record(Path("a.jpg"), (1100, 1100), BoxLabels.of(np.hstack([xy, xy + 30]), np.zeros(20_000)), "a")
+    tracemalloc.start()
+    issues = list(find_duplicate_boxes(record, ("cat",)))
+    assert tracemalloc.get_traced_memory()[1] < 400e6
+    tracemalloc.stop()
+    assert len(issues) == 1001
+    different = 1 if spread == 0 else 20_000
+    assert issues[-1].message == f"more than 1,000 such pairs; {different:,} of 20,000 boxes are different"
 
 
 def warnings(config: DatasetConfig) -> dict[str, str]:

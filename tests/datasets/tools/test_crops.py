@@ -1,12 +1,17 @@
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from toy_data import write_toy
 
 from yolo9k import cli
+from yolo9k.boxes import area, intersection
 from yolo9k.datasets.load import read_images
 from yolo9k.datasets.readers.records import Annotations, Record
-from yolo9k.datasets.tools.crops import CropOptions, write_crops
+from yolo9k.datasets.tools.crops import CropOptions, is_covered, write_crops
 from yolo9k.errors import DataError
 from yolo9k.images import read_image
 from yolo9k.samples import BoxLabels
@@ -100,6 +105,32 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     cli.main()
     assert codes == [None, 2]
     assert "already exists; choose a new folder" in capsys.readouterr().err
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.integers(0, 60), st.sampled_from([0, 1, 8, 300]), st.sampled_from([0.0, 0.3, 0.9]))
+def test_covered_boxes_are_those_of_all_pairs(seed, count, longest, max_covered):
+    rng = np.random.default_rng(seed)
+    xy = rng.integers(0, 100, (count, 2)) * 0.5
+    xyxy = np.concatenate([xy, xy + rng.integers(1, 40, (count, 2))], axis=1).astype(np.float32)
+    chosen = np.flatnonzero(rng.random(count) < 0.7)
+    fractions = intersection(xyxy[:, None], xyxy[None]) / area(xyxy)[:, None]
+    np.fill_diagonal(fractions, 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("yolo9k.datasets.tools.crops.NUM_LONGEST", longest)
+        covered = is_covered(xyxy, chosen, max_covered)
+    assert covered.tolist() == (fractions > max_covered).any(axis=1)[chosen].tolist()
+
+
+@pytest.mark.parametrize("spread", [1, 1000])
+def test_an_image_of_20_000_boxes_is_cropped_within_bounds(spread):
+    xy = np.random.default_rng(0).uniform(0, spread, (20_000, 2))
+    xyxy = np.concatenate([xy, xy + 10], axis=1).astype(np.float32)
+    tracemalloc.start()
+    covered = is_covered(xyxy, np.arange(len(xyxy)), 0.3)
+    assert tracemalloc.get_traced_memory()[1] < 400e6
+    tracemalloc.stop()
+    assert covered.mean() > 0.5
 
 
 @pytest.mark.parametrize("existed", [False, True])

@@ -205,14 +205,20 @@ def _read_record(
     issues: IssueCollector,
 ) -> Record:
     location = f"{file.path}: image {image['id']}"
-    width, height = (parse_number(image.get(side) or 0, location, side) for side in ("width", "height"))
-    is_annotated = 1 <= width < math.inf and 1 <= height < math.inf
-    size_wh = (int(width), int(height)) if is_annotated else read_image_size_wh(path)
-    boxes = issues.parse_each(lambda entry: _read_box(entry, file, label_of_category), entries)
+    size_wh = annotated_size_wh(image, location) or read_image_size_wh(path)
+    boxes = issues.parse_each(lambda entry: read_box(entry, file, label_of_category), entries)
     return Record(path, size_wh, issues.check_boxes(boxes, size_wh), _id(image, "id", location))
 
 
-def _read_box(entry: Mapping[str, Any], file: CocoFile, label_of_category: Mapping[int, int | None]) -> ParsedBox:
+def annotated_size_wh(image: Mapping[str, Any], location: str) -> tuple[int, int] | None:
+    """Return the size of an image that the file gives; `None` if it gives none. Raises `BadFile` for other types."""
+    width, height = (parse_number(image.get(side) or 0, location, side) for side in ("width", "height"))
+    is_annotated = 1 <= width < math.inf and 1 <= height < math.inf
+    return (int(width), int(height)) if is_annotated else None
+
+
+def read_box(entry: Mapping[str, Any], file: CocoFile, label_of_category: Mapping[int, int | None]) -> ParsedBox:
+    """Return the box of an annotation, neither clipped nor checked. Raises `BadFile`."""
     location = f"{file.path}: annotation {entry.get('id')}"
     corners = _corners(entry, location)
     category = _integer(entry, "category_id", location)

@@ -4,12 +4,13 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from yolo9k.boxes import area, iou
+from yolo9k.boxes import area, iou, range_chunks
 from yolo9k.config import DatasetConfig
 from yolo9k.datasets.load import dataset_root, read_annotations, split_names
 from yolo9k.datasets.readers.records import Annotations, Issue, Record, count_by_kind
@@ -17,9 +18,11 @@ from yolo9k.datasets.tools.check_files import check_files
 from yolo9k.errors import DataError
 from yolo9k.images import read_bytes, reading_image
 from yolo9k.progress import Track, silent
+from yolo9k.samples import BoxLabels
 
 NEAR_DUPLICATE_IOU = 0.8
-DUPLICATE_BOX = "duplicate box"
+DUPLICATE_BOX, NEAR_DUPLICATE_BOX = "duplicate box", "near-duplicate box"
+MAX_DUPLICATES = 1000  # pairs listed of one image: 10,000 equal boxes form 50 million
 SMALL_AREA, LARGE_AREA = 32**2, 96**2  # square pixels: COCO's limits of small and large boxes
 THREADS = 8  # decoding releases the GIL, and reading waits for the disk
 
@@ -179,15 +182,62 @@ def find_duplicate_images(splits: Mapping[str, Sequence[Record]], digests: Mappi
 
 
 def find_duplicate_boxes(record: Record, names: Sequence[str]) -> Iterator[Issue]:
-    """Find pairs of boxes with one label that are equal or nearly so; ignored boxes are skipped."""
+    """Find pairs of boxes with one label that are equal or nearly so; ignored boxes are skipped.
+
+    At most `MAX_DUPLICATES` pairs are listed; one more issue then says so, with the count of different boxes.
+    """
     boxes = record.boxes[~record.boxes.ignore]
-    overlap = np.triu(iou(boxes.xyxy[:, None], boxes.xyxy[None]), k=1)
-    same_label = boxes.label[:, None] == boxes.label[None]
-    for i, j in np.argwhere((overlap > NEAR_DUPLICATE_IOU) & same_label):
+    pairs = list(islice(_near_pairs(boxes), MAX_DUPLICATES + 1))
+    for i, j, overlap in sorted(pairs[:MAX_DUPLICATES]):
         is_equal = np.array_equal(boxes.xyxy[i], boxes.xyxy[j])
         pair = " and ".join(str(boxes.xyxy[k].round(1).tolist()) for k in (i, j))
-        message = f"{names[boxes.label[i]]} {pair}, IoU {overlap[i, j]:.2f}"
-        yield Issue(DUPLICATE_BOX if is_equal else "near-duplicate box", str(record.path), message)
+        message = f"{names[boxes.label[i]]} {pair}, IoU {overlap:.2f}"
+        yield Issue(DUPLICATE_BOX if is_equal else NEAR_DUPLICATE_BOX, str(record.path), message)
+    if len(pairs) > MAX_DUPLICATES:
+        different = len(np.unique(np.column_stack([boxes.label, boxes.xyxy]), axis=0))
+        message = f"more than {MAX_DUPLICATES:,} such pairs; {different:,} of {len(boxes):,} boxes are different"
+        yield Issue(DUPLICATE_BOX if different < len(boxes) else NEAR_DUPLICATE_BOX, str(record.path), message)
+
+
+def _near_pairs(boxes: BoxLabels) -> Iterator[tuple[int, int, float]]:
+    """Yield the pairs i < j of boxes with one label and an IoU above `NEAR_DUPLICATE_IOU`, and the IoU, in any order.
+
+    Left borders of such boxes differ by less than a fraction of the width, and top borders by less than a fraction of
+    the height. Each box is compared with those that begin soon after it, along the axis on which these are fewer.
+    """
+    along_x, along_y = _Neighbours.of(boxes, axis=0), _Neighbours.of(boxes, axis=1)
+    near = along_x if along_x.following.sum() <= along_y.following.sum() else along_y
+    for row, other in range_chunks(np.arange(1, len(boxes) + 1), near.following):
+        close = np.abs(near.across[other] - near.across[row]) <= np.maximum(near.reach[other], near.reach[row])
+        i, j = near.order[row[close]], near.order[other[close]]
+        overlap = iou(boxes.xyxy[i], boxes.xyxy[j])
+        chosen = overlap > NEAR_DUPLICATE_IOU
+        i, j = np.minimum(i, j)[chosen], np.maximum(i, j)[chosen]
+        yield from zip(i.tolist(), j.tolist(), overlap[chosen].tolist(), strict=True)
+
+
+class _Neighbours(NamedTuple):
+    """Boxes sorted by label, then by their begin along one axis (`order`).
+
+    `following`: how many of those after each box begin soon enough to be a near-duplicate. `across`: their begin on
+    the other axis, and `reach`, by how much it may differ.
+    """
+
+    order: np.ndarray
+    following: np.ndarray
+    across: np.ndarray
+    reach: np.ndarray
+
+    @classmethod
+    def of(cls, boxes: BoxLabels, axis: int) -> "_Neighbours":
+        order = np.lexsort((boxes.xyxy[:, axis], boxes.label))
+        label, xyxy = boxes.label[order], boxes.xyxy[order].astype(float)
+        begin, reach = xyxy[:, :2], (xyxy[:, 2:] - xyxy[:, :2]) * (1 - NEAR_DUPLICATE_IOU) * 1.001  # more, for rounding
+        end = begin[:, axis] + reach[:, axis]
+        span = 2 * (end.max(initial=0) - begin[:, axis].min(initial=0)) + 1  # keeps the labels apart on one axis
+        stop = np.searchsorted(label * span + begin[:, axis], label * span + end, side="right")
+        count = np.maximum(stop - np.arange(1, len(order) + 1), 0)
+        return cls(order, count, begin[:, 1 - axis], reach[:, 1 - axis])
 
 
 def describe_split(name: str, part: Annotations) -> SplitReport:

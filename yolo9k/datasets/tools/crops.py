@@ -1,12 +1,12 @@
 """Cut single-object images out of the boxes of a data set: class folders with image-level labels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from yolo9k.boxes import area, clip, intersection
+from yolo9k.boxes import area, clip, intersection, range_chunks
 from yolo9k.config import DatasetConfig
 from yolo9k.datasets.readers.records import Annotations, Record
 from yolo9k.drawing import save_image
@@ -14,6 +14,8 @@ from yolo9k.errors import DataError
 from yolo9k.images import read_image
 from yolo9k.progress import Track, silent
 from yolo9k.wordtree import WordTree
+
+NUM_LONGEST, BLOCK = 256, 16  # boxes of an image that are compared with all others, and how many at a time
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,58 @@ def _choose_boxes(records: Sequence[Record], options: CropOptions) -> list[tuple
     return sorted(chosen)
 
 
-def _usable_boxes(record: Record, options: CropOptions) -> Iterator[int]:
-    """Yield the indices of the boxes that are large enough, not ignored and not covered too much."""
+def _usable_boxes(record: Record, options: CropOptions) -> list[int]:
+    """Return the indices of the boxes that are large enough, not ignored and not covered too much."""
     xyxy = record.boxes.xyxy
-    covered = intersection(xyxy[:, None], xyxy[None]) / np.maximum(area(xyxy), 1e-6)[:, None]
-    np.fill_diagonal(covered, 0)
     sides = (xyxy[:, 2:] - xyxy[:, :2]).min(axis=1, initial=np.inf)
-    for box in range(len(xyxy)):
-        is_visible = covered[box].max(initial=0) <= options.max_covered
-        if is_visible and sides[box] >= options.min_side and not record.boxes.ignore[box]:
-            yield box
+    chosen = np.flatnonzero((sides >= options.min_side) & ~record.boxes.ignore)
+    return chosen[~is_covered(xyxy, chosen, options.max_covered)].tolist()
+
+
+def is_covered(xyxy: np.ndarray, chosen: np.ndarray, max_covered: float) -> np.ndarray:
+    """Return whether another box covers more than `max_covered` of each chosen one: (N, 4), (M,) indices, to (M,).
+
+    The longest boxes, which cover most, are compared with all. Boxes that these leave open are compared with those
+    that begin near enough to reach them, along the axis on which these are fewer.
+    """
+    sides = (xyxy[:, 2:].astype(float) - xyxy[:, :2]).max(axis=1, initial=0)
+    by_side = np.argsort(-sides, kind="stable")
+    covered, still_open = np.zeros(len(chosen), bool), np.arange(len(chosen))
+    for start in range(0, min(NUM_LONGEST, len(xyxy)), BLOCK):
+        block, first = by_side[start : start + BLOCK], np.zeros(len(still_open), np.int64)
+        covered[still_open] = _covered_by(xyxy, chosen[still_open], block, first, first + len(block), max_covered)
+        still_open = np.flatnonzero(~covered)
+    others = by_side[NUM_LONGEST:]
+    if len(others) and len(still_open):
+        boxes, reach = chosen[still_open], sides[others[0]] * 1.001  # more, for rounding
+        ranges = [_near(xyxy, boxes, others, axis, reach) for axis in (0, 1)]
+        covered[still_open] = _covered_by(xyxy, boxes, *min(ranges, key=lambda each: each[2].sum()), max_covered)
+    return covered
+
+
+def _near(
+    xyxy: np.ndarray, boxes: np.ndarray, others: np.ndarray, axis: int, reach: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return `others` sorted along an axis, and for each box the first and the count of those that may reach it."""
+    others = others[np.argsort(xyxy[others, axis], kind="stable")]
+    begin = xyxy[others, axis].astype(float)
+    first = np.searchsorted(begin, xyxy[boxes, axis] - reach)
+    return others, first, np.searchsorted(begin, xyxy[boxes, axis + 2]) - first
+
+
+def _covered_by(
+    xyxy: np.ndarray, boxes: np.ndarray, others: np.ndarray, first: np.ndarray, count: np.ndarray, max_covered: float
+) -> np.ndarray:
+    """Return whether one of `others[first : first + count]`, except itself, covers too much of each box, (M,) bool."""
+    covered = np.zeros(len(boxes), bool)
+    x1, y1, x2, y2 = np.ascontiguousarray(xyxy.T)
+    for row, position in range_chunks(first, count):
+        i, j = boxes[row], others[position]
+        meets = (x1[j] < x2[i]) & (x2[j] > x1[i]) & (y1[j] < y2[i]) & (y2[j] > y1[i]) & (i != j)
+        row, i, j = row[meets], i[meets], j[meets]
+        fraction = intersection(xyxy[i], xyxy[j]) / np.maximum(area(xyxy[i]), 1e-6)
+        covered[row[fraction > max_covered]] = True
+    return covered
 
 
 def _crop(image: np.ndarray, xyxy: np.ndarray, options: CropOptions) -> np.ndarray:
