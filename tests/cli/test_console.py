@@ -8,7 +8,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from yolo9k.cli import console
-from yolo9k.cli.console import Output, LogHandler, print_document, table, track, write_json
+from yolo9k.cli.console import LogHandler, Output, print_document, table, track, write_json
 from yolo9k.errors import MachineError
 
 HOSTILE = "\x1b[31m[red]:smile:\x9b2J\r\u202e[/b]\n[link=http://x]"
