@@ -59,7 +59,7 @@ def dataset(tmp_path):
 
 @pytest.fixture
 def run(monkeypatch, dataset):
-    def load(path, device="auto", size_wh=None, files=None, track=None):
+    def load(path, device="auto", size_wh=None, files=None, track=None, **_):
         OneBox.loaded = (path, device, size_wh)
         return OneBox(dataset if path == "trained" else "", size_wh)
 
