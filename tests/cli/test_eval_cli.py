@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 import typer
 from PIL import Image
 from typer.testing import CliRunner
@@ -27,6 +28,7 @@ class OneBox:
     """A detector that returns the only box, and records its arguments."""
 
     labels = WordTree.flat(["cat", "dog"])
+    device = torch.device("cpu")
     supervision = None
     loaded: ClassVar[tuple] = ()
     settings: ClassVar[dict] = {}
@@ -57,7 +59,7 @@ def dataset(tmp_path):
 
 @pytest.fixture
 def run(monkeypatch, dataset):
-    def load(path, device="auto", size_wh=None, files=None, track=None):
+    def load(path, device="auto", size_wh=None, files=None, track=None, **_):
         OneBox.loaded = (path, device, size_wh)
         return OneBox(dataset if path == "trained" else "", size_wh)
 

@@ -165,7 +165,7 @@ BAD = [
     (["--set", "oops"], 2, "--set oops: must be KEY=VALUE"),
     (["--set", "=3"], 2, "--set =3: must be KEY=VALUE"),
     (["--set", "train.lr=[1"], 2, "--set train.lr=[1: the value must be YAML"),
-    (["--set", "train.lr=2001-99-99"], 2, "the value must be YAML"),
+    (["--set", "train.lr=2001-99-99"], 2, "train.lr=2001-99-99: must be a number"),
     (["--set", "train=5"], 2, "--set train=5: must be a section with keys (batch, "),
     (["--set", "train.epochs=3"], 2, "--set train.epochs=3: train.epochs and steps: give only one"),
     (["--name", "../x"], 2, "--name ../x: must be the name of a folder inside --runs, not a path"),

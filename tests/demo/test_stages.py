@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from yolo9k.datasets.joint import read_training
@@ -57,6 +58,8 @@ class PerfectDetector:
 
     supervision = None
     default_decoder = "deepest"
+    size_wh = (64, 64)
+    device = torch.device("cpu")
 
     def __init__(self, test, levels):
         self.test, self.labels, self.levels = test, test.labels, levels
