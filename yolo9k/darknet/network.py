@@ -117,7 +117,7 @@ class DarknetNetwork(nn.Module):
         return self.region.classes if self.region else self.shapes[-1].channels
 
     @property
-    def channels(self) -> int:
+    def input_channels(self) -> int:
         """Number of input channels: 3 (RGB) or 1 (grey)."""
         return int(self.cfg.net.values["channels"])
 
@@ -222,9 +222,10 @@ class DarknetNetwork(nn.Module):
 
     def _run(self, images: Tensor, end: int, *, keep_all: bool = False) -> list[Tensor]:
         """Compute the outputs of the layers before `end`; release each after its last use, unless `keep_all`."""
-        if images.shape[1] != self.channels:
+        if images.shape[1] != self.input_channels:
             raise ConfigError(
-                f"{self.cfg.net.location} channels={self.channels}: the images have {images.shape[1]} (data.channels)"
+                f"{self.cfg.net.location} channels={self.input_channels}: the images have {images.shape[1]} channels "
+                "(data.channels)"
             )
         outputs: list[Tensor] = []
         released = images.new_empty(0)

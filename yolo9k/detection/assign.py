@@ -130,7 +130,8 @@ def max_overlap(targets: GroundTruth, boxes_xyxy: Tensor) -> Tensor:
     The overlap is the IoU; with an ignored ground truth, it is the fraction of the predicted box inside, as in
     pycocotools, because a crowd box may cover many objects. At most `MAX_PAIRS` pairs are compared at once.
     """
-    highest = boxes_xyxy.new_zeros(boxes_xyxy.shape[:2])
+    dtype = torch.promote_types(boxes_xyxy.dtype, targets.xyxy.dtype)
+    highest = boxes_xyxy.new_zeros(boxes_xyxy.shape[:2], dtype=dtype)
     size = max(1, MAX_PAIRS // max(1, boxes_xyxy.shape[1]))
     for part in torch.arange(len(targets.label), device=boxes_xyxy.device).split(size):
         image_index, target = targets.image_index[part], targets.xyxy[part, None]

@@ -142,13 +142,13 @@ def count_parameters(module: nn.Module) -> int:
 def count_operations(module: nn.Module, size_wh: tuple[int, int]) -> int:
     """Return the operations of one forward pass of one image; a multiply-add counts as two, as in papers.
 
-    The image has the module's `channels`, 3 if it has no such attribute.
+    The image has the module's `input_channels`, 3 if it has no such attribute.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
     training = module.training
     parameter = next(module.parameters())
-    channels = getattr(module, "channels", 3)
+    channels = getattr(module, "input_channels", 3)
     image = torch.zeros(1, channels, size_wh[1], size_wh[0], device=parameter.device, dtype=parameter.dtype)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         module.eval()(image)
