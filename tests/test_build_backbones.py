@@ -140,8 +140,9 @@ def stored(*overrides):
 
 
 def test_the_backbone_of_one_model_starts_another():
-    before, network = stored("model.name=yolo9000"), build_network(config("model.name=yolov2-tiny-voc").model, LABELS)
-    report = transfer(before, network)
+    before, tiny = stored("model.name=yolo9000"), config("model.name=yolov2-tiny-voc")
+    network = build_network(tiny.model, LABELS)
+    report = transfer(before, network, tiny, LABELS)
     assert len(report.loaded) == 20
     assert all(name.startswith("backbone.body.") for name in report.loaded)
     assert torch.equal(network.state_dict()["backbone.body.layer4.1.bn2.weight"],

@@ -287,6 +287,8 @@ def _named_errors(source: str | ImageSource) -> Iterator[None]:
         raise DataError(f"{source}: {_too_large(error)}") from error
     except MemoryError as error:
         raise MachineError(f"{source}: not enough memory to decode this image") from error
+    except OSError as error:
+        raise DataError(f"{source}: cannot be read as an image: {error.strerror or error}") from error
     except Exception as error:  # plugins of Pillow raise what the bytes lead them to: struct.error, KeyError, ...
         raise DataError(f"{source}: cannot be read as an image: {error or type(error).__name__}") from error
 

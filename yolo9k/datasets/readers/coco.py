@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from yolo9k.config.datasets import SplitSource
-from yolo9k.datasets.readers.paths import FileFinder, path_parts
+from yolo9k.datasets.readers.paths import UPLOAD_HASH, FileFinder, path_parts
 from yolo9k.datasets.readers.records import (
     BadFile,
     BoxReadResult,
@@ -137,6 +137,7 @@ def _warn_unlisted(file: CocoFile, folders: Set[Path], request: SplitRequest, is
 def _without_listed(paths: Sequence[Path], file: CocoFile) -> list[Path]:
     """Return the images whose names a file does not list, wherever they are."""
     listed = {(path_parts(str(image.get("file_name"))) or [""])[-1].casefold() for image in file.images}
+    listed |= {UPLOAD_HASH.sub("", name) for name in listed}
     return [path for path in paths if path.name.casefold() not in listed]
 
 
