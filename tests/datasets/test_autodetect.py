@@ -276,7 +276,7 @@ def test_reference_data(shared, name, kind, labels):
 @pytest.fixture
 def notes(caplog):
     """What detection logs, as one text."""
-    caplog.set_level("INFO", logger="yolo9k.datasets.autodetect")
+    caplog.set_level("INFO", logger="yolo9k.datasets")
     return lambda: "\n".join(record.getMessage() for record in caplog.records)
 
 

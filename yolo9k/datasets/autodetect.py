@@ -5,72 +5,46 @@ split of a file or folder is in its name; if one is called train, those with oth
 """
 
 import logging
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from yolo9k.config import AnyDataset, DatasetConfig, load_dataset_config, updated
-from yolo9k.config.datasets import SplitSource
 from yolo9k.config.kinds import BOX_KINDS, KINDS, KindName
 from yolo9k.datasets.class_mapping import NAME_LISTS, read_class_list
+from yolo9k.datasets.layouts.coco import coco_part, find_coco, finds_image
+from yolo9k.datasets.layouts.layout import (
+    Layout,
+    Part,
+    Splits,
+    assign_splits,
+    exact_split,
+    files_with,
+    grouped,
+    subfolders,
+)
+from yolo9k.datasets.layouts.voc import find_voc
+from yolo9k.datasets.layouts.yolo import darknet_layout, data_yaml_layout, find_yolo
 from yolo9k.datasets.load import data_folder, is_held_out, read_annotations
 from yolo9k.datasets.readers.coco import CocoFile, parse_id
 from yolo9k.datasets.readers.darknet_data import DarknetData
-from yolo9k.datasets.readers.data_yaml import DataYaml, find_class_list, is_data_yaml, yolo_names
+from yolo9k.datasets.readers.data_yaml import find_class_list, is_data_yaml, yolo_names
 from yolo9k.datasets.readers.label_files import LabelFinder
-from yolo9k.datasets.readers.paths import FileFinder, path_parts
-from yolo9k.datasets.readers.records import BadFile, Entry, read_lines, reading_data
-from yolo9k.datasets.readers.split_names import SPLIT_OF_WORD, SPLITS, split_of, split_of_path
-from yolo9k.datasets.readers.voc import ALL, ANNOTATION_FOLDERS, IMAGE_FOLDERS, VocFolder, find_annotations
-from yolo9k.datasets.readers.yolo import OWN_IMAGES
-from yolo9k.errors import ConfigError, DataError, shorten
-from yolo9k.images import is_image_file, is_image_name
-from yolo9k.io import is_file, is_folder, is_hidden, visible_files
+from yolo9k.datasets.readers.records import read_lines
+from yolo9k.datasets.readers.split_names import SPLIT_OF_WORD, split_of
+from yolo9k.errors import ConfigError, DataError
+from yolo9k.io import is_file, is_folder, is_hidden
 from yolo9k.progress import Track, silent
-
-Splits = dict[str, tuple[Entry, ...]]
 
 DEFAULT_HOLDOUT = 0.2
 SHARDS_CONFIG = "shards.yaml"
 SEARCHES = 16  # bisection steps for the held-out fraction
 FEW = 50  # images; the hashes of so few may split them unevenly
-DEPTH = 3  # levels of subfolders that are searched
-PROBED = 50  # images checked for labels per folder
-COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
-HEAD_BYTES = 1 << 12  # of an XML file: its first element
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of a data set: an entry of a split, the split that its `name` means (`None`: unknown), its images."""
-
-    entry: Entry
-    name: str
-    split: str | None
-    images: int
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The detected format: the kind, the entries of each split relative to `root`, what else its files say.
-
-    `notes`: a line about each split, and about what is not used.
-    """
-
-    kind: KindName
-    root: Path
-    splits: Splits
-    notes: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
-    extra_columns: int | None = None
 
 
 def open_dataset(source: str, track: Track = silent) -> AnyDataset:
@@ -117,8 +91,8 @@ def image_folder(folder: Path) -> DatasetConfig:
     shards = _find_shards(root)
     if shards:
         return DatasetConfig(kind="shards", root=portable_root(root), splits=shards, name=root.name)
-    named = [(SPLIT_OF_WORD.get(path.name.casefold()), path.name) for path in _folders(root)]
-    splits = _grouped([(split, name) for split, name in named if split])
+    named = [(SPLIT_OF_WORD.get(path.name.casefold()), path.name) for path in subfolders(root)]
+    splits = grouped([(split, name) for split, name in named if split])
     if "train" not in splits:
         splits = {"train": (".",)}
     elif unused := [name for split, name in named if not split]:
@@ -131,7 +105,7 @@ def image_folder(folder: Path) -> DatasetConfig:
 
 def _refuse_boxes(folder: Path) -> None:
     """Raise `ConfigError` for the layout of a data set with boxes: `annotations` (VOC, COCO) or `labels` (YOLO)."""
-    names = {path.name.lower() for path in _folders(folder)}
+    names = {path.name.lower() for path in subfolders(folder)}
     if "annotations" in names or {"images", "labels"} <= names:
         raise ConfigError(
             f"{folder}: images with boxes, not class folders; `yolo9k data make crops` cuts class folders out of them"
@@ -141,11 +115,11 @@ def _refuse_boxes(folder: Path) -> None:
 def _find_shards(folder: Path) -> Splits:
     """Return splits by folders of tar files; without folders, by the names of the tar files."""
     tars = sorted(path.name for path in folder.glob("*.tar") if not is_hidden(path.name))
-    folders = _folders(folder)
+    folders = subfolders(folder)
     if tars and not folders:
-        return _grouped([(split_of(name) or "train", name) for name in tars])
-    named = [(_exact_split(path.name), path.name) for path in folders if any(path.glob("*.tar"))]
-    return _grouped([(split, name) for split, name in named if split])
+        return grouped([(split_of(name) or "train", name) for name in tars])
+    named = [(exact_split(path.name), path.name) for path in folders if any(path.glob("*.tar"))]
+    return grouped([(split, name) for split, name in named if split])
 
 
 def detect_dataset(
@@ -223,7 +197,7 @@ def find_layout(folder: Path, kind: KindName | None = None) -> Layout:
         layout = BOX_FINDERS[name](folder)
         if layout is not None:
             return layout
-    inner = _folders(folder)
+    inner = subfolders(folder)
     if len(inner) == 1:
         return find_layout(inner[0], kind)
     orphan = next(iter(LabelFinder(folder).orphans()), None) if kind in (None, "yolo") else None
@@ -245,297 +219,10 @@ def portable_root(root: Path) -> str:
     return root.relative_to(base).as_posix() if base in root.parents else str(root)
 
 
-# --- splits
-
-
-def _exact_split(name: str) -> str | None:
-    """Return the split that a name means as a whole: `valid`, `train2017`, but not `aeroplane_train`."""
-    return SPLIT_OF_WORD.get(re.sub(r"[^a-z]", "", name.casefold()))
-
-
-def _grouped(pairs: Sequence[tuple[str, Entry]]) -> Splits:
-    """Group entries by split, in the order train, val, test."""
-    splits = {split: tuple(entry for name, entry in pairs if name == split) for split in SPLITS}
-    return {split: entries for split, entries in splits.items() if entries}
-
-
-def _assign_splits(kind: KindName, root: Path, parts: Sequence[Part], **facts: Any) -> Layout | None:
-    """Return the layout of some parts: those of unknown names are train, unless one is called train.
-
-    What is called trainval is used only if nothing is called train.
-    """
-    if not parts:
-        return None
-    is_joined = {part.name: "trainval" in part.name.casefold() for part in parts}
-    has_train = any(part.split == "train" and not is_joined[part.name] for part in parts)
-    named_train = any(part.split == "train" for part in parts)
-    used: list[Part] = []
-    unused: list[Part] = []
-    for part in parts:
-        is_used = not named_train if part.split is None else not (has_train and is_joined[part.name])
-        (used if is_used else unused).append(part)
-    splits = _grouped([(part.split or "train", part.entry) for part in used])
-    return Layout(kind, root, splits, _split_notes(used, unused), **facts)
-
-
-def _split_notes(used: Sequence[Part], unused: Sequence[Part]) -> tuple[str, ...]:
-    notes = []
-    for split in SPLITS:
-        parts = [part for part in used if (part.split or "train") == split]
-        if parts:
-            notes.append(f"{split}: " + ", ".join(_describe(part) for part in parts))
-    if unused:
-        notes.append("not used: " + ", ".join(_describe(part) for part in unused))
-    return tuple(notes)
-
-
-def _describe(part: Part) -> str:
-    return f"{part.images:,} image{'' if part.images == 1 else 's'} in {part.name}"
-
-
-def _folders(folder: Path) -> list[Path]:
-    """Return the visible subfolders, sorted. Raises `DataError` for an unreadable folder."""
-    with reading_data(folder):
-        return sorted(path for path in folder.iterdir() if not is_hidden(path.name) and path.is_dir())
-
-
-def _levels(folder: Path) -> Iterator[list[Path]]:
-    """Yield the folder, its subfolders, and theirs, at most `DEPTH` levels."""
-    level = [folder]
-    for _ in range(DEPTH):
-        yield level
-        level = [subfolder for path in level for subfolder in _folders(path)]
-
-
-def _files(folder: Path, *suffixes: str) -> list[Path]:
-    """Return the visible files of a folder with one of the suffixes, in any case, sorted."""
-    with reading_data(folder):
-        paths = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and not is_hidden(path.name)]
-    return sorted(path for path in paths if is_file(path))
-
-
-# --- Pascal VOC
-
-
-def _find_voc(folder: Path) -> Layout | None:
-    """Return the layout of all folders with XML files of this format."""
-    parts: list[Part] = []
-    pending, seen = [folder], set[Path]()
-    while pending:
-        place = pending.pop(0)
-        if place.resolve() in seen:  # a link back
-            continue
-        seen.add(place.resolve())
-        with reading_data(place):
-            annotations = find_annotations(place)
-            has_voc = _are_voc(annotations.values())
-        subfolders = _folders(place)
-        if has_voc:
-            parts += _voc_parts(place, folder)
-            if place not in {path.parent for path in annotations.values()}:
-                own = (*ANNOTATION_FOLDERS, *IMAGE_FOLDERS)
-                subfolders = [path for path in subfolders if path.name.casefold() not in own]
-        pending += subfolders
-    return _assign_splits("voc", folder, parts)
-
-
-def _are_voc(paths: Iterable[Path]) -> bool:
-    """Return whether XML files have this format; other XML files may lie anywhere."""
-    probed = (path.read_bytes()[:HEAD_BYTES] for path in islice(paths, PROBED) if is_file(path))
-    return any(b"<annotation" in head.replace(b"\0", b"") for head in probed)  # also in UTF-16
-
-
-def _voc_parts(folder: Path, root: Path) -> Iterator[Part]:
-    """Yield the parts of one VOC folder: its image lists, else its subfolders by split, else all of it."""
-    below = folder.relative_to(root).as_posix()
-    prefix = "" if below == "." else f"{below}/"
-    voc = VocFolder.open(folder)
-    lists = {name: len(voc.split(name)) for name in voc.lists() if _exact_split(name)}
-    lists = {name: count for name, count in lists.items() if count}
-    if lists:
-        has_train = any(_exact_split(name) == "train" and name != "trainval" for name in lists)
-        for name, count in lists.items():
-            split = _exact_split(name)
-            if (name == "trainval" and has_train) or (split == "val" and "trainval" in lists and not has_train):
-                continue  # the same images
-            yield Part(f"{prefix}{name}", f"{prefix}{name}", split, count)
-        return
-    subfolders: dict[Path, int] = {}
-    for path in voc.annotations.values():
-        subfolders[path.parent] = subfolders.get(path.parent, 0) + 1
-    if any(split_of_path(path.relative_to(folder).as_posix()) for path in subfolders):
-        for path, count in subfolders.items():
-            name = path.relative_to(root).as_posix()
-            yield Part(f"{name}/{ALL}", name, split_of_path(name), count)
-        return
-    yield Part(f"{prefix}{ALL}", f"{prefix}{ALL}", split_of_path(below), len(voc.annotations))
-
-
-# --- COCO
-
-
-def _find_coco(folder: Path) -> Layout | None:
-    files = [path for level in _levels(folder) for place in level for path in _files(place, ".json")]
-    instances = [path for path in files if path.name.startswith("instances_")]  # beside captions and keypoints
-    opened = [file for path in instances or files if (file := _open_coco(path)) is not None]
-    if not any(file.annotations for file in opened):
-        return None
-    return _assign_splits("coco", folder, [_coco_part(file, folder) for file in opened])
-
-
-def _open_coco(path: Path) -> CocoFile | None:
-    """Open a COCO file; `None` if it is not one, or is one of captions. Raises `BadFile` if it is a broken one."""
-    try:
-        file = CocoFile.open(path)
-    except BadFile:
-        with reading_data(path):
-            content = path.read_bytes()
-        if all(key in content for key in COCO_KEYS):
-            raise
-        return None
-    has_boxes = any("bbox" in entry or "segmentation" in entry for entry in file.annotations)
-    return file if has_boxes or not file.annotations else None
-
-
-def _coco_part(file: CocoFile, root: Path) -> Part:
-    """Return the annotation file, with its image folder if the reader would search for every image."""
-    annotations = file.path.relative_to(root).as_posix()
-    split = split_of(file.path.stem) or split_of_path(file.path.parent.relative_to(root).as_posix())
-    return Part(_coco_entry(file, root), annotations, split, len(file.images))
-
-
-def _coco_entry(file: CocoFile, root: Path) -> Entry:
-    annotations = file.path.relative_to(root).as_posix()
-    name = str(file.images[0].get("file_name")) if file.images else ""
-    folders = file.image_folders(root)
-    if not name or is_file(folders[0] / name):
-        return annotations
-    try:
-        image = FileFinder(root).find(name, folders, file.path)
-    except BadFile:
-        return annotations
-    depth = len(path_parts(name))
-    if not image.as_posix().endswith("/" + name) or len(image.relative_to(root).parts) <= depth:
-        return annotations
-    return SplitSource(annotations=annotations, images=image.parents[depth - 1].relative_to(root).as_posix())
-
-
-def _finds_image(file: CocoFile, root: Path) -> bool:
-    """Return whether the first image of a file is below `root`; the file may be in a folder beside the images."""
-    name = str(file.images[0].get("file_name")) if file.images else ""
-    try:
-        return bool(FileFinder(root).find(name, file.image_folders(root), file.path))
-    except BadFile:
-        return False
-
-
-# --- YOLO
-
-
-def _find_yolo(folder: Path) -> Layout | None:
-    """Return the layout by `data.yaml`, else Darknet's `.data`, else image lists, else folders with label files."""
-    tables = [path for path in _files(folder, ".yaml", ".yml") if is_data_yaml(path)]
-    for path in sorted(tables, key=lambda path: (path.stem not in ("data", "dataset"), path.name)):
-        layout = _data_yaml_layout(path, folder)
-        if layout is not None:
-            return layout
-    for place in (folder, folder / "data", folder / "cfg"):
-        for path in _files(place, ".data") if is_folder(place) else ():
-            return _darknet_layout(path, folder)
-    return _assign_splits("yolo", folder, _image_lists(folder) or _labelled_folders(folder))
-
-
-def _data_yaml_layout(path: Path, root: Path) -> Layout | None:
-    """Return the layout that a `data.yaml` describes; `None` if it names no split."""
-    content = DataYaml.open(path)
-    for split, text in content.missing.items():
-        if split != "test":
-            raise DataError(f"{path}: {split}: {shorten(text)} does not exist, also not by its tail below {root}")
-        log.warning("%s: %s: %s does not exist; the split cannot be used", path, split, shorten(text))
-    parts = [
-        Part(_below(place, root), _below(place, root), split, _count_images(place))
-        for split, places in content.splits.items()
-        for place in places
-    ]
-    return _assign_splits("yolo", root, parts, labels=content.names, extra_columns=content.extra_columns)
-
-
-def _darknet_layout(path: Path, root: Path) -> Layout:
-    """Return the layout that a Darknet `.data` file describes. Raises `DataError` if it names no images."""
-    content = DarknetData.open(path, root)
-    parts = [Part(_below(place, root), _below(place, root), split, _count_images(place))
-             for split, place in content.splits.items()]  # fmt: skip
-    layout = _assign_splits("yolo", root, parts, labels=content.names)
-    if layout is None:
-        raise DataError(f"{path}: names no list of images: train = or valid =")
-    return layout
-
-
-def _count_images(place: Path) -> int:
-    if is_folder(place):
-        with reading_data(place):
-            return sum(1 for path in visible_files(place) if is_image_file(path))
-    return len(read_lines(place)) if is_file(place) else 0
-
-
-def _below(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-
-
-def _image_lists(folder: Path) -> list[Part]:
-    """Return the image lists of a folder; if one has just the name of a split (`train.txt`), only such ones."""
-    lists = [path for path in _files(folder, ".txt") if _lists_images(path)]
-    exact = [path for path in lists if _exact_split(path.stem)]
-    if len(exact) < len(lists) and exact:
-        log.info("not used: %s", ", ".join(path.name for path in lists if path not in exact))
-    return [Part(path.name, path.name, split_of(path.stem), len(read_lines(path))) for path in exact or lists]
-
-
-def _lists_images(path: Path) -> bool:
-    """Return whether the first line of a text file names an image."""
-    try:
-        lines = read_lines(path)
-    except BadFile:
-        return False
-    parts = path_parts(lines[0]) if lines else []
-    return bool(parts) and is_image_name(parts[-1])
-
-
-def _labelled_folders(folder: Path) -> list[Part]:
-    """Return every folder whose own images have label files; of nested ones the outer, if they mean the same split."""
-    finder = LabelFinder(folder)
-    images: dict[Path, list[Path]] = {}
-    with reading_data(folder):
-        for path in visible_files(folder):
-            if is_image_file(path):
-                images.setdefault(path.parent, []).append(path)
-    labelled = [place for place, own in images.items() if any(finder.find(path) for path in own[:PROBED])]
-    splits = {place: split_of_path(_below(place, folder)) for place in images}
-    parts: list[Part] = []
-    covered: list[Path] = []
-    for place in sorted(labelled, key=lambda place: (len(place.parts), place)):
-        if any(place.is_relative_to(outer) for outer in covered):
-            continue
-        inner = [other for other in images if other.is_relative_to(place)]
-        name = _below(place, folder)
-        if all(splits[other] == splits[place] for other in inner):
-            covered.append(place)
-            parts.append(Part(name, name, splits[place], sum(len(images[other]) for other in inner)))
-        else:
-            entry = OWN_IMAGES if name == "." else f"{name}/{OWN_IMAGES}"
-            parts.append(Part(entry, name, splits[place], len(images[place])))
-    seen = [*covered, *labelled]
-    without = {place: len(own) for place, own in images.items() if not any(place.is_relative_to(p) for p in seen)}
-    if parts and without:
-        names = ", ".join(_describe(Part("", _below(place, folder), None, count)) for place, count in without.items())
-        log.info("not used, since they have no label files: %s", names)
-    return sorted(parts, key=lambda part: part.name)
-
-
 BOX_FINDERS: Mapping[KindName, Callable[[Path], Layout | None]] = {
-    "voc": _find_voc,
-    "coco": _find_coco,
-    "yolo": _find_yolo,
+    "voc": find_voc,
+    "coco": find_coco,
+    "yolo": find_yolo,
 }
 
 
@@ -547,15 +234,15 @@ def _file_layout(path: Path) -> Layout:
     root, suffix = path.parent, path.suffix.lower()
     if suffix == ".json":
         file = CocoFile.open(path)
-        root = next((place for place in (root, root.parent) if _finds_image(file, place)), root)
-        return _required(_assign_splits("coco", root, [_coco_part(file, root)]), path)
+        root = next((place for place in (root, root.parent) if finds_image(file, place)), root)
+        return _required(assign_splits("coco", root, [coco_part(file, root)]), path)
     if suffix == ".data":
         roots = (root, root.parent)  # Darknet's own lies in `data` or `cfg`, and its paths begin above
-        return _darknet_layout(path, next((place for place in roots if DarknetData.fits(path, place)), root))
+        return darknet_layout(path, next((place for place in roots if DarknetData.fits(path, place)), root))
     if suffix == ".txt":
         part = Part(path.name, path.name, split_of(path.stem), len(read_lines(path)))
-        return _required(_assign_splits("yolo", root, [part]), path)
-    return _required(_data_yaml_layout(path, root), path)
+        return _required(assign_splits("yolo", root, [part]), path)
+    return _required(data_yaml_layout(path, root), path)
 
 
 def _required(layout: Layout | None, path: Path) -> Layout:
@@ -573,7 +260,7 @@ def _labels(config: DatasetConfig, layout: Layout, track: Track) -> tuple[str, .
         return layout.labels or find_class_list(layout.root) or yolo_names(layout.root)
     if layout.kind == "coco":
         return _coco_labels(layout)
-    listed = read_class_list((*_files(layout.root, ".names"), *(layout.root / name for name in NAME_LISTS)))
+    listed = read_class_list((*files_with(layout.root, ".names"), *(layout.root / name for name in NAME_LISTS)))
     names = read_annotations(config, next(iter(config.splits)), "skip", track, silently=True).labels.names
     return listed if set(listed) == set(names) else names
 

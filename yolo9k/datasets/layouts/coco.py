@@ -1,0 +1,69 @@
+"""Find the COCO files of a data set, their splits and their image folders."""
+
+from pathlib import Path
+
+from yolo9k.config.datasets import SplitSource
+from yolo9k.datasets.layouts.layout import Layout, Part, assign_splits, files_with, levels
+from yolo9k.datasets.readers.coco import CocoFile
+from yolo9k.datasets.readers.paths import FileFinder, path_parts
+from yolo9k.datasets.readers.records import BadFile, Entry, reading_data
+from yolo9k.datasets.readers.split_names import split_of, split_of_path
+from yolo9k.io import is_file
+
+COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
+
+
+def find_coco(folder: Path) -> Layout | None:
+    """Return the layout of the COCO files of a folder; `None` if there are none. Raises `BadFile` for a broken one."""
+    files = [path for level in levels(folder) for place in level for path in files_with(place, ".json")]
+    instances = [path for path in files if path.name.startswith("instances_")]  # beside captions and keypoints
+    opened = [file for path in instances or files if (file := _open_coco(path)) is not None]
+    if not any(file.annotations for file in opened):
+        return None
+    return assign_splits("coco", folder, [coco_part(file, folder) for file in opened])
+
+
+def _open_coco(path: Path) -> CocoFile | None:
+    """Open a COCO file; `None` if it is not one, or is one of captions. Raises `BadFile` if it is a broken one."""
+    try:
+        file = CocoFile.open(path)
+    except BadFile:
+        with reading_data(path):
+            content = path.read_bytes()
+        if all(key in content for key in COCO_KEYS):
+            raise
+        return None
+    has_boxes = any("bbox" in entry or "segmentation" in entry for entry in file.annotations)
+    return file if has_boxes or not file.annotations else None
+
+
+def coco_part(file: CocoFile, root: Path) -> Part:
+    """Return the annotation file, with its image folder if the reader would search for every image."""
+    annotations = file.path.relative_to(root).as_posix()
+    split = split_of(file.path.stem) or split_of_path(file.path.parent.relative_to(root).as_posix())
+    return Part(_coco_entry(file, root), annotations, split, len(file.images))
+
+
+def _coco_entry(file: CocoFile, root: Path) -> Entry:
+    annotations = file.path.relative_to(root).as_posix()
+    name = str(file.images[0].get("file_name")) if file.images else ""
+    folders = file.image_folders(root)
+    if not name or is_file(folders[0] / name):
+        return annotations
+    try:
+        image = FileFinder(root).find(name, folders, file.path)
+    except BadFile:
+        return annotations
+    depth = len(path_parts(name))
+    if not image.as_posix().endswith("/" + name) or len(image.relative_to(root).parts) <= depth:
+        return annotations
+    return SplitSource(annotations=annotations, images=image.parents[depth - 1].relative_to(root).as_posix())
+
+
+def finds_image(file: CocoFile, root: Path) -> bool:
+    """Return whether the first image of a file is below `root`; the file may be in a folder beside the images."""
+    name = str(file.images[0].get("file_name")) if file.images else ""
+    try:
+        return bool(FileFinder(root).find(name, file.image_folders(root), file.path))
+    except BadFile:
+        return False

@@ -1,0 +1,121 @@
+"""Find the splits of a YOLO data set: in `data.yaml`, Darknet's `.data`, image lists, or by its folders."""
+
+import logging
+from pathlib import Path
+
+from yolo9k.datasets.layouts.layout import Layout, Part, assign_splits, describe_part, exact_split, files_with
+from yolo9k.datasets.readers.darknet_data import DarknetData
+from yolo9k.datasets.readers.data_yaml import DataYaml, is_data_yaml
+from yolo9k.datasets.readers.label_files import LabelFinder
+from yolo9k.datasets.readers.paths import path_parts
+from yolo9k.datasets.readers.records import BadFile, read_lines, reading_data
+from yolo9k.datasets.readers.split_names import split_of, split_of_path
+from yolo9k.datasets.readers.yolo import OWN_IMAGES
+from yolo9k.errors import DataError, shorten
+from yolo9k.images import is_image_file, is_image_name
+from yolo9k.io import is_file, is_folder, visible_files
+
+PROBED = 50  # images checked for labels per folder
+log = logging.getLogger(__name__)
+
+
+def find_yolo(folder: Path) -> Layout | None:
+    """Return the layout by `data.yaml`, else Darknet's `.data`, else image lists, else folders with label files."""
+    tables = [path for path in files_with(folder, ".yaml", ".yml") if is_data_yaml(path)]
+    for path in sorted(tables, key=lambda path: (path.stem not in ("data", "dataset"), path.name)):
+        layout = data_yaml_layout(path, folder)
+        if layout is not None:
+            return layout
+    for place in (folder, folder / "data", folder / "cfg"):
+        for path in files_with(place, ".data") if is_folder(place) else ():
+            return darknet_layout(path, folder)
+    return assign_splits("yolo", folder, _image_lists(folder) or _labelled_folders(folder))
+
+
+def data_yaml_layout(path: Path, root: Path) -> Layout | None:
+    """Return the layout that a `data.yaml` describes; `None` if it names no split."""
+    content = DataYaml.open(path)
+    for split, text in content.missing.items():
+        if split != "test":
+            raise DataError(f"{path}: {split}: {shorten(text)} does not exist, also not by its tail below {root}")
+        log.warning("%s: %s: %s does not exist; the split cannot be used", path, split, shorten(text))
+    parts = [
+        Part(_path_below(place, root), _path_below(place, root), split, _count_images(place))
+        for split, places in content.splits.items()
+        for place in places
+    ]
+    return assign_splits("yolo", root, parts, labels=content.names, extra_columns=content.extra_columns)
+
+
+def darknet_layout(path: Path, root: Path) -> Layout:
+    """Return the layout that a Darknet `.data` file describes. Raises `DataError` if it names no images."""
+    content = DarknetData.open(path, root)
+    parts = [Part(_path_below(place, root), _path_below(place, root), split, _count_images(place))
+             for split, place in content.splits.items()]  # fmt: skip
+    layout = assign_splits("yolo", root, parts, labels=content.names)
+    if layout is None:
+        raise DataError(f"{path}: names no list of images: train = or valid =")
+    return layout
+
+
+def _count_images(place: Path) -> int:
+    if is_folder(place):
+        with reading_data(place):
+            return sum(1 for path in visible_files(place) if is_image_file(path))
+    return len(read_lines(place)) if is_file(place) else 0
+
+
+def _path_below(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _image_lists(folder: Path) -> list[Part]:
+    """Return the image lists of a folder; if one has just the name of a split (`train.txt`), only such ones."""
+    lists = [path for path in files_with(folder, ".txt") if _lists_images(path)]
+    exact = [path for path in lists if exact_split(path.stem)]
+    if len(exact) < len(lists) and exact:
+        log.info("not used: %s", ", ".join(path.name for path in lists if path not in exact))
+    return [Part(path.name, path.name, split_of(path.stem), len(read_lines(path))) for path in exact or lists]
+
+
+def _lists_images(path: Path) -> bool:
+    """Return whether the first line of a text file names an image."""
+    try:
+        lines = read_lines(path)
+    except BadFile:
+        return False
+    parts = path_parts(lines[0]) if lines else []
+    return bool(parts) and is_image_name(parts[-1])
+
+
+def _labelled_folders(folder: Path) -> list[Part]:
+    """Return every folder whose own images have label files; of nested ones the outer, if they mean the same split."""
+    finder = LabelFinder(folder)
+    images: dict[Path, list[Path]] = {}
+    with reading_data(folder):
+        for path in visible_files(folder):
+            if is_image_file(path):
+                images.setdefault(path.parent, []).append(path)
+    labelled = [place for place, own in images.items() if any(finder.find(path) for path in own[:PROBED])]
+    splits = {place: split_of_path(_path_below(place, folder)) for place in images}
+    parts: list[Part] = []
+    covered: list[Path] = []
+    for place in sorted(labelled, key=lambda place: (len(place.parts), place)):
+        if any(place.is_relative_to(outer) for outer in covered):
+            continue
+        inner = [other for other in images if other.is_relative_to(place)]
+        name = _path_below(place, folder)
+        if all(splits[other] == splits[place] for other in inner):
+            covered.append(place)
+            parts.append(Part(name, name, splits[place], sum(len(images[other]) for other in inner)))
+        else:
+            entry = OWN_IMAGES if name == "." else f"{name}/{OWN_IMAGES}"
+            parts.append(Part(entry, name, splits[place], len(images[place])))
+    seen = [*covered, *labelled]
+    without = {place: len(own) for place, own in images.items() if not any(place.is_relative_to(p) for p in seen)}
+    if parts and without:
+        names = ", ".join(
+            describe_part(Part("", _path_below(place, folder), None, count)) for place, count in without.items()
+        )
+        log.info("not used, since they have no label files: %s", names)
+    return sorted(parts, key=lambda part: part.name)
