@@ -1,15 +1,19 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
+from yolo9k.cli.detection_output import DetectionOutput
 from yolo9k.config import DatasetConfig, load_dataset_config
 from yolo9k.config.datasets import SplitSource
 from yolo9k.datasets.autodetect import detect_dataset, open_dataset, open_image_dataset, to_yaml
 from yolo9k.datasets.load import read_annotations
 from yolo9k.errors import ConfigError, DataError
+from yolo9k.samples import Detections
+from yolo9k.wordtree import WordTree
 
 
 def image(path: Path) -> None:
@@ -358,6 +362,21 @@ def test_a_broken_data_yaml_is_an_error_and_not_passed_over(tmp_path, broken):
         file.write(broken)
     with pytest.raises(DataError, match=r"data\.yaml: "):
         detect_dataset(tmp_path)
+
+
+def test_the_label_files_that_detect_writes_are_read_back(tmp_path):
+    image(tmp_path / "images" / "a.jpg")  # 40 x 20
+    xyxy = np.array([[2, 3, 12, 13], [20, 1, 39, 19]], np.float32)
+    detections = Detections(xyxy, np.array([0.9, 0.4], np.float32), np.array([1, 0]), ("cat", "dog"))
+    source = tmp_path / "images" / "a.jpg"
+    DetectionOutput([source], [detections], WordTree.flat(["cat", "dog"])).write_txt(
+        {source: tmp_path / "labels" / "a.txt"}
+    )
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    annotations = read_annotations(detect_dataset(tmp_path, holdout=0), "train")
+    np.testing.assert_allclose(annotations.records[0].boxes.xyxy, xyxy, atol=1e-3)
+    assert annotations.records[0].boxes.label.tolist() == [1, 0]
+    assert [warning.message for warning in annotations.warnings] == ["2 lines have a score, which is not used"]
 
 
 # --- images with labels
