@@ -138,7 +138,7 @@ def reading(location: object, fail: Failure = DataError.at) -> Iterator[None]:
         raise fail(location, "cannot be read: it is nested too deeply") from error
     except OSError as error:
         raise fail(location, f"cannot be read: {error.strerror or error}") from error
-    except ValueError as error:  # also texts that cannot be a path, and numbers of thousands of digits
+    except (ValueError, OverflowError) as error:  # also texts that cannot be a path, and numbers of thousands of digits
         raise fail(location, f"cannot be read: {error}") from error
 
 

@@ -21,7 +21,6 @@ from yolo9k.datasets.layouts.layout import (
     Part,
     Splits,
     assign_splits,
-    exact_split,
     files_with,
     grouped,
     subfolders,
@@ -31,10 +30,10 @@ from yolo9k.datasets.layouts.yolo import darknet_layout, data_yaml_layout, find_
 from yolo9k.datasets.load import data_folder, is_held_out, read_annotations
 from yolo9k.datasets.readers.coco import CocoFile, parse_id
 from yolo9k.datasets.readers.darknet_data import DarknetData
-from yolo9k.datasets.readers.data_yaml import find_class_list, is_data_yaml, yolo_names
+from yolo9k.datasets.readers.data_yaml import is_data_yaml, yolo_names
 from yolo9k.datasets.readers.label_files import LabelFinder
 from yolo9k.datasets.readers.records import read_lines
-from yolo9k.datasets.readers.split_names import SPLIT_OF_WORD, split_of
+from yolo9k.datasets.readers.split_names import SPLIT_OF_WORD, exact_split, split_of
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.io import is_file, is_folder, is_hidden
 from yolo9k.progress import Track, silent
@@ -257,7 +256,7 @@ def _required(layout: Layout | None, path: Path) -> Layout:
 def _labels(config: DatasetConfig, layout: Layout, track: Track) -> tuple[str, ...]:
     """Return the class names in the data; in the order of a class list beside them if it has the same names."""
     if layout.kind == "yolo":
-        return layout.labels or find_class_list(layout.root) or yolo_names(layout.root)
+        return layout.labels or yolo_names(layout.root)
     if layout.kind == "coco":
         return _coco_labels(layout)
     listed = read_class_list((*files_with(layout.root, ".names"), *(layout.root / name for name in NAME_LISTS)))
@@ -270,11 +269,10 @@ def _coco_labels(layout: Layout) -> tuple[str, ...]:
     entries = [entry for part in layout.splits.values() for entry in part]
     paths = [entry if isinstance(entry, str) else entry.annotations for entry in entries]
     files = [CocoFile.open(layout.root / path) for path in paths]
-    names = {category: name for file in files for category, name in file.categories.items()}
+    names = sorted({(category, name) for file in files for category, name in file.categories.items()})
     used = {parse_id(entry.get("category_id")) for file in files for entry in file.annotations}
-    if 0 in names and 0 not in used and len(names) > 1:
-        del names[0]
-    return tuple(dict.fromkeys(name for _, name in sorted(names.items())))
+    chosen = [name for category, name in names if category != 0 or 0 in used or len(names) == 1]
+    return tuple(dict.fromkeys(chosen))
 
 
 # --- the file

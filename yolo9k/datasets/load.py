@@ -104,7 +104,13 @@ def is_held_out(name: str, fraction: float) -> bool:
 
     Adding or removing images never moves other images between the splits.
     """
-    digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    if not fraction:
+        return False
+    try:
+        encoded = name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # of a JSON file that is no Unicode
+        encoded = name.encode("utf-8", "surrogatepass")
+    digest = hashlib.blake2b(encoded, digest_size=8).digest()
     return int.from_bytes(digest, "big") < fraction * 2**64
 
 

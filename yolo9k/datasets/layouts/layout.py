@@ -1,6 +1,5 @@
 """What is detected of a data set (`Layout`), and how its parts become splits."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from yolo9k.config.kinds import KindName
 from yolo9k.datasets.readers.records import Entry, reading_data
-from yolo9k.datasets.readers.split_names import SPLIT_OF_WORD, SPLITS
+from yolo9k.datasets.readers.split_names import SPLITS
 from yolo9k.io import is_file, is_hidden
 
 Splits = dict[str, tuple[Entry, ...]]
@@ -40,11 +39,6 @@ class Layout:
     extra_columns: int | None = None
 
 
-def exact_split(name: str) -> str | None:
-    """Return the split that a name means as a whole: `valid`, `train2017`, but not `aeroplane_train`."""
-    return SPLIT_OF_WORD.get(re.sub(r"[^a-z]", "", name.casefold()))
-
-
 def grouped(pairs: Sequence[tuple[str, Entry]]) -> Splits:
     """Group entries by split, in the order train, val, test."""
     splits = {split: tuple(entry for name, entry in pairs if name == split) for split in SPLITS}
@@ -58,16 +52,22 @@ def assign_splits(kind: KindName, root: Path, parts: Sequence[Part], **facts: An
     """
     if not parts:
         return None
-    is_joined = {part.name: "trainval" in part.name.casefold() for part in parts}
-    has_train = any(part.split == "train" and not is_joined[part.name] for part in parts)
+    joined = {part for part in parts if part.split == "train" and "trainval" in part.name.casefold().rpartition("/")[2]}
+    has_train = any(part.split == "train" and part not in joined for part in parts)
     named_train = any(part.split == "train" for part in parts)
     used: list[Part] = []
     unused: list[Part] = []
     for part in parts:
-        is_used = not named_train if part.split is None else not (has_train and is_joined[part.name])
+        is_used = not named_train if part.split is None else not (has_train and part in joined)
         (used if is_used else unused).append(part)
     splits = grouped([(part.split or "train", part.entry) for part in used])
     return Layout(kind, root, splits, _split_notes(used, unused), **facts)
+
+
+def named_layout(kind: KindName, root: Path, parts: Sequence[Part], **facts: Any) -> Layout | None:
+    """Return the layout of parts whose splits a file of the data set names; `None` if there are none."""
+    splits = grouped([(str(part.split), part.entry) for part in parts])
+    return Layout(kind, root, splits, _split_notes(parts, ()), **facts) if parts else None
 
 
 def _split_notes(used: Sequence[Part], unused: Sequence[Part]) -> tuple[str, ...]:
@@ -93,11 +93,13 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def levels(folder: Path) -> Iterator[list[Path]]:
-    """Yield the folder, its subfolders, and theirs, at most `DEPTH` levels."""
-    level = [folder]
+    """Yield the folder, its subfolders, and theirs, at most `DEPTH` levels; each once, whatever links lead there."""
+    level, seen = [folder], {folder.resolve()}
     for _ in range(DEPTH):
         yield level
-        level = [subfolder for path in level for subfolder in subfolders(path)]
+        inner = {subfolder.resolve(): subfolder for path in level for subfolder in subfolders(path)}
+        level = [path for resolved, path in inner.items() if resolved not in seen]
+        seen |= inner.keys()
 
 
 def files_with(folder: Path, *suffixes: str) -> list[Path]:

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from yolo9k.datasets.layouts.layout import Layout, Part, assign_splits, exact_split, subfolders
+from yolo9k.datasets.layouts.layout import Layout, Part, assign_splits, subfolders
 from yolo9k.datasets.readers.records import reading_data
-from yolo9k.datasets.readers.split_names import split_of_path
+from yolo9k.datasets.readers.split_names import exact_split, split_of, split_of_path
 from yolo9k.datasets.readers.voc import ALL, ANNOTATION_FOLDERS, IMAGE_FOLDERS, VocFolder, find_annotations
 from yolo9k.io import is_file
 
@@ -47,12 +47,13 @@ def _voc_parts(folder: Path, root: Path) -> Iterator[Part]:
     below = folder.relative_to(root).as_posix()
     prefix = "" if below == "." else f"{below}/"
     voc = VocFolder.open(folder)
-    lists = {name: len(voc.split(name)) for name in voc.lists() if exact_split(name)}
-    lists = {name: count for name, count in lists.items() if count}
+    names = [name for name in voc.lists() if exact_split(name)]
+    names = names or [name for name in voc.lists() if split_of(name) and not voc.is_of_class(name)]
+    lists = {name: count for name in names if (count := len(voc.split(name)))}
     if lists:
-        has_train = any(exact_split(name) == "train" and name != "trainval" for name in lists)
+        has_train = any(split_of(name) == "train" and name != "trainval" for name in lists)
         for name, count in lists.items():
-            split = exact_split(name)
+            split = split_of(name)
             if (name == "trainval" and has_train) or (split == "val" and "trainval" in lists and not has_train):
                 continue  # the same images
             yield Part(f"{prefix}{name}", f"{prefix}{name}", split, count)

@@ -1,35 +1,49 @@
 """Find the splits of a YOLO data set: in `data.yaml`, Darknet's `.data`, image lists, or by its folders."""
 
+import codecs
 import logging
 from pathlib import Path
 
-from yolo9k.datasets.layouts.layout import Layout, Part, assign_splits, describe_part, exact_split, files_with
+from yolo9k.datasets.layouts.layout import Layout, Part, assign_splits, describe_part, files_with, named_layout
 from yolo9k.datasets.readers.darknet_data import DarknetData
 from yolo9k.datasets.readers.data_yaml import DataYaml, is_data_yaml
 from yolo9k.datasets.readers.label_files import LabelFinder
 from yolo9k.datasets.readers.paths import path_parts
 from yolo9k.datasets.readers.records import BadFile, read_lines, reading_data
-from yolo9k.datasets.readers.split_names import split_of, split_of_path
+from yolo9k.datasets.readers.split_names import exact_split, split_of, split_of_path
 from yolo9k.datasets.readers.yolo import OWN_IMAGES
 from yolo9k.errors import DataError, shorten
 from yolo9k.images import is_image_file, is_image_name
 from yolo9k.io import is_file, is_folder, visible_files
 
-PROBED = 50  # images checked for labels per folder
+HEAD_BYTES = 1 << 13  # of a text file: its first line
+BOMS_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 log = logging.getLogger(__name__)
 
 
 def find_yolo(folder: Path) -> Layout | None:
     """Return the layout by `data.yaml`, else Darknet's `.data`, else image lists, else folders with label files."""
-    tables = [path for path in files_with(folder, ".yaml", ".yml") if is_data_yaml(path)]
+    tables = [path for path in files_with(folder, ".yaml", ".yml") if _is_table(path)]
     for path in sorted(tables, key=lambda path: (path.stem not in ("data", "dataset"), path.name)):
         layout = data_yaml_layout(path, folder)
         if layout is not None:
             return layout
     for place in (folder, folder / "data", folder / "cfg"):
-        for path in files_with(place, ".data") if is_folder(place) else ():
-            return darknet_layout(path, folder)
+        files = files_with(place, ".data") if is_folder(place) else []
+        fitting = [path for path in files if DarknetData.fits(path, folder)]
+        if fitting or files:
+            return darknet_layout((fitting or files)[0], folder)
     return assign_splits("yolo", folder, _image_lists(folder) or _labelled_folders(folder))
+
+
+def _is_table(path: Path) -> bool:
+    """Return whether a YAML file is a `data.yaml`; only one with such a name may not be broken."""
+    try:
+        return is_data_yaml(path)
+    except BadFile:
+        if path.stem in ("data", "dataset"):
+            raise
+        return False
 
 
 def data_yaml_layout(path: Path, root: Path) -> Layout | None:
@@ -44,7 +58,7 @@ def data_yaml_layout(path: Path, root: Path) -> Layout | None:
         for split, places in content.splits.items()
         for place in places
     ]
-    return assign_splits("yolo", root, parts, labels=content.names, extra_columns=content.extra_columns)
+    return named_layout("yolo", root, parts, labels=content.names, extra_columns=content.extra_columns)
 
 
 def darknet_layout(path: Path, root: Path) -> Layout:
@@ -52,7 +66,7 @@ def darknet_layout(path: Path, root: Path) -> Layout:
     content = DarknetData.open(path, root)
     parts = [Part(_path_below(place, root), _path_below(place, root), split, _count_images(place))
              for split, place in content.splits.items()]  # fmt: skip
-    layout = assign_splits("yolo", root, parts, labels=content.names)
+    layout = named_layout("yolo", root, parts, labels=content.names)
     if layout is None:
         raise DataError(f"{path}: names no list of images: train = or valid =")
     return layout
@@ -81,10 +95,13 @@ def _image_lists(folder: Path) -> list[Part]:
 def _lists_images(path: Path) -> bool:
     """Return whether the first line of a text file names an image."""
     try:
-        lines = read_lines(path)
+        with reading_data(path), path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
     except BadFile:
         return False
-    parts = path_parts(lines[0]) if lines else []
+    text = head.decode("utf-16" if head.startswith(BOMS_16) else "utf-8-sig", "replace")
+    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    parts = path_parts(first)
     return bool(parts) and is_image_name(parts[-1])
 
 
@@ -96,23 +113,27 @@ def _labelled_folders(folder: Path) -> list[Part]:
         for path in visible_files(folder):
             if is_image_file(path):
                 images.setdefault(path.parent, []).append(path)
-    labelled = [place for place, own in images.items() if any(finder.find(path) for path in own[:PROBED])]
+    labelled = [place for place, own in images.items() if any(finder.find(path) for path in own)]
     splits = {place: split_of_path(_path_below(place, folder)) for place in images}
+    below: dict[Path, list[Path]] = {}
+    for place in images:
+        for outer in (place, *place.parents):
+            below.setdefault(outer, []).append(place)
     parts: list[Part] = []
-    covered: list[Path] = []
+    covered: set[Path] = set()
     for place in sorted(labelled, key=lambda place: (len(place.parts), place)):
-        if any(place.is_relative_to(outer) for outer in covered):
+        if not covered.isdisjoint((place, *place.parents)):
             continue
-        inner = [other for other in images if other.is_relative_to(place)]
+        inner = below[place]
         name = _path_below(place, folder)
         if all(splits[other] == splits[place] for other in inner):
-            covered.append(place)
+            covered.add(place)
             parts.append(Part(name, name, splits[place], sum(len(images[other]) for other in inner)))
         else:
             entry = OWN_IMAGES if name == "." else f"{name}/{OWN_IMAGES}"
             parts.append(Part(entry, name, splits[place], len(images[place])))
-    seen = [*covered, *labelled]
-    without = {place: len(own) for place, own in images.items() if not any(place.is_relative_to(p) for p in seen)}
+    seen = {*covered, *labelled}
+    without = {place: len(own) for place, own in images.items() if seen.isdisjoint((place, *place.parents))}
     if parts and without:
         names = ", ".join(
             describe_part(Part("", _path_below(place, folder), None, count)) for place, count in without.items()

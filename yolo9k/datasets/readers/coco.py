@@ -17,7 +17,6 @@ from typing import Any, TypeGuard
 from yolo9k.config.datasets import SplitSource
 from yolo9k.datasets.readers.paths import UPLOAD_HASH, FileFinder, path_parts
 from yolo9k.datasets.readers.records import (
-    BadFile,
     BoxReadResult,
     Corners,
     Entry,
@@ -44,6 +43,7 @@ MAX_PROBED = 20  # images looked for in each candidate for the image folder
 MAX_JSON_BYTES = 1 << 31  # LVIS, the largest known, has a half of it
 MAX_SIDE = 1 << 20  # pixels, of a mask
 MIN_OUTLINE_VALUES = 6  # three points
+COMPRESSED_RUNS = re.compile(r"([P-o]*[0-O])+")  # COCO's: numbers whose last character is below P
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
 
@@ -125,9 +125,9 @@ def _warn_unlisted(file: CocoFile, folders: Set[Path], request: SplitRequest, is
         paths = [path for folder in folders for path in folder.iterdir() if is_image_file(path)]
     unlisted = sorted(_without_listed(paths, file))
     for entry in request.all_entries if unlisted else ():
-        other = _annotation_file(request.root, entry)
-        if other != file.path:
-            with suppress(BadFile):
+        with suppress(DataError):  # of another split, which need not be there
+            other = _annotation_file(request.root, entry)
+            if other != file.path:
                 unlisted = _without_listed(unlisted, CocoFile.open(other))
     if unlisted:
         message = f"{len(unlisted):,} images beside those listed are not used; first: {unlisted[0]}"
@@ -231,7 +231,8 @@ def read_box(entry: Mapping[str, Any], file: CocoFile, label_of_category: Mappin
 def _corners(entry: Mapping[str, Any], location: str) -> Corners:
     """Return the box of an annotation, or the one around its outline or mask if it has no box."""
     bbox, segmentation = entry.get("bbox"), entry.get("segmentation")
-    if bbox or not segmentation:
+    is_missing = not bbox or (isinstance(bbox, list) and not any(bbox))  # or four zeros
+    if not (is_missing and segmentation):
         if not isinstance(bbox, list) or len(bbox) != len(BBOX_FIELDS):
             shown = shorten(repr(bbox), 60)
             raise unreadable_annotation(location, f"bbox must be [left, top, width, height], not {shown}")
@@ -251,12 +252,12 @@ def _mask_corners(mask: Mapping[str, Any], location: str) -> Corners:
     from pycocotools import mask as coco_mask  # late: few data sets have masks
 
     size, counts = mask.get("size"), mask.get("counts")
-    if not _are_integers(size, MAX_SIDE) or len(size) != 2:
+    if not _are_integers(size, MAX_SIDE) or len(size) != 2 or 0 in size:
         raise unreadable_annotation(location, "has no bbox, and its segmentation has no size [height, width]")
     with reading_data(location):
-        if _are_integers(counts, MAX_SIDE**2):
+        if _are_integers(counts, size[0] * size[1] + 1):
             encoded = coco_mask.frPyObjects({"size": size, "counts": counts}, size[0], size[1])
-        elif isinstance(counts, str) and counts.isascii():
+        elif isinstance(counts, str) and COMPRESSED_RUNS.fullmatch(counts):
             encoded = {"size": size, "counts": counts.encode()}
         else:
             raise unreadable_annotation(location, "has no bbox, and the counts of its segmentation are no mask")

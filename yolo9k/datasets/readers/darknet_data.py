@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yolo9k.datasets.readers.paths import FileFinder, find_tail
-from yolo9k.datasets.readers.records import read_lines
-from yolo9k.datasets.readers.split_names import split_of
+from yolo9k.datasets.readers.records import read_class_names, read_lines
+from yolo9k.datasets.readers.split_names import SPLIT_OF_WORD
 from yolo9k.errors import DataError, shorten
 from yolo9k.io import is_file, is_folder
 
@@ -22,9 +22,10 @@ class DarknetData:
     def open(cls, path: Path, root: Path) -> "DarknetData":
         """Read the file; its paths are below `root`. Raises `DataError` if one does not exist."""
         values = _read_values(path)
-        texts = {split: (key, text) for key, text in values.items() if text and (split := split_of(key))}
+        keys = {key: SPLIT_OF_WORD.get(key.casefold()) for key, text in values.items() if text and key != "eval"}
+        texts = {split: (key, values[key]) for key, split in keys.items() if split}
         splits = {split: _locate(path, root, key, text) for split, (key, text) in texts.items()}
-        names = tuple(read_lines(_locate(path, root, "names", values["names"]))) if values.get("names") else ()
+        names = read_class_names(_locate(path, root, "names", values["names"])) if values.get("names") else ()
         classes = values.get("classes", "")
         if names and classes.isdigit() and int(classes) != len(names):
             raise DataError(f"{path}: classes is {classes}, but {values['names']} has {len(names)} names")

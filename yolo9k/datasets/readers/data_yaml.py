@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo9k.datasets.readers.paths import FileFinder, find_tail, path_parts
-from yolo9k.datasets.readers.records import read_lines, reading_data, unreadable_annotation
+from yolo9k.datasets.readers.records import read_class_names, reading_data, unreadable_annotation
 from yolo9k.errors import DataError, shorten
 from yolo9k.io import is_file, is_folder, is_hidden, visible_files
 from yolo9k.yaml_files import load_yaml
@@ -107,6 +107,15 @@ def read_data_yaml(root: Path) -> DataYaml | None:
     return None if path is None else DataYaml.open(path)
 
 
+def keypoint_columns(root: Path) -> int | None:
+    """Return the columns after the box that the `data.yaml` of a data set says; `None` without one that can be read."""
+    try:
+        content = read_data_yaml(root)
+    except DataError:  # class names and splits may come from elsewhere
+        return None
+    return None if content is None else content.extra_columns
+
+
 def yolo_names(root: Path) -> tuple[str, ...]:
     """Return the class names in the files of a data set. Raises `DataError` if there are none."""
     content = read_data_yaml(root)
@@ -127,10 +136,10 @@ def find_class_list(root: Path) -> tuple[str, ...]:
         paths = [*(path for path in listed if not is_hidden(path.name)), *(folder / name for name in CLASS_LISTS)]
         existing = next((path for path in paths if is_file(path)), None)
         if existing is not None:
-            return tuple(read_lines(existing))
+            return read_class_names(existing)
     with reading_data(root):
         deeper = [path for path in visible_files(root) if path.name in CLASS_LISTS]
-    lists = {path: tuple(read_lines(path)) for path in deeper}
+    lists = {path: read_class_names(path) for path in deeper}
     if len(set(lists.values())) > 1:
         first, *others = lists
         other = next(path for path in others if lists[path] != lists[first])

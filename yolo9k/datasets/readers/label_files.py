@@ -12,11 +12,12 @@ from pathlib import Path
 
 from yolo9k.datasets.readers.records import BadFile, reading_data
 from yolo9k.images import is_image_file
-from yolo9k.io import is_file, is_hidden, visible_files
+from yolo9k.io import is_file, is_folder, is_hidden, visible_files
 
 IMAGE_WORD = re.compile(r"(?<![a-z])(jpegimages|images?|imgs?|pic(?:ture)?s?|photos?|frames?|data)(?![a-z])")
 LABEL_WORD = re.compile(r"(?<![a-z])(labels?|txts?|annotations?|annos?|bboxes|boxes)(?![a-z])")
 SUFFIX = ".txt"
+OUTSIDE_LEVELS = 4  # folders above one that is outside the root
 MIN_VALUES = 5  # in a line of a label file
 
 
@@ -51,8 +52,8 @@ class LabelFinder:
 
     def _ancestors(self, folder: Path) -> list[Path]:
         """Return the folder and its parents up to the root, the nearest first."""
-        if not folder.is_relative_to(self.root):
-            return [folder, folder.parent]
+        if not folder.is_relative_to(self.root):  # a config may name a folder elsewhere
+            return [folder, *folder.parents[:OUTSIDE_LEVELS]]
         depth = len(folder.relative_to(self.root).parts)
         return [folder, *folder.parents[:depth]]
 
@@ -88,13 +89,13 @@ def _holds_images(folder: Sequence[str], names: Sequence[str]) -> bool:
 def _folders(folder: Path) -> tuple[str, ...]:
     """Return the names of the visible subfolders, `labels` first."""
     with reading_data(folder):
-        names = [path.name for path in folder.iterdir() if not is_hidden(path.name) and path.is_dir()]
+        names = [path.name for path in folder.iterdir() if not is_hidden(path.name) and is_folder(path)]
     return tuple(sorted(names, key=lambda name: (name != "labels", name.casefold() != "labels", name)))
 
 
 def _label_files(folder: Path) -> dict[str, Path]:
     """Return the text files of a folder by their stem, as written and in lower case; empty if it does not exist."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         return {}
     with reading_data(folder):
         names = sorted(path.name for path in folder.iterdir() if not is_hidden(path.name))

@@ -15,9 +15,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from yolo9k.datasets.readers.records import BadFile, IssueCollector, reading_data
-from yolo9k.datasets.readers.split_names import split_of
+from yolo9k.datasets.readers.split_names import exact_split, split_of_path
 from yolo9k.errors import shorten
-from yolo9k.io import is_file, visible_files
+from yolo9k.io import is_file, is_folder, visible_files
 
 DRIVE = re.compile(r"^[A-Za-z]:")
 URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
@@ -41,10 +41,12 @@ class FileFinder:
         """
         self.total += 1
         is_plain = ".." not in text and not text.startswith(("/", "~"))  # cannot leave its base
-        for base in bases:
-            path = base / text
+        folders = [base / text for base in bases]
+        for path in folders:
             if is_file(path) and (is_plain or self.contains(path)):
-                return path
+                return path if is_plain else self._below_root(path)
+        if "/" in text and is_plain and any(is_folder(path.parent) for path in folders):
+            raise BadFile("missing image", location, f"no such image: {shorten(text)!r}")  # no namesake elsewhere
         found = self._find_by_tail(text, location)
         self._moved[found.parent.relative_to(self.root).as_posix()] += 1
         self._first = self._first or f"{text} is {found.relative_to(self.root).as_posix()}"
@@ -53,7 +55,13 @@ class FileFinder:
     def contains(self, path: Path) -> bool:
         """Return whether a path is below the root as it is written; links are the user's own."""
         absolute = _absolute(path)
-        return any(absolute == root or absolute.startswith(root.rstrip("/") + "/") for root in self._roots)
+        return any(_is_inside(absolute, root) for root in self._roots)
+
+    def _below_root(self, path: Path) -> Path:
+        """Return a path inside the root as one that begins with it."""
+        absolute = _absolute(path)
+        root = next(root for root in self._roots if _is_inside(absolute, root))
+        return self.root / absolute[len(root) :].lstrip("/")
 
     def report(self, location: object, issues: IssueCollector) -> None:
         """Add a warning with the number of files that were found by their tail, if there are any."""
@@ -65,9 +73,9 @@ class FileFinder:
 
     def _find_by_tail(self, text: str, location: object) -> Path:
         parts = path_parts(text)
-        candidates = self._longest_tails(parts) if parts else []
-        if not candidates and parts:
-            candidates = self._longest_tails([*parts[:-1], UPLOAD_HASH.sub("", parts[-1])])
+        forms = [parts, path_parts(unquote(text)), [*parts[:-1], UPLOAD_HASH.sub("", parts[-1])] if parts else []]
+        found = (self._longest_tails(form) for form in forms if form)
+        candidates = next((paths for paths in found if paths), [])
         if len(candidates) == 1:
             return candidates[0]
         shown = shorten(text)
@@ -83,9 +91,12 @@ class FileFinder:
     def _longest_tails(self, parts: Sequence[str]) -> list[Path]:
         """Return the files with the longest common tail; of equally long ones those whose case is the same."""
         wanted = [part.casefold() for part in parts]
+        split = split_of_path("/".join(parts[:-1]))
         ranked: dict[tuple[int, int], list[Path]] = {}
         for relative in self._files_by_name.get(wanted[-1], ()):
             found = relative.split("/")
+            if split and (split_of_path("/".join(found[:-1])) or split) != split:
+                continue  # the namesake of another split
             length = _common_tail([part.casefold() for part in found], wanted)
             ranked.setdefault((length, _common_tail(found, parts)), []).append(self.root / relative)
         return ranked[max(ranked)] if ranked else []
@@ -96,7 +107,7 @@ class FileFinder:
         files: dict[str, list[str]] = {}
         start = len(str(self.root)) + 1 if str(self.root) != "." else 0
         with reading_data(self.root):
-            for path in visible_files(self.root):
+            for path in visible_files(self.root, once=True):
                 files.setdefault(path.name.casefold(), []).append(str(path)[start:])
         return files
 
@@ -105,20 +116,22 @@ def _absolute(path: Path) -> str:
     return os.path.abspath(path)  # noqa: PTH100  # `Path.resolve` follows links, which may lead anywhere
 
 
+def _is_inside(absolute: str, root: str) -> bool:
+    return absolute == root or absolute.startswith(root.rstrip("/") + "/")
+
+
 def _common_tail(one: Sequence[str], other: Sequence[str]) -> int:
     pairs = zip(reversed(one), reversed(other), strict=False)
     return next((length for length, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def path_parts(text: str) -> list[str]:
-    """Split a path of any machine into its parts, without drive, host, escapes, `.` and leading `..`."""
+    """Split a path of any machine into its parts, without drive, host, `.` and leading `..`."""
     if URL.match(text):
         try:
             text = unquote(urlsplit(text).path)
         except ValueError:  # a URL such as http://[
             return []
-    elif "%" in text:
-        text = unquote(text)
     path = posixpath.normpath(DRIVE.sub("", text.strip()).replace("\\", "/"))
     return [part for part in path.split("/") if part not in ("", ".", "..")]
 
@@ -129,7 +142,7 @@ def find_tail(root: Path, text: str) -> Path | None:
     What names the split (`valid` in `/content/valid/images`) is part of the tail.
     """
     parts = path_parts(text)
-    named = [index for index, part in enumerate(parts) if split_of(part)]
+    named = [index for index, part in enumerate(parts) if exact_split(part)]
     last = named[-1] if named else len(parts) - 1
     candidates = (root.joinpath(*parts[start:]) for start in range(last + 1))
     return next((path for path in candidates if os.path.lexists(path)), None)

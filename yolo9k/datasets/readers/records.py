@@ -341,6 +341,17 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in io.read_lines(path, unreadable_annotation) if line.strip()]
 
 
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Read a class list, one name per line. Raises `BadFile`, also for an empty line, which would number a class."""
+    lines = [line.strip() for line in io.read_lines(path, unreadable_annotation)]
+    while lines and not lines[-1]:
+        lines.pop()
+    if "" in lines:
+        message = "an empty line in a list of class names; their lines are the indices of the labels"
+        raise unreadable_annotation(f"{path}:{lines.index('') + 1}", message)
+    return tuple(lines)
+
+
 def reading_data(location: object) -> AbstractContextManager[None]:
     """Convert what opening and decoding can raise in the block to a `BadFile` that names `location`."""
     return io.reading(location, unreadable_annotation)

@@ -23,6 +23,13 @@ def split_of(name: str) -> str | None:
     return found[-1] if found else None
 
 
+def exact_split(name: str) -> str | None:
+    """Return the split that a name means as a whole: `valid`, `train2017`, but not `aeroplane_train`."""
+    return SPLIT_OF_WORD.get(re.sub(r"[^a-z]", "", name.casefold()))
+
+
 def split_of_path(path: str) -> str | None:
-    """Return the split that the last part of a path with such a word means; `None` if there is none."""
-    return next((split for part in reversed(path.split("/")) if (split := split_of(part))), None)
+    """Return the split that a part of a path means: the last that means one as a whole, else by one of its words."""
+    parts = path.split("/")[::-1]
+    exact = next((split for part in parts if (split := exact_split(part))), None)
+    return exact or next((split for part in parts if (split := split_of(part))), None)

@@ -83,6 +83,11 @@ class VocFolder:
             raise DataError(f"{path}: no such split; allowed are {', '.join([*self.lists(), ALL])}")
         return [key for line in read_lines(path) if (key := self._parse_line(line))]
 
+    def is_of_class(self, name: str) -> bool:
+        """Return whether a list is of one class: its lines end in 1, 0 or -1."""
+        lines = read_lines(self.root / "ImageSets" / "Main" / f"{name}.txt")
+        return bool(lines) and all(line.rpartition(" ")[2] in ("1", "0", "-1") for line in lines)
+
     def _parse_line(self, line: str) -> str:
         """Return the name in a line; lists of one class append 1, 0 (difficult) or -1 (absent: "" is returned)."""
         if line in self.annotations:

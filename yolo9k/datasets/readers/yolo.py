@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from yolo9k.datasets.readers.data_yaml import read_data_yaml, yolo_names
+from yolo9k.datasets.readers.data_yaml import keypoint_columns, yolo_names
 from yolo9k.datasets.readers.label_files import LabelFinder
 from yolo9k.datasets.readers.label_lines import ColumnCheck
 from yolo9k.datasets.readers.paths import FileFinder
@@ -21,7 +21,6 @@ from yolo9k.datasets.readers.records import (
     SplitRequest,
     parse_number,
     read_image_size_wh,
-    read_lines,
     read_text,
     reading_data,
     unreadable_annotation,
@@ -41,9 +40,8 @@ def read_yolo(request: SplitRequest, issues: IssueCollector, track: Track = sile
     Raises `DataError` for missing folders, lists and class names, if most images have no label file while label files
     lie elsewhere, and for unusable files unless `issues` skips them.
     """
-    content = None if request.labels else read_data_yaml(request.root)
-    names = request.labels or (content.names if content else yolo_names(request.root))
-    extra = request.extra_columns if content is None or request.extra_columns is not None else content.extra_columns
+    names = request.labels or yolo_names(request.root)
+    extra = request.extra_columns if request.extra_columns is not None else keypoint_columns(request.root)
     finder, columns = LabelFinder(request.root), ColumnCheck(extra)
     images = _list_images(request, issues)
     label_files = {path: finder.find(path) for path in images}
@@ -115,7 +113,8 @@ def _entry_images(root: Path, entry: Entry, finder: FileFinder, issues: IssueCol
     if not is_file(path):
         raise DataError(f"{path}: no such image folder or image list")
     images = []
-    for number, line in enumerate(read_lines(path), 1):
+    lines = [(number, line.strip()) for number, line in enumerate(read_text(path).split("\n"), 1)]
+    for number, line in [(number, line) for number, line in lines if line]:
         with issues.reading_file():
             images.append(finder.find(line, (path.parent, root), f"{path}:{number}"))
     finder.report(path, issues)
