@@ -429,7 +429,8 @@ def _parse_value(option_type: OptionType, text: str, location: str, is_network: 
     except (ValueError, OverflowError) as error:
         if is_network:
             raise WeightsError(f"{location}: must be {option_type.expected}") from error
-    read = ",".join(_c_number(part, option_type) for part in text.split(","))
+    parts = text.split(",") if option_type in (INTEGER_LIST, FLOAT_LIST) else [text]
+    read = ",".join(_c_number(part, option_type) for part in parts)
     value = option_type.parse(read)
     notes.append(f"must be {option_type.expected}; read as {_shorten(_format(value))}, as Darknet does")
     return value, notes
