@@ -31,13 +31,14 @@ def test_the_step_uses_the_largest_size(tiny, monkeypatch):
 
 def test_weights_are_loaded_and_reported(tiny, run_folder):
     train(tiny("train.steps=1"), run_folder)
-    (note,) = dry_run_report(tiny(), weights=run_folder).notes
-    assert f"from {run_folder}: 9 of 9 layers" in note
+    layers, rows = dry_run_report(tiny(), weights=run_folder).notes
+    assert f"from {run_folder}: 9 of 9 layers" in layers
+    assert rows.startswith("head: 6 of 6 classes by name")
     with pytest.raises(WeightsError, match="no such file or run"):
         dry_run_report(tiny(), weights="nowhere.pt")
     assert dry_run_report(tiny()).notes == ()
-    (note,) = dry_run_report(tiny("model.norm.kind=none"), weights=run_folder).notes
-    assert note.endswith("unused: none; batch norms converted to none")
+    layers, _ = dry_run_report(tiny("model.norm.kind=none"), weights=run_folder).notes
+    assert layers.endswith("unused: none; batch norms converted to none")
 
 
 def test_too_little_memory_is_a_machine_error(tiny, monkeypatch):

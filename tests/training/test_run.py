@@ -104,12 +104,14 @@ def test_patience_needs_a_validation_split(tiny, run_folder):
         build_run(tiny("train.eval_every=1", "train.patience=1", "eval.split=test"), run_folder)
 
 
-def test_a_note_counts_label_errors(tiny, toy, tmp_path, run_folder):
+def test_label_errors_are_counted_before_the_first_step(tiny, toy, tmp_path, run_folder, caplog):
     shutil.copytree(toy.root, tmp_path / "toy")
     label = sorted((tmp_path / "toy" / "labels" / "train").iterdir())[0]
     label.write_text(label.read_text() + "0 0.5 0.5 0 0.1\n")
     config = tiny(f"data.dataset.root={tmp_path / 'toy'}")
-    assert build_run(config, run_folder).notes == ["warning: 1 errors in the labels, see yolo9k data check"]
+    build_run(config, run_folder)
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "train: 1 zero area; first: " in message
 
 
 def test_a_missing_folder_names_itself(tiny, run_folder):
@@ -172,13 +174,14 @@ def test_a_changed_label_tree_is_an_error(joint, run_folder, zoo):
         build_run(joint(), run_folder).restore(checkpoint.load(path), path)
 
 
-def test_notes_count_the_label_errors_of_each_source(joint, run_folder, zoo):
+def test_the_label_errors_of_each_source_are_counted(joint, run_folder, zoo, caplog):
     label = zoo / "boxes" / "train" / "0.txt"
     label.write_text(label.read_text() + "0 0.5 0.5 0 0.1\n")
     notes = build_run(joint(), run_folder).notes
-    assert len(notes) == 3
-    assert notes[1].startswith("warning: boxes: 1 errors in the labels; first: ")
-    assert "has no area" in notes[1]
+    assert [note.partition(":")[0] for note in notes] == ["boxes", "kinds"]
+    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert message.startswith("boxes, train: 1 zero area; first: ")
+    assert "has no area" in message
 
 
 def test_a_run_of_an_earlier_version_cannot_be_resumed(tiny, run_folder):
