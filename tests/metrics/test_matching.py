@@ -100,12 +100,8 @@ def test_ranges_are_concatenated():
 
 
 @pytest.mark.parametrize("max_pairs", [1, 7, 1 << 20])
-def test_pairs_are_compared_in_parts(monkeypatch, max_pairs):
-    rng = np.random.default_rng(1)
-    xyxy = rng.integers(0, 40, (80, 2))
-    xyxy = np.concatenate([xyxy, xyxy + rng.integers(5, 30, (80, 2))], axis=1)
-    boxes = BoxLabels.of(xyxy[:50], rng.integers(0, 3, 50), rng.random(50) < 0.2)
-    found = Detections(xyxy[50:].astype(np.float32), rng.random(30).astype(np.float32), rng.integers(0, 3, 30))
+def test_pairs_are_compared_in_parts(monkeypatch, crowded_image, max_pairs):
+    found, boxes = crowded_image
     expected = match([found], [boxes], 3, [0.3, 0.5])
     monkeypatch.setattr("yolo9k.boxes.MAX_PAIRS", max_pairs)
     actual = match([found], [boxes], 3, [0.3, 0.5])
