@@ -22,8 +22,6 @@ def test_the_sweep_adds_a_panel(sizes, tmp_path):
 
 def test_names_the_file_that_cannot_be_written(sizes, tmp_path):
     (anchors,) = sweep(sizes, [1])
-    with pytest.raises(MachineError, match=r"a\.nonsense: the plot cannot be written"):
-        save_plot(tmp_path / "a.nonsense", sizes, anchors, (13, 13))
     (tmp_path / "file").touch()
     with pytest.raises(MachineError, match=r"file/a\.png"):
         save_plot(tmp_path / "file" / "a.png", sizes, anchors, (13, 13))

@@ -54,7 +54,7 @@ NEIGHBOURS = {  # imports inside one layer that are wanted
     "yaml_files": {"errors", "io"},
     "anchors": {"boxes"},
     "samples": {"boxes"},
-    "anchor_plots": {"anchors"},
+    "anchor_plots": {"anchors", "drawing"},
     "drawing": {"fonts"},
     "images": {"pixel_formats"},
     "training": {"evaluation"},

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from yolo9k.anchors import Anchors, nearest
-from yolo9k.errors import MachineError
+from yolo9k.drawing import save_figure
 
 MAX_POINTS = 20_000  # more points only enlarge the file
 
@@ -19,7 +19,7 @@ def save_plot(
     grid_wh: tuple[float, float],
     curve: Sequence[Anchors] = (),
 ) -> None:
-    """Plot `anchors` among boxes of `sizes_wh` (N, 2), all in cells, to a PNG, PDF or SVG file.
+    """Plot `anchors` among boxes of `sizes_wh` (N, 2), all in cells, to a file in one of `FIGURE_FORMATS`.
 
     `curve`: clusterings for several k, drawn as average IoU over k. Raises `MachineError` if it cannot be written.
     """
@@ -33,11 +33,7 @@ def save_plot(
     _draw_boxes(boxes, anchors, grid_wh, colours)
     if curve:
         _draw_curve(rest[0], curve, anchors)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
-    except (OSError, ValueError) as error:  # ValueError: a suffix that matplotlib cannot write
-        raise MachineError(f"{path}: the plot cannot be written: {error}") from error
+    save_figure(path, figure)
 
 
 def _colours(count: int) -> list[Any]:

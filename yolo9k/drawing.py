@@ -1,4 +1,4 @@
-"""Draw boxes on images, tile images to a mosaic, save images.
+"""Draw boxes on images, tile images to a mosaic, save images and figures.
 
 An image is uint8 (H, W, 3) RGB; no function changes its arguments. Line width and font size follow the shorter side of
 the image, so that labels are as readable on a thumbnail as on a photograph.
@@ -8,6 +8,7 @@ import colorsys
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
@@ -15,7 +16,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from yolo9k.errors import ConfigError
 from yolo9k.fonts import Line, harmless, make_line
-from yolo9k.io import writing
+from yolo9k.io import replacing, writing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Colour = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]
@@ -31,6 +35,13 @@ CAPTION_PX = 13
 MAX_JPEG_SIDE = 65_500  # of libjpeg
 SOFTWARE = "yolo9k"  # in the metadata of saved images, by which they are known as outputs
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+FIGURE_FORMATS: dict[str, dict[str, Any]] = {  # suffixes of figures, and how they get `SOFTWARE`
+    ".png": {"metadata": {"Software": SOFTWARE}},
+    ".pdf": {"metadata": {"Creator": SOFTWARE}},
+    ".svg": {"metadata": {"Creator": SOFTWARE}},
+    ".jpg": {"pil_kwargs": {"comment": SOFTWARE}},
+}
+FIGURE_DPI = 120
 
 
 def colour(label: int) -> Colour:
@@ -217,3 +228,13 @@ def save_image(path: str | Path, image: np.ndarray) -> None:
         png_info.add_text("Software", SOFTWARE)
         # quality and comment are for JPEG; other formats ignore them
         Image.fromarray(image).save(path, quality=92, comment=SOFTWARE, pnginfo=png_info)
+
+
+def save_figure(path: Path, figure: "Figure") -> None:
+    """Write a matplotlib figure in the format of its suffix, one of `FIGURE_FORMATS`; missing folders are created.
+
+    Raises `MachineError` if the file cannot be written.
+    """
+    suffix = path.suffix.lower()
+    with replacing(path, "the plot") as draft:
+        figure.savefig(draft, dpi=FIGURE_DPI, format=suffix.removeprefix("."), **FIGURE_FORMATS[suffix])

@@ -7,6 +7,7 @@ import pytest
 from rich.text import Text
 from rich.tree import Tree
 
+from yolo9k import __version__
 from yolo9k.cli import console
 from yolo9k.cli.console import LogHandler, Output, print_document, table, track, write_json
 from yolo9k.errors import MachineError
@@ -32,7 +33,7 @@ def test_json_to_a_file_creates_its_folder(tmp_path):
     write_json(str(tmp_path / "new" / "a.json"), {"ä": (1, 2.5), 3: [float("nan"), float("inf"), -float("inf"), None]})
     text = (tmp_path / "new" / "a.json").read_text(encoding="utf-8")
     assert "ä" in text
-    assert json.loads(text, parse_constant=pytest.fail) == {"ä": [1, 2.5], "3": [None] * 4}
+    assert json.loads(text, parse_constant=pytest.fail) == {"yolo9k": __version__, "ä": [1, 2.5], "3": [None] * 4}
 
 
 def test_json_to_standard_output(capsys):

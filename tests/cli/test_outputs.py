@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from yolo9k import cli
 from yolo9k.cli.console import write_json
 from yolo9k.cli.outputs import check_outputs, open_output
-from yolo9k.drawing import save_image
+from yolo9k.drawing import FIGURE_FORMATS, save_figure, save_image
 from yolo9k.errors import ConfigError, MachineError
 
 
@@ -49,6 +49,20 @@ def test_files_in_the_place_of_folders_and_vice_versa(here, files, folders, mess
     with pytest.raises(MachineError) as raised:
         check_outputs({"--x": files}, {"--x": folders})
     assert str(raised.value).replace(os.sep, "/") == message
+
+
+@pytest.mark.parametrize("target", ["link", "link/deep"])
+def test_folders_behind_links_that_lead_nowhere(here, target):
+    (here / "link").symlink_to("nowhere")
+    with pytest.raises(MachineError, match=f"--txt {target}: cannot be written: .*link to nothing"):
+        check_outputs(folders={"--txt": target})
+    check_outputs({"--json": target})  # a file is written where the link leads
+
+
+def test_a_file_is_checked_where_its_link_leads(here):
+    (here / "link").symlink_to("file/a.json")
+    with pytest.raises(MachineError, match=r"--json link: cannot be written: .*file is a file"):
+        check_outputs({"--json": "link"})
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows finds out only when it writes")
@@ -100,6 +114,10 @@ KEPT = {
     "photo.jpg": b"\xff\xd8\xff\xe0a photo",
     "coco.json": b'{"images": [], "annotations": []}',
     "pretty.json": b'{\n  "images": []\n}',
+    "indent-1.json": b'{\n "images": [],\n "annotations": []\n}\n',
+    "list.json": b'[\n {\n  "file": "a.jpg"\n }\n]\n',
+    "own-words.yaml": b"extends: small  # of yolo9k\n",
+    "figure.png": b"\x89PNG\r\n\x1a\n made with Matplotlib",
     "other.cfg": b"[net]\nchannels=3\n",
     "labels.txt": b"0 0.5 0.5 0.1 0.1\n",
     "table.csv": b"name,price\n",
@@ -122,16 +140,19 @@ def test_files_of_others_are_kept_unless_told_otherwise(here, option, name):
 
 def test_results_of_the_same_option_are_replaced_without_asking(here):
     write_json("a.json", {"a": [1]})
-    write_json("list.json", [{"a": 1}])
+    write_json("list.json", [{"image_id": 1}])
     write_json("empty.json", [])
     save_image("drawn.jpg", np.zeros((9, 9, 3), np.uint8))
     save_image("plots/augmented.png", np.zeros((9, 9, 3), np.uint8))
-    Figure().savefig("plot.png")
-    Figure().savefig("plots/curve.png")
+    plots = [f"plot{suffix}" for suffix in FIGURE_FORMATS]
+    for name in [*plots, "plots/curve.png"]:
+        figure = Figure()
+        figure.subplots().scatter(*np.random.default_rng(0).random((2, 500)), s=np.arange(500))
+        save_figure(Path(name), figure)
     (here / "a.txt").write_text("3 0.5 0.5 0.1 0.25 0.98765\n")
     (here / "a.csv").write_text("file,label,score,left,top,right,bottom\n")
     check_outputs({"--json": ["a.json", "list.json", "empty.json"], "--csv": "a.csv", "--txt": "a.txt"})
-    check_outputs({"--plot": "plot.png", "--out": "drawn.jpg"}, {"--plots": "plots"})
+    check_outputs({"--plot": plots, "--out": "drawn.jpg"}, {"--plots": "plots"})
     with pytest.raises(ConfigError, match=r"--json drawn.jpg: already exists"):
         check_outputs({"--json": "drawn.jpg"})
 

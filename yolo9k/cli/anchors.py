@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from yolo9k.anchors import Anchors
 
 DEFAULT_PLOT = Path("anchors.png")  # with --sweep
-PLOT_FORMATS = (".png", ".jpg", ".pdf", ".svg")
 
 
 def anchors(
@@ -90,8 +89,11 @@ def _parse_range(text: str) -> list[int]:
 
 
 def _check_format(plot: Path | None) -> None:
-    if plot and plot.suffix.lower() not in PLOT_FORMATS:
-        raise ConfigError(f"--plot {plot}: allowed are {', '.join(PLOT_FORMATS)}, not {plot.suffix or 'no suffix'!r}")
+    from yolo9k.drawing import FIGURE_FORMATS
+
+    if plot and plot.suffix.lower() not in FIGURE_FORMATS:
+        allowed = ", ".join(FIGURE_FORMATS)
+        raise ConfigError(f"--plot {plot}: allowed are {allowed}, not {plot.suffix or 'no suffix'!r}")
 
 
 def _config_warnings(config: Path, size_wh: tuple[int, int], k: int) -> list[str]:

@@ -11,7 +11,8 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from yolo9k.cli.outputs import is_standard_output, open_output
+from yolo9k import __version__
+from yolo9k.cli.outputs import WRITER, is_standard_output, open_output
 from yolo9k.cli.text import UNSAFE, one_line, safe_lines
 
 Item = TypeVar("Item")
@@ -99,8 +100,10 @@ def write_json(target: str, value: Any) -> None:
     """Write JSON to a file, or to standard output (`-`); NaN and infinities become null. Raises `MachineError`.
 
     Texts keep all their characters; those that a terminal would act on are written as `\\u001b`, as are the bytes of a
-    file name that are no text (`\\udcff`).
+    file name that are no text (`\\udcff`). An object begins with the version of yolo9k that wrote it.
     """
+    if isinstance(value, dict):
+        value = {WRITER: __version__, **value}
     ascii_only = is_standard_output(target) and "utf" not in (sys.stdout.encoding or "utf-8").lower()
     text = json.dumps(_finite(value), indent=1, ensure_ascii=ascii_only, allow_nan=False)
     lines = (UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], line) for line in text.split("\n"))

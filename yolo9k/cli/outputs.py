@@ -25,16 +25,18 @@ NO_TARGETS: Targets = {}
 
 STANDARD_OUTPUT = frozenset(("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"))
 PROBE = bytes(4096)  # a block, which a full disk refuses
-HEAD_BYTES = 4096
-JSON_START = re.compile(rb"[\[{](\n \S|[\]}]\n?$)")  # with the indent of `write_json`
-RESULTS = {  # how a file begins that this option wrote before
+END_BYTES = 4096
+WRITER = "yolo9k"  # first key of each JSON object that is written, with the version
+JSON_START = re.compile(rb'\{\n "yolo9k": "|\[\n \{\n  "(image_id|name)": |\[\]\n$')  # lists: COCO results, doctor
+IMAGE = re.compile(rb"(\x89PNG|\xff\xd8|%PDF|<\?xml).*yolo9k", re.DOTALL)  # of `drawing.save_image` and `save_figure`
+RESULTS = {  # what a file contains, at its start or end, that this option wrote before
     "--json": JSON_START,
     "--results": JSON_START,
     "--csv": re.compile(rb"file,label,score,"),
     "--txt": re.compile(rb"\d+( [\d.e+-]+){5}\n"),
-    "--plot": re.compile(rb".*Matplotlib", re.DOTALL),
-    "--plots": re.compile(rb".*(Matplotlib|yolo9k)", re.DOTALL),
-    "--out": re.compile(rb"\xff\xd8.*yolo9k", re.DOTALL),  # written by `drawing.save_image`
+    "--plot": IMAGE,
+    "--plots": IMAGE,
+    "--out": IMAGE,
 }
 IMAGE_FOLDERS = {"--plots"}  # of these options; such a folder contains no images but theirs
 IMAGE_SUFFIXES = (".png", ".jpg")
@@ -160,16 +162,23 @@ def _is_result(option: str, path: Path) -> bool:
     """Return whether a file is empty or was written by the option."""
     try:
         with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
+            content = file.read(END_BYTES)
+            if content:
+                file.seek(max(path.stat().st_size - END_BYTES, len(content)))
+                content += file.read(END_BYTES)
     except OSError:
         return False
-    return not head or (option in RESULTS and RESULTS[option].match(head) is not None)
+    return not content or (option in RESULTS and RESULTS[option].match(content) is not None)
 
 
 def _obstacle(target: Path, *, is_folder: bool) -> str:
     """Return why a file or folder cannot be written; an empty text if it can."""
     existing = target
     try:
+        if is_folder and any(path.is_symlink() and not path.exists() for path in (target, *target.parents)):
+            return "it is a link to nothing" if target.is_symlink() else "a folder of it is a link to nothing"
+        if target.is_symlink():
+            target = Path(os.path.realpath(target))  # where a file is written
         existing = _nearest_existing(target)
         needs_folder = is_folder or existing != target
         if existing.is_dir() and not needs_folder:

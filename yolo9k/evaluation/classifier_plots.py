@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from yolo9k.drawing import fit, mosaic, save_image
+from yolo9k.drawing import fit, mosaic, save_figure, save_image
 from yolo9k.evaluation.classifier import ClassifierScores
-from yolo9k.evaluation.plots import plot_levels, plot_matrix, save_figure
+from yolo9k.evaluation.plots import plot_levels, plot_matrix
 from yolo9k.images import read_image
 from yolo9k.metrics.classification import is_correct
 

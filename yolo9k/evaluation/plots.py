@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from yolo9k.datasets.readers.records import Record
-from yolo9k.drawing import Colour, colour, draw_boxes, fit, legend, mosaic, save_image
+from yolo9k.drawing import Colour, colour, draw_boxes, fit, legend, mosaic, save_figure, save_image
 from yolo9k.evaluation.depth import DepthReport
 from yolo9k.evaluation.evaluate import Evaluation
 from yolo9k.fonts import plot_texts
 from yolo9k.images import read_image
-from yolo9k.io import replacing
 from yolo9k.metrics import Matches
 from yolo9k.metrics.confusion import CONFIDENCE, ConfusionMatrix
 from yolo9k.metrics.depth import Level
@@ -67,12 +66,6 @@ def write_plots(folder: Path, scores: Evaluation, detections: Sequence[Detection
     for name, image in images.items():
         save_image(folder / name, image)
     return [folder / name for name in (*figures, *images)]
-
-
-def save_figure(path: Path, figure: "Figure") -> None:
-    """Write a figure; the folder is made. Raises `MachineError`."""
-    with replacing(path) as draft:
-        figure.savefig(draft, dpi=120, format=path.suffix.removeprefix("."))
 
 
 def plot_precision_recall(scores: Evaluation) -> "Figure":

@@ -8,11 +8,10 @@ import numpy as np
 
 from yolo9k.datasets.readers.records import Record
 from yolo9k.datasets.tools.check import Report
-from yolo9k.drawing import colour, draw_boxes, fit, mosaic, save_image
+from yolo9k.drawing import colour, draw_boxes, fit, mosaic, save_figure, save_image
 from yolo9k.errors import DataError
 from yolo9k.fonts import plot_texts
 from yolo9k.images import read_image
-from yolo9k.io import writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,8 +29,8 @@ def plot_dataset(report: Report, folder: Path) -> list[Path]:
     paths = [folder / name for name in ("classes.png", "box-sizes.png", "images.jpg")]
     unique = {record.path: record for part in report.annotations.values() for record in part.records}
     records = list(unique.values())
-    _save(class_histogram(report), paths[0])
-    _save(box_size_histogram(records), paths[1])
+    save_figure(paths[0], class_histogram(report))
+    save_figure(paths[1], box_size_histogram(records))
     save_image(paths[2], image_mosaic(pick_evenly(records, MOSAIC_IMAGES), report.labels))
     return paths
 
@@ -120,9 +119,3 @@ def pick_evenly(records: Sequence[Record], max_count: int) -> list[Record]:
     """Return at most `max_count` records, evenly spaced from the first to the last."""
     chosen = np.linspace(0, len(records) - 1, min(max_count, len(records))).round().astype(int)
     return [records[i] for i in chosen]
-
-
-def _save(figure: "Figure", path: Path) -> None:
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from yolo9k.io import writing
+from yolo9k.drawing import save_figure
 
 MAX_MARKED_POINTS = 20  # shorter curves show each point; a curve of one point would be invisible without
 
@@ -34,9 +34,7 @@ def plot_run(folder: Path) -> Path | None:
         _draw(axes[2], entries, scores, "validation scores")
         axes[2].set_ylim(0, 1)
     target = folder / "plots" / "curves.png"
-    with writing(target):
-        target.parent.mkdir(exist_ok=True)
-        figure.savefig(target, dpi=120)
+    save_figure(target, figure)
     return target
 
 
