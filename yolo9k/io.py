@@ -26,8 +26,8 @@ BOMS = (  # the longer first: UTF-32 begins like UTF-16
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 FOREIGN_NAMES = frozenset(  # of operating systems, network storage and tools; lower case
-    ("__macosx", "__pycache__", "@eadir", "#recycle", "$recycle.bin", "thumbs.db", "desktop.ini", "lost+found",
-     "system volume information")
+    ("__macosx", "__pycache__", "@eadir", "#recycle", "@recycle", "#snapshot", "$recycle.bin", "thumbs.db",
+     "desktop.ini", "lost+found", "system volume information")
 )  # fmt: skip
 KINDS_OF_FILE = (
     (stat.S_ISDIR, "a folder"),

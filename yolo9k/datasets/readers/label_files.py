@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 
+from yolo9k.datasets.readers.paths import name_key
 from yolo9k.datasets.readers.records import BadFile, reading_data
 from yolo9k.images import is_image_file
 from yolo9k.io import is_file, is_folder, is_hidden, visible_files
@@ -33,7 +34,7 @@ class LabelFinder:
     def find(self, image: Path) -> Path | None:
         """Return the label file of an image; `None` if there is none. Raises `BadFile` for an unreadable folder."""
         folders = [self._labels(folder) for folder in self._candidates(image.parent)]
-        names = (image.stem, image.name, image.stem.casefold())  # `a.jpg.txt` is less usual, another case even less
+        names = (image.stem, image.name, name_key(image.stem))  # `a.jpg.txt` is less usual, another case even less
         return next((labels[name] for name in names for labels in folders if name in labels), None)
 
     def _find_candidates(self, folder: Path) -> tuple[Path, ...]:
@@ -94,13 +95,13 @@ def _folders(folder: Path) -> tuple[str, ...]:
 
 
 def _label_files(folder: Path) -> dict[str, Path]:
-    """Return the text files of a folder by their stem, as written and in lower case; empty if it does not exist."""
+    """Return the text files of a folder by their stem, as written and as `name_key`; empty if it does not exist."""
     if not is_folder(folder):
         return {}
     with reading_data(folder):
         names = sorted(path.name for path in folder.iterdir() if not is_hidden(path.name))
     texts = [name for name in names if name.lower().endswith(SUFFIX)]
-    files = {name[: -len(SUFFIX)].casefold(): folder / name for name in texts}
+    files = {name_key(name[: -len(SUFFIX)]): folder / name for name in texts}
     return files | {name[: -len(SUFFIX)]: folder / name for name in texts}
 
 

@@ -2,14 +2,16 @@
 
 A path is first taken as written, from the places its format means. Else the file below the root with the longest
 common tail is used: `C:\\data\\images\\a.jpg`, `data/images/a.jpg` and `../upload/4/a.jpg` all find `images/a.jpg`.
-Nothing outside the root is ever opened.
+Names are the same in any case, Unicode form (macOS decomposes `é`) and URL encoding. Nothing outside the root is ever
+opened.
 """
 
 import os
 import posixpath
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -17,8 +19,10 @@ from urllib.parse import unquote, urlsplit
 from yolo9k.datasets.readers.records import BadFile, IssueCollector, reading_data
 from yolo9k.datasets.readers.split_names import exact_split, split_of_path
 from yolo9k.errors import shorten
+from yolo9k.images import is_image_name
 from yolo9k.io import is_file, is_folder, visible_files
 
+QUOTES = "\"'"  # around paths in lists
 DRIVE = re.compile(r"^[A-Za-z]:")
 URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 UPLOAD_HASH = re.compile(r"^[0-9a-f]{8}-(?=.)")  # Label Studio puts one before the name of an uploaded file
@@ -45,12 +49,16 @@ class FileFinder:
         for path in folders:
             if is_file(path) and (is_plain or self.contains(path)):
                 return path if is_plain else self._below_root(path)
-        if "/" in text and is_plain and any(is_folder(path.parent) for path in folders):
-            raise BadFile("missing image", location, f"no such image: {shorten(text)!r}")  # no namesake elsewhere
-        found = self._find_by_tail(text, location)
+        existing = {path.parent for path in folders if "/" in text and is_plain and is_folder(path.parent)}
+        found = self._find_by_tail(text, location, existing)
         self._moved[found.parent.relative_to(self.root).as_posix()] += 1
         self._first = self._first or f"{text} is {found.relative_to(self.root).as_posix()}"
         return found
+
+    def images_named(self, text: str) -> list[Path]:
+        """Return the images below the root with the longest common tail with `text`, a path without its suffix."""
+        parts = path_parts(text)
+        return self._longest_tails(parts, self._images_by_stem) if parts else []
 
     def contains(self, path: Path) -> bool:
         """Return whether a path is below the root as it is written; links are the user's own."""
@@ -71,45 +79,64 @@ class FileFinder:
             message = f"{moved:,} of {self.total:,} paths were found below {folder}/; first: {shorten(self._first)}"
             issues.warn("path from elsewhere", location, message)
 
-    def _find_by_tail(self, text: str, location: object) -> Path:
+    def _find_by_tail(self, text: str, location: object, folders: Set[Path]) -> Path:
+        """Return the file with the longest common tail; in one of `folders`, if the text names some that exist."""
         parts = path_parts(text)
         forms = [parts, path_parts(unquote(text)), [*parts[:-1], UPLOAD_HASH.sub("", parts[-1])] if parts else []]
-        found = (self._longest_tails(form) for form in forms if form)
-        candidates = next((paths for paths in found if paths), [])
+        found = (self._longest_tails(form, self._files_by_name) for form in forms if form)
+        allowed = ([path for path in paths if not folders or path.parent in folders] for paths in found)
+        candidates = next((paths for paths in allowed if paths), [])
         if len(candidates) == 1:
             return candidates[0]
         shown = shorten(text)
         if candidates:
             names = " or ".join(path.relative_to(self.root).as_posix() for path in candidates[:2])
             raise BadFile("ambiguous path", location, f"{shown!r} could be {names} below {self.root}")
+        if folders:  # no namesake elsewhere
+            raise BadFile("missing image", location, f"no such image: {shown!r}")
         outside = next((path for path in (Path(text), self.root / text) if is_file(path)), None)
         why = f"; {outside} is outside the root and is not used" if outside and not self.contains(outside) else ""
         raise BadFile(
             "missing image", location, f"no such image: {shown!r}, also not by its tail below {self.root}{why}"
         )
 
-    def _longest_tails(self, parts: Sequence[str]) -> list[Path]:
-        """Return the files with the longest common tail; of equally long ones those whose case is the same."""
-        wanted = [part.casefold() for part in parts]
+    def _longest_tails(self, parts: Sequence[str], files: Mapping[str, Sequence[str]]) -> list[Path]:
+        """Return those of `files` with the longest common tail; of equally long ones those written in the same way."""
+        wanted = [name_key(part) for part in parts]
         split = split_of_path("/".join(parts[:-1]))
         ranked: dict[tuple[int, int], list[Path]] = {}
-        for relative in self._files_by_name.get(wanted[-1], ()):
+        for relative in files.get(wanted[-1], ()):
             found = relative.split("/")
             if split and (split_of_path("/".join(found[:-1])) or split) != split:
                 continue  # the namesake of another split
-            length = _common_tail([part.casefold() for part in found], wanted)
+            same_name = [*map(name_key, found[:-1]), wanted[-1]]
+            length = _common_tail(same_name, wanted)
             ranked.setdefault((length, _common_tail(found, parts)), []).append(self.root / relative)
         return ranked[max(ranked)] if ranked else []
 
     @cached_property
     def _files_by_name(self) -> dict[str, list[str]]:
-        """All visible files below the root: paths relative to it, by the name in lower case."""
+        """All visible files below the root: paths relative to it, by `name_key`."""
         files: dict[str, list[str]] = {}
         start = len(str(self.root)) + 1 if str(self.root) != "." else 0
         with reading_data(self.root):
             for path in visible_files(self.root, once=True):
-                files.setdefault(path.name.casefold(), []).append(str(path)[start:])
+                files.setdefault(name_key(path.name), []).append(str(path)[start:])
         return files
+
+    @cached_property
+    def _images_by_stem(self) -> dict[str, list[str]]:
+        """The images below the root, by the `name_key` of their stem."""
+        images: dict[str, list[str]] = {}
+        for name, relatives in self._files_by_name.items():
+            if is_image_name(name):
+                images.setdefault(posixpath.splitext(name)[0], []).extend(relatives)
+        return images
+
+
+def name_key(name: str) -> str:
+    """Return the form in which names that are written differently are the same: without case, composed."""
+    return name.casefold() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
 
 
 def _absolute(path: Path) -> str:
@@ -132,7 +159,7 @@ def path_parts(text: str) -> list[str]:
             text = unquote(urlsplit(text).path)
         except ValueError:  # a URL such as http://[
             return []
-    path = posixpath.normpath(DRIVE.sub("", text.strip()).replace("\\", "/"))
+    path = posixpath.normpath(DRIVE.sub("", text.strip().strip(QUOTES)).replace("\\", "/"))
     return [part for part in path.split("/") if part not in ("", ".", "..")]
 
 
