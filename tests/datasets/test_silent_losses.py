@@ -1,6 +1,7 @@
 """Cases in which data would be lost, or taken from another split, without a word."""
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,93 @@ def test_a_stray_yaml_file_does_not_stop_detection(tmp_path):
     (tmp_path / "classes.txt").write_text("cat\n")
     (tmp_path / "other.yaml").write_text("--- a\n--- b\n")
     assert detect_dataset(tmp_path, holdout=0).splits == {"train": ("images",)}
+
+
+@pytest.mark.parametrize("images", ["JPEGImages", "JPEGImages/{split}"])
+def test_voc_annotations_of_a_split_find_the_image_of_their_own_name(tmp_path, images):
+    for split in ("train", "val"):
+        for stem, other in ((f"{split}1", f"{split}2"), (f"{split}2", f"{split}1")):
+            yolo(tmp_path, f"{images.format(split=split)}/{stem}.jpg")
+            box = "<object><name>cat</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+            xml = tmp_path / f"Annotations/{split}/{stem}.xml"
+            xml.parent.mkdir(parents=True, exist_ok=True)
+            xml.write_text(f"<annotation><filename>{other}.jpg</filename>{box}</object></annotation>")
+    read = read_annotations(detect_dataset(tmp_path), "train").records
+    assert [(record.path.stem, record.id) for record in read] == [("train1", "train1"), ("train2", "train2")]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("kind", ["yolo", "voc", "coco"])
+def test_names_in_another_unicode_form(tmp_path, kind, form):
+    written, stored = (
+        unicodedata.normalize(each, "images/Müller é") for each in (form, {"NFC": "NFD"}.get(form, "NFC"))
+    )
+    label = unicodedata.normalize(form, "Müller é")
+    yolo(tmp_path, f"{stored}.jpg", f"labels/{label}.txt" if kind == "yolo" else "")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    if kind == "voc":
+        (tmp_path / "annotations").mkdir()
+        box = "<bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+        text = f"<annotation><filename>{label}.jpg</filename><object><name>cat</name>{box}</object></annotation>"
+        (tmp_path / f"annotations/{label}.xml").write_text(text, encoding="utf-8")
+    elif kind == "coco":
+        coco(tmp_path / "a.json", [(1, "cat")], 1, names=(f"{written}.jpg",))
+    (record,) = read_annotations(detect_dataset(tmp_path), "train").records
+    assert len(record.boxes) == 1
+
+
+@pytest.mark.parametrize("line", ['"C:\\set\\images\\a b.jpg"', "images/a%20b.jpg", "images/A B.JPG"])
+def test_paths_in_quotes_url_encoding_and_another_case(tmp_path, line):
+    yolo(tmp_path, "images/a b.jpg", "labels/a b.txt")
+    (tmp_path / "train.txt").write_text(line)
+    (record,) = read_annotations(config(tmp_path, "train.txt"), "train").records
+    assert len(record.boxes) == 1
+
+
+def test_pixels_in_yolo_labels_are_an_error(tmp_path):
+    yolo(tmp_path, "images/a.jpg", "labels/a.txt", "0 26 12 8 6\n")
+    with pytest.raises(DataError, match=r"no usable box .*a\.txt:1: .*not in pixels: 26"):
+        read_annotations(config(tmp_path, "images"), "train")
+
+
+def test_relative_boxes_where_pixels_are_meant_are_an_error(tmp_path):
+    yolo(tmp_path, "a.jpg")
+    coco(tmp_path / "a.json", [(1, "cat")], 1, bbox=[0.1, 0.2, 0.5, 0.5])
+    with pytest.raises(DataError, match=r"relative to the image size"):
+        read_annotations(config(tmp_path, "a.json", kind="coco", labels=("cat",)), "train")
+
+
+def test_categories_taken_in_order_are_a_warning(tmp_path):
+    yolo(tmp_path, "a.jpg")
+    coco(tmp_path / "a.json", [(1, "cat"), (2, "mutt")], 2)
+    (warning,) = read_annotations(config(tmp_path, "a.json", kind="coco"), "train").warnings
+    assert "'mutt' is label 'dog'" in warning.message
+
+
+def test_labels_that_count_classes_from_one_are_a_warning(tmp_path):
+    yolo(tmp_path, "images/a.jpg", "labels/a.txt", "1 .5 .5 .2 .2\n2 .5 .5 .1 .1\n")
+    read = read_annotations(config(tmp_path, "images"), "train")
+    assert [warning.kind for warning in read.warnings] == ["classes from 1"]
+
+
+def test_lines_of_a_box_a_score_and_a_track_are_no_outlines(tmp_path):
+    yolo(tmp_path, "images/a.jpg", "labels/a.txt", "0 .5 .5 .2 .2 .91 1\n0 .4 .5 .2 .3 .87 1\n")
+    with pytest.raises(DataError, match=r"extra_columns: 2"):
+        read_annotations(config(tmp_path, "images"), "train")
+
+
+def test_coco_files_of_other_splits_beside_instances_are_used(tmp_path):
+    for name, file in (("a.jpg", "instances_train"), ("b.jpg", "custom_val"), ("c.jpg", "captions_extra")):
+        yolo(tmp_path, f"images/{name}")
+        coco(tmp_path / f"annotations/{file}.json", [(1, "cat")], 1, names=(name,))
+    assert {split: len(parts) for split, parts in detect_dataset(tmp_path).splits.items()} == {"train": 1, "val": 1}
+
+
+def test_images_with_yolo_labels_beside_a_few_voc_files_are_an_error(tmp_path):
+    for stem in "abc":
+        yolo(tmp_path, f"{stem}.jpg", f"{stem}.txt")
+    (tmp_path / "a.txt").unlink()
+    box = "<object><name>cat</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
+    (tmp_path / "a.xml").write_text(f"<annotation><filename>a.jpg</filename>{box}</annotation>")
+    with pytest.raises(DataError, match=r"2 of 3 images have no XML file, .*b\.txt"):
+        read_annotations(config(tmp_path, "all", kind="voc", labels=()), "train")

@@ -29,6 +29,7 @@ from yolo9k.datasets.readers.records import (
     Issue,
     IssueCollector,
     OnError,
+    Record,
     SplitRequest,
     count_by_kind,
 )
@@ -142,6 +143,7 @@ def read_annotations(
     issues = IssueCollector(on_error)
     read = BOX_READERS[config.kind](request, issues, track)
     if read.annotated_sizes:
+        _check_units(read.records, request.root)
         read = read._replace(records=match_sizes(read.records, issues, track, all_sizes=all_sizes))
     if not read.records:
         raise DataError(f"{request.root}: no usable image in split {split!r}: {_why_empty(config, issues)}")
@@ -153,6 +155,13 @@ def read_annotations(
     if not silently:
         log_issues(f"{_title(config)}, {split}", annotations.errors, annotations.warnings)
     return annotations
+
+
+def _check_units(records: Sequence[Record], root: Path) -> None:
+    """Raise `DataError` if boxes that must be in pixels are all within one pixel: relative to the image size."""
+    boxes = [record.boxes.xyxy for record in records if len(record.boxes)]
+    if boxes and all(xyxy.max() <= 1 for xyxy in boxes):
+        raise DataError(f"{root}: all boxes are within [0, 1], relative to the image size; they must be in pixels")
 
 
 def log_issues(title: str, errors: Sequence[Issue], warnings: Sequence[Issue] = ()) -> None:

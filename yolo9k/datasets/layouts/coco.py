@@ -10,14 +10,17 @@ from yolo9k.datasets.readers.records import BadFile, Entry, reading_data
 from yolo9k.datasets.readers.split_names import split_of, split_of_path
 from yolo9k.io import is_file
 
+INSTANCES = "instances_"
+BESIDE_INSTANCES = ("captions_", "image_info_", "panoptic_", "person_keypoints_", "stuff_")  # of the same images
 COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
 
 
 def find_coco(folder: Path) -> Layout | None:
     """Return the layout of the COCO files of a folder; `None` if there are none. Raises `BadFile` for a broken one."""
     files = [path for level in levels(folder) for place in level for path in files_with(place, ".json")]
-    instances = [path for path in files if path.name.startswith("instances_")]  # beside captions and keypoints
-    opened = [file for path in instances or files if (file := _open_coco(path)) is not None]
+    if any(path.name.startswith(INSTANCES) for path in files):
+        files = [path for path in files if not path.name.startswith(BESIDE_INSTANCES)]
+    opened = [file for path in files if (file := _open_coco(path)) is not None]
     if not any(file.annotations for file in opened):
         return None
     return assign_splits("coco", folder, [coco_part(file, folder) for file in opened])

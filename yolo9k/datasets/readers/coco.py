@@ -99,7 +99,7 @@ def read_coco(request: SplitRequest, issues: IssueCollector, track: Track = sile
         path = _annotation_file(request.root, entry)
         with issues.reading_file():
             file = opened.get(path) or CocoFile.open(path)
-            label_of_category = _map_categories(file, labels)
+            label_of_category = _map_categories(file, labels, issues)
             for category, label in reversed(label_of_category.items()):
                 category_of_label |= {} if label is None else {label: category}
             if isinstance(entry, SplitSource):
@@ -148,8 +148,11 @@ def _annotation_file(root: Path, entry: Entry) -> Path:
     return path
 
 
-def _map_categories(file: CocoFile, labels: Sequence[str]) -> dict[int, int | None]:
-    """Return the label index of each category id; `None` if the category is not one of the labels."""
+def _map_categories(file: CocoFile, labels: Sequence[str], issues: IssueCollector) -> dict[int, int | None]:
+    """Return the label index of each category id; `None` if the category is not one of the labels.
+
+    Categories with other names are taken in order if their number is that of the labels, which is a warning.
+    """
     indices = index_by_name(labels)
     by_name = {category: indices.get(name) for category, name in file.categories.items()}
     if None not in by_name.values() or len(labels) != len(by_name):
@@ -158,6 +161,10 @@ def _map_categories(file: CocoFile, labels: Sequence[str]) -> dict[int, int | No
         if label not in (None, position):
             name = file.categories[category]
             raise DataError(f"{file.path}: category {name!r} is label {label} by name, but {position} by order")
+    renamed = [(file.categories[c], labels[i]) for i, (c, label) in enumerate(by_name.items()) if label is None]
+    name, taken_as = (shorten(text, 60) for text in renamed[0])
+    message = f"{len(renamed):,} of {len(labels):,} categories are taken in order: {name!r} is label {taken_as!r}"
+    issues.warn("other names", file.path, message)
     return {category: position for position, category in enumerate(by_name)}
 
 

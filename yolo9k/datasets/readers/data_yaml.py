@@ -13,7 +13,10 @@ from yolo9k.yaml_files import load_yaml
 
 SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}  # Roboflow: `valid`
 DATA_YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
-CLASS_LISTS = ("classes.txt", "obj.names", "class_names.txt", "labels.txt", "_darknet.labels", "classes.names")
+CLASS_LISTS = (
+    "classes.txt", "obj.names", "class_names.txt", "labels.txt", "_darknet.labels", "classes.names", "names.txt",
+    "class.txt", "predefined_classes.txt",
+)  # fmt: skip
 YAML_KEYS = ("names", "path", *(key for keys in SPLIT_KEYS.values() for key in keys))  # whose values are text
 
 

@@ -7,6 +7,7 @@ outline. What does not fit is an error that names the line: nothing is guessed f
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 
 from yolo9k.datasets.readers.records import Issue, IssueCollector, unreadable_annotation
@@ -15,6 +16,7 @@ BOX_COLUMNS = 5  # class cx cy w h
 SCORE_COLUMNS = 6  # and a confidence, as `yolo9k detect --txt` and Ultralytics' `save_conf` write
 OUTLINE_COLUMNS = 7  # class and three points
 FAR_OUTSIDE = 0.5  # of the image size: a coordinate so far outside is none
+MAX_CENTRE = 3.0  # of the image size: the centre of a box beyond it is in pixels
 TOLERANCE = 2e-3  # of the image size: rounding
 MAX_KEYPOINT_VALUES = 4 + 3 * 200  # of a line: the largest skeletons known have 133 keypoints
 
@@ -31,6 +33,8 @@ class ColumnCheck:
     scores: int = 0
     first_score: str = ""
     unused: int = 0
+    outlines: int = 0
+    tracks: int = 0  # of the outlines, those that may be a box, a score and a whole number
     keypoints: "KeypointCheck" = field(default_factory=lambda: KeypointCheck())
 
     def box_values(self, values: Sequence[float], location: str) -> Sequence[float]:
@@ -38,7 +42,7 @@ class ColumnCheck:
         count = len(values)
         if count == BOX_COLUMNS:
             self.boxes += 1
-            return values[1:]
+            return _relative(values[1:], location)
         if self.extra:
             if count != BOX_COLUMNS + self.extra:
                 needed = f"`class cx cy w h` and {self.extra} more (extra_columns, or kpt_shape of data.yaml)"
@@ -55,6 +59,8 @@ class ColumnCheck:
         _check_outline(values, location)
         if self.extra is None:
             self.keypoints.add(values[1:], location)
+            self.outlines += 1
+            self.tracks += count == OUTLINE_COLUMNS and values[-1].is_integer()
         return values[1:]
 
     def report(self, root: Path, issues: IssueCollector) -> None:
@@ -73,6 +79,22 @@ class ColumnCheck:
                 f"kpt_shape in data.yaml, or extra_columns: {count - BOX_COLUMNS} in the config (0 means outlines)"
             )
             raise unreadable_annotation(self.keypoints.location, message)
+        if self.outlines and self.tracks == self.outlines:
+            message = (
+                "all long lines have 7 numbers, of which the last is whole, like a box, a score and a track; set "
+                "extra_columns: 2 in the config (0 means outlines)"
+            )
+            raise unreadable_annotation(self.keypoints.location or root, message)
+
+
+def _relative(box: Sequence[float], location: str) -> Sequence[float]:
+    """Return a box (cx, cy, w, h). Raises `BadFile` if its centre is so far outside the image that it is in pixels."""
+    centre = max(map(abs, box[:2]))
+    if isfinite(centre) and centre > MAX_CENTRE:
+        raise unreadable_annotation(
+            location, f"the box must be relative to the image size, from 0 to 1, not in pixels: {centre:g}"
+        )
+    return box
 
 
 def _check_outline(values: Sequence[float], location: str) -> None:

@@ -264,7 +264,7 @@ def check_box(box: ParsedBox, size_wh: tuple[int, int]) -> tuple[Corners | None,
     if 0 <= x1 < x2 - MIN_SIDE_PX and 0 <= y1 < y2 - MIN_SIDE_PX and x2 <= w and y2 <= h and box.label is not None:
         return box.xyxy, None  # fast path: nearly all boxes
     if box.label is None:
-        return None, Issue("unknown class", box.location, f"{box.name[:60]!r} is not one of the class names")
+        return None, Issue("unknown class", box.location, unknown_class(box.name))
     if not all(map(isfinite, box.xyxy)):
         return None, Issue("not finite", box.location, f"{_describe(box)} is not finite")
     if _is_empty(box.xyxy):
@@ -275,6 +275,11 @@ def check_box(box: ParsedBox, size_wh: tuple[int, int]) -> tuple[Corners | None,
     if max(abs(a - b) for a, b in zip(box.xyxy, clipped, strict=True)) > CLIP_TOLERANCE_PX:
         return clipped, Issue("clipped", box.location, f"{_describe(box)} was clipped to the image ({w}x{h})")
     return clipped, None
+
+
+def unknown_class(name: str) -> str:
+    """Return the message for a box whose class has no label."""
+    return f"{name[:60]!r} is not one of the class names"
 
 
 def _is_empty(xyxy: Corners) -> bool:

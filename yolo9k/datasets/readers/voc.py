@@ -14,6 +14,7 @@ from xml.etree.ElementTree import Element, ParseError
 import defusedxml.ElementTree
 from defusedxml import DefusedXmlException
 
+from yolo9k.datasets.readers.label_files import LabelFinder
 from yolo9k.datasets.readers.paths import FileFinder, path_parts
 from yolo9k.datasets.readers.records import (
     BadFile,
@@ -172,10 +173,24 @@ def _warn_unannotated(
     for folder in (folder for root, folder in folders.items() if root in whole):
         unnamed = [same for name, same in folder.images.items() if name not in folder.annotations]
         names = sorted(path.name for same in unnamed for path in same if path not in used)
+        if len(names) > len(folder.annotations):
+            _refuse_other_labels(folder, [path for same in unnamed for path in same], request.root)
         if names:
             more = ", …" if len(names) > MAX_NAMED else ""
             message = f"{len(names):,} images ({', '.join(names[:MAX_NAMED])}{more}) without an annotation are skipped"
             issues.warn("not annotated", folder.root, message)
+
+
+def _refuse_other_labels(folder: VocFolder, images: Sequence[Path], root: Path) -> None:
+    """Raise `DataError` if images without an XML file have a YOLO label file: most of the data would be lost."""
+    finder = LabelFinder(root)
+    label_file = next((found for path in images if (found := finder.find(path)) is not None), None)
+    if label_file is not None:
+        total = len(folder.annotations) + len(images)
+        raise DataError(
+            f"{folder.root}: {len(images):,} of {total:,} images have no XML file, but some have YOLO label files, for "
+            f"example {label_file}; use files of one format"
+        )
 
 
 def _list_of(entry: str) -> str:
@@ -249,7 +264,8 @@ def _read_record(
 def _find_image(folder: VocFolder, name: str, path: Path, root: Element, finder: FileFinder) -> Path:
     """Return the image of an annotation: the one with its name; of several, or without one, that of `<filename>`."""
     file_name = (path_parts(_text(root, "filename")) or [""])[-1]
-    same = folder.images.get(name, ())
+    beside = path.parent.relative_to(finder.root) if path.parent.is_relative_to(finder.root) else Path()
+    same = folder.images.get(name) or finder.images_named((beside / path.stem).as_posix())
     if len(same) == 1:
         return same[0]
     candidates = same or folder.images.get(str(Path(name).with_name(Path(file_name).stem or "-")), ())
@@ -261,7 +277,6 @@ def _find_image(folder: VocFolder, name: str, path: Path, root: Element, finder:
         raise BadFile("ambiguous path", path, f"its image could be {names}; <filename> names {file_name or 'none'!r}")
     if not file_name:
         raise BadFile("missing image", path, f"no image {name!r} in {folder.root}, and no <filename>")
-    beside = path.parent.relative_to(finder.root) if path.parent.is_relative_to(finder.root) else Path()
     try:
         return finder.find((beside / file_name).as_posix(), (), path)
     except BadFile as error:

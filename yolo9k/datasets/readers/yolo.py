@@ -23,6 +23,7 @@ from yolo9k.datasets.readers.records import (
     read_image_size_wh,
     read_text,
     reading_data,
+    unknown_class,
     unreadable_annotation,
 )
 from yolo9k.errors import DataError, shorten
@@ -53,7 +54,18 @@ def read_yolo(request: SplitRequest, issues: IssueCollector, track: Track = sile
             boxes = _read_boxes(label_files[path], names, size_wh, columns, issues)
             records.append(Record(path, size_wh, issues.check_boxes(boxes, size_wh), path.stem))
     columns.report(request.root, issues)
+    _warn_shifted(records, names, issues)
     return BoxReadResult(records, names)
+
+
+def _warn_shifted(records: Sequence[Record], names: Sequence[str], issues: IssueCollector) -> None:
+    """Warn if class 0 is unused and the only unknown class is the one after the last: they seem to begin with 1."""
+    unknown = {issue.message for issue in issues.errors if issue.kind == "unknown class"}
+    is_next = unknown == {unknown_class(str(len(names)))}
+    if is_next and not any((record.boxes.label == 0).any() for record in records):
+        first = next(issue.location for issue in issues.errors if issue.kind == "unknown class")
+        message = f"no box has class 0, but some have {len(names)}: do the labels count the classes from 1?"
+        issues.warn("classes from 1", first, message)
 
 
 def _check_label_files(
