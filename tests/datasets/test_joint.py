@@ -1,7 +1,10 @@
 """Joint data sets: what is read of which source, over which labels, and in which order."""
 
+import json
+
 import pytest
 import yaml
+from PIL import Image
 
 from yolo9k.config import Config, DatasetConfig, JointConfig, dump, load_dataset_config
 from yolo9k.config.datasets import TreeLabels
@@ -292,3 +295,25 @@ def test_shards_have_no_boxes(zoo):
     )
     with pytest.raises(ConfigError, match="of kind shards; it has no boxes: use `use: images`"):
         load_dataset_config(zoo / "joint.yaml")
+
+
+@pytest.mark.parametrize("name", ["data.yaml", "set.data", "annotations.json", "train.txt"])
+def test_a_source_in_the_file_of_a_tool(zoo, name):
+    folder = zoo / "tool"
+    (folder / "images").mkdir(parents=True)
+    Image.new("RGB", (40, 20)).save(folder / "images" / "a.jpg")
+    (folder / "images" / "a.txt").write_text("0 .5 .5 .2 .2\n")
+    (folder / "data.yaml").write_text("train: images\nval: images\nnames: [dog]\n")
+    (folder / "set.data").write_text("train = train.txt\nnames = set.names\n")
+    (folder / "set.names").write_text("dog\n")
+    (folder / "train.txt").write_text("images/a.jpg\n")
+    coco = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 40, "height": 20}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 9, 9]}],
+        "categories": [{"id": 1, "name": "dog"}],
+    }
+    (folder / "annotations.json").write_text(json.dumps(coco))
+    (source, _) = read_training(change(zoo, dataset=f"tool/{name}")).sources
+    assert len(source.read.records) == 1
+    with pytest.raises(ConfigError, match=r"sources\.1: .* is a file of boxes"):
+        change(zoo, 1, dataset=f"tool/{name}")

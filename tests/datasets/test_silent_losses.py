@@ -242,3 +242,12 @@ def test_images_with_yolo_labels_beside_a_few_voc_files_are_an_error(tmp_path):
     (tmp_path / "a.xml").write_text(f"<annotation><filename>a.jpg</filename>{box}</annotation>")
     with pytest.raises(DataError, match=r"2 of 3 images have no XML file, .*b\.txt"):
         read_annotations(config(tmp_path, "all", kind="voc", labels=()), "train")
+
+
+def test_a_data_yaml_in_a_folder_below_its_data(tmp_path):
+    for split in ("train", "val"):
+        yolo(tmp_path, f"{split}/images/{split}.jpg", f"{split}/labels/{split}.txt")
+    (tmp_path / "cfg").mkdir()
+    (tmp_path / "cfg" / "my.yaml").write_text("path: ../\ntrain: train/images\nval: val/images\nnames: [cat]\n")
+    read = read_annotations(detect_dataset(tmp_path / "cfg" / "my.yaml"), "val").records
+    assert [(record.path.name, len(record.boxes)) for record in read] == [("val.jpg", 1)]

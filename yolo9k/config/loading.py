@@ -28,6 +28,9 @@ Part = TypeVar("Part", bound=Section)
 JointPart = TypeVar("JointPart", bound=PartConfig)
 
 MAX_EXTENDS = 20  # files
+YAML_SUFFIXES = (".yaml", ".yml")
+IMAGE_FOLDERS = "class folders or tar shards"
+TOOL_SUFFIXES = (".data", ".json", ".txt")  # Darknet's, COCO's, a list of images
 TASKS: Mapping[type[BaseModel], str] = {Config: "detect", ClassifierConfig: "classify"}
 PRODUCTS = {"detect": "detector", "classify": "classifier"}
 COMMANDS = {"detect": "yolo9k train", "classify": "yolo9k classify train"}
@@ -182,10 +185,27 @@ def _with_sources(joint: JointConfig, folder: Path, place: str) -> JointConfig:
 
 def _check_kind(dataset: str | DatasetConfig, images: bool, place: str) -> None:
     """Raise `ConfigError` if the kind of a source does not fit its `use`."""
+    if isinstance(dataset, str) and images and is_file(Path(dataset)):
+        raise ConfigError(f"{place}: {dataset} is a file of boxes; `use: images` needs a folder of {IMAGE_FOLDERS}")
     if isinstance(dataset, str) or dataset.has_boxes != images:
         return
     hint = f"`use: images` needs {' or '.join(IMAGE_KINDS)}" if images else "it has no boxes: use `use: images`"
     raise ConfigError(f"{place}: data set {dataset.name or dataset.root} is of kind {dataset.kind}; {hint}")
+
+
+def is_tool_file(path: Path) -> bool:
+    """Return whether a file is a data set in the format of a tool, not a config: by its suffix, or a `data.yaml`.
+
+    Raises `ConfigError` if it is not YAML.
+    """
+    if path.suffix.lower() in YAML_SUFFIXES:
+        return is_file(path) and is_data_yaml(load_yaml(path))
+    return path.suffix.lower() in TOOL_SUFFIXES and is_file(path)
+
+
+def is_data_yaml(content: object) -> bool:
+    """Return whether the content of a YAML file has class names, and no key of our own configs."""
+    return isinstance(content, dict) and "names" in content and not {"kind", "sources", "labels"} & content.keys()
 
 
 def _with_dataset(part: JointPart, folder: Path, place: str) -> JointPart:
@@ -194,9 +214,10 @@ def _with_dataset(part: JointPart, folder: Path, place: str) -> JointPart:
     here = expanded(part.dataset)
     beside = folder / here
     found = beside if is_file(beside) else catalogue.find(part.dataset, dataset=True)
-    directory = next((path for path in (beside, here) if part.dataset and is_folder(path)), None)
-    if found is None and directory is not None:
-        return updated(part, {"dataset": str(directory)})
+    if found is None and part.dataset:
+        found = next((path for path in (beside, here) if is_folder(path) or is_tool_file(path)), None)
+    if found is not None and (is_folder(found) or is_tool_file(found)):
+        return updated(part, {"dataset": str(found)})
     try:
         dataset = _read_dataset(found or _locate_dataset(part.dataset))
     except ConfigError as error:

@@ -14,6 +14,7 @@ import yaml
 
 from yolo9k.config import AnyDataset, DatasetConfig, load_dataset_config, updated
 from yolo9k.config.kinds import BOX_KINDS, KINDS, KindName
+from yolo9k.config.loading import is_tool_file
 from yolo9k.datasets.class_mapping import NAME_LISTS, read_class_list
 from yolo9k.datasets.layouts.coco import coco_part, find_coco, finds_image
 from yolo9k.datasets.layouts.layout import (
@@ -30,7 +31,7 @@ from yolo9k.datasets.layouts.yolo import darknet_layout, data_yaml_layout, find_
 from yolo9k.datasets.load import data_folder, is_held_out, read_annotations
 from yolo9k.datasets.readers.coco import CocoFile, parse_id
 from yolo9k.datasets.readers.darknet_data import DarknetData
-from yolo9k.datasets.readers.data_yaml import is_data_yaml, yolo_names
+from yolo9k.datasets.readers.data_yaml import DataYaml, yolo_names
 from yolo9k.datasets.readers.label_files import LabelFinder
 from yolo9k.datasets.readers.records import read_lines
 from yolo9k.datasets.readers.split_names import SPLIT_OF_WORD, exact_split, split_of
@@ -53,15 +54,9 @@ def open_dataset(source: str, track: Track = silent) -> AnyDataset:
     `ConfigError` and `DataError`.
     """
     path = Path(source).expanduser()
-    if is_folder(path) or _is_tool_file(path):
+    if is_folder(path) or is_tool_file(path):
         return detect_dataset(path, track=track)
     return load_dataset_config(source)
-
-
-def _is_tool_file(path: Path) -> bool:
-    if path.suffix.lower() in (".yaml", ".yml"):
-        return is_file(path) and is_data_yaml(path)
-    return path.suffix.lower() in (".data", ".json", ".txt") and is_file(path)
 
 
 def open_image_dataset(source: str) -> DatasetConfig:
@@ -241,7 +236,8 @@ def _file_layout(path: Path) -> Layout:
     if suffix == ".txt":
         part = Part(path.name, path.name, split_of(path.stem), len(read_lines(path)))
         return _required(assign_splits("yolo", root, [part]), path)
-    return _required(data_yaml_layout(path, root), path)
+    roots = (root, root.parent)  # a `data.yaml` in `cfg` whose `path` is `..`
+    return _required(data_yaml_layout(path, next((place for place in roots if DataYaml.fits(path, place)), root)), path)
 
 
 def _required(layout: Layout | None, path: Path) -> Layout:

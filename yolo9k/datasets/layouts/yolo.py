@@ -6,7 +6,7 @@ from pathlib import Path
 
 from yolo9k.datasets.layouts.layout import Layout, Part, assign_splits, describe_part, files_with, named_layout
 from yolo9k.datasets.readers.darknet_data import DarknetData
-from yolo9k.datasets.readers.data_yaml import DataYaml, is_data_yaml
+from yolo9k.datasets.readers.data_yaml import DataYaml, is_data_yaml_file
 from yolo9k.datasets.readers.label_files import LabelFinder
 from yolo9k.datasets.readers.paths import path_parts
 from yolo9k.datasets.readers.records import BadFile, read_lines, reading_data
@@ -39,7 +39,7 @@ def find_yolo(folder: Path) -> Layout | None:
 def _is_table(path: Path) -> bool:
     """Return whether a YAML file is a `data.yaml`; only one with such a name may not be broken."""
     try:
-        return is_data_yaml(path)
+        return is_data_yaml_file(path)
     except BadFile:
         if path.stem in ("data", "dataset"):
             raise
@@ -48,7 +48,7 @@ def _is_table(path: Path) -> bool:
 
 def data_yaml_layout(path: Path, root: Path) -> Layout | None:
     """Return the layout that a `data.yaml` describes; `None` if it names no split."""
-    content = DataYaml.open(path)
+    content = DataYaml.open(path, root)
     for split, text in content.missing.items():
         if split != "test":
             raise DataError(f"{path}: {split}: {shorten(text)} does not exist, also not by its tail below {root}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from yolo9k.config.loading import is_data_yaml
 from yolo9k.datasets.readers.paths import FileFinder, find_tail, path_parts
 from yolo9k.datasets.readers.records import read_class_names, reading_data, unreadable_annotation
 from yolo9k.errors import DataError, shorten
@@ -33,8 +34,8 @@ class DataYaml:
     missing: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, path: Path) -> "DataYaml":
-        """Read the file. Raises `DataError` if it is not in this format."""
+    def open(cls, path: Path, root: Path | None = None) -> "DataYaml":
+        """Read the file; its paths are below `root`, by default its folder. Raises `DataError` for another format."""
         content = load_yaml(path, unreadable_annotation, YAML_KEYS)
         if not isinstance(content, dict) or "names" not in content:
             raise DataError(f"{path}: must be a mapping with 'names'")
@@ -44,7 +45,8 @@ class DataYaml:
         missing: dict[str, str] = {}
         for split, keys in SPLIT_KEYS.items():
             texts = [text for key in keys for text in _split_texts(path, key, content.get(key))]
-            found = [_locate_split(path, str(content.get("path") or ""), text) for text in texts]
+            base = path.parent / str(content.get("path") or "")
+            found = [_locate_split(path, root or path.parent, base, text) for text in texts]
             lost = [text for text, place in zip(texts, found, strict=True) if place is None]
             if texts:
                 splits[split] = tuple(
@@ -53,6 +55,11 @@ class DataYaml:
             if lost:
                 missing[split] = lost[0]
         return cls(names, splits, _keypoint_columns(path, content.get("kpt_shape")), missing)
+
+    @classmethod
+    def fits(cls, path: Path, root: Path) -> bool:
+        """Return whether all paths of the file but that of `test` are found below `root`."""
+        return cls.open(path, root).missing.keys() <= {"test"}
 
 
 def _parse_names(path: Path, names: Any) -> tuple[str, ...]:
@@ -79,13 +86,12 @@ def _split_texts(path: Path, key: str, value: Any) -> list[str]:
     return [text for text in texts if text not in ("", "~", "null")]
 
 
-def _locate_split(path: Path, base: str, text: str) -> Path | None:
-    """Return the folder or list below the folder of the file that a path names; exporters disagree on its base."""
-    root = path.parent
+def _locate_split(path: Path, root: Path, base: Path, text: str) -> Path | None:
+    """Return the folder or list below the root that a path names; exporters disagree on what it is relative to."""
     finder = FileFinder(root)
-    written = [root / base / text, root / text]
+    written = [base / text, path.parent / text]
     found = next((place for place in written if (is_folder(place) or is_file(place)) and finder.contains(place)), None)
-    return found or find_tail(root, text)
+    return finder.below_root(found) if found else find_tail(root, text)
 
 
 def _keypoint_columns(path: Path, shape: Any) -> int | None:
@@ -98,10 +104,9 @@ def _keypoint_columns(path: Path, shape: Any) -> int | None:
     return int(shape[0] * shape[1])
 
 
-def is_data_yaml(path: Path) -> bool:
+def is_data_yaml_file(path: Path) -> bool:
     """Return whether a YAML file has class names and no kind of our own configs. Raises `BadFile` if it is not YAML."""
-    content = load_yaml(path, unreadable_annotation, YAML_KEYS)
-    return isinstance(content, dict) and "names" in content and not {"kind", "sources", "labels"} & content.keys()
+    return is_data_yaml(load_yaml(path, unreadable_annotation, YAML_KEYS))
 
 
 def read_data_yaml(root: Path) -> DataYaml | None:

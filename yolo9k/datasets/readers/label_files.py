@@ -16,7 +16,9 @@ from yolo9k.images import is_image_file
 from yolo9k.io import is_file, is_folder, is_hidden, visible_files
 
 IMAGE_WORD = re.compile(r"(?<![a-z])(jpegimages|images?|imgs?|pic(?:ture)?s?|photos?|frames?|data)(?![a-z])")
-LABEL_WORD = re.compile(r"(?<![a-z])(labels?|txts?|annotations?|annos?|bboxes|boxes)(?![a-z])")
+LABEL_WORD = re.compile(r"(?<![a-z])(labels?|txts?|annotations?|annos?|anns?|bboxes|boxes)(?![a-z])")
+FORMAT_WORD = re.compile(r"[ _.-]*(?<![a-z])(yolo(v?[0-9]+)?|darknet)(?![a-z])[ _.-]*")  # of `labels_yolo`
+CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")  # of `trainLabels`
 SUFFIX = ".txt"
 OUTSIDE_LEVELS = 4  # folders above one that is outside the root
 MIN_VALUES = 5  # in a line of a label file
@@ -74,17 +76,22 @@ class LabelFinder:
 
 def _is_label_folder(name: str, beside: Sequence[str]) -> bool:
     """Return whether a folder may hold the labels of the images in the folder `beside` it, or of those around it."""
-    folded = name.casefold()
+    folded = FORMAT_WORD.sub("", _fold(name))
     if not LABEL_WORD.search(folded):
         return False
     rest = LABEL_WORD.sub("*", folded, count=1)
-    return rest == "*" or any(rest == IMAGE_WORD.sub("*", other.casefold(), count=1) for other in beside)
+    return rest == "*" or any(rest == IMAGE_WORD.sub("*", _fold(other), count=1) for other in beside)
+
+
+def _fold(name: str) -> str:
+    """Return a name in lower case, its words divided."""
+    return CAPITAL.sub("_", name).casefold()
 
 
 def _holds_images(folder: Sequence[str], names: Sequence[str]) -> bool:
     """Return whether a folder is the one with the images: called so, or no other of the `names` beside it is."""
-    is_named = [bool(IMAGE_WORD.search(name.casefold())) for name in names]
-    return not folder or not any(is_named) or bool(IMAGE_WORD.search(folder[0].casefold()))
+    is_named = [bool(IMAGE_WORD.search(_fold(name))) for name in names]
+    return not folder or not any(is_named) or bool(IMAGE_WORD.search(_fold(folder[0])))
 
 
 def _folders(folder: Path) -> tuple[str, ...]:

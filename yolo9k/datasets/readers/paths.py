@@ -48,7 +48,7 @@ class FileFinder:
         folders = [base / text for base in bases]
         for path in folders:
             if is_file(path) and (is_plain or self.contains(path)):
-                return path if is_plain else self._below_root(path)
+                return path if is_plain else self.below_root(path)
         existing = {path.parent for path in folders if "/" in text and is_plain and is_folder(path.parent)}
         found = self._find_by_tail(text, location, existing)
         self._moved[found.parent.relative_to(self.root).as_posix()] += 1
@@ -65,7 +65,7 @@ class FileFinder:
         absolute = _absolute(path)
         return any(_is_inside(absolute, root) for root in self._roots)
 
-    def _below_root(self, path: Path) -> Path:
+    def below_root(self, path: Path) -> Path:
         """Return a path inside the root as one that begins with it."""
         absolute = _absolute(path)
         root = next(root for root in self._roots if _is_inside(absolute, root))
