@@ -14,7 +14,7 @@ import re
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -122,13 +122,22 @@ def describe_skipped(names: Iterable[str]) -> list[str]:
 
     Other files are not counted: "12 .heic files were skipped: install pillow-heif".
     """
-    counts: dict[str, Counter[str]] = {}
+    return describe_skipped_suffixes(count_skipped(names))
+
+
+def count_skipped(names: Iterable[str]) -> "Counter[str]":
+    """Count the files with these names that are images that cannot be read here, by suffix."""
     hints = _unreadable_suffixes()
-    for name in names:
-        suffix = _suffix(name)
-        if suffix in hints and not is_hidden(name):
-            counts.setdefault(hints[suffix], Counter())[suffix] += 1
-    return [_describe(found, hint) for hint, found in sorted(counts.items())]
+    return Counter(suffix for name in names if (suffix := _suffix(name)) in hints and not is_hidden(name))
+
+
+def describe_skipped_suffixes(counts: Mapping[str, int]) -> list[str]:
+    """Return the lines of `describe_skipped` for the counts of `count_skipped`."""
+    by_hint: dict[str, Counter[str]] = {}
+    hints = _unreadable_suffixes()
+    for suffix, count in counts.items():
+        by_hint.setdefault(hints[suffix], Counter())[suffix] += count
+    return [_describe(found, hint) for hint, found in sorted(by_hint.items())]
 
 
 def _describe(found: "Counter[str]", hint: str) -> str:

@@ -54,7 +54,8 @@ class BoxLabels:
 class Sample:
     """One image with its labels: `image` uint8 (H, W, 3) RGB; box labels or one image-level label, not both.
 
-    `unreadable`: names of the unreadable images that this sample replaces.
+    `unreadable`: names of the unreadable images that this sample replaces. `resized`: names of its images whose size
+    differs from the annotated one, so that their boxes were scaled or turned.
     """
 
     image: np.ndarray
@@ -62,6 +63,7 @@ class Sample:
     name: str
     image_label: int | None = None
     unreadable: tuple[str, ...] = ()
+    resized: tuple[str, ...] = ()
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -75,7 +77,8 @@ class Batch:
 
     `images` (B, 3, H, W): uint8 until they reach the device, then float in [0, 1] (`normalised`).
     Box labels: `image_index` (N,), `xyxy` (N, 4) pixels, `label` (N,), `ignore` (N,).
-    Image-level labels: `labelled_image` (M,) index of the image, `image_label` (M,) node. `unreadable`: see `Sample`.
+    Image-level labels: `labelled_image` (M,) index of the image, `image_label` (M,) node. `unreadable`, `resized`: see
+    `Sample`.
     """
 
     images: torch.Tensor
@@ -87,6 +90,7 @@ class Batch:
     image_label: torch.Tensor
     names: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    resized: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> "Batch":
@@ -104,6 +108,7 @@ class Batch:
             image_label=torch.tensor([label for _, label in labelled], dtype=torch.int64),
             names=tuple(s.name for s in samples),
             unreadable=tuple(name for s in samples for name in s.unreadable),
+            resized=tuple(name for s in samples for name in s.resized),
         )
 
     def __len__(self) -> int:

@@ -44,8 +44,9 @@ class _Listing:
     def warnings(self) -> list[str]:
         """Return a line for each kind of what is left out."""
         lines = describe_skipped(self.others)
-        if self.errors:
-            folders = "1 unreadable folder" if len(self.errors) == 1 else f"{len(self.errors)} unreadable folders"
+        count = len({error.filename for error in self.errors})  # a pattern with ** lists a folder twice
+        if count:
+            folders = "1 unreadable folder" if count == 1 else f"{count} unreadable folders"
             lines.append(f"{folders} skipped; first: {self.errors[0].filename}: {self.errors[0].strerror}")
         return lines
 

@@ -91,6 +91,7 @@ class Loop:
         self.first_step = run.next_step
         self.stop = StopSignal()
         self.unreadable: dict[str, None] = {}  # names of unreadable training images, in the order of their first use
+        self.resized: dict[str, None] = {}  # names of training images of another size than annotated, likewise
         self.unscored: dict[str, None] = {}  # errors of unreadable validation images, likewise
 
     def run_all(self) -> Path:
@@ -112,7 +113,7 @@ class Loop:
                 raise self._stopped(stop.received) from error
             raise
         finally:
-            self._report_unreadable()
+            self._report_images()
             run.folder.close()
         self.callback.on_end(run.folder.path, run.best if run.best >= 0 else None)
         return run.folder.path
@@ -129,6 +130,7 @@ class Loop:
             self.log.add(run.stepper(step, micro_batches, lr))
             run.next_step = step + 1
             self.unreadable |= dict.fromkeys(name for batch in micro_batches for name in batch.unreadable)
+            self.resized |= dict.fromkeys(name for batch in micro_batches for name in batch.resized)
             self.callback.on_step(step, size_wh)
             ends_stage = run.next_step == stage.stop
             logs = ends_stage or run.next_step % log_every == 0
@@ -187,8 +189,13 @@ class Loop:
             return ""
         return f"the batch is in {path}, "
 
-    def _report_unreadable(self) -> None:
-        """Pass on which images could not be read, if `data.on_error` is `skip`."""
+    def _report_images(self) -> None:
+        """Pass on which images were resized since annotation, and which could not be read (`data.on_error: skip`)."""
+        if self.resized:
+            self.callback.on_note(
+                f"warning: {len(self.resized)} training images have another size than annotated; their boxes were "
+                f"scaled or turned to the real image: {_short_names(tuple(self.resized))}"
+            )
         if self.unreadable:
             self.callback.on_note(
                 f"warning: {len(self.unreadable)} training images could not be read and were replaced by others: "

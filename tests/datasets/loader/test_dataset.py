@@ -231,3 +231,10 @@ def test_a_transform_of_one_sample_gets_an_unused_generator(records):
             return PLAIN(samples, size_wh, rng)
 
     make_batch(TrainingDataset([records], Recorder(), seed=1), sampler().requests(0)[3:])
+
+
+def test_images_of_another_size_than_annotated_are_named(records):
+    annotated = [replace(record, size_wh=(80, 60)) if record.id in (2, 3) else record for record in records]
+    loaded = list(load_batches(TrainingDataset([annotated], PLAIN, seed=1), sampler(), 0))
+    resized = {name for batch in loaded for name in batch.resized}
+    assert resized == {str(records[2].source), str(records[3].source)}

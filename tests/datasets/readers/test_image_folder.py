@@ -131,6 +131,15 @@ def test_missing_folders(root):
         scan_images(root / "gone")
 
 
+def test_images_in_formats_that_cannot_be_read_are_counted(root, caplog):
+    add(root, "a/1.jpg", "a/2.cr2", "a/deep/3.CR2", "b/4.jpg", "b/5.psd", "b/.6.psd", "b/7.txt", "8.psd")
+    age(root)
+    for _ in range(2):  # listed, and from the index cache
+        read_folders(select(root, "."))
+        assert "2 .cr2 and 2 .psd files were skipped: convert them" in caplog.text
+        caplog.clear()
+
+
 # --- the index cache
 
 
@@ -162,6 +171,14 @@ def test_the_index_cache_is_valid_while_no_folder_changes(root, monkeypatch):
         assert listed(root, monkeypatch) == (count, False), change
     (root / "a" / "1.jpg").unlink()
     assert listed(root, monkeypatch)[0] == 5
+
+
+def test_the_index_cache_is_outdated_when_more_formats_can_be_read(root, monkeypatch):
+    add(root, "a/1.jpg", "a/2.heic")
+    age(root)
+    assert listed(root, monkeypatch) == (1, True)
+    monkeypatch.setattr(folder, "readable_suffixes", lambda: (".jpg", ".heic"))
+    assert listed(root, monkeypatch) == (1, True)
 
 
 def test_recent_changes_are_not_cached(root, monkeypatch, cache):

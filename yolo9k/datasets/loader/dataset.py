@@ -48,7 +48,8 @@ class TrainingDataset(Dataset):
             others = [int(rng.integers(len(images))) for _ in range(self.transform.num_samples - 1)]
             samples = [self._read(images, index) for index in (request.index, *others)]
             unreadable = tuple(name for sample in samples for name in sample.unreadable)
-            return replace(self.transform(samples, request.size_wh, rng), unreadable=unreadable)
+            resized = tuple(name for sample in samples for name in sample.resized)
+            return replace(self.transform(samples, request.size_wh, rng), unreadable=unreadable, resized=resized)
         except Yolo9kError as error:
             return FailedSample(error)
 
@@ -60,7 +61,9 @@ class TrainingDataset(Dataset):
             try:
                 image = read_image(record.source)
                 boxes = record.boxes_in((image.shape[1], image.shape[0]))
-                return Sample(image, boxes, str(record.source), record.image_label, tuple(unreadable))
+                name = str(record.source)
+                resized = (name,) if boxes is not record.boxes else ()
+                return Sample(image, boxes, name, record.image_label, tuple(unreadable), resized)
             except DataError as error:
                 unreadable.append(str(record.source))
                 last = error

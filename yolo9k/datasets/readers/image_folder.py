@@ -4,8 +4,11 @@ The whole ImageNet release has 14 million files in 21 thousand folders. They are
 are kept in the index cache; an image becomes an object only on access.
 """
 
+import json
+import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +30,13 @@ from yolo9k.datasets.readers.index import (
 )
 from yolo9k.datasets.readers.records import Entry, Issue, SplitRequest
 from yolo9k.errors import DataError
-from yolo9k.images import is_image_name
+from yolo9k.images import count_skipped, describe_skipped_suffixes, is_image_name, readable_suffixes
 from yolo9k.io import is_hidden
 from yolo9k.progress import Track, silent
 
-VERSION = 2  # of the index cache
+VERSION = 3  # of the index cache
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class FolderListing:
 
     `folders` (F): paths relative to the root, whose first part is the class. Image i is in `folders[folder[i]]`; its
     file name is string i of `PackedStrings(names, ends)`. `changed_ns` (F + 1): modification time of each folder, and
-    of the root.
+    of the root. `skipped`: the count of images in formats that cannot be read here, by suffix.
     """
 
     root: Path
@@ -49,6 +54,7 @@ class FolderListing:
     names: np.ndarray
     ends: np.ndarray
     folder: np.ndarray
+    skipped: Mapping[str, int]
 
     def __len__(self) -> int:
         return len(self.folder)
@@ -132,6 +138,8 @@ def read_folders(request: SplitRequest, track: Track = silent) -> FolderReadResu
             message = f"{len(content.images)} images are not in a class folder; first: {min(content.images)}"
             errors.append(Issue("no class", str(folder), message))
         listings.append(list_images(folder, track))
+        for line in describe_skipped_suffixes(listings[-1].skipped):
+            log.warning("%s: %s", folder, line)
     return FolderReadResult(tuple(listings), classes, tuple(errors))
 
 
@@ -172,17 +180,21 @@ def list_images(root: Path, track: Track = silent) -> FolderListing:
 
 
 class FolderScan(NamedTuple):
-    """One folder: its modification time, its identity (device and inode), its subfolders and images, both sorted."""
+    """One folder: its modification time, its identity (device and inode), its subfolders and images, both sorted.
+
+    `skipped`: as of `FolderListing`.
+    """
 
     changed_ns: int
     identity: tuple[int, int]
     folders: list[str]
     images: list[bytes]
+    skipped: "Counter[str]"
 
 
 def _scan_folder(path: Path) -> FolderScan:
     """Scan one folder, without hidden files and subfolders. Raises `DataError`."""
-    folders, images = [], []
+    folders, images, others = [], [], []
     try:
         status = path.stat()  # before the scan, so that a later change makes the listing outdated
         with os.scandir(path) as entries:
@@ -191,10 +203,13 @@ def _scan_folder(path: Path) -> FolderScan:
                     folders.append(entry.name)
                 elif is_image_name(entry.name):
                     images.append(os.fsencode(entry.name))
+                else:
+                    others.append(entry.name)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     visible = sorted(name for name in folders if not is_hidden(name))
-    return FolderScan(status.st_mtime_ns, (status.st_dev, status.st_ino), visible, sorted(images))
+    identity = (status.st_dev, status.st_ino)
+    return FolderScan(status.st_mtime_ns, identity, visible, sorted(images), count_skipped(others))
 
 
 def scan_images(root: Path, track: Track = silent) -> FolderListing:
@@ -203,22 +218,25 @@ def scan_images(root: Path, track: Track = silent) -> FolderListing:
     changed_ns: list[int] = []
     blobs: list[bytes] = []
     lengths: list[np.ndarray] = []
-    root_changed_ns = _scan_folder(root).changed_ns
+    root_scan = _scan_folder(root)
+    skipped = root_scan.skipped
     for name in track(_read_root(root).class_folders, f"Listing images in {root.name}"):
         for folder, scan in _walk(root, name):
             folders.append(folder)
             changed_ns.append(scan.changed_ns)
             blobs.append(b"".join(scan.images))
             lengths.append(np.fromiter(map(len, scan.images), np.uint16, len(scan.images)))
+            skipped += scan.skipped
     blob = b"".join(blobs)
     ends = np.cumsum(np.concatenate([np.zeros(0, np.uint16), *lengths]), dtype=np.uint64)
     return FolderListing(
         root=root,
         folders=tuple(folders),
-        changed_ns=np.array([*changed_ns, root_changed_ns], np.int64),
+        changed_ns=np.array([*changed_ns, root_scan.changed_ns], np.int64),
         names=np.frombuffer(blob, np.uint8),
         ends=ends.astype(np.min_scalar_type(len(blob))),
         folder=np.repeat(np.arange(len(folders), dtype=np.uint32), [len(part) for part in lengths]),
+        skipped=skipped,
     )
 
 
@@ -244,7 +262,12 @@ def _save_listing(listing: FolderListing, cache: Path) -> None:
         root=np.frombuffer(os.fsencode(listing.root), np.uint8),
         folders=np.frombuffer(os.fsencode("\0".join(listing.folders)), np.uint8),
         changed_ns=listing.changed_ns, names=listing.names, ends=listing.ends, folder=listing.folder,
+        skipped=_pack(json.dumps(listing.skipped)), readable=_pack(" ".join(readable_suffixes())),
     )  # fmt: skip
+
+
+def _pack(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode(), np.uint8)
 
 
 def _load_listing(cache: Path, root: Path) -> FolderListing | None:
@@ -253,9 +276,12 @@ def _load_listing(cache: Path, root: Path) -> FolderListing | None:
         cached = load_index_cache(cache)
         if int(cached["version"]) != VERSION or cached["root"].tobytes() != os.fsencode(root):
             return None
+        if cached["readable"].tobytes().decode() != " ".join(readable_suffixes()):  # a plugin was installed since
+            return None
+        skipped = dict(json.loads(cached["skipped"].tobytes()))
         text = os.fsdecode(cached["folders"].tobytes())
         arrays = {name: cached[name] for name in ("changed_ns", "names", "ends", "folder")}
-        listing = FolderListing(root, tuple(text.split("\0")) if text else (), **arrays)
+        listing = FolderListing(root, tuple(text.split("\0")) if text else (), skipped=skipped, **arrays)
         return listing if _is_consistent(listing) and _is_current(listing) else None
     except CACHE_ERRORS:
         return None
