@@ -251,3 +251,22 @@ def test_a_data_yaml_in_a_folder_below_its_data(tmp_path):
     (tmp_path / "cfg" / "my.yaml").write_text("path: ../\ntrain: train/images\nval: val/images\nnames: [cat]\n")
     read = read_annotations(detect_dataset(tmp_path / "cfg" / "my.yaml"), "val").records
     assert [(record.path.name, len(record.boxes)) for record in read] == [("val.jpg", 1)]
+
+
+def test_each_coco_split_has_its_own_image_folder(tmp_path):
+    for split in ("train", "validation"):
+        yolo(tmp_path, f"{split}/data/1.jpg")
+        coco(tmp_path / split / "labels.json", [(1, "cat")], 1, names=("1.jpg",))
+    found = detect_dataset(tmp_path)
+    paths = {split: read_annotations(found, split).records[0].path for split in ("train", "val")}
+    assert paths == {"train": tmp_path / "train/data/1.jpg", "val": tmp_path / "validation/data/1.jpg"}
+
+
+@pytest.mark.parametrize("inner", ["", "proj-1"])
+def test_a_data_yaml_from_windows_in_an_unpacked_folder(tmp_path, inner):
+    for split in ("Train", "Valid"):
+        yolo(tmp_path / inner, f"{split}/Images/{split}.jpg", f"{split}/Labels/{split}.txt")
+    text = "train: D:\\x\\train\\images\nval: proj-1\\valid\\images\nnames: [cat]\n"
+    (tmp_path / inner / "data.yaml").write_text(text)
+    (record,) = read_annotations(detect_dataset(tmp_path), "val").records
+    assert (record.path.name, len(record.boxes)) == ("Valid.jpg", 1)

@@ -136,10 +136,11 @@ def test_log_entries_have_losses_lr_size_and_gradient_norm(tiny, run_folder):
     assert set(scores) == {"step", "val/P", "val/R", "val/mAP50", "val/mAP50-95", "val/mAP_voc07"}
 
 
-def test_without_a_validation_split_the_newest_weights_are_the_best(tiny, run_folder):
+def test_without_a_validation_split_the_newest_weights_are_the_best(tiny, run_folder, caplog):
     callback = Recorder()
     train(tiny("eval.split=test", "train.eval_every=1"), run_folder, callback=callback)
     assert callback.scores == []
+    assert "no split 'test'" in caplog.text
     assert callback.end == (run_folder, None)
     best = checkpoint.load(run_folder / "checkpoints" / BEST)
     assert differences(dict(best.weights), dict(last(run_folder).weights)) == []

@@ -27,7 +27,7 @@ from yolo9k.datasets.layouts.layout import (
     subfolders,
 )
 from yolo9k.datasets.layouts.voc import find_voc
-from yolo9k.datasets.layouts.yolo import darknet_layout, data_yaml_layout, find_yolo
+from yolo9k.datasets.layouts.yolo import darknet_layout, data_yaml_layout, describes_splits, find_yolo
 from yolo9k.datasets.load import data_folder, is_held_out, read_annotations
 from yolo9k.datasets.readers.coco import CocoFile, parse_id
 from yolo9k.datasets.readers.darknet_data import DarknetData
@@ -187,11 +187,13 @@ def find_layout(folder: Path, kind: KindName | None = None) -> Layout:
 
     Raises `DataError` if it is of no kind.
     """
+    inner = subfolders(folder)
+    if kind in (None, "yolo") and len(inner) == 1 and not describes_splits(folder) and describes_splits(inner[0]):
+        return find_layout(inner[0], kind)  # an archive that was unpacked into a folder of its own
     for name in (kind,) if kind else BOX_FINDERS:
         layout = BOX_FINDERS[name](folder)
         if layout is not None:
             return layout
-    inner = subfolders(folder)
     if len(inner) == 1:
         return find_layout(inner[0], kind)
     orphan = next(iter(LabelFinder(folder).orphans()), None) if kind in (None, "yolo") else None

@@ -36,6 +36,11 @@ def find_yolo(folder: Path) -> Layout | None:
     return assign_splits("yolo", folder, _image_lists(folder) or _labelled_folders(folder))
 
 
+def describes_splits(folder: Path) -> bool:
+    """Return whether a folder has a `data.yaml` or a `.data` file."""
+    return bool(files_with(folder, ".data")) or any(_is_table(path) for path in files_with(folder, ".yaml", ".yml"))
+
+
 def _is_table(path: Path) -> bool:
     """Return whether a YAML file is a `data.yaml`; only one with such a name may not be broken."""
     try:

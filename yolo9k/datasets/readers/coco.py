@@ -78,7 +78,10 @@ class CocoFile:
     def image_folders(self, root: Path) -> tuple[Path, ...]:
         """Return the folders that file names may be relative to: those that have some of the images, then all."""
         split = self.path.stem.removeprefix("instances_")
-        candidates = (root / split, root / "images" / split, root / "images", self.path.parent, root)
+        own = self.path.parent  # of each split its own, as FiftyOne writes it: `train/labels.json` and `train/data`
+        candidates = (
+            root / split, root / "images" / split, root / "images", own, own / "data", own / "images", root
+        )  # fmt: skip
         names = [str(image.get("file_name")) for image in self.images[:MAX_PROBED]]
         return tuple(sorted(candidates, key=lambda folder: not any(is_file(folder / name) for name in names)))
 

@@ -171,5 +171,19 @@ def find_tail(root: Path, text: str) -> Path | None:
     parts = path_parts(text)
     named = [index for index, part in enumerate(parts) if exact_split(part)]
     last = named[-1] if named else len(parts) - 1
-    candidates = (root.joinpath(*parts[start:]) for start in range(last + 1))
-    return next((path for path in candidates if os.path.lexists(path)), None)
+    candidates = (_in_any_case(root, parts[start:]) for start in range(last + 1))
+    return next((path for path in candidates if path is not None), None)
+
+
+def _in_any_case(folder: Path, parts: Sequence[str]) -> Path | None:
+    """Return the path of these parts below a folder; a part may be written in another way if only one name fits."""
+    for part in parts:
+        path = folder / part
+        if not os.path.lexists(path):
+            entries = folder.iterdir() if is_folder(folder) else ()
+            similar = [entry for entry in entries if name_key(entry.name) == name_key(part)]
+            if len(similar) != 1:
+                return None
+            path = similar[0]
+        folder = path
+    return folder if parts else None

@@ -22,7 +22,7 @@ from yolo9k.resolve import at_size, resolve_classification
 from yolo9k.samples import Batch
 from yolo9k.training.stages import Stage
 from yolo9k.training.step import TrainingStep
-from yolo9k.training.tasks.task import EvalModel, OnUnreadable, Scores, Task
+from yolo9k.training.tasks.task import EvalModel, OnUnreadable, Scores, Task, warn_without_validation
 from yolo9k.wordtree.softmax import HierarchicalSoftmax
 from yolo9k.wordtree.supervision import Supervision
 
@@ -146,4 +146,5 @@ def _read_val(config: ClassifierConfig, dataset: DatasetConfig, track: Track) ->
         return read_images(dataset, split, track)
     if config.train.patience:
         raise ConfigError(f"train.patience: needs a validation split; the data set has no split {split!r}")
+    warn_without_validation(dataset, split)
     return None

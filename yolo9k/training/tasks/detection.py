@@ -25,7 +25,7 @@ from yolo9k.progress import Track, silent
 from yolo9k.resolve import resolve_detection
 from yolo9k.samples import Batch
 from yolo9k.training.step import TrainingStep
-from yolo9k.training.tasks.task import EvalModel, OnUnreadable, Scores, Task
+from yolo9k.training.tasks.task import EvalModel, OnUnreadable, Scores, Task, warn_without_validation
 from yolo9k.wordtree import WordTree
 
 METRICS = {"map50": "mAP50", "voc07": "mAP_voc07", "coco": "mAP50-95"}  # `eval.metric` to a column of results.csv
@@ -115,6 +115,7 @@ def _read_val(config: Config, train: TrainingSet, track: Track) -> Annotations |
         return read_annotations(dataset, split, config.data.on_error, track, all_sizes=True)
     if config.train.patience:
         raise ConfigError(f"train.patience: needs a validation split; the data set has no split {split!r}")
+    warn_without_validation(dataset, split)
     return None
 
 

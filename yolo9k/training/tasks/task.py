@@ -1,5 +1,6 @@
 """`Task`, the interface between the training loop and what is trained, and the types it exchanges with the loop."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,8 @@ from typing import Any
 import torch
 
 from yolo9k.build import ClassifierNetwork, Network
-from yolo9k.config import RunConfig
+from yolo9k.config import DatasetConfig, RunConfig
+from yolo9k.datasets.load import split_names
 from yolo9k.datasets.loader.dataset import TrainingDataset
 from yolo9k.datasets.loader.sampler import SampleOrder
 from yolo9k.errors import DataError
@@ -20,6 +22,8 @@ from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.supervision import Supervision
 
 OnUnreadable = Callable[[DataError], None]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,14 @@ class EvalModel:
     config: RunConfig
     device: torch.device
     precision: Precision
+
+
+def warn_without_validation(dataset: DatasetConfig, split: str) -> None:
+    """Warn that a training has no validation split: its name may be mistyped."""
+    name, names = dataset.name or dataset.root, ", ".join(split_names(dataset))
+    log.warning(
+        "%s: no split %r (it has %s): nothing is validated, and best.pt is the newest state", name, split, names
+    )
 
 
 class Task(ABC):
