@@ -1,7 +1,10 @@
+import time
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from yolo9k.datasets.readers import sizes
 from yolo9k.datasets.readers.records import BadFile, IssueCollector, Record
 from yolo9k.datasets.readers.sizes import match_sizes
 from yolo9k.images import read_image
@@ -65,3 +68,18 @@ def test_another_aspect_ratio_is_an_error(tmp_path, size_wh):
     issues = IssueCollector("skip")
     assert match_sizes([record(path, size_wh)], issues) == []
     assert [issue.kind for issue in issues.errors] == ["wrong size"]
+
+
+def test_the_first_error_does_not_wait_for_all_headers(tmp_path, monkeypatch):
+    read = []
+
+    def read_slowly(path):
+        read.append(path)
+        time.sleep(0.01)
+        return 10, 99
+
+    monkeypatch.setattr(sizes, "read_image_size_wh", read_slowly)
+    path = save(tmp_path / "a.png")
+    with pytest.raises(BadFile, match="is 10x99, but annotated as 64x64"):
+        match_sizes([record(path, (64, 64))] * 1000, IssueCollector(), all_sizes=True)
+    assert len(read) < 100

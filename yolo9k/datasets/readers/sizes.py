@@ -5,14 +5,13 @@ whose size differs later, when it is read, is corrected then by the same rule (`
 """
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from yolo9k.datasets.readers.records import BadFile, IssueCollector, Record, read_image_size_wh
+from yolo9k.datasets.threads import mapped_in_threads
 from yolo9k.progress import Track, silent
 
 SAMPLED = 2000  # headers read before training; if one differs, all are read
-THREADS = 8  # reading headers waits for the disk
 
 
 def match_sizes(
@@ -26,8 +25,7 @@ def match_sizes(
     sample = () if all_sizes or len(records) <= SAMPLED else records[:: len(records) // SAMPLED]
     if sample and all(_same_size(record) for record in sample):
         return list(records)
-    with ThreadPoolExecutor(THREADS) as pool:
-        sizes = pool.map(_try_size, records)
+    with mapped_in_threads(_try_size, records) as sizes:
         return list(_matched(records, track(sizes, "Reading image sizes", len(records)), issues))
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -14,6 +13,7 @@ from yolo9k.boxes import area, iou, range_chunks
 from yolo9k.config import DatasetConfig
 from yolo9k.datasets.load import dataset_root, read_annotations, split_names
 from yolo9k.datasets.readers.records import Annotations, Issue, Record, count_by_kind
+from yolo9k.datasets.threads import mapped_in_threads
 from yolo9k.datasets.tools.check_files import check_files
 from yolo9k.errors import DataError
 from yolo9k.images import read_bytes, reading_image
@@ -24,7 +24,6 @@ NEAR_DUPLICATE_IOU = 0.8
 DUPLICATE_BOX, NEAR_DUPLICATE_BOX = "duplicate box", "near-duplicate box"
 MAX_DUPLICATES = 1000  # pairs listed of one image: 10,000 equal boxes form 50 million
 SMALL_AREA, LARGE_AREA = 32**2, 96**2  # square pixels: COCO's limits of small and large boxes
-THREADS = 8  # decoding releases the GIL, and reading waits for the disk
 
 
 @dataclass(frozen=True)
@@ -144,8 +143,8 @@ class DecodedImage:
 
 def decode_images(records: Sequence[Record], track: Track = silent) -> dict[Path, DecodedImage]:
     """Decode every image, several in parallel."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        decoded = track(pool.map(_decode_image, records), "Opening images", len(records))
+    with mapped_in_threads(_decode_image, records) as images:
+        decoded = track(images, "Opening images", len(records))
         return {record.path: image for record, image in zip(records, decoded, strict=True)}
 
 
