@@ -195,12 +195,6 @@ def test_paths_in_quotes_url_encoding_and_another_case(tmp_path, line):
     assert len(record.boxes) == 1
 
 
-def test_pixels_in_yolo_labels_are_an_error(tmp_path):
-    yolo(tmp_path, "images/a.jpg", "labels/a.txt", "0 26 12 8 6\n")
-    with pytest.raises(DataError, match=r"no usable box .*a\.txt:1: .*not in pixels: 26"):
-        read_annotations(config(tmp_path, "images"), "train")
-
-
 def test_relative_boxes_where_pixels_are_meant_are_an_error(tmp_path):
     yolo(tmp_path, "a.jpg")
     coco(tmp_path / "a.json", [(1, "cat")], 1, bbox=[0.1, 0.2, 0.5, 0.5])
@@ -270,3 +264,19 @@ def test_a_data_yaml_from_windows_in_an_unpacked_folder(tmp_path, inner):
     (tmp_path / inner / "data.yaml").write_text(text)
     (record,) = read_annotations(detect_dataset(tmp_path), "val").records
     assert (record.path.name, len(record.boxes)) == ("Valid.jpg", 1)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("7 .5 .5 .2 .2\n", r"1 unknown class; first: .*a\.txt:1: '7' is not one of the class names"),
+        ("0 20 10 8 4\n", r"1 unreadable annotation; first: .*must be fractions .* not 20; are these pixels\?"),
+        ("0 .5 .5 0 0\n0 1.4 1.4 .1 .1\n", r"1 zero area, 1 outside; first: .*a\.txt:1: "),
+    ],
+)
+def test_a_split_without_a_usable_box_says_why(tmp_path, line, why):
+    yolo(tmp_path, "images/a.jpg", "labels/a.txt", line)
+    yolo(tmp_path, "images/b.jpg", "labels/b.txt", "")
+    for on_error in ("stop", "skip"):
+        with pytest.raises(DataError, match=rf"no usable box in split 'train': {why}"):
+            read_annotations(config(tmp_path, "images"), "train", on_error)

@@ -38,6 +38,7 @@ from yolo9k.datasets.readers.voc import read_voc
 from yolo9k.datasets.readers.webdataset import read_shards
 from yolo9k.datasets.readers.yolo import read_yolo
 from yolo9k.errors import ConfigError, DataError
+from yolo9k.io import is_folder
 from yolo9k.progress import Track, silent
 from yolo9k.wordtree import WordTree, read_map
 from yolo9k.wordtree.taxonomy import open_tree
@@ -85,7 +86,7 @@ def is_same_file(one: str, other: str) -> bool:
 def dataset_root(config: DatasetConfig) -> Path:
     """Return the root folder of a data set. Raises `DataError` if it does not exist."""
     root = data_folder() / Path(config.root).expanduser()
-    if root.is_dir():
+    if is_folder(root):
         return root
     hint = f"; download it with yolo9k data download {config.name}" if config.name in DOWNLOADABLE else ""
     raise DataError(
@@ -147,10 +148,11 @@ def read_annotations(
         read = read._replace(records=match_sizes(read.records, issues, track, all_sizes=all_sizes))
     if not read.records:
         raise DataError(f"{request.root}: no usable image in split {split!r}: {_why_empty(config, issues)}")
-    if issues.bad_objects and not any(len(record.boxes) for record in read.records):
-        bad = issues.bad_objects
-        first = f"{bad[0].location}: {bad[0].message}"
-        raise DataError(f"{request.root}: no usable box in split {split!r}: {len(bad):,} unusable; first: {first}")
+    unused = issues.unused_objects
+    if unused and not any(len(record.boxes) for record in read.records):
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in count_by_kind(unused).items())
+        first = f"{unused[0].location}: {unused[0].message}"
+        raise DataError(f"{request.root}: no usable box in split {split!r}: {kinds}; first: {first}")
     annotations = _map_labels(config, read, issues)
     if not silently:
         log_issues(f"{_title(config)}, {split}", annotations.errors, annotations.warnings)

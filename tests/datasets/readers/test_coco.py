@@ -96,7 +96,7 @@ def test_image_folder_in_the_config(tmp_path):
 
 
 def test_annotations_without_an_image_are_errors(tmp_path):
-    write(tmp_path, [annotation(image_id=5), annotation(image_id="x")])
+    write(tmp_path, [annotation(), annotation(image_id=5), annotation(image_id="x")])
     assert [d.kind for d in read(tmp_path).errors] == ["unknown image", "unknown image"]
 
 
@@ -223,7 +223,7 @@ def test_nothing_outside_the_root_is_read(tmp_path):
 
 
 def test_infinite_and_negative_sizes_are_errors(tmp_path):
-    path = write(tmp_path, [annotation(bbox=(1, 2, -3, 4))])
+    path = write(tmp_path, [annotation(bbox=(1, 2, -3, 4)), annotation(bbox=(1, 2, 3, 4))])
     assert [d.kind for d in read(tmp_path).errors] == ["zero area"]
     path.write_text(path.read_text().replace("-3", "NaN"))
     assert [d.kind for d in read(tmp_path).errors] == ["not finite"]

@@ -70,7 +70,7 @@ def test_a_listed_image_that_is_missing(tmp_path):
 
 @pytest.mark.parametrize("line", ["2 .5 .5 .1 .1", "-1 .5 .5 .1 .1"])
 def test_a_class_out_of_range_is_an_error(tmp_path, line):
-    add(tmp_path, "a", f"{line}\n")
+    add(tmp_path, "a", f"{line}\n0 .5 .5 .1 .1\n")
     (issue,) = read(tmp_path).errors
     assert issue.kind == "unknown class"
     assert issue.location.endswith("a.txt:1")

@@ -16,7 +16,7 @@ BOX_COLUMNS = 5  # class cx cy w h
 SCORE_COLUMNS = 6  # and a confidence, as `yolo9k detect --txt` and Ultralytics' `save_conf` write
 OUTLINE_COLUMNS = 7  # class and three points
 FAR_OUTSIDE = 0.5  # of the image size: a coordinate so far outside is none
-MAX_CENTRE = 3.0  # of the image size: the centre of a box beyond it is in pixels
+MAX_FRACTION = 3.0  # of the image size: a box with a larger number is in pixels
 TOLERANCE = 2e-3  # of the image size: rounding
 MAX_KEYPOINT_VALUES = 4 + 3 * 200  # of a line: the largest skeletons known have 133 keypoints
 
@@ -42,7 +42,7 @@ class ColumnCheck:
         count = len(values)
         if count == BOX_COLUMNS:
             self.boxes += 1
-            return _relative(values[1:], location)
+            return values[1:]
         if self.extra:
             if count != BOX_COLUMNS + self.extra:
                 needed = f"`class cx cy w h` and {self.extra} more (extra_columns, or kpt_shape of data.yaml)"
@@ -87,14 +87,12 @@ class ColumnCheck:
             raise unreadable_annotation(self.keypoints.location or root, message)
 
 
-def _relative(box: Sequence[float], location: str) -> Sequence[float]:
-    """Return a box (cx, cy, w, h). Raises `BadFile` if its centre is so far outside the image that it is in pixels."""
-    centre = max(map(abs, box[:2]))
-    if isfinite(centre) and centre > MAX_CENTRE:
-        raise unreadable_annotation(
-            location, f"the box must be relative to the image size, from 0 to 1, not in pixels: {centre:g}"
-        )
-    return box
+def check_fractions(box: Sequence[float], location: str) -> None:
+    """Raise `BadFile` if a box cannot be in fractions of the image size; most often it is in pixels."""
+    outside = next((value for value in box if isfinite(value) and abs(value) > MAX_FRACTION), None)
+    if outside is not None:
+        message = f"cx, cy, w and h must be fractions of the image size, from 0 to 1, not {outside:g}"
+        raise unreadable_annotation(location, f"{message}; are these pixels?")
 
 
 def _check_outline(values: Sequence[float], location: str) -> None:

@@ -210,14 +210,14 @@ class ParsedBox(NamedTuple):
 class IssueCollector:
     """Collects the issues found while reading; `on_error`: stop at an unusable file, or skip it.
 
-    `warnings`: what is not used or was changed, in one issue with its count. `bad_objects`: the errors of single
-    objects.
+    `warnings`: what is not used or was changed, in one issue with its count. `unused_objects`: the errors of objects
+    that are not used: malformed, of an unknown class, outside the image, of no image.
     """
 
     on_error: OnError = "stop"
     errors: list[Issue] = field(default_factory=list)
     warnings: list[Issue] = field(default_factory=list)
-    bad_objects: list[Issue] = field(default_factory=list)
+    unused_objects: list[Issue] = field(default_factory=list)
 
     def warn(self, kind: str, location: object, message: str) -> None:
         """Add a warning."""
@@ -233,6 +233,11 @@ class IssueCollector:
                 raise
             self.errors.append(error.issue)
 
+    def drop_object(self, issue: Issue) -> None:
+        """Add the error of an object that is not used."""
+        self.errors.append(issue)
+        self.unused_objects.append(issue)
+
     def parse_each(self, parse: Callable[[Item], "ParsedBox"], items: Iterable[Item]) -> list["ParsedBox"]:
         """Parse objects; one that is malformed is an error of the data set, and the others stay."""
         boxes = []
@@ -240,8 +245,7 @@ class IssueCollector:
             try:
                 boxes.append(parse(item))
             except BadFile as error:
-                self.errors.append(error.issue)
-                self.bad_objects.append(error.issue)
+                self.drop_object(error.issue)
         return boxes
 
     def check_boxes(self, boxes: Iterable[ParsedBox], size_wh: tuple[int, int]) -> BoxLabels:
@@ -251,8 +255,10 @@ class IssueCollector:
             clipped, issue = check_box(box, size_wh)
             if clipped is not None:
                 kept.append((box, clipped))
-            if issue is not None:
-                self.errors.append(issue)
+                if issue is not None:
+                    self.errors.append(issue)
+            elif issue is not None:
+                self.drop_object(issue)
         return BoxLabels.of(
             [clipped for _, clipped in kept], [box.label for box, _ in kept], [box.ignore for box, _ in kept]
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from yolo9k.datasets.readers.data_yaml import keypoint_columns, yolo_names
 from yolo9k.datasets.readers.label_files import LabelFinder
-from yolo9k.datasets.readers.label_lines import ColumnCheck
+from yolo9k.datasets.readers.label_lines import ColumnCheck, check_fractions
 from yolo9k.datasets.readers.paths import FileFinder
 from yolo9k.datasets.readers.records import (
     BoxReadResult,
@@ -153,6 +153,8 @@ def _parse_line(
     if not index.is_integer():
         raise unreadable_annotation(location, f"the class must be an integer, not {shorten(words[0], 40)!r}")
     box_values = columns.box_values(values, location)
+    if len(box_values) == 4:
+        check_fractions(box_values, location)
     label = int(index) if 0 <= index < len(labels) else None
     name = words[0] if label is None else labels[label]
     return ParsedBox(location, _to_corners(box_values, size_wh), name, label)
