@@ -18,6 +18,7 @@ CLASS_LISTS = (
     "classes.txt", "obj.names", "class_names.txt", "labels.txt", "_darknet.labels", "classes.names", "names.txt",
     "class.txt", "predefined_classes.txt",
 )  # fmt: skip
+MAX_KEYPOINTS = 300  # the largest skeletons known have 133
 YAML_KEYS = ("names", "path", *(key for keys in SPLIT_KEYS.values() for key in keys))  # whose values are text
 
 
@@ -70,6 +71,9 @@ def _parse_names(path: Path, names: Any) -> tuple[str, ...]:
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         shown = shorten(repr(names))
         raise DataError(f"{path}: names must be a list, or a mapping of 0, 1, 2, … to names, not {shown}")
+    empty = next((index for index, name in enumerate(names) if not name.strip()), None)
+    if empty is not None:
+        raise DataError(f"{path}: names: the name of class {empty} is empty")
     return tuple(names)
 
 
@@ -99,8 +103,9 @@ def _keypoint_columns(path: Path, shape: Any) -> int | None:
     if shape is None:
         return None
     is_pair = isinstance(shape, list) and len(shape) == 2 and all(type(number) is int for number in shape)
-    if not is_pair or shape[0] < 1 or shape[1] not in (2, 3):
-        raise DataError(f"{path}: kpt_shape must be [number of keypoints, 2 or 3], not {shorten(str(shape), 60)}")
+    if not is_pair or not 1 <= shape[0] <= MAX_KEYPOINTS or shape[1] not in (2, 3):
+        needed = f"[number of keypoints (at most {MAX_KEYPOINTS}), 2 or 3]"
+        raise DataError(f"{path}: kpt_shape must be {needed}, not {shorten(str(shape), 60)}")
     return int(shape[0] * shape[1])
 
 
@@ -136,18 +141,27 @@ def yolo_names(root: Path) -> tuple[str, ...]:
 def find_class_list(root: Path) -> tuple[str, ...]:
     """Return the names in the class list of a data set, one per line; empty if there is none.
 
-    It is in the root, in `labels`, or in a folder beside the images. Raises `DataError` if lists in several folders
+    It is in the root or in `labels`, in `data`, or in a folder beside the images. Raises `DataError` if several lists
     differ, since the indices of the labels then mean different classes.
     """
-    for folder in (root, root / "labels", root / "data"):
-        listed = sorted(folder.glob("*.names")) if is_folder(folder) else []
-        paths = [*(path for path in listed if not is_hidden(path.name)), *(folder / name for name in CLASS_LISTS)]
-        existing = next((path for path in paths if is_file(path)), None)
-        if existing is not None:
-            return read_class_names(existing)
+    for folders in ((root, root / "labels"), (root / "data",)):
+        lists = [path for folder in folders if is_folder(folder) for path in _class_lists(folder)]
+        if lists:
+            return _read_agreeing(lists)
     with reading_data(root):
-        deeper = [path for path in visible_files(root) if path.name in CLASS_LISTS]
-    lists = {path: read_class_names(path) for path in deeper}
+        return _read_agreeing([path for path in visible_files(root) if path.name in CLASS_LISTS])
+
+
+def _class_lists(folder: Path) -> list[Path]:
+    """Return the class lists in a folder, the most usual name first."""
+    with reading_data(folder):
+        listed = sorted(path for path in folder.iterdir() if path.suffix == ".names" and not is_hidden(path.name))
+    return [path for path in dict.fromkeys((*listed, *(folder / name for name in CLASS_LISTS))) if is_file(path)]
+
+
+def _read_agreeing(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Return the class names that all these lists have; empty without a list. Raises `DataError` if they differ."""
+    lists = {path: read_class_names(path) for path in paths}
     if len(set(lists.values())) > 1:
         first, *others = lists
         other = next(path for path in others if lists[path] != lists[first])
