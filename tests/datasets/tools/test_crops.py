@@ -65,6 +65,20 @@ def test_covered_small_and_ignored_boxes_are_skipped(annotations, tmp_path):
         write_crops(Annotations(tuple(ignored), LABELS), tmp_path / "c", CropOptions())
 
 
+@pytest.mark.parametrize("name", ["..", ".cat", "c\0t", "c\ud800", "x" * 256, "__MACOSX"])
+def test_names_that_no_folder_can_have_are_refused_before_anything_is_written(annotations, tmp_path, name):
+    labelled = Annotations(annotations.records, WordTree.flat([name, "dog"]))
+    with pytest.raises(DataError, match=r"label 0: '.*' cannot be the name of a folder of crops"):
+        write_crops(labelled, tmp_path / "crops", CropOptions())
+    assert not (tmp_path / "crops").exists()
+
+
+def test_two_classes_never_share_a_folder(annotations, tmp_path):
+    labelled = Annotations(annotations.records, WordTree.flat(["a/b", "a_b"]))
+    with pytest.raises(DataError, match=r"labels 0 and 1: their crops would be in one folder, 'a_b'"):
+        write_crops(labelled, tmp_path / "crops", CropOptions(max_covered=1))
+
+
 def test_in_place_fills_the_rest_with_the_median_colour(annotations, tmp_path):
     write_crops(annotations, tmp_path / "crops", CropOptions(margin=0, in_place=True))
     image = read_image(tmp_path / "crops" / "cat" / "image-1-0.jpg")

@@ -10,11 +10,13 @@ from yolo9k.boxes import area, clip, intersection, range_chunks
 from yolo9k.config import DatasetConfig
 from yolo9k.datasets.readers.records import Annotations, Record
 from yolo9k.drawing import save_image
-from yolo9k.errors import DataError
+from yolo9k.errors import DataError, quote
 from yolo9k.images import read_image
+from yolo9k.io import is_folder_name
 from yolo9k.progress import Track, silent
 from yolo9k.wordtree import WordTree
 
+MAX_STEM = 50  # characters kept of an image's file name: at most 200 of the 255 bytes of a name
 NUM_LONGEST, BLOCK = 256, 16  # boxes of an image that are compared with all others, and how many at a time
 
 
@@ -41,13 +43,15 @@ def write_crops(
 ) -> tuple[DatasetConfig, dict[str, int]]:
     """Write the crops into one folder per label; return the config that reads them and the count of each folder.
 
-    Raises `DataError` if no box fits the options or an image cannot be read, `MachineError` if a file cannot be
-    written.
+    Raises `DataError` if no box fits the options, a label's name cannot be a folder's, or an image cannot be read,
+    `MachineError` if a file cannot be written.
     """
     chosen = _choose_boxes(annotations.records, options)
     if not chosen:
         images = len(annotations.records)
         raise DataError(f"{folder}: no box of {images} images fits the options; relax min_side or max_covered")
+    used = {int(annotations.records[index].boxes.label[box]) for index, box in chosen}
+    names = _folder_names(annotations.labels, sorted(used))
     counts: dict[str, int] = {}
     by_record: dict[int, list[int]] = {}
     for index, box in chosen:
@@ -56,18 +60,30 @@ def write_crops(
         record = annotations.records[index]
         image = read_image(record.path)
         for box in boxes:
-            name = _folder_name(annotations.labels, int(record.boxes.label[box]))
+            name = names[int(record.boxes.label[box])]
             counts[name] = counts.get(name, 0) + 1
-            target = folder / name / f"{record.path.stem}-{index}-{box}.jpg"
+            target = folder / name / f"{record.path.stem[:MAX_STEM]}-{index}-{box}.jpg"
             save_image(target, _crop(image, record.boxes.xyxy[box], options))
     config = DatasetConfig(kind="folder", root=str(folder.resolve()), splits={"train": (".",)}, name=folder.name)
     return config, counts
 
 
-def _folder_name(labels: WordTree, label: int) -> str:
-    """Return the label's name, or its id if several labels have this name."""
-    name = labels.names[label]
-    return (name if len(labels.find_all(name)) == 1 else labels.ids[label]).replace("/", "_")
+def _folder_names(labels: WordTree, used: Sequence[int]) -> dict[int, str]:
+    """Return the folder of each label that is used: its name, or its id if several have this name; `_` replaces `/`.
+
+    Raises `DataError` for a name that no visible folder can have (`..`), and for two labels with one folder.
+    """
+    label_of: dict[str, int] = {}
+    for label in used:
+        name = labels.names[label]
+        folder = (name if len(labels.find_all(name)) == 1 else labels.ids[label]).replace("/", "_")
+        if not is_folder_name(folder):
+            raise DataError(f"label {label}: {quote(name)} cannot be the name of a folder of crops; rename the class")
+        if folder in label_of:
+            both = f"labels {label_of[folder]} and {label}"
+            raise DataError(f"{both}: their crops would be in one folder, {quote(folder)}; rename one of them")
+        label_of[folder] = label
+    return {label: folder for folder, label in label_of.items()}
 
 
 def _choose_boxes(records: Sequence[Record], options: CropOptions) -> list[tuple[int, int]]:
