@@ -16,7 +16,8 @@ from yolo9k.errors import DataError, MachineError, Yolo9kError
 Identity = tuple[int, int]  # device and number of a file
 Failure = Callable[[object, str], Yolo9kError]  # makes the error of a location and a message: `DataError.at`
 
-MAX_DRAFT_NAME = 200  # bytes; a file system allows 255, and `replacing` adds a suffix
+MAX_NAME_BYTES = 255  # of a file or folder on most file systems
+MAX_DRAFT_NAME = 200  # bytes; `replacing` adds a suffix
 MAX_TEXT_BYTES = 1 << 26  # 64 MiB: the largest list of images known has a tenth of it
 BOMS = (  # the longer first: UTF-32 begins like UTF-16
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -44,6 +45,15 @@ KINDS_OF_FILE = (
 def is_hidden(name: str) -> bool:
     """Return whether a file or folder name is hidden, or foreign to a data set (`.ipynb_checkpoints`, `@eaDir`)."""
     return name.startswith(".") or name.lower() in FOREIGN_NAMES
+
+
+def is_folder_name(name: str) -> bool:
+    """Return whether a visible folder can have this name on Linux, and stays in its parent."""
+    try:
+        length = len(os.fsencode(name))
+    except UnicodeEncodeError:
+        return False
+    return 0 < length <= MAX_NAME_BYTES and not is_hidden(name) and not {"/", "\0"} & set(name)
 
 
 def is_file(path: Path) -> bool:
@@ -117,11 +127,22 @@ def _visible_entries(folder: Path) -> list["os.DirEntry[str]"]:
 
 
 def is_folder_entry(entry: "os.DirEntry[str]") -> bool:
-    """Return whether an entry is a folder or a link to one; false for a link that leads nowhere or in a circle."""
+    """Return whether an entry is a folder or a link to one.
+
+    False for a link that leads nowhere or in a circle, or to the root of the file system, which is never meant.
+    """
     try:
-        return entry.is_dir()
+        return entry.is_dir() and not (entry.is_symlink() and Path(entry).samefile(Path(entry).absolute().anchor))
     except OSError:
         return False
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the visible subfolders, sorted; as `visible_files`, also by links, but not to the file system's root.
+
+    Raises `OSError` for an unreadable folder.
+    """
+    return [Path(entry.path) for entry in _visible_entries(folder) if is_folder_entry(entry)]
 
 
 # --- reading
@@ -222,6 +243,6 @@ def replacing(path: Path, what: str = "") -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically. Raises `MachineError`."""
+    """Write UTF-8 text atomically; bytes of file names that are no text become `\\udcXX`. Raises `MachineError`."""
     with replacing(path) as draft:
-        draft.write_text(text, encoding="utf-8")
+        draft.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -21,6 +21,7 @@ TEXT_KEYS = frozenset(("labels", "names", "classes", "name", "root", "path", "sp
 SCALAR_TEXT_KEYS = frozenset(("extends", "dataset", "split", "device", "backbone"))  # text unless nested or null
 INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(e[-+]?[0-9]+)?|[-+]?\.inf|\.nan", re.IGNORECASE)
+SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 BOOLEANS = {"true": True, "false": False}
 PREFIX = "tag:yaml.org,2002:"
 NULL_TAG = f"{PREFIX}null"
@@ -63,9 +64,11 @@ def is_plain_text(text: str) -> bool:
 
 def compose_yaml(text: str, path: object, fail: Failure = ConfigError.at) -> yaml.Node | None:
     """Return the root node of YAML, `None` if there is none; raises the error of `fail` if it is not YAML."""
+    has_bytes = SURROGATE_ESCAPE.search(text)  # libyaml refuses the bytes of file names that are no text
+    loader = yaml.SafeLoader if has_bytes else getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     with reading(path, fail):
         try:
-            return yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            return yaml.compose(text, Loader=loader)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             problem = getattr(error, "problem", None) or str(error)

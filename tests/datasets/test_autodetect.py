@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from yolo9k.cli.detection_output import DetectionOutput
 from yolo9k.config import DatasetConfig, load_dataset_config
 from yolo9k.config.datasets import SplitSource
 from yolo9k.datasets.autodetect import detect_dataset, open_dataset, open_image_dataset, to_yaml
+from yolo9k.datasets.layouts.layout import subfolders
 from yolo9k.datasets.load import read_annotations
 from yolo9k.errors import ConfigError, DataError
+from yolo9k.io import write_text
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
 
@@ -353,7 +356,32 @@ def test_class_lists_of_several_folders_must_agree(tmp_path):
         detect_dataset(tmp_path)
 
 
-@pytest.mark.parametrize("broken", ["nc: 3\n", "train: 5\n", "kpt_shape: [17]\n"])
+@pytest.mark.parametrize("second", ["b.names", "classes.txt", "labels/classes.txt"])
+def test_class_lists_beside_each_other_must_agree(tmp_path, second):
+    yolo(tmp_path, "a")
+    (tmp_path / "a.names").write_text("cat\ndog\n")
+    (tmp_path / second).write_text("cat\ndog\n\n")
+    assert detect_dataset(tmp_path).classes == ("cat", "dog")
+    (tmp_path / second).write_text("dog\ncat\n")
+    with pytest.raises(DataError, match=rf"a\.names and .*{second}: the class lists differ"):
+        detect_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["voc", "yolo"])
+def test_links_to_the_root_of_the_file_system_are_not_followed(tmp_path, kind):
+    yolo(tmp_path, "a")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    (tmp_path / "images" / "everything").symlink_to("/")
+    (tmp_path / "everything").symlink_to("/")
+    assert [path.name for path in subfolders(tmp_path)] == ["images", "labels"]
+    if kind == "yolo":
+        assert detect_dataset(tmp_path, kind, holdout=0).splits == {"train": ("images",)}
+    else:
+        with pytest.raises(DataError, match="no annotated images in a known format"):
+            detect_dataset(tmp_path, kind)
+
+
+@pytest.mark.parametrize("broken", ["nc: 3\n", "train: 5\n", "kpt_shape: [17]\n", "kpt_shape: [999999999999, 3]\n"])
 def test_a_broken_data_yaml_is_an_error_and_not_passed_over(tmp_path, broken):
     yolo(tmp_path, "a", "train/images", "train/labels")
     text = "train: train/images\nval: train/images\nnames: [cat, dog]\n"
@@ -362,6 +390,15 @@ def test_a_broken_data_yaml_is_an_error_and_not_passed_over(tmp_path, broken):
         file.write(broken)
     with pytest.raises(DataError, match=r"data\.yaml: "):
         detect_dataset(tmp_path)
+
+
+def test_folders_whose_name_is_no_text(tmp_path):
+    root = tmp_path / os.fsdecode(b"caf\xe9\n")
+    yolo(root, "a")
+    (root / "classes.txt").write_text("cat\ndog\n")
+    written = tmp_path / "set.yaml"
+    write_text(written, to_yaml(detect_dataset(root), {}))
+    assert read_annotations(load_dataset_config(str(written)), "train").labels.names == ("cat", "dog")
 
 
 def test_the_label_files_that_detect_writes_are_read_back(tmp_path):

@@ -35,7 +35,7 @@ from yolo9k.datasets.readers.data_yaml import DataYaml, yolo_names
 from yolo9k.datasets.readers.label_files import LabelFinder
 from yolo9k.datasets.readers.records import read_lines
 from yolo9k.datasets.readers.split_names import SPLIT_OF_WORD, exact_split, split_of
-from yolo9k.errors import ConfigError, DataError
+from yolo9k.errors import ConfigError, DataError, quote
 from yolo9k.io import is_file, is_folder, is_hidden
 from yolo9k.progress import Track, silent
 
@@ -280,7 +280,7 @@ def to_yaml(config: DatasetConfig, counts: Mapping[str, str]) -> str:
     """Return the config as commented YAML; `counts`: a description of each split."""
     values = config.model_dump(mode="json")
     lines = [
-        f"# {config.name}, detected by `yolo9k data make config`.",
+        f"# {quote(config.name)}, detected by `yolo9k data make config`.",
         f"# {KINDS[config.kind].description}.",
         *(f"# {split}: {text}" for split, text in counts.items()),
         _block("kind", values["kind"]),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from yolo9k import io
 from yolo9k.config.kinds import KindName
 from yolo9k.datasets.readers.records import Entry, reading_data
 from yolo9k.datasets.readers.split_names import SPLITS
@@ -89,7 +90,7 @@ def describe_part(part: Part) -> str:
 def subfolders(folder: Path) -> list[Path]:
     """Return the visible subfolders, sorted. Raises `DataError` for an unreadable folder."""
     with reading_data(folder):
-        return sorted(path for path in folder.iterdir() if not is_hidden(path.name) and path.is_dir())
+        return io.subfolders(folder)
 
 
 def levels(folder: Path) -> Iterator[list[Path]]:

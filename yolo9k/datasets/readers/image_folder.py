@@ -31,7 +31,7 @@ from yolo9k.datasets.readers.index import (
 from yolo9k.datasets.readers.records import Entry, Issue, SplitRequest
 from yolo9k.errors import DataError
 from yolo9k.images import count_skipped, describe_skipped_suffixes, is_image_name, readable_suffixes
-from yolo9k.io import is_hidden
+from yolo9k.io import is_folder, is_folder_entry, is_hidden
 from yolo9k.progress import Track, silent
 
 VERSION = 3  # of the index cache
@@ -146,7 +146,7 @@ def read_folders(request: SplitRequest, track: Track = silent) -> FolderReadResu
 def _entry_folder(root: Path, entry: Entry) -> Path:
     if not isinstance(entry, str):
         raise DataError(f"{root}: a split of kind folder must be text (a folder of class folders), not {entry}")
-    if not (root / entry).is_dir():
+    if not is_folder(root / entry):
         raise DataError(f"{root / entry}: no such folder of class folders")
     return root / entry
 
@@ -199,7 +199,7 @@ def _scan_folder(path: Path) -> FolderScan:
         status = path.stat()  # before the scan, so that a later change makes the listing outdated
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.is_dir():
+                if is_folder_entry(entry):
                     folders.append(entry.name)
                 elif is_image_name(entry.name):
                     images.append(os.fsencode(entry.name))

@@ -10,7 +10,6 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -32,13 +31,13 @@ from yolo9k.datasets.readers.index import (
 )
 from yolo9k.datasets.readers.records import Entry, Issue, SplitRequest
 from yolo9k.datasets.readers.tar import BLOCK, Member, members
+from yolo9k.datasets.threads import mapped_in_threads
 from yolo9k.errors import DataError
 from yolo9k.images import FilePart, is_image_name
-from yolo9k.io import is_hidden
+from yolo9k.io import is_folder, is_hidden
 from yolo9k.progress import Track, silent
 
 VERSION = 1  # of the index cache
-THREADS = 8  # reading headers waits for the disk
 BUFFER = 4096  # bytes read per header; more would read images
 MAX_LABEL_SIZE = 1 << 20  # bytes of a label file
 MAX_SHARDS = 1_000_000  # tar files per pattern
@@ -198,7 +197,7 @@ def find_tars(root: Path, entry: Entry) -> list[Path]:
     """Return the tar files of an entry of a split, in order. Raises `DataError` if one is missing."""
     if not isinstance(entry, str):
         raise DataError(f"{root}: a split of kind shards must be text (a tar file, folder or pattern), not {entry}")
-    if (root / entry).is_dir():
+    if is_folder(root / entry):
         return _tars_in_folder(root / entry)
     paths = [root / entry] if (root / entry).exists() else [root / name for name in expand_braces(entry)]
     missing = next((path for path in paths if not path.is_file()), None)
@@ -254,13 +253,8 @@ def list_shards(paths: Sequence[Path], track: Track = silent) -> dict[Path, Shar
     Raises `DataError` for a file that cannot be used.
     """
     unique = list(dict.fromkeys(paths))
-    with ThreadPoolExecutor(THREADS) as pool:
-        shards = pool.map(list_shard, unique)
-        try:
-            return dict(zip(unique, track(shards, "Listing shards", len(unique)), strict=True))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C or a broken file: do not read the others
-            raise
+    with mapped_in_threads(list_shard, unique) as shards:
+        return dict(zip(unique, track(shards, "Listing shards", len(unique)), strict=True))
 
 
 def list_shard(path: Path) -> Shard:

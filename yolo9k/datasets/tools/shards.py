@@ -25,7 +25,7 @@ from yolo9k.datasets.readers.index import ImageIndex
 from yolo9k.datasets.readers.records import read_text
 from yolo9k.datasets.readers.tar import BLOCK
 from yolo9k.datasets.readers.webdataset import list_shard
-from yolo9k.errors import ConfigError, DataError
+from yolo9k.errors import ConfigError, DataError, quote
 from yolo9k.images import ImageSource, read_bytes, read_size_wh, reading_image, resize
 from yolo9k.io import replacing, write_text, writing
 from yolo9k.progress import Track, silent
@@ -240,7 +240,7 @@ class _ShardWriter:
         values: dict[str, Any] = {"kind": "shards", "name": root.name, "root": portable_root(root), "splits": splits}
         if isinstance(source.labels, TreeLabels):
             values["labels"] = _label_values(source.labels)
-        head = f"# {source.name or source.root} in tar shards, written by `yolo9k data make shards`.\n"
+        head = f"# {quote(source.name or source.root)} in tar shards, written by `yolo9k data make shards`.\n"
         classes = f"# The classes are in {NAME_LISTS[0]}, in the order of their indices.\n"
         write_text(path, head + classes + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
         self.plan.unlink()
