@@ -392,6 +392,20 @@ def test_a_broken_data_yaml_is_an_error_and_not_passed_over(tmp_path, broken):
         detect_dataset(tmp_path)
 
 
+def test_an_image_list_without_images_is_reported(tmp_path, notes):
+    for stem in ("a", "b"):
+        voc(tmp_path, stem)
+    lists(tmp_path, train="a -1\nb -1\n", val="a\nb\n")
+    assert detect_dataset(tmp_path).splits == {"val": ("val",)}
+    assert "the image list train names no image; it is not used" in notes()
+
+
+def test_annotations_without_any_class_name_the_folder(tmp_path):
+    voc(tmp_path, "a", name="")
+    with pytest.raises(DataError, match=rf"{tmp_path}: no class: no annotation of its splits has the name of one"):
+        detect_dataset(tmp_path)
+
+
 def test_folders_whose_name_is_no_text(tmp_path):
     root = tmp_path / os.fsdecode(b"caf\xe9\n")
     yolo(root, "a")

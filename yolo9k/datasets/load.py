@@ -143,6 +143,8 @@ def read_annotations(
     request = request if keep is None else replace(request, keep=keep)
     issues = IssueCollector(on_error)
     read = BOX_READERS[config.kind](request, issues, track)
+    if not read.labels:
+        raise DataError(f"{request.root}: no class: no annotation of its splits has the name of one")
     if read.annotated_sizes:
         _check_units(read.records, request.root)
         read = read._replace(records=match_sizes(read.records, issues, track, all_sizes=all_sizes))

@@ -47,6 +47,15 @@ def test_boxes_of_an_excluded_class_are_not_counted(data, tmp_path):
     assert (train.boxes, train.ignored) == (3, 1)
 
 
+@pytest.mark.parametrize("kind", ["no label file", "empty label file"])
+def test_training_images_without_any_box_are_an_error(data, tmp_path, kind):
+    for name in ("train/a.txt", "train/b.txt"):
+        (tmp_path / name).unlink()
+        if kind == "empty label file":
+            (tmp_path / name).touch()
+    assert kinds(data) == {"no box": 1}
+
+
 def test_a_valid_data_set(data):
     report = check_dataset(data)
     assert report.errors == report.warnings == ()
@@ -184,7 +193,7 @@ def test_an_image_with_a_bad_or_renamed_annotation_is_no_warning(tmp_path):
     xml.write_text(xml.read_text().replace("<annotation>", "<annotation><filename>other.png</filename>"))
     everything = DatasetConfig(kind="voc", root=str(tmp_path), splits={"train": ("all",)}, labels=("cat",))
     assert warnings(everything) == {"single image": warnings(everything)["single image"]}
-    assert kinds(everything) == {"unreadable annotation": 1}
+    assert kinds(everything) == {"unreadable annotation": 1, "no box": 1}
 
 
 def test_unreadable_images_are_not_duplicates(tmp_path):
@@ -192,7 +201,7 @@ def test_unreadable_images_are_not_duplicates(tmp_path):
     for name in ("a", "b"):
         (tmp_path / "JPEGImages" / f"{name}.png").write_text("this is text")
     everything = DatasetConfig(kind="voc", root=str(tmp_path), splits={"train": ("all",)}, labels=("cat",))
-    assert kinds(everything) == {"unreadable image": 2}
+    assert kinds(everything) == {"unreadable image": 2, "no box": 1}
 
 
 def test_val_equal_to_train_is_a_warning(data):

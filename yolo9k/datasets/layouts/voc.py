@@ -1,5 +1,6 @@
 """Find the folders of a data set that have Pascal VOC annotations, and their splits."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,6 +13,7 @@ from yolo9k.io import is_file
 
 PROBED = 50  # images checked for labels per folder
 HEAD_BYTES = 1 << 12  # of an XML file: its first element
+log = logging.getLogger(__name__)
 
 
 def find_voc(folder: Path) -> Layout | None:
@@ -49,7 +51,10 @@ def _voc_parts(folder: Path, root: Path) -> Iterator[Part]:
     voc = VocFolder.open(folder)
     names = [name for name in voc.lists() if exact_split(name)]
     names = names or [name for name in voc.lists() if split_of(name) and not voc.is_of_class(name)]
-    lists = {name: count for name in names if (count := len(voc.split(name)))}
+    counts = {name: len(voc.split(name)) for name in names}
+    for name in (name for name, count in counts.items() if not count):
+        log.warning("%s: the image list %s names no image; it is not used", voc.root, name)
+    lists = {name: count for name, count in counts.items() if count}
     if lists:
         has_train = any(split_of(name) == "train" and name != "trainval" for name in lists)
         for name, count in lists.items():

@@ -14,7 +14,7 @@ from yolo9k.config import DatasetConfig
 from yolo9k.datasets.load import dataset_root, read_annotations, split_names
 from yolo9k.datasets.readers.records import Annotations, Issue, Record, count_by_kind
 from yolo9k.datasets.threads import mapped_in_threads
-from yolo9k.datasets.tools.check_files import check_files
+from yolo9k.datasets.tools.check_files import check_boxes, check_files
 from yolo9k.errors import DataError
 from yolo9k.images import read_bytes, reading_image
 from yolo9k.progress import Track, silent
@@ -108,6 +108,7 @@ def check_dataset(config: DatasetConfig, splits: Sequence[str] = (), track: Trac
     unique = {name: read[name].records for name in _unique_splits(config, names)}
     duplicate_boxes = [issue for record in records.values() for issue in find_duplicate_boxes(record, labels)]
     errors = [issue for part in read.values() for issue in part.errors]
+    errors += check_boxes(config, read)
     errors += [image.issue for image in decoded.values() if image.issue]
     errors += find_duplicate_images(unique, {path: image.digest for path, image in decoded.items()})
     errors += [issue for issue in duplicate_boxes if issue.kind == DUPLICATE_BOX]

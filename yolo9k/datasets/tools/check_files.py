@@ -1,4 +1,4 @@
-"""Warnings about the splits of a data set as a whole: a single image, identical splits."""
+"""Check the splits of a data set as a whole: no boxes to train on, a single image, identical splits."""
 
 from collections.abc import Iterator, Mapping
 
@@ -17,3 +17,11 @@ def check_files(config: DatasetConfig, read: Mapping[str, Annotations]) -> Itera
         if images[name] == images["train"]:
             message = f"{name} has the same images as train: its scores do not measure generalisation"
             yield Issue("same images", root, message)
+
+
+def check_boxes(config: DatasetConfig, read: Mapping[str, Annotations]) -> Iterator[Issue]:
+    """Yield an error if the training images that were `read` have no box, which training and anchors refuse."""
+    records = read["train"].records if "train" in read else ()
+    if records and all(record.boxes.ignore.all() for record in records):
+        message = f"no box in {len(records):,} training images (ignored boxes do not count); a detector needs boxes"
+        yield Issue("no box", str(dataset_root(config)), message)
