@@ -1,5 +1,6 @@
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from yolo9k.cli.detection_output import DetectionOutput
 from yolo9k.config import DatasetConfig, load_dataset_config
 from yolo9k.config.datasets import SplitSource
 from yolo9k.datasets.autodetect import detect_dataset, open_dataset, open_image_dataset, to_yaml
+from yolo9k.datasets.layouts.coco import find_coco
 from yolo9k.datasets.layouts.layout import subfolders
+from yolo9k.datasets.layouts.voc import find_voc
 from yolo9k.datasets.load import read_annotations
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.io import write_text
@@ -404,6 +407,18 @@ def test_annotations_without_any_class_name_the_folder(tmp_path):
     voc(tmp_path, "a", name="")
     with pytest.raises(DataError, match=rf"{tmp_path}: no class: no annotation of its splits has the name of one"):
         detect_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["Annotations/b.xml", "b.json"])
+def test_huge_files_are_not_read_to_recognise_a_format(tmp_path, name):
+    voc(tmp_path, "a")
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(3 << 30)  # sparse
+    tracemalloc.start()
+    assert find_voc(tmp_path).kind == "voc"
+    assert find_coco(tmp_path) is None
+    assert tracemalloc.get_traced_memory()[1] < 1 << 25
+    tracemalloc.stop()
 
 
 def test_folders_whose_name_is_no_text(tmp_path):

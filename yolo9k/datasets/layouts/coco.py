@@ -13,6 +13,7 @@ from yolo9k.io import is_file
 INSTANCES = "instances_"
 BESIDE_INSTANCES = ("captions_", "image_info_", "panoptic_", "person_keypoints_", "stuff_")  # of the same images
 COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
+CHUNK_BYTES = 1 << 20
 
 
 def find_coco(folder: Path) -> Layout | None:
@@ -31,13 +32,21 @@ def _open_coco(path: Path) -> CocoFile | None:
     try:
         file = CocoFile.open(path)
     except BadFile:
-        with reading_data(path):
-            content = path.read_bytes()
-        if all(key in content for key in COCO_KEYS):
+        if _has_coco_keys(path):
             raise
         return None
     has_boxes = any("bbox" in entry or "segmentation" in entry for entry in file.annotations)
     return file if has_boxes or not file.annotations else None
+
+
+def _has_coco_keys(path: Path) -> bool:
+    """Return whether a file of any size has the keys of COCO's format."""
+    missing, end = set(COCO_KEYS), b""
+    with reading_data(path), path.open("rb") as file:
+        while missing and (chunk := file.read(CHUNK_BYTES)):
+            missing -= {key for key in missing if key in end + chunk}
+            end = chunk[-max(map(len, COCO_KEYS)) :]
+    return not missing
 
 
 def coco_part(file: CocoFile, root: Path) -> Part:

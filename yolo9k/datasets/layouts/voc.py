@@ -40,8 +40,13 @@ def find_voc(folder: Path) -> Layout | None:
 
 def _are_voc(paths: Iterable[Path]) -> bool:
     """Return whether XML files have this format; other XML files may lie anywhere."""
-    probed = (path.read_bytes()[:HEAD_BYTES] for path in islice(paths, PROBED) if is_file(path))
+    probed = (_read_head(path) for path in islice(paths, PROBED) if is_file(path))
     return any(b"<annotation" in head.replace(b"\0", b"") for head in probed)  # also in UTF-16
+
+
+def _read_head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD_BYTES)
 
 
 def _voc_parts(folder: Path, root: Path) -> Iterator[Part]:
