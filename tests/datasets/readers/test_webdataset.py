@@ -434,6 +434,13 @@ def test_many_images_need_little_memory(root):
         assert images[index].image_label == labels[names[index].partition("/")[0]]
 
 
+def test_a_number_of_thousands_of_digits_is_no_class_index(root):
+    pack(root / "a.tar", *labelled(1, "cat"), *labelled(2, "9" * 5000))
+    ((kind, message),) = errors(select(root, labels=("cat", "dog")))
+    assert kind == "unknown class"
+    assert len(message) < 300
+
+
 # --- as a data set
 
 

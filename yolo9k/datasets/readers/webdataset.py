@@ -32,7 +32,7 @@ from yolo9k.datasets.readers.index import (
 from yolo9k.datasets.readers.records import Entry, Issue, SplitRequest
 from yolo9k.datasets.readers.tar import BLOCK, Member, members
 from yolo9k.datasets.threads import mapped_in_threads
-from yolo9k.errors import DataError
+from yolo9k.errors import DataError, shorten
 from yolo9k.images import FilePart, is_image_name
 from yolo9k.io import is_folder, is_hidden
 from yolo9k.progress import Track, silent
@@ -40,6 +40,7 @@ from yolo9k.progress import Track, silent
 VERSION = 1  # of the index cache
 BUFFER = 4096  # bytes read per header; more would read images
 MAX_LABEL_SIZE = 1 << 20  # bytes of a label file
+MAX_DIGITS = 18  # of a class index; a longer number is no index
 MAX_SHARDS = 1_000_000  # tar files per pattern
 LABEL_KEYS = ("label", "class", "cls")  # of a .json file, in order of preference
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
@@ -174,7 +175,7 @@ def _class_name(text: str, classes: Sequence[str]) -> str:
 
 
 def _is_index(text: str) -> bool:
-    return text.isascii() and text.isdecimal()
+    return text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS
 
 
 def _find_issues(shard: Shard, known: set[str]) -> Iterator[Issue]:
@@ -187,7 +188,7 @@ def _find_issues(shard: Shard, known: set[str]) -> Iterator[Issue]:
             if text == NO_LABEL:
                 yield Issue("no label", first, f"no readable label ({images})")
             else:
-                yield Issue("unknown class", first, f"{text!r} is not one of the class names ({images})")
+                yield Issue("unknown class", first, f"{shorten(text)!r} is not one of the class names ({images})")
 
 
 # --- finding tar files
