@@ -128,3 +128,15 @@ def free_memory() -> int | None:
         return None
     sizes = dict(line.split(":", 1) for line in lines)
     return int(sizes["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in sizes else None
+
+
+def require_memory(needed: int, device: torch.device, what: str, hint: str) -> None:
+    """Raise `MachineError` if the free memory is less than `needed` bytes for `what`; a GPU says so itself.
+
+    Too little memory would otherwise end the process, or the whole machine, without a message.
+    """
+    free = free_memory() if device.type == "cpu" else None
+    if free is not None and needed > free:
+        raise MachineError(
+            f"{what} needs at least {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; {hint}"
+        )

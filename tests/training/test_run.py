@@ -6,7 +6,7 @@ import torch
 from yolo9k import checkpoint
 from yolo9k.checkpoint import BEST, LAST
 from yolo9k.config import load_dataset_config, updated
-from yolo9k.errors import ConfigError, DataError, WeightsError
+from yolo9k.errors import ConfigError, DataError, MachineError, WeightsError
 from yolo9k.pretrained import open_weights
 from yolo9k.training.run import build_run
 from yolo9k.training.stages import DEFAULT_EPOCHS
@@ -192,3 +192,9 @@ def test_a_run_of_an_earlier_version_cannot_be_resumed(tiny, run_folder):
     del stored.training["stepper"]
     with pytest.raises(WeightsError, match=r"last\.pt: is from an earlier version and cannot be resumed"):
         run.restore(stored, path)
+
+
+def test_a_step_that_exceeds_the_memory_is_refused(tiny, run_folder, monkeypatch):
+    monkeypatch.setattr("yolo9k.hardware.free_memory", lambda: 10_000)
+    with pytest.raises(MachineError, match=r"a step with 4 images of \d+x\d+ needs at least 0\.0 GB of memory"):
+        build_run(tiny(), run_folder)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from yolo9k.config import ClassifierConfig, Override, with_overrides
 from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.errors import DataError
 from yolo9k.hardware import autocast, choose_device, choose_memory_format, choose_precision
-from yolo9k.inference.network_input import explain_large_batch, prepare, to_network_input
+from yolo9k.inference.network_input import MemoryLimit, explain_large_batch, prepare, to_network_input
 from yolo9k.inference.resize import CENTER_CROPS
 from yolo9k.inference.sources import ImageInput, read_ahead
 from yolo9k.models.norms import fold_norms
@@ -136,10 +137,11 @@ class ImageClassifier:
     ) -> Iterator[Classification]:
         """Classify many images: yield their classifications in order, and read the next images meanwhile.
 
-        `batch`: batch size; `top`: number of labels per image; `hier_thresh`: in a tree, descend while the path
-        probability is above it (default 0.5). Raises `ConfigError` for a `hier_thresh` with flat labels, and
-        `DataError` for an unreadable image. If `on_unreadable` is given, it receives the `DataError`, the image gets no
-        labels, and the stream goes on.
+        `batch`: batch size, lowered with a warning if the memory is too small; `top`: number of labels per image;
+        `hier_thresh`: in a tree, descend while the path probability is above it (default 0.5). Raises `ConfigError` for
+        a `hier_thresh` with flat labels, `DataError` for an unreadable image, and `MachineError` if not even one image
+        fits into the memory. If `on_unreadable` is given, it receives the `DataError`, the image gets no labels, and
+        the stream goes on.
         """
         threshold = descent_threshold(self.labels, hier_thresh)
         for logits in self.stream_logits(images, batch=batch, on_unreadable=on_unreadable):
@@ -151,6 +153,7 @@ class ImageClassifier:
         self, images: Iterable[ImageInput], *, batch: int, on_unreadable: Callable[[DataError], None] | None = None
     ) -> Iterator[LogitBatch]:
         """Yield the logits of many images, batch by batch. Errors and `on_unreadable` as for `stream`."""
+        batch = self._memory_limit.fit(batch)
         prepared = read_ahead(images, self._prepare, ahead=2 * batch)
         while items := list(islice(prepared, batch)):
             for item in items:
@@ -160,6 +163,10 @@ class ImageClassifier:
                     on_unreadable(item)
             readable = [item for item in items if not isinstance(item, DataError)]
             yield LogitBatch([not isinstance(item, DataError) for item in items], self._logits(readable))
+
+    @cached_property
+    def _memory_limit(self) -> MemoryLimit:
+        return MemoryLimit(self.network, self.size_wh, self.device, self.precision)
 
     def _prepare(self, image: np.ndarray) -> Tensor:
         """Return the centre of an image at the network's size: (C, H, W), uint8 or floats in [0, 1]."""

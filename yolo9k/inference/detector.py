@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from yolo9k.detection.thresholds import ThresholdOptions, Thresholds
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.hardware import autocast, choose_device, choose_memory_format, choose_precision
 from yolo9k.images import ResizeMode
-from yolo9k.inference.network_input import explain_large_batch, prepare, to_network_input
+from yolo9k.inference.network_input import MemoryLimit, explain_large_batch, prepare, to_network_input
 from yolo9k.inference.resize import FITS
 from yolo9k.inference.sources import ImageInput, read_ahead
 from yolo9k.models.norms import fold_norms
@@ -173,12 +174,14 @@ class Detector:
     ) -> Iterator[Detections]:
         """Detect objects in many images: yield their detections in order, and read the next images meanwhile.
 
-        `batch`: batch size; the other options and the errors are those of `Detector.__call__`. If `on_unreadable` is
-        given, it receives the `DataError` of an unreadable image, the image gets no detections, and the stream goes on.
+        `batch`: batch size, lowered with a warning if the memory is too small; the other options and the errors are
+        those of `Detector.__call__`, and `MachineError` if not even one image fits. If `on_unreadable` is given, it
+        receives the `DataError` of an unreadable image, the image gets no detections, and the stream goes on.
         """
         thresholds = replace(thresholds, **overrides)
         nodes = self._descendants(self._find_nodes(classes, "classes"))
         decoder = class_decoder or self.default_decoder
+        batch = self._memory_limit.fit(batch)
         prepared = read_ahead(images, self._prepare, ahead=2 * batch)
         while items := list(islice(prepared, batch)):
             readable = [item for item in items if not isinstance(item, DataError)]
@@ -207,6 +210,10 @@ class Detector:
     def _descendants(self, nodes: Sequence[int]) -> list[int]:
         """Return these nodes and their descendants, sorted."""
         return sorted({below for node in nodes for below in self.labels.subtree(node)})
+
+    @cached_property
+    def _memory_limit(self) -> MemoryLimit:
+        return MemoryLimit(self.network, self.size_wh, self.device, self.precision, self.network.features)
 
     def _prepare(self, image: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:
         """Return an image fitted to the network's size, (C, H, W) as from `prepare`, and its own size."""

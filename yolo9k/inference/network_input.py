@@ -1,14 +1,20 @@
-"""The input of networks: check images, scale batches to [0, 1] on the device, explain batches too large for memory."""
+"""The input of networks: check images, scale batches to [0, 1] on the device, fit batches to the memory."""
 
+import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from yolo9k.datasets.transforms.grey import to_grey
 from yolo9k.errors import ConfigError
-from yolo9k.hardware import explain_out_of_memory
+from yolo9k.hardware import DTYPES, Precision, explain_out_of_memory, free_memory, require_memory
 from yolo9k.inference.resize import Resize
+from yolo9k.models.memory import image_bytes
+
+LOG = logging.getLogger(__name__)
 
 
 def check_image(image: np.ndarray) -> None:
@@ -38,3 +44,35 @@ def explain_large_batch(device: torch.device, images: torch.Tensor) -> AbstractC
     count, _, h, w = images.shape
     hint = f"{count} images of {w}x{h} per batch are too many; use a smaller batch or size"
     return explain_out_of_memory(device, hint)
+
+
+class MemoryLimit:
+    """Fits batches of `size_wh` pixels to the memory of a device; `forward`: the part of the network that runs.
+
+    On other devices than the CPU, batches are left as they are: the device says if its memory is too small.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        size_wh: tuple[int, int],
+        device: torch.device,
+        precision: Precision,
+        forward: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.size, self.device = f"{size_wh[0]}x{size_wh[1]}", device
+        in_float32 = image_bytes(network, size_wh, forward=forward) if device.type == "cpu" else 0
+        self.image_bytes = in_float32 * DTYPES[precision].itemsize // torch.float32.itemsize
+
+    def fit(self, batch: int) -> int:
+        """Return the batch size, lowered with a warning to what the free memory bears.
+
+        Raises `MachineError` if it does not bear one image.
+        """
+        require_memory(self.image_bytes, self.device, f"size {self.size}: one image", "use a smaller size")
+        free = free_memory() if self.image_bytes else None
+        fitting = batch if free is None else min(batch, max(1, free * 4 // 5 // self.image_bytes))  # some is for others
+        if fitting < batch:
+            gigabytes = self.image_bytes / 1e9
+            LOG.warning("batch %d instead of %d: %s images need %.1f GB each", fitting, batch, self.size, gigabytes)
+        return fitting

@@ -1,11 +1,12 @@
 """`Run`: the state of one training run, and how it starts, is saved and is resumed."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from yolo9k import checkpoint
 from yolo9k.build import load_pretrained
@@ -14,8 +15,16 @@ from yolo9k.config import ClassifierConfig, RunConfig
 from yolo9k.datasets.loader.batches import load_batches
 from yolo9k.datasets.loader.sampler import StepSampler
 from yolo9k.errors import WeightsError
-from yolo9k.hardware import choose_device, choose_memory_format, choose_precision, choose_workers
+from yolo9k.hardware import (
+    DTYPES,
+    choose_device,
+    choose_memory_format,
+    choose_precision,
+    choose_workers,
+    require_memory,
+)  # fmt: skip
 from yolo9k.models.layers import count_parameters
+from yolo9k.models.memory import image_bytes
 from yolo9k.pretrained import DarknetFiles, open_weights
 from yolo9k.progress import Track, silent
 from yolo9k.resolve import resolve_precision
@@ -76,6 +85,7 @@ class Run:
         memory_format = choose_memory_format(train.channels_last, self.device)
         self.network: nn.Module = task.network.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
         training_step = task.build_step(self.device, self.precision)
+        forward = training_step.forward_network
         if self._should_compile():
             training_step.forward_network = torch.compile(training_step.forward_network)
         self.stepper = Stepper(training_step, train, memory_format, self.steps_per_epoch)
@@ -83,6 +93,20 @@ class Run:
         self.next_step, self.best, self.best_step = 0, -1.0, 0
         self.evaluation_pending = False
         self.notes = list(task.notes)
+        self._require_memory(forward)
+
+    def _require_memory(self, forward: Callable[[Tensor], Tensor]) -> None:
+        """Raise `MachineError` if the free memory is too small for a step of any stage: activations and gradients."""
+        if self.device.type != "cpu":
+            return
+        self.stepper.freezing.apply(self.total_steps - 1)  # all layers that unfreeze need memory
+        parameters = sum(4 * each.numel() for each in self.network.parameters() if each.requires_grad)
+        for stage, size in ((stage, max(stage.sizes, key=math.prod)) for stage in self.stages):
+            images = self.config.train.batch // stage.train.accumulate
+            in_float32 = images * image_bytes(self.network, size, forward=forward, training=True)
+            needed = parameters + in_float32 * DTYPES[self.precision].itemsize // 4
+            what = f"a step with {images:,} images of {size[0]}x{size[1]}"
+            require_memory(needed, self.device, what, "raise train.accumulate, or lower train.batch or the image size")
 
     def _should_compile(self) -> bool:
         """`auto`: on CUDA with one image size. Each size compiles anew, and a CPU gains only a tenth."""
