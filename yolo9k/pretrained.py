@@ -17,7 +17,7 @@ from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.darknet.recipe import config_from_cfg
 from yolo9k.darknet.weights import Header, conv_layers, read_header, write_weights
 from yolo9k.darknet.writer import cfg_text, classifier_cfg_text
-from yolo9k.errors import ConfigError, WeightsError
+from yolo9k.errors import ConfigError, WeightsError, shorten
 from yolo9k.io import check_regular, is_file, is_folder, write_text
 from yolo9k.models.darknet19 import Classifier
 from yolo9k.models.yolov2 import DetectionNetwork
@@ -196,7 +196,7 @@ def check_tree(stored: Checkpoint, source: str | Path) -> None:
     section = parse_cfg(stored.config.model.cfg).label_section
     if section is not None and "tree" in section.values:
         raise WeightsError(
-            f"{source}: the label tree of its cfg, {section.values['tree']}, is missing; give it with --tree"
+            f"{source}: the label tree of its cfg, {shorten(section.values['tree'])}, is missing; give it with --tree"
         )
 
 

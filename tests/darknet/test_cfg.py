@@ -545,3 +545,28 @@ def test_the_mutated_cfg_is_valid():
 def test_the_exit_code_of_a_refused_cfg():
     assert issubclass(WeightsError, Yolo9kError)
     assert WeightsError.exit_code == 4
+
+
+def test_a_cfg_without_layers_is_no_config():
+    with pytest.raises(WeightsError, match=r"a\.cfg: has no layers"):
+        config_from_cfg(parse_cfg(NET, "a.cfg"))
+
+
+@pytest.mark.parametrize(
+    ("options", "batch", "accumulate"), [("64\nsubdivisions=3", 63, 3), ("2\nsubdivisions=1000000", 2, 2)]
+)
+def test_the_batch_is_divided_into_parts_of_at_least_one_image(options, batch, accumulate):
+    config = config_from_cfg(parse_cfg(f"{NET}batch={options}\n{CONV}[softmax]\n", "a.cfg"))
+    assert (config.train.batch, config.train.accumulate) == (batch, accumulate)
+
+
+def test_warnings_are_bounded():
+    options = "".join(f"unknown{index}=1\n" for index in range(1000))
+    warnings = parse_cfg(NET + options + CONV, "a.cfg").warnings
+    assert len(warnings) == 21
+    assert warnings[-1] == "a.cfg: 980 more warnings"
+
+
+@pytest.mark.parametrize("channels", ["\u0663", "\uff13"])
+def test_digits_are_ascii(channels):
+    assert "channels" in refusal(NET.replace("channels=3", f"channels={channels}") + CONV)

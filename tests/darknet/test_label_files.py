@@ -3,7 +3,7 @@
 import pytest
 
 from yolo9k.darknet.cfg import read_cfg
-from yolo9k.darknet.label_files import check_files, load_labels, load_map, read_data_file
+from yolo9k.darknet.label_files import load_labels, load_map, read_data_file, unread_files
 from yolo9k.errors import DataError, WeightsError
 
 CFG = "[net]\nwidth=8\nheight=8\nchannels=3\n[conv]\nfilters=8\n[region]\nclasses=3\n"
@@ -88,7 +88,7 @@ def test_files_elsewhere_are_refused_with_the_line(cfg, tmp_path, option, path):
     parsed = cfg(f"{option}={path.format(tmp=tmp_path)}\n")
     (tmp_path / "here" / "cfg" / "link").symlink_to(tmp_path / "elsewhere" / "secret")
     (tmp_path / "here" / "cfg" / "linked").symlink_to(tmp_path / "elsewhere")
-    for use in (check_files, load_labels if option == "tree" else lambda cfg: load_map(cfg, 3)):
+    for use in (unread_files, load_labels if option == "tree" else lambda cfg: load_map(cfg, 3)):
         with pytest.raises(
             WeightsError, match=rf"a\.cfg:9: \[region\] {option}=.*must be below the folder of this file"
         ):
@@ -107,4 +107,8 @@ def test_a_data_file_names_no_files_elsewhere(tmp_path):
 
 
 def test_a_missing_file_of_a_cfg_is_no_error_where_it_is_not_read(cfg):
-    check_files(cfg("tree=none.tree\nmap=none.map\n"))
+    warnings = unread_files(cfg("tree=none.tree\nmap=none.map\n"))
+    assert [warning.split("] ")[1] for warning in warnings] == [
+        "tree=none.tree: not read; the labels are those of the data set",
+        "map=none.map: not read; the labels are those of the data set",
+    ]

@@ -189,6 +189,28 @@ def test_reorg(channels, size_wh, stride):
     assert net.stride == stride
 
 
+def reorg3d_loop(x: np.ndarray, stride: int) -> np.ndarray:
+    """AlexeyAB's `blas.c: reorg_cpu` with forward = 0, index by index; its `x` is a flat array."""
+    b, c, h, w = x.shape
+    out_c, out_h, out_w = c * stride * stride, h // stride, w // stride
+    in_c = out_c // (stride * stride)
+    values, out = x.reshape(-1), np.zeros(x.size, np.float32)
+    for batch, k, j, i in itertools.product(range(b), range(out_c), range(out_h), range(out_w)):
+        in_index = i + out_w * (j + out_h * (k + out_c * batch))
+        c2, offset = k % in_c, k // in_c
+        w2, h2 = i * stride + offset % stride, j * stride + offset // stride
+        out[in_index] = values[w2 + out_w * stride * (h2 + out_h * stride * (c2 + in_c * batch))]
+    return out.reshape(b, out_c, out_h, out_w)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("channels", "size_wh", "stride"), [(3, (4, 6), 2), (3, (9, 3), 3), (1, (4, 4), 2)])
+def test_reorg3d_equals_the_loop_of_the_fork(channels, size_wh, stride):
+    net = build(f"[reorg3d]\nstride={stride}\n", size_wh, channels)
+    images = image(net)
+    assert np.array_equal(net(images).numpy(), reorg3d_loop(images.numpy(), stride))
+
+
 def shortcut_loop(x: np.ndarray, earlier: np.ndarray, alpha: float, beta: float) -> np.ndarray:
     """Darknet `blas.c: shortcut_cpu`; 1 is the earlier layer, 2 is the input."""
     (b, c1, h1, w1), (_, c2, h2, w2) = earlier.shape, x.shape
@@ -417,3 +439,8 @@ def test_fresh_weights_are_initialised():
     assert not net.training
     assert net.origin is None
     assert 0.1 < net.layers[0].conv.weight.std() < 0.6  # sqrt(2 / 27) = .27
+
+
+def test_a_softmax_in_the_middle_is_refused():
+    with pytest.raises(WeightsError, match=r"a\.cfg:5: \[softmax\]: must be at the end of the network"):
+        build("[softmax]\n[convolutional]\nfilters=2\n")

@@ -135,12 +135,12 @@ def _load_config(kind: "type[Run]", options: TrainingOptions, overrides: "list[s
     if not name.endswith(".cfg"):
         return load_of(kind, name or None, overrides)
     from yolo9k.darknet.cfg import read_cfg
-    from yolo9k.darknet.label_files import check_files
+    from yolo9k.darknet.label_files import unread_files
     from yolo9k.darknet.network import DarknetNetwork
     from yolo9k.darknet.recipe import config_from_cfg
 
     cfg = read_cfg(name, strict=options.strict)
-    check_files(cfg)
+    unread = unread_files(cfg)
     converted = config_from_cfg(cfg)
     refuse_other(kind, converted.task, name)
     assert isinstance(converted, kind)
@@ -148,7 +148,7 @@ def _load_config(kind: "type[Run]", options: TrainingOptions, overrides: "list[s
     network = DarknetNetwork(cfg)  # here its errors name the file: the config has the text alone
     for size in config.all_sizes:
         network.check_size(size)
-    for warning in cfg.warnings:
+    for warning in (*cfg.warnings, *unread):
         warn(warning)
     if config.train.batch == 1:
         warn(f"{name}: batch=1 is meant for testing; Darknet trained its networks with --batch 64")

@@ -29,20 +29,21 @@ MAX_INTEGER = 1 << 31  # Darknet parses a C int
 MAX_FLOAT = 3e38  # and a C float
 PIXELS = 4  # the smallest anchor of a detector is below in cells, above in pixels
 MAX_SHOWN = 40  # characters of a value in a message
+MAX_WARNINGS = 20
 
 LOG = logging.getLogger(__name__)
 
 
 def _parse_float(text: str) -> float:
     value = float(text)
-    if "_" in text or not abs(value) <= MAX_FLOAT:  # also refuses NaN
+    if "_" in text or not text.isascii() or not abs(value) <= MAX_FLOAT:  # also refuses NaN
         raise ValueError(text)
     return value
 
 
 def _parse_integer(text: str) -> int:
     value = int(text)
-    if "_" in text or abs(value) > MAX_INTEGER:
+    if "_" in text or not text.isascii() or abs(value) > MAX_INTEGER:
         raise ValueError(text)
     return value
 
@@ -287,7 +288,10 @@ def parse_cfg(text: str, source: str = "model.cfg", folder: Path | None = None, 
     if duplicate is not None:
         raise WeightsError(f"{duplicate.location}: duplicate [net]; a cfg describes one network")
     _check_input_size(sections[0])
-    cfg = Cfg(sections[0], tuple(sections[1:]), text, folder or Path(), (*warnings, *_anchor_warnings(sections)))
+    warnings += _anchor_warnings(sections)
+    if len(warnings) > MAX_WARNINGS:
+        warnings[MAX_WARNINGS:] = [f"{source}: {len(warnings) - MAX_WARNINGS:,} more warnings"]
+    cfg = Cfg(sections[0], tuple(sections[1:]), text, folder or Path(), tuple(warnings))
     if strict and cfg.warnings:
         raise WeightsError(cfg.warnings[0])
     return cfg

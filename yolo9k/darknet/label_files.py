@@ -77,12 +77,15 @@ def read_data_file(path: str | Path) -> dict[str, Path]:
     return files
 
 
-def check_files(cfg: Cfg) -> None:
-    """Raise `WeightsError` with the line if the cfg names a file outside of its folders; it may be missing."""
-    for section in cfg.layers:
-        for key in ("tree", "map"):
-            if key in section.values:
-                _find_option(section, key, cfg.folder)
+def unread_files(cfg: Cfg) -> list[str]:
+    """Return a warning for each file that the cfg names and training does not read: the data set has its own labels.
+
+    Raises `WeightsError` with the line for a file outside of the cfg's folders; it may be missing.
+    """
+    named = [(section, key) for section in cfg.layers for key in ("tree", "map") if key in section.values]
+    for section, key in named:
+        _find_option(section, key, cfg.folder)
+    return [str(section.error(key, "not read; the labels are those of the data set")) for section, key in named]
 
 
 def _find_option(section: Section, key: str, folder: Path) -> Path | None:

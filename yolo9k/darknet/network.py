@@ -39,10 +39,10 @@ class DarknetNetwork(nn.Module):
         self.origin: LoadResult | None = None
         region_index = _region_index(cfg)
         self.region = Region(cfg.layers[region_index]) if region_index is not None else None
+        self.end = _output_index(cfg)
         layers = self._build(cfg.size_wh)
         self.sources = [layer.sources for layer in layers]
         self.shapes = [layer.shape for layer in layers]
-        self.end = _output_index(cfg)
         if region_index is not None:
             self._check_region(region_index)
         self._check_classifier_labels()
@@ -262,6 +262,9 @@ def _output_index(cfg: Cfg) -> int:
         raise WeightsError(
             f"{cfg.net.source}: a network must have at least one layer before {', '.join(OUTPUT_LAYERS)}"
         )
+    for section in cfg.layers[:end]:
+        if section.name == "softmax":
+            raise WeightsError(f"{section.location}: must be at the end of the network")
     return end
 
 

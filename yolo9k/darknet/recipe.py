@@ -28,6 +28,8 @@ def config_from_cfg(cfg: Cfg, *, training: bool = True) -> Config | ClassifierCo
     values: dict[str, Any] = {"model": model, "data": data}
     if training:
         values["train"] = train_values(cfg.net)
+    if not cfg.layers:
+        raise WeightsError(f"{cfg.net.source}: has no layers; a cfg must have sections after [net]")
     if cfg.layers[-1].name != "region":
         if training:
             data["augment"] = _classifier_augment(cfg)
@@ -91,8 +93,9 @@ def train_values(net: Section) -> dict[str, Any]:
 
     Raises `WeightsError` with the line.
     """
-    accumulate = net.integer("subdivisions", 1, minimum=1)
-    batch = max(net.integer("batch", 1, minimum=1) // accumulate, 1) * accumulate
+    batch = net.integer("batch", 1, minimum=1)
+    accumulate = min(net.integer("subdivisions", 1, minimum=1), batch)  # Darknet would compute batches of 0 images
+    batch -= batch % accumulate  # as Darknet does
     power = float(net.get("power", 4.0))
     return {
         "batch": batch,
