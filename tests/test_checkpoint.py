@@ -222,3 +222,16 @@ def test_weights_that_no_training_gives_are_warnings(tmp_path, stored, caplog):
     many = {f"layer{index}.weight": torch.full((2, 2), float("nan")) for index in range(50)}
     (warning,) = checkpoint.weight_warnings(many)
     assert warning.endswith("layer5, … 50 in total")
+
+
+@pytest.mark.parametrize("key", ["format", "version", "training", "darknet"])
+@pytest.mark.parametrize("value", [7, "x\x1b[31m", [1], torch.zeros(2), float("nan"), {"x": 1}, {1: 2}])
+def test_parts_of_the_wrong_type_are_refused(tmp_path, stored, key, value):
+    path = tmp_path / "x.pt"
+    save(stored, path)
+    torch.save({**torch.load(path), key: value}, path)
+    if (key, type(value)) == ("training", dict) and "x" in value:
+        assert load(path).training == value  # what resuming needs is checked when it resumes
+    else:
+        with pytest.raises(WeightsError, match=r"x\.pt: "):
+            load(path)

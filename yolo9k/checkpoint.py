@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from yolo9k.config import ClassifierConfig, Config, RunConfig
-from yolo9k.errors import DataError, MachineError, WeightsError
+from yolo9k.errors import DataError, MachineError, WeightsError, quote
 from yolo9k.io import check_regular, is_file, replacing
 from yolo9k.renamed import with_new_names
 from yolo9k.wordtree import WordTree
@@ -33,6 +33,7 @@ ZIP_START = b"PK\x03\x04"
 FORMAT, VERSION = "yolo9k", 1
 LITTLE = 1 << 26  # bytes; with less free space, a failed write means a full disk
 BEST, LAST = "best.pt", "last.pt"
+ORIGIN = {"major", "minor", "revision", "seen", "blocks"}
 UNREADABLE = (  # what torch may raise for bytes that are not a checkpoint
     OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, struct.error,
     ValueError, TypeError, LookupError, AttributeError,
@@ -94,16 +95,16 @@ def load(path: Path) -> Checkpoint:
             stored = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except UNREADABLE as error:
         raise WeightsError(f"{path}: not a readable checkpoint") from error
-    if not isinstance(stored, dict) or stored.get("format") != FORMAT:
+    if not isinstance(stored, dict) or not _equals(stored.get("format"), FORMAT):
         raise WeightsError(f"{path}: a PyTorch file, but not a checkpoint of {FORMAT}")
-    if stored.get("version") != VERSION:
-        raise WeightsError(f"{path}: checkpoint version {stored.get('version')}; this program reads version {VERSION}")
+    if not _equals(version := stored.get("version"), VERSION):
+        raise WeightsError(f"{path}: checkpoint version {quote(version)}; this program reads version {VERSION}")
     try:
         config = _config(stored["config"])
         labels = WordTree.from_dict(stored["labels"])
         supervision = stored.get("supervision")
         checkpoint = Checkpoint(
-            config, labels, _weights(stored["weights"], path), stored["training"], stored.get("darknet"),
+            config, labels, _weights(stored["weights"], path), _mapping(stored, "training"), _origin(stored),
             None if supervision is None else Supervision.from_dict(supervision),
         )  # fmt: skip
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, DataError) as error:
@@ -135,12 +136,35 @@ def _check_archive(path: Path) -> None:
         raise WeightsError(f"{path}: not a readable checkpoint: its archive is compressed, which torch never does")
 
 
+def _equals(value: Any, expected: str | int) -> bool:
+    """Return whether a stored value is equal; comparing a tensor would give a tensor."""
+    return type(value) is type(expected) and value == expected
+
+
+def _mapping(stored: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
+    """Return an optional part of a checkpoint. Raises `TypeError` if it is not a mapping of texts."""
+    value = stored[key]
+    if value is not None and not (isinstance(value, dict) and all(isinstance(name, str) for name in value)):
+        raise TypeError(f"{key}: must be a mapping, not {type(value).__name__}")
+    return value
+
+
+def _origin(stored: Mapping[str, Any]) -> Mapping[str, int] | None:
+    """Return the header of the Darknet file. Raises `TypeError` and `ValueError` if it is none."""
+    origin = _mapping({"darknet": None, **stored}, "darknet")
+    if origin is not None and not (
+        origin.keys() == ORIGIN and all(type(value) is int and value >= 0 for value in origin.values())
+    ):
+        raise ValueError(f"darknet: must hold the numbers {', '.join(sorted(ORIGIN))}")
+    return origin
+
+
 def _weights(stored: Any, path: Path) -> dict[str, Tensor]:
     """Return the weights. Raises `TypeError` and `ValueError` if they are none, or claim more values than the file."""
     weights = dict(stored)
     if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()):
         raise TypeError("its weights are not tensors by name")
-    if any(value.layout != torch.strided or value.is_quantized for value in weights.values()):
+    if any(value.is_meta or value.layout != torch.strided or value.is_quantized for value in weights.values()):
         raise TypeError("its weights must be dense tensors")
     declared = sum(value.numel() * value.element_size() for value in weights.values())
     if declared > path.stat().st_size:

@@ -468,3 +468,10 @@ def test_wrong_types_at_every_key(kind, data, value):
         message = str(error)
     assert len(message) < 2000
     assert message.isprintable()
+
+
+def test_a_missing_parent_names_the_file_that_extends_it(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: nope.yaml\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: extends: nope\.yaml: no such config file"):
+        load_config(path)

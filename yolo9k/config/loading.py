@@ -279,7 +279,10 @@ def _read_extending(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if parent is None:
         return values
     beside = path.parent / str(parent)
-    base = beside if is_file(beside) else _locate(str(parent))
+    try:
+        base = beside if is_file(beside) else _locate(str(parent))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: extends: {error}") from error
     return _merge(_read_extending(base, (*seen, path)), values)
 
 

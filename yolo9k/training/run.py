@@ -160,7 +160,7 @@ class Run:
                 self.ema.updates = state["ema_updates"]
             self.next_step, self.best, self.best_step = state["next_step"], state["best"], state["best_step"]
             self.evaluation_pending = state.get("evaluation_pending", False)
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:  # a strange file: any type
             raise WeightsError(f"{path}: its state does not fit the run's model and optimiser") from error
 
     def save(self, name: str) -> None:
