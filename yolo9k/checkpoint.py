@@ -153,7 +153,7 @@ def _origin(stored: Mapping[str, Any]) -> Mapping[str, int] | None:
     """Return the header of the Darknet file. Raises `TypeError` and `ValueError` if it is none."""
     origin = _mapping({"darknet": None, **stored}, "darknet")
     if origin is not None and not (
-        origin.keys() == ORIGIN and all(type(value) is int and value >= 0 for value in origin.values())
+        origin.keys() == ORIGIN and all(type(value) is int for value in origin.values()) and origin["blocks"] >= 0
     ):
         raise ValueError(f"darknet: must hold the numbers {', '.join(sorted(ORIGIN))}")
     return origin

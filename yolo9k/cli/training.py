@@ -140,7 +140,7 @@ def _load_config(kind: "type[Run]", options: TrainingOptions, overrides: "list[s
     from yolo9k.darknet.recipe import config_from_cfg
 
     cfg = read_cfg(name, strict=options.strict)
-    unread = unread_files(cfg)
+    warnings = [*cfg.warnings, *unread_files(cfg)]
     converted = config_from_cfg(cfg)
     refuse_other(kind, converted.task, name)
     assert isinstance(converted, kind)
@@ -148,7 +148,7 @@ def _load_config(kind: "type[Run]", options: TrainingOptions, overrides: "list[s
     network = DarknetNetwork(cfg)  # here its errors name the file: the config has the text alone
     for size in config.all_sizes:
         network.check_size(size)
-    for warning in (*cfg.warnings, *unread):
+    for warning in warnings:
         warn(warning)
     if config.train.batch == 1:
         warn(f"{name}: batch=1 is meant for testing; Darknet trained its networks with --batch 64")
