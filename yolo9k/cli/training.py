@@ -134,13 +134,13 @@ def _load_config(kind: "type[Run]", options: TrainingOptions, overrides: "list[s
     name = options.config
     if not name.endswith(".cfg"):
         return load_of(kind, name or None, overrides)
-    from yolo9k.darknet.cfg import read_cfg
+    from yolo9k.darknet.cfg import Cfg, read_cfg
     from yolo9k.darknet.label_files import unread_files
     from yolo9k.darknet.network import DarknetNetwork
     from yolo9k.darknet.recipe import config_from_cfg
 
-    cfg = read_cfg(name, strict=options.strict)
-    warnings = [*cfg.warnings, *unread_files(cfg)]
+    cfg: Cfg = read_cfg(name, strict=options.strict)
+    warnings: list[str] = [*cfg.warnings, *unread_files(cfg)]
     converted = config_from_cfg(cfg)
     refuse_other(kind, converted.task, name)
     assert isinstance(converted, kind)
