@@ -7,7 +7,7 @@ import pytest
 
 from yolo9k.anchors import Anchors, climb, cluster, measure, nearest, suspicions, sweep
 from yolo9k.errors import DataError
-from yolo9k.images import letterbox_placement
+from yolo9k.placements import letterbox_placement
 
 
 def boxes_around(centres, count=100, spread=0.05, seed=0):

@@ -17,21 +17,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import yolo9k.images as module
+from yolo9k import image_formats
 from yolo9k.errors import ConfigError, DataError
+from yolo9k.image_formats import FORMATS, describe_skipped, is_image_file, is_image_name, readable_formats
 from yolo9k.images import (
-    FORMATS,
     MAX_PIXELS_VARIABLE,
     FilePart,
     PixelBudget,
     allow_pixels,
-    describe_skipped,
-    is_image_file,
-    is_image_name,
     max_pixels,
     read_bytes,
     read_image,
     read_size_wh,
-    readable_formats,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")  # pytest undoes the filter of the module
@@ -100,8 +97,8 @@ def test_names_of_images():
 
 
 def test_images_of_other_formats_are_counted(monkeypatch):
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
-    caches = (module.readable_formats, module.readable_suffixes, module._unreadable_suffixes)
+    monkeypatch.setattr(image_formats, "find_spec", lambda name: None)
+    caches = (image_formats.readable_formats, image_formats.readable_suffixes, image_formats.unreadable_suffixes)
     for cached in caches:
         cached.cache_clear()
     names = ["a.heic", "b.HEIC", "c.nef", "d.psd", "e.psd", "._f.psd", "g.txt", "h.jpg"]

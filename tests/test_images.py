@@ -3,16 +3,14 @@ import pytest
 from PIL import Image
 
 from yolo9k.errors import DataError
-from yolo9k.images import (
-    GREY,
-    FilePart,
+from yolo9k.images import FilePart, read_image, read_size_wh
+from yolo9k.pixel_formats import GREY
+from yolo9k.placements import (
     Placement,
     apply_placement,
     center_crop_placement,
     crop_placement,
     letterbox_placement,
-    read_image,
-    read_size_wh,
     resize_center_crop,
 )
 

@@ -23,6 +23,8 @@ LAYERS = {
     "anchors": 1,
     "anchor_plots": 1,
     "images": 1,
+    "image_formats": 1,
+    "placements": 1,
     "hardware": 1,
     "drawing": 1,
     "fetch": 1,
@@ -56,7 +58,8 @@ NEIGHBOURS = {  # imports inside one layer that are wanted
     "samples": {"boxes"},
     "anchor_plots": {"anchors", "drawing"},
     "drawing": {"fonts"},
-    "images": {"pixel_formats"},
+    "images": {"image_formats", "pixel_formats"},
+    "placements": {"pixel_formats"},
     "training": {"evaluation"},
     "pretrained": {"build"},
 }

@@ -11,7 +11,8 @@ from PIL import Image
 
 from yolo9k import pixel_formats
 from yolo9k.errors import DataError
-from yolo9k.images import GREY, read_image
+from yolo9k.images import read_image
+from yolo9k.pixel_formats import GREY
 
 BITS = [8, 10, 12, 14, 16]
 

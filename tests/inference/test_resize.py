@@ -7,8 +7,8 @@ import torch
 from yolo9k.config.classifier import ClassifierDataConfig
 from yolo9k.config.schema import DataConfig
 from yolo9k.darknet import images as darknet
-from yolo9k.images import GREY
 from yolo9k.inference.resize import CENTER_CROPS, FITS
+from yolo9k.pixel_formats import GREY
 
 SIZE_WH = (96, 64)
 

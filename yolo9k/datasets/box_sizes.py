@@ -6,7 +6,7 @@ import numpy as np
 
 from yolo9k.datasets.readers.records import Record
 from yolo9k.errors import DataError
-from yolo9k.images import ResizeMode, fit_placement
+from yolo9k.placements import ResizeMode, fit_placement
 
 
 def fitted_sizes(

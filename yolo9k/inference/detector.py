@@ -18,11 +18,11 @@ from yolo9k.detection.postprocess import Candidates, find_candidates, suppress
 from yolo9k.detection.thresholds import ThresholdOptions, Thresholds
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.hardware import autocast, choose_device, choose_memory_format, choose_precision
-from yolo9k.images import ResizeMode
 from yolo9k.inference.network_input import MemoryLimit, explain_large_batch, prepare, to_network_input
 from yolo9k.inference.resize import FITS
 from yolo9k.inference.sources import ImageInput, read_ahead
 from yolo9k.models.norms import fold_norms
+from yolo9k.placements import ResizeMode
 from yolo9k.pretrained import DarknetFiles, build_detector, open_weights
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Detections

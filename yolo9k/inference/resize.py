@@ -15,7 +15,7 @@ from torch import Tensor
 
 from yolo9k.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
 from yolo9k.darknet.images import center_crop, correct_boxes, letterbox, stretch
-from yolo9k.images import ResizeMode, apply_placement, fit_placement, resize_center_crop
+from yolo9k.placements import ResizeMode, apply_placement, fit_placement, resize_center_crop
 
 
 class Resize(Protocol):

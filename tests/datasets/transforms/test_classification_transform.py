@@ -15,7 +15,7 @@ from yolo9k.datasets.transforms.classification import (
     draw_rotated_crop,
 )
 from yolo9k.errors import ConfigError
-from yolo9k.images import resize_center_crop
+from yolo9k.placements import resize_center_crop
 from yolo9k.samples import BoxLabels, Sample
 
 CALM = {"hue": 0, "saturation": 1, "exposure": 1, "flip": 0}

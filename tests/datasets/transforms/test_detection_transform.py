@@ -3,7 +3,7 @@ import pytest
 
 from yolo9k.config.schema import AugmentConfig
 from yolo9k.datasets.transforms.detection import DetectionTransform, clip_to_canvas, distort_hsv, draw_placement, flip
-from yolo9k.images import GREY
+from yolo9k.pixel_formats import GREY
 from yolo9k.samples import BoxLabels, Sample
 
 CALM = {"hue": 0, "saturation": 1, "exposure": 1, "flip": 0}

@@ -13,7 +13,7 @@ from yolo9k.datasets.readers.records import BadFile, read_lines, reading_data
 from yolo9k.datasets.readers.split_names import exact_split, split_of, split_of_path
 from yolo9k.datasets.readers.yolo import OWN_IMAGES
 from yolo9k.errors import DataError, shorten
-from yolo9k.images import is_image_file, is_image_name
+from yolo9k.image_formats import is_image_file, is_image_name
 from yolo9k.io import is_file, is_folder, visible_files
 
 HEAD_BYTES = 1 << 13  # of a text file: its first line

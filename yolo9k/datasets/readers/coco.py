@@ -34,7 +34,7 @@ from yolo9k.datasets.readers.records import (
     unreadable_annotation,
 )
 from yolo9k.errors import DataError, shorten
-from yolo9k.images import is_image_file
+from yolo9k.image_formats import is_image_file
 from yolo9k.io import is_file
 from yolo9k.progress import Track, silent
 

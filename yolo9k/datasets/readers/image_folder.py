@@ -30,7 +30,7 @@ from yolo9k.datasets.readers.index import (
 )
 from yolo9k.datasets.readers.records import Entry, Issue, SplitRequest
 from yolo9k.errors import DataError
-from yolo9k.images import count_skipped, describe_skipped_suffixes, is_image_name, readable_suffixes
+from yolo9k.image_formats import count_skipped, describe_skipped_suffixes, is_image_name, readable_suffixes
 from yolo9k.io import is_folder, is_folder_entry, is_hidden
 from yolo9k.progress import Track, silent
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from yolo9k.datasets.readers.paths import name_key
 from yolo9k.datasets.readers.records import BadFile, reading_data
-from yolo9k.images import is_image_file
+from yolo9k.image_formats import is_image_file
 from yolo9k.io import is_file, is_folder, is_hidden, visible_files
 
 IMAGE_WORD = re.compile(r"(?<![a-z])(jpegimages|images?|imgs?|pic(?:ture)?s?|photos?|frames?|data)(?![a-z])")

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from yolo9k.datasets.readers.records import BadFile, IssueCollector, reading_data
 from yolo9k.datasets.readers.split_names import exact_split, split_of_path
 from yolo9k.errors import shorten
-from yolo9k.images import is_image_name
+from yolo9k.image_formats import is_image_name
 from yolo9k.io import is_file, is_folder, visible_files
 
 QUOTES = "\"'"  # around paths in lists

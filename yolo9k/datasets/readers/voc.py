@@ -34,7 +34,7 @@ from yolo9k.datasets.readers.records import (
     unreadable_annotation,
 )
 from yolo9k.errors import DataError
-from yolo9k.images import is_image_file
+from yolo9k.image_formats import is_image_file
 from yolo9k.io import check_regular, is_file, is_folder, is_hidden, visible_files
 from yolo9k.progress import Track, silent
 

@@ -33,7 +33,8 @@ from yolo9k.datasets.readers.records import Entry, Issue, SplitRequest
 from yolo9k.datasets.readers.tar import BLOCK, Member, members
 from yolo9k.datasets.threads import mapped_in_threads
 from yolo9k.errors import DataError, shorten
-from yolo9k.images import FilePart, is_image_name
+from yolo9k.image_formats import is_image_name
+from yolo9k.images import FilePart
 from yolo9k.io import is_folder, is_hidden
 from yolo9k.progress import Track, silent
 

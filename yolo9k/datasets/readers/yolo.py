@@ -27,7 +27,7 @@ from yolo9k.datasets.readers.records import (
     unreadable_annotation,
 )
 from yolo9k.errors import DataError, shorten
-from yolo9k.images import describe_skipped, is_image_file
+from yolo9k.image_formats import describe_skipped, is_image_file
 from yolo9k.io import is_file, is_folder, visible_files
 from yolo9k.progress import Track, silent
 

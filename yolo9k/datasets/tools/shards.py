@@ -26,8 +26,9 @@ from yolo9k.datasets.readers.records import read_text
 from yolo9k.datasets.readers.tar import BLOCK
 from yolo9k.datasets.readers.webdataset import list_shard
 from yolo9k.errors import ConfigError, DataError, quote
-from yolo9k.images import ImageSource, read_bytes, read_size_wh, reading_image, resize
+from yolo9k.images import ImageSource, read_bytes, read_size_wh, reading_image
 from yolo9k.io import replacing, write_text, writing
+from yolo9k.placements import resize
 from yolo9k.progress import Track, silent
 
 MEGABYTE = 1_000_000

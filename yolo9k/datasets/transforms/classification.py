@@ -14,7 +14,7 @@ from yolo9k.config.classifier import ClassifierAugmentConfig
 from yolo9k.datasets.readers.index import NO_BOXES
 from yolo9k.datasets.transforms.albumentations import AlbumentationsChain
 from yolo9k.datasets.transforms.detection import distort_hsv, draw_factor, draw_hsv_distortion
-from yolo9k.images import apply_placement, crop_placement, resize, resize_center_crop
+from yolo9k.placements import apply_placement, crop_placement, resize, resize_center_crop
 from yolo9k.samples import Sample
 
 CROP_TRIES = 10  # random crops that are tried before the centre crop is used

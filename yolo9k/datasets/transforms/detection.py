@@ -11,7 +11,7 @@ import numpy as np
 from yolo9k.boxes import area, clip
 from yolo9k.config.schema import AugmentConfig
 from yolo9k.datasets.transforms.albumentations import AlbumentationsChain
-from yolo9k.images import Placement, ResizeMode, apply_placement, fit_placement
+from yolo9k.placements import Placement, ResizeMode, apply_placement, fit_placement
 from yolo9k.samples import BoxLabels, Sample
 
 MIN_SIDE_FRACTION = 0.001  # of the canvas; Darknet drops boxes with a smaller width or height

@@ -1,0 +1,122 @@
+"""Letterbox, crop or place images on a canvas, and their boxes with them.
+
+An image is uint8 (H, W, 3) RGB. `Placement` is the one mapping from pixels of an image to pixels of a canvas and back:
+letterboxing and Darknet's crop and place augmentations are all placements.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from yolo9k.pixel_formats import GREY
+
+EXACT = 1e-6  # pixels: tolerance for a whole number in floating point
+
+ResizeMode = Literal["letterbox", "stretch"]
+
+cv2.setNumThreads(0)  # workers run in parallel; OpenCV's own threads would compete with them for the cores
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The position of an image on a canvas: x' = x * `scale_xy`[0] + `offset_xy`[0], y likewise, in pixels."""
+
+    scale_xy: tuple[float, float]
+    offset_xy: tuple[float, float]
+
+    def to_canvas(self, xyxy: np.ndarray) -> np.ndarray:
+        """Map boxes (N, 4) from the image to the canvas."""
+        return (xyxy * np.array(self.scale_xy * 2) + np.array(self.offset_xy * 2)).astype(np.float32)
+
+    def to_image(self, xyxy: np.ndarray) -> np.ndarray:
+        """Map boxes (N, 4) from the canvas to the image: the inverse of `to_canvas`."""
+        return ((xyxy - np.array(self.offset_xy * 2)) / np.array(self.scale_xy * 2)).astype(np.float32)
+
+
+def letterbox_placement(image_wh: tuple[int, int], canvas_wh: tuple[int, int]) -> Placement:
+    """Return the largest centred placement that keeps the aspect ratio (Darknet `letterbox_image`, truncated)."""
+    (w, h), (canvas_w, canvas_h) = image_wh, canvas_wh
+    if canvas_w * h < canvas_h * w:
+        new_w, new_h = canvas_w, max(1, h * canvas_w // w)
+    else:
+        new_w, new_h = max(1, w * canvas_h // h), canvas_h
+    return Placement((new_w / w, new_h / h), ((canvas_w - new_w) // 2, (canvas_h - new_h) // 2))
+
+
+def fit_placement(image_wh: tuple[int, int], canvas_wh: tuple[int, int], mode: ResizeMode = "letterbox") -> Placement:
+    """Return the placement of the whole image on the canvas: letterboxed, or stretched over the canvas."""
+    if mode == "letterbox":
+        return letterbox_placement(image_wh, canvas_wh)
+    return crop_placement((0, 0, *image_wh), canvas_wh)
+
+
+def crop_placement(xywh: tuple[int, int, int, int], canvas_wh: tuple[int, int]) -> Placement:
+    """Return the placement that stretches a crop of the image (left, top, width, height) over the canvas."""
+    x, y, w, h = xywh
+    scale_x, scale_y = canvas_wh[0] / w, canvas_wh[1] / h
+    return Placement((scale_x, scale_y), (-x * scale_x, -y * scale_y))
+
+
+def center_crop_placement(image_wh: tuple[int, int], canvas_wh: tuple[int, int]) -> Placement:
+    """Return the placement of the largest centre crop with the canvas's aspect ratio (Darknet `center_crop_image`)."""
+    (w, h), (canvas_w, canvas_h) = image_wh, canvas_wh
+    part_w = max(1, min(w, round(h * canvas_w / canvas_h)))
+    part_h = max(1, min(h, round(w * canvas_h / canvas_w)))
+    return crop_placement(((w - part_w) // 2, (h - part_h) // 2, part_w, part_h), canvas_wh)
+
+
+def resize_center_crop(image: np.ndarray, canvas_wh: tuple[int, int]) -> np.ndarray:
+    """Scale the shorter side to the canvas and crop the centre, as classifiers do; (canvas_h, canvas_w, 3)."""
+    return apply_placement(image, center_crop_placement((image.shape[1], image.shape[0]), canvas_wh), canvas_wh)
+
+
+def apply_placement(image: np.ndarray, placement: Placement, canvas_wh: tuple[int, int]) -> np.ndarray:
+    """Draw the image on a grey canvas (canvas_h, canvas_w, 3); parts outside the canvas are cut off.
+
+    Shrinking averages areas, enlarging interpolates linearly; edges are rounded to whole pixels.
+    """
+    h, w = image.shape[:2]
+    across = _visible(w, placement.scale_xy[0], placement.offset_xy[0], canvas_wh[0])
+    down = _visible(h, placement.scale_xy[1], placement.offset_xy[1], canvas_wh[1])
+    canvas = np.full((canvas_wh[1], canvas_wh[0], 3), GREY, np.uint8)
+    if not across.length or not down.length:
+        return canvas
+    shown = resize(image[down.source, across.source], (across.length, down.length))
+    cut = shown[down.cut(canvas_wh[1]), across.cut(canvas_wh[0])]
+    top, left = max(down.start, 0), max(across.start, 0)
+    canvas[top : top + cut.shape[0], left : left + cut.shape[1]] = cut
+    return canvas
+
+
+def resize(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
+    """Resize an image: area averaging if it shrinks, linear interpolation if it grows."""
+    h, w = image.shape[:2]
+    if (w, h) == size_wh:
+        return image
+    shrinks = size_wh[0] * size_wh[1] < w * h
+    return cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """The visible pixels of one axis: `source` of the image covers `length` pixels of the canvas from `start`.
+
+    Pixels are whole, so an enlarged pixel may extend beyond the canvas.
+    """
+
+    source: slice
+    start: int
+    length: int
+
+    def cut(self, canvas: int) -> slice:
+        """Return the part of the `length` pixels that is on the canvas."""
+        return slice(max(-self.start, 0), max(canvas - self.start, 0))
+
+
+def _visible(length: int, scale: float, offset: float, canvas: int) -> _Span:
+    first = min(max(int(np.floor(-offset / scale + EXACT)), 0), length)
+    last = min(max(int(np.ceil((canvas - offset) / scale - EXACT)), first), length)
+    start, stop = (round(edge * scale + offset) for edge in (first, last))
+    return _Span(slice(first, last), start, stop - start if last > first else 0)
