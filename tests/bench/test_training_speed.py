@@ -54,5 +54,5 @@ def test_the_command(toy, monkeypatch, capsys):
         cli.main()
     assert not stopped.value.code
     out, err = capsys.readouterr()
-    assert set(json.loads(out)) == {"device", "precision", "size", "bare", "training", "ratio", "loss_ratio"}
+    assert set(json.loads(out)) == {"yolo9k", "device", "precision", "size", "bare", "training", "ratio", "loss_ratio"}
     assert "training speed / bare network speed" in err

@@ -179,7 +179,7 @@ def test_verify_fails_for_wrong_files(weights, cache, monkeypatch):
     (cache / "yolo9000.weights").write_bytes(WEIGHTS[:-1])
     code, out, err = weights("verify", "--json", "-")
     assert code == 4
-    assert json.loads(out)["yolo9000"][0] == {
+    assert json.loads(out)["models"]["yolo9000"][0] == {
         "path": str(cache / "yolo9000.weights"),
         "status": "wrong",
         "reason": f"{len(WEIGHTS) - 1} bytes; must be {len(WEIGHTS)} or {len(WEIGHTS) + 4}",

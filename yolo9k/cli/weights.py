@@ -75,13 +75,11 @@ def verify(
     if not names:
         checks = {name: files for name, files in checks.items() if _is_relevant(files)}
     if json:
-        write_json(
-            json,
-            {
-                name: [{"path": str(file.path), "status": file.status, "reason": file.reason} for file in files]
-                for name, files in checks.items()
-            },
-        )
+        models = {
+            name: [{"path": str(file.path), "status": file.status, "reason": file.reason} for file in files]
+            for name, files in checks.items()
+        }
+        write_json(json, {"models": models})
     console = speaker(json)
     for name, files in checks.items():
         for file in files:
