@@ -22,7 +22,7 @@ from torch import Tensor
 
 from yolo9k.config import ClassifierConfig, Config, RunConfig
 from yolo9k.errors import DataError, MachineError, WeightsError, quote
-from yolo9k.io import check_regular, is_file, replacing
+from yolo9k.io import check_regular, exists, expanded, is_file, is_folder, replacing, unreachable
 from yolo9k.renamed import with_new_names
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.supervision import Supervision
@@ -37,6 +37,9 @@ ORIGIN = {"major", "minor", "revision", "seen", "blocks"}
 UNREADABLE = (  # what torch may raise for bytes that are not a checkpoint
     OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, struct.error,
     ValueError, TypeError, LookupError, AttributeError,
+)  # fmt: skip
+WRONG_PARTS = (  # what a part of another type may raise
+    LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError,
 )  # fmt: skip
 
 
@@ -102,12 +105,11 @@ def load(path: Path) -> Checkpoint:
     try:
         config = _config(stored["config"])
         labels = WordTree.from_dict(stored["labels"])
-        supervision = stored.get("supervision")
         checkpoint = Checkpoint(
             config, labels, _weights(stored["weights"], path), _mapping(stored, "training"), _origin(stored),
-            None if supervision is None else Supervision.from_dict(supervision),
+            _supervision(stored, labels),
         )  # fmt: skip
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError, DataError) as error:
+    except (*WRONG_PARTS, DataError) as error:
         raise WeightsError(f"{path}: checkpoint is incomplete: {' '.join(str(error).split())}") from error
     log_weight_warnings(checkpoint.weights, path)
     return checkpoint
@@ -118,8 +120,8 @@ def _check_archive(path: Path) -> None:
 
     Compressed entries could be a thousand times the size of the file.
     """
-    if not path.exists():
-        raise WeightsError(f"{path}: no such checkpoint")
+    if not exists(path):
+        raise WeightsError(f"{path}: {unreachable(path) or 'no such checkpoint'}")
     check_regular(path, WeightsError.at)
     if not path.stat().st_size:
         raise WeightsError(f"{path}: not a readable checkpoint: the file is empty")
@@ -157,6 +159,15 @@ def _origin(stored: Mapping[str, Any]) -> Mapping[str, int] | None:
     ):
         raise ValueError(f"darknet: must hold the numbers {', '.join(sorted(ORIGIN))}")
     return origin
+
+
+def _supervision(stored: Mapping[str, Any], labels: WordTree) -> Supervision | None:
+    """Return how the labels were learnt, if it is known. Raises `DataError` for a node that is not in the tree."""
+    if stored.get("supervision") is None:
+        return None
+    supervision = Supervision.from_dict(stored["supervision"])
+    supervision.kinds(labels)
+    return supervision
 
 
 def _weights(stored: Any, path: Path) -> dict[str, Tensor]:
@@ -216,10 +227,12 @@ def find(weights: str | Path) -> Path:
 
     Raises `WeightsError` if there is none.
     """
-    path = Path(weights).expanduser()
-    if not path.is_dir():
+    path = expanded(str(weights))
+    if not is_folder(path):
         return path
-    for name in (BEST, LAST):
-        if (found := path / "checkpoints" / name).is_file():
-            return found
-    raise WeightsError(f"{path}: a folder without checkpoints/{BEST} or checkpoints/{LAST}")
+    candidates = [path / "checkpoints" / name for name in (BEST, LAST)]
+    found = next((each for each in candidates if exists(each)), None)
+    if found is None:
+        missing = f"a folder without checkpoints/{BEST} or checkpoints/{LAST}"
+        raise WeightsError(f"{path}: {unreachable(candidates[0]) or missing}")
+    return found

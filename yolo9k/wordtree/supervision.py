@@ -36,8 +36,11 @@ class Supervision:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "Supervision":
-        """Create from the result of `to_dict`."""
-        return cls(tuple(int(node) for node in stored["boxes"]), tuple(int(node) for node in stored["images"]))
+        """Create from the result of `to_dict`, which may be damaged. Raises `ValueError`, `KeyError` or `TypeError`."""
+        boxes, images = (tuple(stored[key]) for key in ("boxes", "images"))
+        if not all(type(node) is int for node in (*boxes, *images)):
+            raise ValueError("supervision: nodes must be whole numbers")
+        return cls(boxes, images)
 
 
 def _with_ancestors(nodes: Iterable[int], tree: WordTree) -> set[int]:

@@ -193,13 +193,19 @@ class WordTree:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "WordTree":
-        """Create from the result of `to_dict`."""
-        return cls(
-            tuple(stored["ids"]),
-            tuple(stored["names"]),
-            tuple(int(p) for p in stored["parents"]),
-            dict(stored.get("aliases", {})),
-        )
+        """Create from the result of `to_dict`; it may be damaged.
+
+        Raises `ValueError`, `KeyError` or `TypeError` for other types, and `DataError` as `WordTree` does.
+        """
+        ids, names, parents = (tuple(stored[key]) for key in ("ids", "names", "parents"))
+        aliases = dict(stored.get("aliases", {}))
+        if not all(type(text) is str for text in (*ids, *names, *aliases)):
+            raise ValueError("labels: ids, names and aliases must be texts")
+        if not all(type(node) is int for node in (*parents, *aliases.values())):
+            raise ValueError("labels: parents and the nodes of aliases must be whole numbers")
+        if not all(0 <= node < len(ids) for node in aliases.values()):
+            raise ValueError(f"labels: the nodes of aliases must be 0 to {len(ids) - 1}")
+        return cls(ids, names, parents, aliases)
 
 
 def darknet_order(children: Mapping[str, Sequence[str]], top: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
