@@ -86,3 +86,48 @@ def test_memory_really_runs_out():
 def test_nobody_counts_memory_on_windows(monkeypatch):
     monkeypatch.setattr(hardware.sys, "platform", "win32")
     assert hardware.peak_memory(CPU) == (None, "")
+
+
+def system(root, files):
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return hardware.free_memory(root)
+
+
+def test_free_memory_without_limits(tmp_path):
+    assert system(tmp_path, {}) is None
+    assert system(tmp_path, {"proc/meminfo": "MemTotal: 9 kB\nMemAvailable: 5 kB\n"}) == 5 * 1024
+    assert system(tmp_path, {"proc/self/cgroup": "0::/\nnonsense\n", "sys/fs/cgroup/memory.max": "max\n"}) == 5 * 1024
+
+
+def test_free_memory_in_a_container(tmp_path):
+    folder = "sys/fs/cgroup/"
+    files = {
+        "proc/meminfo": "MemAvailable: 5000 kB\n",
+        "proc/self/cgroup": "0::/\n",
+        f"{folder}memory.max": "1000\n",
+        f"{folder}memory.current": "700\n",
+        f"{folder}memory.stat": "anon 500\ninactive_file 200\n",
+    }
+    assert system(tmp_path, files) == 500  # the cache is given up when memory is needed
+    assert system(tmp_path, {f"{folder}memory.current": "2000\n"}) == 0
+
+
+@pytest.mark.parametrize("tight", ["job_7", "job_7/step_0"])
+def test_the_tightest_group_of_a_batch_system_counts(tmp_path, tight):
+    memory = "sys/fs/cgroup/memory/"
+    files = {
+        "proc/meminfo": "MemAvailable: 5000 kB\n",
+        "proc/self/cgroup": "3:cpu:/x\n4:cpuacct,memory:/job_7/step_0\n",
+    }
+    for group in ("", "job_7/", "job_7/step_0/"):
+        files[f"{memory}{group}memory.limit_in_bytes"] = "1000" if group == f"{tight}/" else "9223372036854771712"
+        files[f"{memory}{group}memory.usage_in_bytes"] = "700"
+    assert system(tmp_path, files) == 300
+
+
+def test_a_container_whose_group_has_the_name_outside(tmp_path):
+    files = {"proc/self/cgroup": "4:memory:/docker/abc\n", "sys/fs/cgroup/memory/memory.limit_in_bytes": "1000"}
+    assert system(tmp_path, files | {"sys/fs/cgroup/memory/memory.usage_in_bytes": "1"}) == 999
