@@ -437,6 +437,7 @@ def test_a_network_that_is_too_large_is_refused_before_memory_is_allocated(layer
             CONV.replace("8", "2") * 2 + "[route]\nlayers=-1,-2\n",
             "a.cfg:11: [route]: too large: 2,147,483,648 values in memory",
         ),
+        ("[maxpool]\nsize=101\nstride=1\n", "a.cfg:6: [maxpool] size=101: 8,214,930,259,968 comparisons; at most"),
         ("[conv]\nsize=201\npad=1\n", "a.cfg:5: [convolutional]: too large: 32,5"),
     ],
 )

@@ -15,6 +15,7 @@ from yolo9k.models.layers import ACTIVATIONS, ConvBlock, MaxPool, Reorg
 
 MOMENTUM, EPS = 0.01, 1e-5  # Darknet `batchnorm_layer.c`; PyTorch's momentum is 1 minus Darknet's
 MAX_PARAMETERS = 1 << 28  # of a network, with running statistics: 1 GiB; Darknet's largest detector has 51 million
+MAX_COMPARISONS = 1 << 31  # of a max pool, for one image: those of YOLOv2 at 8192 pixels; some seconds
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,10 @@ def _maxpool(section: Section, index: int, shapes: Sequence[Shape]) -> Layer:
     size = section.integer("size", stride, minimum=1, maximum=1024)
     padding = section.integer("padding", size - 1, minimum=0, maximum=1024)
     h, w = ((length + padding - size) // stride + 1 for length in (shape.h, shape.w))
-    return Layer(MaxPool(size, stride, padding), (index - 1,), Shape(shape.channels, h, w, shape.stride * stride))
+    out = Shape(shape.channels, h, w, shape.stride * stride)
+    if out.size * size**2 > MAX_COMPARISONS:
+        raise section.error("size", f"{out.size * size**2:,} comparisons; at most {MAX_COMPARISONS:,} are supported")
+    return Layer(MaxPool(size, stride, padding), (index - 1,), out)
 
 
 def _avgpool(section: Section, index: int, shapes: Sequence[Shape]) -> Layer:
