@@ -21,7 +21,7 @@ from yolo9k.darknet import parse_cfg
 from yolo9k.darknet.recipe import config_from_cfg
 from yolo9k.models.head import GEOMETRY
 from yolo9k.pretrained import _unnamed_labels
-from yolo9k.training.class_rows import NEW, HeadLayout, match_classes
+from yolo9k.training.class_rows import NEW, HeadLayout, class_note, match_classes
 from yolo9k.training.transfer import transfer
 from yolo9k.wordtree import WordTree
 
@@ -129,6 +129,26 @@ def test_nodes_of_trees_move_by_id_not_by_place_or_name():
     target = WordTree(("b", "a", "c", "b1", "a2", "a1"), ("p", "q", "r", "x", "x", "y"), (-1, -1, -1, 0, 1, 1))
     report = compare(DETECTOR, source, target)
     assert report.classes == "head: 5 of 6 classes by id (p, q, x, x, y); new: r"
+
+
+def test_classes_of_flat_lists_move_by_another_spelling_or_a_synonym():
+    darknet = ["person", "aeroplane", "motorbike", "sofa", "pottedplant", "diningtable", "tvmonitor", "class 1"]
+    coco = ["couch", "airplane", "motorcycle", "potted plant", "dining table", "tv", "person", "class 2", "Person_2"]
+    layouts = HeadLayout(WordTree.flat(darknet)), HeadLayout(WordTree.flat(coco))
+    matched = match_classes(*layouts)
+    assert matched == [3, 1, 2, 4, 5, 6, 0, NEW, NEW]
+    note = class_note(*layouts, matched)
+    assert "6 by another spelling or a synonym: sofa -> couch, aeroplane -> airplane, " in note
+    assert "not used: class 1" in note
+
+
+def test_a_spelling_that_a_list_has_twice_or_that_is_another_number_does_not_move():
+    def match(source, target):
+        return match_classes(HeadLayout(WordTree.flat(source)), HeadLayout(WordTree.flat(target)))
+
+    assert match(["Cat", "CAT", "sofa"], ["cat", "couch", "Sofa"]) == [NEW] * 3
+    assert match(["1-2", "A-", "-1"], ["12", "A", "1"]) == [NEW] * 3
+    assert match(["sofa", "couch"], ["couch", "chair"]) == [1, NEW]
 
 
 def test_a_flat_list_moves_into_a_tree_by_id_name_or_alias_if_exactly_one_node_has_it():

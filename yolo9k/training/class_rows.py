@@ -4,6 +4,7 @@ The last convolution of a detector has, for each anchor, the rows of the box and
 classifier has one row per class. Two models may list the same classes in another order, or share only some of them.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from yolo9k.models.head import GEOMETRY
+from yolo9k.training.class_names import matching_key
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.tree import describe
 
@@ -117,7 +119,8 @@ def match_classes(source: HeadLayout, target: HeadLayout) -> list[int]:
     """Return the class of `source` for each class of `target`; `NEW` for those that it does not have.
 
     Classes are the same if their ids are. Between a flat list and a tree, a class is also found by name or alias, if
-    exactly one node has it. Classes without names are taken in order, if their numbers agree.
+    exactly one node has it; between two flat lists, by another spelling or a synonym (`class_names.matching_key`), if
+    each list has it once. Classes without names are taken in order, if their numbers agree.
     """
     if not source.named:
         return (
@@ -125,10 +128,12 @@ def match_classes(source: HeadLayout, target: HeadLayout) -> list[int]:
         )
     by_id = {name: index for index, name in enumerate(source.labels.ids)}
     matched = [by_id.get(name, NEW) for name in target.labels.ids]
-    if source.labels.is_flat != target.labels.is_flat:
-        for target_class, source_class in _matches_by_name(source.labels, target.labels).items():
-            if matched[target_class] == NEW and source_class not in matched:
-                matched[target_class] = source_class
+    differ = source.labels.is_flat != target.labels.is_flat
+    pairs = (_matches_by_name if differ else _matches_by_spelling)(source.labels, target.labels)
+    used = set(matched)
+    for target_class, source_class in pairs.items():
+        if matched[target_class] == NEW and source_class not in used:
+            matched[target_class] = source_class
     return matched
 
 
@@ -142,6 +147,20 @@ def _matches_by_name(source: WordTree, target: WordTree) -> dict[int, int]:
             nodes.setdefault(found[0], []).append(index)
     pairs = {node: classes[0] for node, classes in nodes.items() if len(classes) == 1}
     return pairs if source.is_flat else {index: node for node, index in pairs.items()}
+
+
+def _matches_by_spelling(source: WordTree, target: WordTree) -> dict[int, int]:
+    """Return the classes of two flat lists whose names mean the same, target class to source class; none of trees."""
+    if not (source.is_flat and target.is_flat):
+        return {}
+    source_keys, target_keys = (_unique_keys(labels.ids) for labels in (source, target))
+    return {target_keys[key]: source_keys[key] for key in target_keys if key in source_keys}
+
+
+def _unique_keys(names: Sequence[str]) -> dict[str, int]:
+    keys = [matching_key(name) for name in names]
+    counts = Counter(keys)
+    return {key: index for index, key in enumerate(keys) if counts[key] == 1}
 
 
 def class_note(source: HeadLayout, target: HeadLayout, classes: Sequence[int]) -> str:
@@ -160,5 +179,12 @@ def class_note(source: HeadLayout, target: HeadLayout, classes: Sequence[int]) -
         return (
             f"no class in common: the weights have {describe(unused)}; all {total:,} classes are new ({describe(new)})"
         )
+    renamed = [
+        f"{source.labels.ids[index]} -> {name}"
+        for name, index in zip(target.labels.ids, classes, strict=True)
+        if index != NEW and source.labels.ids[index] != name and source.labels.is_flat and target.labels.is_flat
+    ]
     text = f"{len(kept):,} of {total:,} classes by {how} ({describe(kept)}); new: {describe(new) or 'none'}"
+    if renamed:
+        text += f"; {len(renamed):,} by another spelling or a synonym: {describe(renamed)}"
     return f"{text}; not used: {describe(unused)}" if unused else text
