@@ -1,6 +1,7 @@
 import pytest
 
 from yolo9k.config.schema import ScheduleConfig, TrainConfig
+from yolo9k.errors import ConfigError
 from yolo9k.training.schedule import learning_rate
 
 
@@ -49,3 +50,16 @@ def test_cosine_starts_at_the_full_rate_and_ends_at_its_final_fraction():
 
 def test_constant():
     assert {lr_at(step, policy="constant") for step in (1, 50, 100)} == {0.1}
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"policy": "exp", "gamma": 1e308},
+        {"policy": "exp", "gamma": -1},
+        {"policy": "steps", "at": [0, 1], "scales": [1e308, 1e308]},
+    ],
+)
+def test_a_learning_rate_that_no_training_can_use(schedule):
+    with pytest.raises(ConfigError, match=r"train\.schedule: the learning rate of step 3 would be "):
+        lr_at(3, **schedule)

@@ -5,8 +5,19 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from yolo9k.config.datasets import DatasetConfig
-from yolo9k.config.schema import BackboneConfig, TrainConfig, check_channels
-from yolo9k.config.section import STRIDE, Fraction, Positive, Section, SizeWH, Transforms, check_size
+from yolo9k.config.schema import MAX_LR, BackboneConfig, TrainConfig, check_channels
+from yolo9k.config.section import (
+    STRIDE,
+    Epochs,
+    Fraction,
+    Positive,
+    Section,
+    SizeWH,
+    Steps,
+    Transforms,
+    Workers,
+    check_size,
+)
 
 CROP_SIZE = 256  # input size that `min_crop` and `max_crop` refer to
 
@@ -75,7 +86,7 @@ class ClassifierDataConfig(Section):
     channels: Literal[1, 3] = 3
     augment: ClassifierAugmentConfig = ClassifierAugmentConfig()
     on_error: Literal["stop", "skip"] = "stop"
-    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    workers: Workers = "auto"
 
 
 class StageConfig(Section):
@@ -85,9 +96,9 @@ class StageConfig(Section):
     """
 
     size: SizeWH | None = None
-    epochs: Annotated[float, Field(gt=0)] | None = None
-    steps: Annotated[int, Field(ge=1)] | None = None
-    lr: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    epochs: Epochs | None = None
+    steps: Steps | None = None
+    lr: Annotated[float, Field(gt=0, le=MAX_LR)] | None = None
     warmup: Annotated[int, Field(ge=0)] | None = None
     accumulate: Annotated[int, Field(ge=1)] | None = None
     min_crop: Annotated[int, Field(ge=1)] | None = None

@@ -9,7 +9,20 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from yolo9k.config.datasets import NamedDataset
-from yolo9k.config.section import STRIDE, Fraction, Positive, Section, SizeWH, Transforms, check_size
+from yolo9k.config.section import (
+    STRIDE,
+    Epochs,
+    Fraction,
+    Positive,
+    Section,
+    SizeWH,
+    Steps,
+    Transforms,
+    Workers,
+    check_size,
+)
+
+MAX_LR = 1e6  # a larger learning rate could overflow the weights in one step
 
 
 class NormConfig(Section):
@@ -148,7 +161,7 @@ class DataConfig(Section):
     channels: Literal[1, 3] = 3
     augment: AugmentConfig = AugmentConfig()
     on_error: Literal["stop", "skip"] = "stop"
-    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    workers: Workers = "auto"
 
     @property
     def training_sizes(self) -> tuple[SizeWH, ...]:
@@ -226,10 +239,10 @@ class TrainConfig(Section):
 
     batch: Annotated[int, Field(ge=1)] = 64
     accumulate: Annotated[int, Field(ge=1)] = 1
-    epochs: Annotated[float, Field(gt=0)] | None = None
-    steps: Annotated[int, Field(ge=1)] | None = None
+    epochs: Epochs | None = None
+    steps: Steps | None = None
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: Annotated[float, Field(gt=0, le=1e6)] = 1e-3  # a larger one could overflow the weights in one step
+    lr: Annotated[float, Field(gt=0, le=MAX_LR)] = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     schedule: ScheduleConfig = ScheduleConfig()
@@ -239,7 +252,7 @@ class TrainConfig(Section):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     freeze: int | tuple[str, ...] = ()
     freeze_mode: Literal["frozen", "stopbackward"] = "frozen"
-    unfreeze_at: Annotated[float, Field(gt=0)] | None = None
+    unfreeze_at: Epochs | None = None
     lr_factors: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     deterministic: bool = False

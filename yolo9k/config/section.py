@@ -1,9 +1,9 @@
 """The base class of config sections and the types of their values."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 STRIDE = 32  # pixels per grid cell of every model but Darknet cfgs
 LARGEST_SIDE = 8192  # pixels; larger inputs fill the memory of most machines
@@ -11,6 +11,9 @@ SIZE = re.compile(r"\s*([0-9]{1,9})\s*(?:[xX]\s*([0-9]{1,9})\s*)?")
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+Epochs = Annotated[float, Field(gt=0, le=1e9)]
+Steps = Annotated[int, Field(ge=1, le=10**15)]  # products of both with the size of a data set stay exact
+Workers = Literal["auto"] | Annotated[int, Field(ge=0, le=512)]  # each is a process
 
 
 class Section(BaseModel):
@@ -18,6 +21,21 @@ class Section(BaseModel):
 
     # a number is accepted as text: device `0`, label `7`
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_boolean(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse `true` for a number, which pydantic would read as 1."""
+        if isinstance(value, bool):
+            allowed = _types_in(cls.model_fields[str(info.field_name)].annotation)
+            if bool not in allowed and allowed & {int, float}:
+                raise ValueError(f"must be a number, not {str(value).lower()}")
+        return value
+
+
+def _types_in(annotation: Any) -> set[Any]:
+    """Return the plain types that a value may have, of all branches of a union."""
+    return {annotation} if isinstance(annotation, type) else set().union(*map(_types_in, get_args(annotation)))
 
 
 def as_size(value: object) -> object:

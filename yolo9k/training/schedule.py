@@ -2,17 +2,28 @@
 
 import math
 
-from yolo9k.config.schema import ScheduleConfig, TrainConfig
+from yolo9k.config.schema import MAX_LR, ScheduleConfig, TrainConfig
+from yolo9k.errors import ConfigError
 
 
 def learning_rate(step: int, total: int, steps_per_epoch: float, config: TrainConfig) -> float:
     """Return the learning rate of step 1, 2, ..., `total`.
 
-    During warm-up it rises as (step / warmup) ** warmup_power. The policy counts from step 1, warm-up included.
+    During warm-up it rises as (step / warmup) ** warmup_power. The policy counts from step 1, warm-up included. Raises
+    `ConfigError` if the schedule makes it negative or larger than `MAX_LR`.
     """
     if step < config.warmup:
         return config.lr * (step / config.warmup) ** config.warmup_power
-    return config.lr * _factor(step, total, steps_per_epoch, config.schedule)
+    try:
+        lr = config.lr * _factor(step, total, steps_per_epoch, config.schedule)
+    except OverflowError:
+        lr = math.inf
+    if not 0 <= lr <= MAX_LR:
+        raise ConfigError(
+            f"train.schedule: the learning rate of step {step} would be {lr:g}; it must be 0 to {MAX_LR:g}: "
+            f"change gamma or scales"
+        )
+    return lr
 
 
 def _factor(step: int, total: int, steps_per_epoch: float, schedule: ScheduleConfig) -> float:
