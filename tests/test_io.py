@@ -6,7 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yolo9k.errors import ConfigError, DataError
-from yolo9k.io import check_regular, decode_text, is_file, is_folder, is_hidden, read_lines, read_text, visible_files
+from yolo9k.io import (
+    check_regular,
+    decode_text,
+    is_file,
+    is_folder,
+    is_hidden,
+    read_lines,
+    read_text,
+    unreachable,
+    visible_files,
+)
 
 
 @pytest.mark.parametrize(
@@ -85,3 +95,10 @@ def test_texts_that_cannot_be_a_path(tmp_path, name):
     assert not is_folder(tmp_path / name)
     with pytest.raises(DataError, match="cannot be read"):
         read_text(tmp_path / name)
+
+
+def test_why_a_path_cannot_be_reached(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    assert unreachable(tmp_path / "loop").startswith("cannot be read: Too many levels")
+    for name in ("none", "none/x", "a" * 5000, "a\0b"):
+        assert unreachable(tmp_path / name) == ""

@@ -5,6 +5,7 @@ bounded, and whatever opening or decoding raises becomes the caller's documented
 """
 
 import codecs
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -84,6 +85,17 @@ def _mode(path: Path) -> int:
         return path.stat().st_mode
     except (OSError, ValueError):
         return 0
+
+
+def unreachable(path: Path) -> str:
+    """Return why nobody can say whether a path exists: an unreadable folder, a circle of links; empty if one can."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return ""
+    except OSError as error:
+        return "" if error.errno == errno.ENAMETOOLONG else f"cannot be read: {error.strerror}"
+    return ""
 
 
 def visible_files(

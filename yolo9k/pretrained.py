@@ -1,7 +1,6 @@
 """Open weights of any origin (run, checkpoint, Darknet file, catalogue) as a `Checkpoint`; write Darknet files."""
 
 import logging
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from yolo9k.darknet.recipe import config_from_cfg
 from yolo9k.darknet.weights import Header, conv_layers, read_header, write_weights
 from yolo9k.darknet.writer import cfg_text, classifier_cfg_text
 from yolo9k.errors import ConfigError, WeightsError, shorten
-from yolo9k.io import check_regular, is_file, is_folder, write_text
+from yolo9k.io import check_regular, exists, expanded, is_file, is_folder, unreachable, write_text
 from yolo9k.models.darknet19 import Classifier
 from yolo9k.models.yolov2 import DetectionNetwork
 from yolo9k.progress import Track, silent
@@ -56,7 +55,7 @@ def open_weights(source: str | Path, files: DarknetFiles | None = None, track: T
     size of one. Raises `WeightsError` if the source is missing or wrong, `ConfigError` for unused `files`.
     """
     files = files or DarknetFiles()
-    path = Path(source).expanduser()
+    path = expanded(str(source))
     if is_folder(path):
         files.refuse(source, "a run")
         return checkpoint.load(checkpoint.find(path))
@@ -67,10 +66,10 @@ def open_weights(source: str | Path, files: DarknetFiles | None = None, track: T
         return checkpoint.load(path)
     entry = catalogue.find(str(source))
     if entry is None:
-        with suppress(OSError, ValueError):  # a text that cannot be a path
-            if path.exists():
-                check_regular(path, WeightsError.at)
-        raise WeightsError(f"{source}: no such file or run, and not in the catalogue; {catalogue.suggest(str(source))}")
+        if exists(path):
+            check_regular(path, WeightsError.at)
+        missing = f"no such file or run, and not in the catalogue; {catalogue.suggest(str(source))}"
+        raise WeightsError(f"{source}: {unreachable(path) or missing}")
     files.refuse(source, "a catalogue model, which has its own")
     fetched = catalogue.download(entry, track)
     return _from_darknet(fetched.weights, DarknetFiles(fetched.cfg, fetched.names, fetched.tree))
@@ -127,7 +126,7 @@ def _texts(path: Path, files: DarknetFiles, track: Track) -> tuple[str | Path, s
 def _companion(path: Path, suffix: str) -> Path | None:
     """Return the file with the same name and another suffix, if it exists."""
     other = path.with_suffix(suffix)
-    return other if other != path and other.is_file() else None
+    return other if other != path and is_file(other) else None
 
 
 def _unnamed_labels(classes: int) -> WordTree:
@@ -142,7 +141,10 @@ def are_unnamed(labels: WordTree) -> bool:
 
 def build_stored(stored: Checkpoint, source: str | Path) -> Network | ClassifierNetwork:
     """Build the network of a checkpoint and load its weights. Raises `WeightsError` if they do not fit."""
-    network = _build(stored.config, stored.labels)
+    try:
+        network = _build(stored.config, stored.labels)
+    except (ConfigError, WeightsError) as error:
+        raise WeightsError(f"{source}: {error}") from error
     try:
         network.load_state_dict(dict(stored.weights))
     except RuntimeError as error:

@@ -17,7 +17,7 @@ from yolo9k.config.overrides import Override
 from yolo9k.config.schema import Config
 from yolo9k.config.section import Section, as_size
 from yolo9k.errors import MAX_QUOTED, ConfigError, quote
-from yolo9k.io import expanded, is_file, is_folder
+from yolo9k.io import expanded, is_file, is_folder, unreachable
 from yolo9k.renamed import with_new_names
 from yolo9k.yaml_files import is_plain_text, load_yaml
 
@@ -254,6 +254,8 @@ def _locate(name: str) -> Path:
 def _not_found(what: str, name: str, known: list[str]) -> str:
     if not name:
         return f"no {what} given; use a path or one of {', '.join(known)}"
+    if hidden := unreachable(expanded(name)):
+        return f"{quote(name)[1:-1]}: {hidden}"
     near = difflib.get_close_matches(name.removesuffix(".yaml")[:MAX_QUOTED], known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"the catalogue has {', '.join(known)}"
     return f"{quote(name)[1:-1]}: no such {what} file, and not in the catalogue; {hint}"

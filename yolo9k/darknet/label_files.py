@@ -117,4 +117,4 @@ def _find_file(text: str, folder: Path, fail: Callable[[str], Yolo9kError]) -> P
 def _ids_file(tree: Path) -> Path | None:
     """Return `9k.labels` next to `9k.tree`, if it exists."""
     labels = tree.with_suffix(".labels")
-    return labels if labels.is_file() else None
+    return labels if is_file(labels) else None

@@ -36,7 +36,7 @@ from yolo9k.datasets.readers.label_files import LabelFinder
 from yolo9k.datasets.readers.records import read_lines
 from yolo9k.datasets.readers.split_names import SPLIT_OF_WORD, exact_split, split_of
 from yolo9k.errors import ConfigError, DataError, quote
-from yolo9k.io import is_file, is_folder, is_hidden
+from yolo9k.io import expanded, is_file, is_folder, is_hidden
 from yolo9k.progress import Track, silent
 
 DEFAULT_HOLDOUT = 0.2
@@ -53,7 +53,7 @@ def open_dataset(source: str, track: Track = silent) -> AnyDataset:
     Files are `data.yaml` (Ultralytics), `.data` (Darknet), a COCO `.json`, and a `.txt` list of images. Raises
     `ConfigError` and `DataError`.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if is_folder(path) or is_tool_file(path):
         return detect_dataset(path, track=track)
     return load_dataset_config(source)
@@ -64,8 +64,8 @@ def open_image_dataset(source: str) -> DatasetConfig:
 
     Raises `ConfigError`, also for a joint data set.
     """
-    if is_folder(Path(source).expanduser()):
-        return image_folder(Path(source).expanduser())
+    if is_folder(folder := expanded(source)):
+        return image_folder(folder)
     config = load_dataset_config(source)
     if not isinstance(config, DatasetConfig):
         raise ConfigError(f"{source}: is a joint data set; use one of its sources with image-level labels")

@@ -38,7 +38,7 @@ from yolo9k.datasets.readers.voc import read_voc
 from yolo9k.datasets.readers.webdataset import read_shards
 from yolo9k.datasets.readers.yolo import read_yolo
 from yolo9k.errors import ConfigError, DataError
-from yolo9k.io import is_folder
+from yolo9k.io import exists, expanded, is_file, is_folder, unreachable
 from yolo9k.progress import Track, silent
 from yolo9k.wordtree import WordTree, read_map
 from yolo9k.wordtree.taxonomy import open_tree
@@ -60,22 +60,24 @@ IMAGE_READERS: dict[KindName, Callable[[SplitRequest, Track], ImageReadResult]] 
 
 def data_folder() -> Path:
     """Return the folder that roots are relative to: `$YOLO9K_DATA`, else `data`."""
-    return Path(os.environ.get("YOLO9K_DATA") or "data").expanduser()
+    return expanded(os.environ.get("YOLO9K_DATA") or "data")
 
 
 def find_label_file(path: str) -> Path:
     """Find a label file, relative to the current folder, else to the data folder. Raises `DataError`."""
-    here = Path(path).expanduser()
-    existing = next((file for file in (here, data_folder() / here) if file.is_file()), None)
+    here = expanded(path)
+    places = (here, data_folder() / here)
+    existing = next((place for is_there in (is_file, exists) for place in places if is_there(place)), None)
     if existing is None:
-        raise DataError(f"{path}: no such file in the current folder or in $YOLO9K_DATA (now {data_folder()})")
+        missing = f"no such file in the current folder or in $YOLO9K_DATA (now {data_folder()})"
+        raise DataError(f"{path}: {unreachable(here) or missing}")
     return existing
 
 
 def portable_path(path: str) -> str:
     """Return a path of a label file that is valid from any folder; paths relative to the data folder already are."""
-    here = Path(path).expanduser()
-    return str(here.resolve()) if here.is_file() else path
+    here = expanded(path)
+    return str(here.resolve()) if is_file(here) else path
 
 
 def is_same_file(one: str, other: str) -> bool:
@@ -85,7 +87,7 @@ def is_same_file(one: str, other: str) -> bool:
 
 def dataset_root(config: DatasetConfig) -> Path:
     """Return the root folder of a data set. Raises `DataError` if it does not exist."""
-    root = data_folder() / Path(config.root).expanduser()
+    root = data_folder() / expanded(config.root)
     if is_folder(root):
         return root
     hint = f"; download it with yolo9k data download {config.name}" if config.name in DOWNLOADABLE else ""

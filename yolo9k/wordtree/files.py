@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from yolo9k.errors import DataError, quote
-from yolo9k.io import exists, write_text
+from yolo9k.io import exists, unreachable, write_text
 from yolo9k.io import read_lines as io_lines
 from yolo9k.wordtree.tree import WordTree
 
@@ -102,7 +102,7 @@ def read_lines(path: str | Path) -> list[str]:
     """
     path = Path(path)
     if not exists(path):
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{path}: {unreachable(path) or 'no such file'}")
     lines = [line.strip() for line in io_lines(path, max_bytes=MAX_BYTES)]
     while lines and not lines[-1]:
         lines.pop()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yolo9k.errors import DataError
-from yolo9k.io import exists, is_folder, read_lines
+from yolo9k.io import exists, expanded, is_folder, read_lines
 
 ROOT = "n00001930"  # physical entity
 HYPERNYM, INSTANCE = "@", "@i"
@@ -45,7 +45,7 @@ def find_wordnet(folder: str | Path | None = None) -> Path:
     nltk_folders = [
         Path(base) / "corpora" / "wordnet" for base in os.environ.get("NLTK_DATA", "").split(os.pathsep) if base
     ]
-    standard_folders = [Path(standard).expanduser() for standard in STANDARD_FOLDERS]
+    standard_folders = [expanded(standard) for standard in STANDARD_FOLDERS]
     folders = [*nltk_folders, *standard_folders] if folder is None else [Path(folder)]
     for base in folders:
         for path in (base, base / "data.noun", base / "dict" / "data.noun"):

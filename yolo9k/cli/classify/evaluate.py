@@ -1,6 +1,5 @@
 """`yolo9k classify eval`: evaluate an image classifier on a data set."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -11,6 +10,7 @@ from yolo9k.cli.loading import load_arguments
 from yolo9k.cli.node_map import read_node_map
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import DataError
+from yolo9k.io import expanded, is_folder
 
 if TYPE_CHECKING:
     from yolo9k.config import DatasetConfig
@@ -82,7 +82,7 @@ def _choose_dataset(name: str, classifier: "ImageClassifier", split: str) -> "tu
 
     dataset = open_image_dataset(name) if name else require_single(load_dataset_config(classifier.config.data.dataset))
     splits = split_names(dataset)
-    if name and not split and len(splits) == 1 and Path(name).expanduser().is_dir():
+    if name and not split and len(splits) == 1 and is_folder(expanded(name)):
         return dataset, splits[0]
     return dataset, split or classifier.config.eval.split
 
