@@ -1,6 +1,7 @@
 """Start, resume or dry-run a training: what `yolo9k train` and `yolo9k classify train` share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from yolo9k.cli.console import err, out, table, track, warn
 from yolo9k.cli.options import RUNS
 from yolo9k.cli.outputs import check_outputs
-from yolo9k.errors import ConfigError
+from yolo9k.errors import ConfigError, Yolo9kError
 
 if TYPE_CHECKING:
     from yolo9k.config import ClassifierConfig, Config, Override
@@ -81,7 +82,19 @@ def run_training(
         return
     _check_run_folder(options.name, options.runs)
     config = adjust(_with_dataset(_load_config(kind, options, overrides), options.dataset, open_dataset))
-    _start(config, options)
+    with _cfg_named(options.config):
+        _start(config, options)
+
+
+@contextmanager
+def _cfg_named(name: str) -> Iterator[None]:
+    """Name the cfg file in errors about `model.cfg`, the config key that holds its text."""
+    try:
+        yield
+    except Yolo9kError as error:
+        if not name.endswith(".cfg") or not str(error).startswith("model.cfg:"):
+            raise
+        raise type(error)(f"{name}:{str(error).removeprefix('model.cfg:')}") from error
 
 
 def _overrides(options: TrainingOptions, cleared_by_size: str) -> "list[str | Override]":
