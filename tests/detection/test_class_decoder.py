@@ -42,6 +42,23 @@ def test_multi_label_returns_every_label_above_the_threshold(scene):
     assert torch.allclose(decoded.score, score[box, label], atol=1e-6)
 
 
+@pytest.mark.parametrize("limit", [1, 7, 100])
+def test_rows_that_cannot_enter_nms_are_dropped_without_another_effect(scene, limit, monkeypatch):
+    decoder = MultiLabel(scene.tree, "softmax", CPU)
+    every = scene.decode(decoder)
+    for name, value in (("MAX_LOGITS", 3 * len(scene.tree)), ("MAX_ROWS", 5), ("MAX_CANDIDATES", limit)):
+        monkeypatch.setattr(f"yolo9k.detection.class_decoder.{name}", value)
+    few = scene.decode(decoder)
+    for image in range(B):
+        rows = []
+        for decoded in (every, few):
+            own = [row for row in range(len(decoded.box)) if scene.positions[decoded.box[row], 0] == image]
+            best = sorted(own, key=lambda row: -decoded.score[row])[:limit]
+            rows.append([(int(decoded.box[row]), int(decoded.label[row])) for row in best])
+        assert rows[0] == rows[1]
+    assert limit > 7 or len(few.box) < len(every.box)
+
+
 def test_requested_nodes_have_the_same_scores_as_among_all_nodes(scene):
     nodes = list(range(len(scene.tree)))[::3][::-1]
     decoded = scene.decode(MultiLabel(scene.tree, "softmax", CPU, nodes))

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scenes import trees
 
 from yolo9k.datasets.readers.records import Annotations, Record
+from yolo9k.errors import DataError
 from yolo9k.evaluation.class_selection import ClassSelection, select_classes
 from yolo9k.evaluation.eval_classes import EvalClasses
 from yolo9k.samples import BoxLabels, Detections
@@ -55,6 +57,15 @@ def test_a_box_is_ignored_for_its_descendants():
 def test_an_ignored_box_is_ignored_for_ancestors_and_descendants():
     classes = classes_of([ANIMAL, DOG, CAT, TERRIER])
     assert expanded(classes, [DOG], [True]) == {("animal", True), ("dog", True), ("terrier", True)}
+
+
+def test_coarse_boxes_over_too_many_classes_are_refused(monkeypatch):
+    classes, records = classes_of([ANIMAL, DOG, CAT, TERRIER]), [record([ANIMAL, DOG])] * 2
+    assert sum(len(each.boxes) for each in classes.ground_truth(records)) == 14
+    monkeypatch.setattr("yolo9k.evaluation.eval_classes.MAX_EXPANDED", 14)
+    classes.check_size(records)
+    with pytest.raises(DataError, match=r"for 21 classes in total; at most 14 fit into memory: use --exact"):
+        classes.check_size([*records, records[0]])
 
 
 def test_without_ancestry_a_box_has_one_class():

@@ -18,6 +18,8 @@ from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.softmax import HierarchicalSoftmax
 
 MAX_LOGITS = 1 << 24  # max count of logits in memory at once
+MAX_CANDIDATES = 10_000  # max (box, label) pairs per image that enter NMS, the best ones
+MAX_ROWS = 1 << 23  # (box, label) pairs of a batch from which on those that cannot enter NMS are dropped
 
 Activation = Literal["softmax", "logistic"]
 DescentRule = Literal["paper", "darknet"]
@@ -94,15 +96,41 @@ class MultiLabel:
         self, head: Head, features: Tensor, positions: Tensor, objectness: Tensor, conf: float
     ) -> DecodedLabels:
         """See `ClassDecoder`."""
-        box, label, score = [positions.new_zeros(0)], [positions.new_zeros(0)], [objectness.new_zeros(0)]
+        none = positions.new_zeros(0), positions.new_zeros(0), objectness.new_zeros(0)
+        parts = [DecodedLabels(*none)]
+        rows = 0
         for boxes, log_probability in self.probabilities.chunks(head, features, positions):
             requested = log_probability if self.columns is None else log_probability[:, self.columns]
             scores = objectness[boxes, None] * requested.exp()
             row, column = (scores > conf).nonzero().unbind(1)
-            box.append(boxes[row])
-            label.append(self.nodes[column])
-            score.append(scores[row, column])
-        return DecodedLabels(torch.cat(box), torch.cat(label), torch.cat(score))
+            parts.append(DecodedLabels(boxes[row], self.nodes[column], scores[row, column]))
+            rows += len(row)
+            if rows > MAX_ROWS:
+                parts = [_best(_joined(parts), positions[:, 0])]
+                rows = len(parts[0].box)
+        return _joined(parts)
+
+
+def _joined(parts: Sequence[DecodedLabels]) -> DecodedLabels:
+    columns = ((part.box, part.label, part.score) for part in parts)
+    return DecodedLabels(*map(torch.cat, zip(*columns, strict=True)))
+
+
+def _best(decoded: DecodedLabels, image: Tensor) -> DecodedLabels:
+    """Return the rows that can enter NMS, in their order; `image` (M,): of each box."""
+    order = decoded.score.argsort(descending=True, stable=True)
+    kept = order[rank_in_image(image[decoded.box[order]]) < MAX_CANDIDATES].sort().values
+    return DecodedLabels(decoded.box[kept], decoded.label[kept], decoded.score[kept])
+
+
+def rank_in_image(image_index: Tensor) -> Tensor:
+    """Return how many earlier rows belong to the same image, (N,)."""
+    order = image_index.argsort(stable=True)
+    sorted_images = image_index[order]
+    start = torch.searchsorted(sorted_images, sorted_images)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order), device=order.device) - start
+    return rank
 
 
 class BestLabel:

@@ -8,12 +8,11 @@ from torch import Tensor
 
 from yolo9k.boxes import cxcywh_to_xyxy
 from yolo9k.boxes import iou as box_iou
-from yolo9k.detection.class_decoder import ClassDecoder
+from yolo9k.detection.class_decoder import MAX_CANDIDATES, ClassDecoder, rank_in_image
 from yolo9k.detection.codec import Codec
 from yolo9k.detection.head import Head
 from yolo9k.detection.thresholds import Thresholds
 
-MAX_CANDIDATES = 10_000  # max (box, label) pairs per image that enter NMS, the best ones
 MAX_COORDINATE = 1e6  # pixels; an untrained network can predict boxes of infinite size
 
 
@@ -60,14 +59,14 @@ def suppress(boxes: Candidates, thresholds: Thresholds, *, spans: Tensor | None 
     its ancestors count as one label. At most `max_detections` per image are kept.
     """
     boxes = boxes[boxes.score.argsort(descending=True, stable=True)]
-    boxes = boxes[_rank_in_image(boxes.image_index) < MAX_CANDIDATES]
+    boxes = boxes[rank_in_image(boxes.image_index) < MAX_CANDIDATES]
     if spans is not None and not thresholds.agnostic:
         return boxes[_nms_in_tree(boxes, thresholds, spans)]
     groups = boxes.image_index
     if not thresholds.agnostic and len(boxes.label):
         groups = groups * (boxes.label.max() + 1) + boxes.label
     kept = boxes[nms(boxes.xyxy, boxes.score, groups, thresholds.iou)]
-    return kept[_rank_in_image(kept.image_index) < thresholds.max_detections]
+    return kept[rank_in_image(kept.image_index) < thresholds.max_detections]
 
 
 def _nms_in_tree(boxes: Candidates, thresholds: Thresholds, spans: Tensor) -> Tensor:
@@ -104,13 +103,3 @@ def nms(xyxy: Tensor, score: Tensor, groups: Tensor, iou: float) -> Tensor:
     smallest = bounded.min() if len(bounded) else 0
     kept = torchvision.ops.batched_nms(bounded - smallest, score.to(device).double(), groups.to(device), iou)
     return kept.to(xyxy.device)
-
-
-def _rank_in_image(image_index: Tensor) -> Tensor:
-    """Return how many earlier rows belong to the same image, (N,)."""
-    order = image_index.argsort(stable=True)
-    sorted_images = image_index[order]
-    start = torch.searchsorted(sorted_images, sorted_images)
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), device=order.device) - start
-    return rank

@@ -39,10 +39,12 @@ def evaluate_detector(
     `thresholds` default to those of `EvalConfig`; its `max_detections` limits boxes, each of which may have several
     classes. `batch`: batch size, lowered if the memory is too small. `descent`: decoder of a second
     pass over the images for the depth report, with a label tree; `None`: no depth report. Raises `ConfigError` if the
-    detector lacks labels of the data set, and `DataError` for an unreadable image. If `on_unreadable` is given, it
-    receives that error, and the image has no detections. COCO's metrics: see `add_coco_metrics`.
+    detector lacks labels of the data set, and `DataError` as `EvalClasses.check_size` and for an unreadable image. If
+    `on_unreadable` is given, it receives that last error, and the image has no detections. COCO's metrics: see
+    `add_coco_metrics`.
     """
     classes = select_classes(detector.labels, annotations, selection)
+    classes.check_size(annotations.records)
     paths = [record.path for record in annotations.records]
     optional: dict[str, Any] = {} if on_unreadable is None else {"on_unreadable": on_unreadable}
 

@@ -13,8 +13,11 @@ import numpy as np
 
 from yolo9k.boxes import expand_ranges
 from yolo9k.datasets.readers.records import Record
+from yolo9k.errors import DataError
 from yolo9k.samples import BoxLabels, Detections
 from yolo9k.wordtree import WordTree
+
+MAX_EXPANDED = 20_000_000  # boxes, each of 100 bytes
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,16 @@ class EvalClasses:
         rows = np.append(certain_row, possible_row)
         ignore = np.append(boxes.ignore[certain_row], np.ones(len(possible_row), bool))
         return BoxLabels(boxes.xyxy[rows], np.append(certain_class, possible_class), ignore)
+
+    def check_size(self, records: Iterable[Record]) -> None:
+        """Raise `DataError` if the boxes of `ground_truth` would fill the memory: coarse labels over many classes."""
+        counts = self._certain.count + self._possible.count
+        expanded = sum(int(counts[record.boxes.label].sum()) for record in records)
+        if expanded > MAX_EXPANDED:
+            raise DataError(
+                f"by ancestry, the boxes count or are ignored for {expanded:,} classes in total; at most "
+                f"{MAX_EXPANDED:,} fit into memory: use --exact, or evaluate fewer classes or images with coarse labels"
+            )
 
     def count_boxes(self, records: Iterable[Record]) -> int:
         """Return the number of boxes that count for at least one class."""
