@@ -126,7 +126,7 @@ def _texts(path: Path, files: DarknetFiles, track: Track) -> tuple[str | Path, s
 def _companion(path: Path, suffix: str) -> Path | None:
     """Return the file with the same name and another suffix, if it exists."""
     other = path.with_suffix(suffix)
-    return other if other != path and is_file(other) else None
+    return other if other != path and exists(other) else None
 
 
 def _unnamed_labels(classes: int) -> WordTree:

@@ -161,3 +161,24 @@ def test_deep_trees_are_drawn_as_far_as_they_fit(tree, tmp_path):
     assert "2000 nodes, 1 leaves, 2000 levels" in text
     assert tree("check", str(path))[0] == 0
     assert tree("build", "--taxonomy", str(path), "-o", str(tmp_path / "deep"))[0] == 0
+
+
+def test_each_node_is_drawn_on_one_line(tree, tmp_path):
+    (tmp_path / "odd.yaml").write_text('"a\\nb":\n  "c\\e": [cat, "x\\ry"]\n')
+    code, text, _ = tree("show", "odd.yaml")
+    assert code == 0
+    assert [line.split("── ")[-1] for line in text.splitlines()[1:-1]] == ["a\\nb", "c\\x1b", "cat", "x\\ry"]
+
+
+def test_errors_of_writing_a_tree_name_its_source(tree, tmp_path):
+    (tmp_path / "spaced.txt").write_text("polar bear\n")
+    assert (
+        "spaced.txt: 'polar bear': an id in a .tree file must not contain spaces"
+        in tree("build", "--taxonomy", "spaced.txt", "-o", "out")[2]
+    )
+
+
+def test_a_names_file_that_is_no_file_is_not_ignored(tree, tmp_path):
+    (tmp_path / "a.tree").write_text("cat -1\n")
+    (tmp_path / "a.names").mkdir()
+    assert "a.names: is a folder; a file is needed" in tree("show", "a.tree")[2]

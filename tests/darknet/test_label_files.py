@@ -54,7 +54,7 @@ def test_the_number_of_names_must_equal_the_classes(cfg, tmp_path):
     assert load_labels(cfg(), names=tmp_path / "a.names").names == ("a", "b", "c")
     assert load_labels(cfg()) is None
     (tmp_path / "a.names").write_text("a\nb\n")
-    with pytest.raises(WeightsError, match=r"a\.cfg:8: \[region\] classes=3: 2 labels for 3 classes"):
+    with pytest.raises(WeightsError, match=r"a\.cfg:8: \[region\] classes=3: 2 labels for 3 classes, in "):
         load_labels(cfg(), names=tmp_path / "a.names")
 
 

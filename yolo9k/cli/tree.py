@@ -9,6 +9,7 @@ import typer
 from yolo9k.cli import options as opt
 from yolo9k.cli.console import err, out, speaker, table, track, write_json
 from yolo9k.cli.outputs import check_outputs
+from yolo9k.cli.text import safe
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.io import is_folder, is_hidden, reading
 
@@ -54,7 +55,11 @@ def build(
         built = _build_from_wordnet(labels or [], wordnet, root)
         _print_report(built)
         tree = built.tree
-    for path in write_tree(tree, output):
+    try:
+        written = write_tree(tree, output)
+    except DataError as error:
+        raise DataError(f"{taxonomy or '--labels'}: {error}") from error
+    for path in written:
         out.print(f"wrote {path}", markup=False)
     out.print(_size_text(tree), markup=False)
 
@@ -149,7 +154,10 @@ def _build_from_wordnet(labels: list[Path], folder: Path | None, root: str) -> "
     net = read_wordnet(folder)
     if root not in net.hypernyms:
         raise DataError(f"--root {root}: no noun of WordNet 3.0")
-    return build_tree(ids, net.hypernyms, root, names=net.names)
+    try:
+        return build_tree(ids, net.hypernyms, root, names=net.names)
+    except DataError as error:
+        raise DataError(f"--labels {', '.join(map(str, labels))}: {error}") from error
 
 
 def _read_ids(path: Path) -> list[str]:
@@ -197,7 +205,7 @@ def _count_below(labels: "WordTree", node: int) -> int:
 def _node_text(labels: "WordTree", node: int) -> "Text":
     from rich.text import Text
 
-    name, key = labels.names[node], labels.ids[node]
+    name, key = safe(labels.names[node]), safe(labels.ids[node])  # a name with a line end would look like two nodes
     return Text(name) if name == key else Text.assemble(name, (f" {key}", "dim"))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from yolo9k.darknet.cfg import Cfg, Section
 from yolo9k.errors import WeightsError, Yolo9kError
-from yolo9k.io import is_file, read_lines
+from yolo9k.io import exists, is_file, read_lines
 from yolo9k.wordtree import WordTree, read_map, read_names, read_tree
 
 
@@ -31,9 +31,10 @@ def load_labels(cfg: Cfg, tree: str | Path | None = None, names: str | Path | No
         path = Path(tree) if tree is not None else _find_option(section, "tree", cfg.folder)
         labels = None if path is None else read_tree(path, names, _ids_file(path))
     else:
-        labels = None if names is None else read_names(names)
+        path = names
+        labels = None if path is None else read_names(path)
     if labels is not None and section.name == "region" and len(labels) != section.get("classes", 20):
-        raise section.error("classes", f"{len(labels)} labels for {section.get('classes', 20)} classes")
+        raise section.error("classes", f"{len(labels)} labels for {section.get('classes', 20)} classes, in {path}")
     return labels
 
 
@@ -117,4 +118,4 @@ def _find_file(text: str, folder: Path, fail: Callable[[str], Yolo9kError]) -> P
 def _ids_file(tree: Path) -> Path | None:
     """Return `9k.labels` next to `9k.tree`, if it exists."""
     labels = tree.with_suffix(".labels")
-    return labels if is_file(labels) else None
+    return labels if exists(labels) else None

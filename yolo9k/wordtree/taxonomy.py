@@ -18,7 +18,7 @@ from typing import NamedTuple
 import yaml
 
 from yolo9k.errors import DataError, quote
-from yolo9k.io import is_file, read_text
+from yolo9k.io import exists, read_text
 from yolo9k.wordtree.files import read_tree
 from yolo9k.wordtree.tree import WordTree, darknet_order
 from yolo9k.yaml_files import NULL_TAG, PLAIN_TAGS, compose_yaml
@@ -54,7 +54,7 @@ def open_tree(path: str | Path) -> WordTree:
     if path.suffix != ".tree":
         return read_taxonomy(path)
     names, labels = (path.with_suffix(suffix) for suffix in (".names", ".labels"))
-    return read_tree(path, names if is_file(names) else None, labels if is_file(labels) else None)
+    return read_tree(path, names if exists(names) else None, labels if exists(labels) else None)
 
 
 def read_taxonomy(path: str | Path) -> WordTree:
