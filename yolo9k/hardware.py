@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from yolo9k.errors import MachineError
+from yolo9k.errors import MachineError, quote
 
 Precision = Literal["float32", "bf16", "fp16"]
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -34,7 +34,7 @@ def choose_device(requested: str) -> torch.device:
         device = torch.device(requested)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise MachineError(f"device {requested!r} is not available; {_devices()}") from error
+        raise MachineError(f"device {quote(requested)} is not available; {_devices()}") from error
     return device
 
 

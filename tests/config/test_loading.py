@@ -86,6 +86,7 @@ def test_extends_itself(write):
         ("train: {lr: .inf}", "train.lr: must be a finite number, not inf"),
         ("train: {batch: true}", "train.batch: must be a number, not true"),
         ("train: {epochs: false}", "train.epochs: must be a number, not false"),
+        ("data: {augment: {scale: [1e-300, 1e300]}}", "data.augment.scale.0: must be at least 0.001"),
         ("train: {epochs: 1e308}", "train.epochs: must be at most 1000000000"),
         ("data: {workers: 100000}", "data.workers: must be "),
         ("train: {epochs: 1, steps: 1}", "train.epochs and steps: give only one"),

@@ -278,7 +278,9 @@ EvalBatchOption = Annotated[
 DeviceOption = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1 or mps.")]
 ConfOption = Annotated[float, typer.Option(min=0, max=1, help="Confidence threshold: detections below it are dropped.")]
 IouOption = Annotated[float, typer.Option(min=0, max=1, help="NMS IoU threshold.")]
-MaxDetectionsOption = Annotated[int, typer.Option("--max-detections", min=1, help="Max detections per image.")]
+MaxDetectionsOption = Annotated[
+    int, typer.Option("--max-detections", min=1, max=1_000_000, help="Max detections per image.")
+]
 EvalConfOption = Annotated[
     float | None,
     typer.Option(
@@ -294,6 +296,7 @@ EvalMaxDetectionsOption = Annotated[
     typer.Option(
         "--max-detections",
         min=1,
+        max=1_000_000,
         help="Max detections per image (default: as in the training config, usually 100).",
     ),
 ]

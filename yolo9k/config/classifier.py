@@ -9,6 +9,7 @@ from yolo9k.config.schema import MAX_LR, BackboneConfig, TrainConfig, check_chan
 from yolo9k.config.section import (
     STRIDE,
     Epochs,
+    Factor,
     Fraction,
     Positive,
     Section,
@@ -48,7 +49,7 @@ class ClassifierAugmentConfig(Section):
     min_crop: Annotated[int, Field(ge=1)] = 128
     max_crop: Annotated[int, Field(ge=1)] = 448
     angle: Annotated[float, Field(ge=0, le=180)] = 7.0
-    aspect: Positive = 0.75
+    aspect: Factor = 0.75
     area: tuple[Fraction, Fraction] = (0.08, 1.0)
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     saturation: Positive = 0.75

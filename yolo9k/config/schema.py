@@ -12,6 +12,7 @@ from yolo9k.config.datasets import NamedDataset
 from yolo9k.config.section import (
     STRIDE,
     Epochs,
+    Factor,
     Fraction,
     Positive,
     Section,
@@ -121,7 +122,7 @@ class AugmentConfig(Section):
 
     geometry: Literal["place", "fixed", "crop", "none"] = "place"
     jitter: Annotated[float, Field(ge=0, lt=1)] = 0.3
-    scale: tuple[Positive, Positive] = (0.25, 2.0)
+    scale: tuple[Factor, Factor] = (0.25, 2.0)
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     saturation: Positive = 1.5
     exposure: Positive = 1.5
@@ -289,7 +290,7 @@ class EvalConfig(Section):
 
     conf: Fraction = 0.005
     iou: Fraction = 0.45
-    max_detections: Annotated[int, Field(ge=1)] = 100
+    max_detections: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     batch: Annotated[int, Field(ge=1)] = 16
     split: str = "val"
     metric: Literal["map50", "voc07", "coco"] = "map50"

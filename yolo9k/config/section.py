@@ -11,6 +11,7 @@ SIZE = re.compile(r"\s*([0-9]{1,9})\s*(?:[xX]\s*([0-9]{1,9})\s*)?")
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+Factor = Annotated[float, Field(ge=1e-3, le=1e3)]  # of an image's size; beyond, no pixel is left or one fills all
 Epochs = Annotated[float, Field(gt=0, le=1e9)]
 Steps = Annotated[int, Field(ge=1, le=10**15)]  # products of both with the size of a data set stay exact
 Workers = Literal["auto"] | Annotated[int, Field(ge=0, le=512)]  # each is a process
