@@ -7,7 +7,8 @@ from pydantic import ValidationError
 from yolo9k.config.classifier import CROP_SIZE, ClassifierConfig
 from yolo9k.config.explain import explain
 from yolo9k.config.schema import Config
-from yolo9k.darknet.cfg import POLICIES, Cfg, Section
+from yolo9k.darknet.cfg import Cfg, Section
+from yolo9k.darknet.cfg_options import POLICIES
 from yolo9k.darknet.region import Region
 from yolo9k.errors import WeightsError
 
