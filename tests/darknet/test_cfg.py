@@ -446,6 +446,12 @@ def test_a_network_that_takes_too_much_memory_or_time_for_an_image_is_refused(la
     DarknetNetwork(parse_cfg(NET + layers))
 
 
+def test_too_many_boxes_are_refused():
+    layers = "[conv]\nfilters=6\n[region]\nclasses=1\nnum=1\n"
+    large = NET.replace("16", "4096").replace("=8\n", "=4096\n")
+    assert "a.cfg:5: [convolutional]: too large: 16,777,216 boxes; at most" in refusal(large + layers)
+
+
 def test_the_limits_leave_room_for_real_networks():
     assert max(PARAMETERS.values()) * 4 < MAX_PARAMETERS
     assert network_module.MAX_LIVE > 32 * 4096 * 4096

@@ -27,9 +27,10 @@ def load_labels(cfg: Cfg, tree: str | Path | None = None, names: str | Path | No
         raise WeightsError(f"{cfg.net.source}: the cfg has no tree=, but a tree was given: {tree}")
     if section is None:
         return None
+    path: str | Path | None
     if "tree" in section.values:
         path = Path(tree) if tree is not None else _find_option(section, "tree", cfg.folder)
-        labels = None if path is None else read_tree(path, names, _ids_file(path))
+        labels = None if path is None else read_tree(path, names, _ids_file(Path(path)))
     else:
         path = names
         labels = None if path is None else read_names(path)

@@ -19,6 +19,7 @@ MAX_LIVE = (
     1 << 30
 )  # values of the layers that are in memory at once for one image: 4 GiB; at 4096 pixels, YOLOv2 has half
 MAX_OPERATIONS = 10**13  # multiplications for one image: 300 times those of YOLOv2 at 608 pixels
+MAX_BOXES = 1 << 22  # of one image: YOLOv2 has 327,680 at 8192 pixels
 OUTPUT_LAYERS = ("region", "softmax", "cost")  # at the end of a cfg: a forward pass returns their input
 
 
@@ -70,6 +71,8 @@ class DarknetNetwork(nn.Module):
                 _check_limit(section, "parameters", parameters, MAX_PARAMETERS)
                 _check_limit(section, "operations", operations, MAX_OPERATIONS)
                 _check_limit(section, "values in its output", layer.shape.size, MAX_LIVE)
+                if is_head:
+                    _check_limit(section, "boxes", layer.shape.h * layer.shape.w * self._head_size()[0], MAX_BOXES)
         self._check_memory(layers)
         return layers
 
