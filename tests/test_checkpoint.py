@@ -3,6 +3,7 @@ import os
 import pickle
 import stat
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -245,3 +246,14 @@ def test_parts_of_the_wrong_type_are_refused(tmp_path, stored, key, value):
     else:
         with pytest.raises(WeightsError, match=r"x\.pt: "):
             load(path)
+
+
+def test_a_checkpoint_of_another_user(tmp_path, stored, monkeypatch):
+    save(stored, tmp_path / "a.pt")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(WeightsError, match=r"a\.pt: cannot be read: Permission denied$"):
+        load(tmp_path / "a.pt")

@@ -129,6 +129,8 @@ def _check_archive(path: Path) -> None:
         with path.open("rb") as file:
             begins = file.read(len(ZIP_START)) == ZIP_START
         entries = zipfile.ZipFile(path).infolist() if zipfile.is_zipfile(path) else []
+    except PermissionError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror}") from error
     except UNREADABLE as error:
         raise WeightsError(f"{path}: not a readable checkpoint") from error
     if not entries:
