@@ -1,4 +1,5 @@
 import hashlib
+import os
 import socket
 import time
 import urllib.error
@@ -233,3 +234,8 @@ def test_a_hash_may_be_known_by_its_beginning(tmp_path):
     path.write_bytes(b"abc")
     assert flaw(path, Remote((), hashes={"sha256": "ba7816bf"})) is None  # FIPS 180: ba7816bf 8f01cfea ...
     assert "must be a7816bf8" in flaw(path, Remote((), hashes={"sha256": "a7816bf8"}))
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert flaw(tmp_path / "pipe", Remote(())) == "is a named pipe; a file is needed"

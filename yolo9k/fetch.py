@@ -13,7 +13,7 @@ from pathlib import Path
 import platformdirs
 
 from yolo9k.errors import MachineError, WeightsError
-from yolo9k.io import writing
+from yolo9k.io import check_regular, writing
 from yolo9k.progress import Track, silent
 
 CHUNK = 1 << 20  # bytes; progress counts MiB
@@ -85,6 +85,7 @@ def flaw(path: Path, remote: Remote, hashed: bool = True) -> str | None:
     `hashed=False` skips the hashes, which is much faster for a large file.
     """
     try:
+        check_regular(path, lambda _, problem: WeightsError(problem))
         size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(256).lstrip().lower()
@@ -96,6 +97,8 @@ def flaw(path: Path, remote: Remote, hashed: bool = True) -> str | None:
             found = file_hash(path, name)
             if not found.startswith(expected):
                 return f"its {name} is {found}; must be {expected}"
+    except WeightsError as error:
+        return str(error)
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
     return None
