@@ -480,3 +480,11 @@ def test_a_missing_parent_names_the_file_that_extends_it(tmp_path):
     path.write_text("extends: nope.yaml\n")
     with pytest.raises(ConfigError, match=r"mine\.yaml: extends: nope\.yaml: no such config file"):
         load_config(path)
+
+
+def test_a_parent_that_is_no_config_names_the_file_that_extends_it(tmp_path):
+    (tmp_path / "mine.yaml").write_text("extends: middle.yaml\n")
+    (tmp_path / "middle.yaml").write_text("extends: list.txt\n")
+    (tmp_path / "list.txt").write_text("[1, 2]\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: extends: \S+list\.txt: must be a mapping"):
+        load_config(tmp_path / "mine.yaml")

@@ -282,10 +282,12 @@ def _read_extending(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         return values
     beside = path.parent / str(parent)
     try:
-        base = beside if is_file(beside) else _locate(str(parent))
+        base = _read_extending(beside if is_file(beside) else _locate(str(parent)), (*seen, path))
     except ConfigError as error:
+        if seen:
+            raise  # the first of the files that extend each other is the one that the user named
         raise ConfigError(f"{path}: extends: {error}") from error
-    return _merge(_read_extending(base, (*seen, path)), values)
+    return _merge(base, values)
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
