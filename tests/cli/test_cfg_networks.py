@@ -253,3 +253,13 @@ def test_files_that_are_none_are_refused_at_once(run, tmp_path):
     ):
         code, output = run(*arguments)
         assert (code, "; a file is needed" in output) == (4, True), (arguments, output)
+
+
+def test_another_number_of_classes_is_an_error_that_names_the_cfg(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.cfg").write_text(text(classes=5, filters=20))
+    write_toy(tmp_path / "toy", {"train": 2, "val": 2}, side_px=64)
+    command = ["train", "--config", "a.cfg", "--dataset", "toy", "--dry-run", "--steps", "1", "--device", "cpu"]
+    result = CliRunner().invoke(app, command)
+    assert isinstance(result.exception, Yolo9kError)
+    assert "a.cfg: it has 5 classes, but the data set has " in str(result.exception)

@@ -248,7 +248,7 @@ def test_verify_a_folder_instead_of_a_file(server, cache):
     (cache / "a.weights").mkdir(parents=True)
     entry = served(server, "ranges")
     assert not is_cached(entry)
-    assert verify(entry)[0].reason.startswith("cannot be read")
+    assert verify(entry)[0].reason.startswith("is a folder")
 
 
 def test_voc_names_are_generated(server, cache):
