@@ -338,3 +338,16 @@ def test_a_forked_process_does_not_wait_for_threads_that_it_does_not_have(tmp_pa
         if not child:
             os._exit(0 if read_image(path).shape == (8, 8, 3) else 1)
         assert os.waitpid(child, 0)[1] == 0
+
+
+def test_files_of_more_bytes_than_any_allowed_image_are_not_copied(tmp_path, monkeypatch):
+    monkeypatch.setenv(MAX_PIXELS_VARIABLE, "100")
+    path = tmp_path / "a.png"
+    path.write_bytes(bytes(800))
+    assert len(read_bytes(path)) == 800
+    for source in (path, FilePart(path, 0, 801, "b.png")):
+        path.write_bytes(bytes(801))
+        with pytest.raises(
+            DataError, match=r"has 801 bytes, at most 800 are allowed \(8 for each of 100 pixels\); allow"
+        ):
+            read_bytes(source)

@@ -26,6 +26,8 @@ from yolo9k.pixel_formats import find_orientation, to_rgb, upright_size_wh
 
 MAX_PIXELS = 178_956_970  # of one image, Pillow's own limit
 MAX_PIXELS_VARIABLE = "YOLO9K_MAX_PIXELS"
+ALLOW_MORE = f"allow more with --max-pixels or {MAX_PIXELS_VARIABLE}"
+BYTES_PER_PIXEL = 8  # of the largest files: 16-bit RGBA without compression
 MAX_PIXELS_IN_FLIGHT = 1 << 27  # decoded at once by all threads; decoding takes 7 to 14 bytes a pixel
 # What Pillow warns of in odd files (broken EXIF, sizes) is either an error here or does not matter.
 warnings.filterwarnings("ignore", module=r"PIL\b")
@@ -100,7 +102,10 @@ def read_size_wh(source: str | ImageSource) -> tuple[int, int]:
 
 
 def read_bytes(source: str | ImageSource) -> bytes:
-    """Return the bytes of an image file. Raises `DataError` for anything but a regular file."""
+    """Return the bytes of an image file. Raises `DataError` for anything but a regular file of allowed size.
+
+    Allowed are `BYTES_PER_PIXEL` bytes for each of the pixels that an image may have (`max_pixels`).
+    """
     with _named_errors(source):
         return _read_bytes(source)
 
@@ -108,10 +113,20 @@ def read_bytes(source: str | ImageSource) -> bytes:
 def _read_bytes(source: str | ImageSource) -> bytes:
     if isinstance(source, FilePart):
         _check_file(source.path)
+        _check_bytes(source.size)
         return source.read_bytes()
     path = Path(source)
     _check_file(path)
+    _check_bytes(path.stat().st_size)
     return path.read_bytes()
+
+
+def _check_bytes(size: int) -> None:
+    """Raise `DataError` for more bytes than the largest allowed image has."""
+    limit = BYTES_PER_PIXEL * max_pixels()
+    if size > limit:
+        allowed = f"{limit:,} are allowed ({BYTES_PER_PIXEL} for each of {max_pixels():,} pixels)"
+        raise DataError(f"has {size:,} bytes, at most {allowed}; {ALLOW_MORE}")
 
 
 def _check_file(path: Path) -> None:
@@ -193,7 +208,7 @@ def allow_pixels(number: int) -> None:
 def _too_large(error: Exception) -> str:
     found = re.search(r"\d+", str(error))  # Pillow's message begins with the number of pixels
     size = f"has {int(found[0]):,} pixels" if found else "is too large"
-    return f"{size}, at most {max_pixels():,} are allowed; allow more with --max-pixels or {MAX_PIXELS_VARIABLE}"
+    return f"{size}, at most {max_pixels():,} are allowed; {ALLOW_MORE}"
 
 
 class PixelBudget:

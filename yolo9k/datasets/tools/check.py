@@ -16,12 +16,14 @@ from yolo9k.datasets.readers.records import Annotations, Issue, Record, count_by
 from yolo9k.datasets.threads import mapped_in_threads
 from yolo9k.datasets.tools.check_files import check_boxes, check_files
 from yolo9k.errors import DataError
-from yolo9k.images import read_bytes, reading_image
+from yolo9k.images import reading_image
+from yolo9k.io import reading
 from yolo9k.progress import Track, silent
 from yolo9k.samples import BoxLabels
 
 NEAR_DUPLICATE_IOU = 0.8
 DUPLICATE_BOX, NEAR_DUPLICATE_BOX = "duplicate box", "near-duplicate box"
+CHUNK_BYTES = 1 << 20  # read at once from an image file
 MAX_DUPLICATES = 1000  # pairs listed of one image: 10,000 equal boxes form 50 million
 SMALL_AREA, LARGE_AREA = 32**2, 96**2  # square pixels: COCO's limits of small and large boxes
 
@@ -154,7 +156,7 @@ def _decode_image(record: Record) -> DecodedImage:
     try:
         with reading_image(path) as image:
             height, width = image.shape[:2]
-        digest = hashlib.blake2b(read_bytes(path), digest_size=16).hexdigest()
+        digest = _digest(path)
     except DataError as error:
         kind = "unreadable image" if path.exists() else "missing image"
         return DecodedImage("", Issue(kind, str(path), str(error).removeprefix(f"{path}: ")))
@@ -164,6 +166,15 @@ def _decode_image(record: Record) -> DecodedImage:
     rotated = ", rotated by its EXIF orientation" if (height, width) == record.size_wh else ""
     message = f"is {width}x{height}{rotated}, but annotated as {annotated}"
     return DecodedImage(digest, Issue("wrong size", str(path), message))
+
+
+def _digest(path: Path) -> str:
+    """Return the digest of a file of any size. Raises `DataError`."""
+    digest = hashlib.blake2b(digest_size=16)
+    with reading(path), path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def find_duplicate_images(splits: Mapping[str, Sequence[Record]], digests: Mapping[Path, str]) -> Iterator[Issue]:
