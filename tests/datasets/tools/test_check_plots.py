@@ -32,7 +32,7 @@ def test_a_data_set_without_boxes_can_be_plotted(report, tmp_path):
 
 def test_a_folder_that_cannot_be_written(report, tmp_path):
     (tmp_path / "plots").write_text("a file")
-    with pytest.raises(MachineError, match=r"classes.png: cannot be written"):
+    with pytest.raises(MachineError, match=r"classes.png: the plot cannot be written"):
         plot_dataset(report, tmp_path / "plots")
 
 
