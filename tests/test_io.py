@@ -14,6 +14,7 @@ from yolo9k.io import (
     is_hidden,
     read_lines,
     read_text,
+    subfolders,
     unreachable,
     visible_files,
 )
@@ -102,3 +103,16 @@ def test_why_a_path_cannot_be_reached(tmp_path):
     assert unreachable(tmp_path / "loop").startswith("cannot be read: Too many levels")
     for name in ("none", "none/x", "a" * 5000, "a\0b"):
         assert unreachable(tmp_path / name) == ""
+
+
+@pytest.mark.parametrize("mark", ["detect/exp", "train/a/args.yaml", "b/opt.yaml"])
+def test_results_of_yolo_tools_are_no_data(tmp_path, mark):
+    for name in ("a.jpg", f"runs/{mark}/b.jpg" if "." not in mark else "runs/b.jpg", "deep/runs/c.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    if "." in mark:
+        (tmp_path / "runs" / mark).parent.mkdir(parents=True)
+        (tmp_path / "runs" / mark).touch()
+    assert list(visible_files(tmp_path)) == [tmp_path / "a.jpg", tmp_path / "deep/runs/c.jpg"]
+    assert [path.name for path in subfolders(tmp_path)] == ["deep"]
+    assert list(visible_files(tmp_path / "runs"))  # named itself

@@ -31,6 +31,9 @@ FOREIGN_NAMES = frozenset(  # of operating systems, network storage and tools; l
     ("__macosx", "__pycache__", "@eadir", "#recycle", "@recycle", "#snapshot", "$recycle.bin", "thumbs.db",
      "desktop.ini", "lost+found", "system volume information")
 )  # fmt: skip
+RUNS = "runs"  # folder of the results of YOLO tools
+TASKS_OF_RUNS = ("detect", "segment", "pose", "obb", "classify", "predict", "inference", "track")
+FILES_OF_RUNS = ("args.yaml", "opt.yaml")  # ultralytics' and YOLOv5's, in RUNS/NAME or RUNS/TASK/NAME
 KINDS_OF_FILE = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -46,6 +49,16 @@ KINDS_OF_FILE = (
 def is_hidden(name: str) -> bool:
     """Return whether a file or folder name is hidden, or foreign to a data set (`.ipynb_checkpoints`, `@eaDir`)."""
     return name.startswith(".") or name.lower() in FOREIGN_NAMES
+
+
+def holds_results(folder: Path) -> bool:
+    """Return whether a folder holds the results of YOLO tools: images with the boxes of a model, no ground truth."""
+    if folder.name.lower() != RUNS:
+        return False
+    patterns = [f"{depth}/{name}" for depth in ("*", "*/*") for name in FILES_OF_RUNS]
+    return any(is_folder(folder / task) for task in TASKS_OF_RUNS) or any(
+        is_file(path) for pattern in patterns for path in folder.glob(pattern)
+    )
 
 
 def is_folder_name(name: str) -> bool:
@@ -101,7 +114,7 @@ def unreachable(path: Path) -> str:
 def visible_files(
     folder: Path, on_error: Callable[[OSError], None] | None = None, *, once: bool = False
 ) -> Iterator[Path]:
-    """Yield the files below a folder at any depth, sorted by path, without hidden and foreign ones.
+    """Yield the files below a folder at any depth, sorted by path, without hidden and foreign ones, and results.
 
     Links to folders are followed, but not back to a parent and not to the root of the file system. `once`: folders
     that several links lead to are entered once. An unreadable folder is passed to `on_error` and skipped; without it
@@ -135,7 +148,11 @@ def _identity(path: Path) -> Identity:
 
 def _visible_entries(folder: Path) -> list["os.DirEntry[str]"]:
     with os.scandir(folder) as entries:
-        return sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
+        visible = [entry for entry in entries if not is_hidden(entry.name)]
+    return sorted(
+        (entry for entry in visible if not (entry.name.lower() == RUNS and holds_results(Path(entry.path)))),
+        key=lambda entry: entry.name,
+    )
 
 
 def is_folder_entry(entry: "os.DirEntry[str]") -> bool:

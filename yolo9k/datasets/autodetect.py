@@ -36,7 +36,7 @@ from yolo9k.datasets.readers.label_files import LabelFinder
 from yolo9k.datasets.readers.records import read_lines
 from yolo9k.datasets.readers.split_names import SPLIT_OF_WORD, exact_split, split_of
 from yolo9k.errors import ConfigError, DataError, quote
-from yolo9k.io import expanded, is_file, is_folder, is_hidden
+from yolo9k.io import expanded, holds_results, is_file, is_folder, is_hidden
 from yolo9k.progress import Track, silent
 
 DEFAULT_HOLDOUT = 0.2
@@ -144,6 +144,9 @@ def detect_dataset(
         config = updated(config, {"holdout": fraction})
         held_out = sum(is_held_out(name, fraction) for name in names)
         notes += [f"val: {held_out:,} of the {len(names):,} train images, held out"] if held_out else []
+    with suppress(OSError):  # a folder that only lets its files be opened
+        results = [path.name for path in layout.root.iterdir() if holds_results(path)]
+        notes += [f"not used: the results of a YOLO tool in {name}" for name in results]
     log.info("%s: %s", config.name, "; ".join(notes))
     return config
 

@@ -31,7 +31,7 @@ from yolo9k.datasets.readers.index import (
 from yolo9k.datasets.readers.records import Entry, Issue, SplitRequest
 from yolo9k.errors import DataError
 from yolo9k.image_formats import count_skipped, describe_skipped_suffixes, is_image_name, readable_suffixes
-from yolo9k.io import is_folder, is_folder_entry, is_hidden
+from yolo9k.io import holds_results, is_folder, is_folder_entry, is_hidden
 from yolo9k.progress import Track, silent
 
 VERSION = 3  # of the index cache
@@ -207,7 +207,7 @@ def _scan_folder(path: Path) -> FolderScan:
                     others.append(entry.name)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    visible = sorted(name for name in folders if not is_hidden(name))
+    visible = sorted(name for name in folders if not is_hidden(name) and not holds_results(path / name))
     identity = (status.st_dev, status.st_ino)
     return FolderScan(status.st_mtime_ns, identity, visible, sorted(images), count_skipped(others))
 
