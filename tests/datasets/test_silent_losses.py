@@ -1,6 +1,7 @@
 """Cases in which data would be lost, or taken from another split, without a word."""
 
 import json
+import os
 import unicodedata
 from pathlib import Path
 
@@ -280,3 +281,39 @@ def test_a_split_without_a_usable_box_says_why(tmp_path, line, why):
     for on_error in ("stop", "skip"):
         with pytest.raises(DataError, match=rf"no usable box in split 'train': {why}"):
             read_annotations(config(tmp_path, "images"), "train", on_error)
+
+
+def test_a_coco_file_that_is_none_is_no_missing_split(tmp_path, caplog):
+    yolo(tmp_path, "train/a.jpg")
+    coco(tmp_path / "annotations/train.json", [(1, "cat")], 1)
+    (tmp_path / "annotations/val.json").write_text("[]")
+    detect_dataset(tmp_path)
+    assert "not used, since they are no COCO files: val.json" in caplog.text
+    (tmp_path / "annotations/val.json").rename(tmp_path / "annotations/instances_val.json")
+    with pytest.raises(DataError, match=r"instances_val\.json: not a COCO annotation file"):
+        detect_dataset(tmp_path)
+    (tmp_path / "annotations/instances_val.json").unlink()
+    os.mkfifo(tmp_path / "annotations/instances_val.json")
+    with pytest.raises(DataError, match=r"instances_val\.json: is a named pipe"):
+        detect_dataset(tmp_path)
+
+
+def test_the_results_of_a_tool_are_not_trained_on(tmp_path, caplog):
+    caplog.set_level("INFO")
+    for folder in ("", "runs/detect/exp/"):
+        yolo(tmp_path, f"{folder}images/a.jpg", f"{folder}labels/a.txt")
+        yolo(tmp_path, f"{folder}b.jpg", f"{folder}labels/b.txt")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    dataset = detect_dataset(tmp_path, holdout=0)
+    assert "not used: the results of a YOLO tool in runs" in caplog.text
+    paths = [record.path for record in read_annotations(dataset, "train").records]
+    assert paths == [tmp_path / "b.jpg", tmp_path / "images/a.jpg"]
+
+
+def test_an_image_folder_of_a_config_that_is_missing_is_an_error(tmp_path):
+    yolo(tmp_path, "train/a.jpg")
+    coco(tmp_path / "train.json", [(1, "cat")], 1)
+    source = {"annotations": "train.json", "images": "gone"}
+    lost = DatasetConfig.model_validate({"kind": "coco", "root": str(tmp_path), "splits": {"train": [source]}})
+    with pytest.raises(DataError, match="gone: no such image folder"):
+        read_annotations(lost, "train")

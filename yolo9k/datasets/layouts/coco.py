@@ -1,5 +1,6 @@
 """Find the COCO files of a data set, their splits and their image folders."""
 
+import logging
 from pathlib import Path
 
 from yolo9k.config.datasets import SplitSource
@@ -9,34 +10,44 @@ from yolo9k.datasets.readers.paths import FileFinder, path_parts
 from yolo9k.datasets.readers.records import BadFile, Entry, reading_data
 from yolo9k.datasets.readers.split_names import split_of, split_of_path
 from yolo9k.io import is_file
+from yolo9k.wordtree.tree import describe
 
 INSTANCES = "instances_"
 BESIDE_INSTANCES = ("captions_", "image_info_", "panoptic_", "person_keypoints_", "stuff_")  # of the same images
 COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
 CHUNK_BYTES = 1 << 20
+MAX_NAMED = 5  # files that a warning names
+log = logging.getLogger(__name__)
 
 
 def find_coco(folder: Path) -> Layout | None:
     """Return the layout of the COCO files of a folder; `None` if there are none. Raises `BadFile` for a broken one."""
-    files = [path for level in levels(folder) for place in level for path in files_with(place, ".json")]
+    places = [place for level in levels(folder) for place in level]
+    files = [path for place in places for path in files_with(place, ".json", regular=False)]
     if any(path.name.startswith(INSTANCES) for path in files):
         files = [path for path in files if not path.name.startswith(BESIDE_INSTANCES)]
-    opened = [file for path in files if (file := _open_coco(path)) is not None]
-    if not any(file.annotations for file in opened):
+    opened = {path: _open_coco(path) for path in files}
+    used = [file for file in opened.values() if file is not None and _may_have_boxes(file)]
+    if not any(file.annotations for file in used):
         return None
-    return assign_splits("coco", folder, [coco_part(file, folder) for file in opened])
+    if others := [path.name for path, file in opened.items() if file is None]:
+        log.warning("%s: not used, since they are no COCO files: %s", folder.name, describe(others, MAX_NAMED))
+    return assign_splits("coco", folder, [coco_part(file, folder) for file in used])
 
 
 def _open_coco(path: Path) -> CocoFile | None:
-    """Open a COCO file; `None` if it is not one, or is one of captions. Raises `BadFile` if it is a broken one."""
+    """Open a COCO file; `None` if it is none. Raises `BadFile` if it is a broken one, by its content or its name."""
     try:
-        file = CocoFile.open(path)
+        return CocoFile.open(path)
     except BadFile:
-        if _has_coco_keys(path):
+        if path.name.startswith(INSTANCES) or (is_file(path) and _has_coco_keys(path)):
             raise
         return None
-    has_boxes = any("bbox" in entry or "segmentation" in entry for entry in file.annotations)
-    return file if has_boxes or not file.annotations else None
+
+
+def _may_have_boxes(file: CocoFile) -> bool:
+    """Return whether a file has boxes, or has no annotation; others have captions."""
+    return not file.annotations or any("bbox" in entry or "segmentation" in entry for entry in file.annotations)
 
 
 def _has_coco_keys(path: Path) -> bool:

@@ -103,8 +103,11 @@ def levels(folder: Path) -> Iterator[list[Path]]:
         seen |= inner.keys()
 
 
-def files_with(folder: Path, *suffixes: str) -> list[Path]:
-    """Return the visible files of a folder with one of the suffixes, in any case, sorted."""
+def files_with(folder: Path, *suffixes: str, regular: bool = True) -> list[Path]:
+    """Return the visible files of a folder with one of the suffixes, in any case, sorted.
+
+    Unless `regular`, also pipes, devices and what else has such a name: their reader says that it cannot be read.
+    """
     with reading_data(folder):
         paths = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and not is_hidden(path.name)]
-    return sorted(path for path in paths if is_file(path))
+    return sorted(path for path in paths if is_file(path) or not regular)

@@ -35,7 +35,7 @@ from yolo9k.datasets.readers.records import (
 )
 from yolo9k.errors import DataError, shorten
 from yolo9k.image_formats import is_image_file
-from yolo9k.io import is_file
+from yolo9k.io import is_file, is_folder
 from yolo9k.progress import Track, silent
 
 BBOX_FIELDS = ("left", "top", "width", "height")
@@ -107,6 +107,8 @@ def read_coco(request: SplitRequest, issues: IssueCollector, track: Track = sile
                 category_of_label |= {} if label is None else {label: category}
             if isinstance(entry, SplitSource):
                 folders: tuple[Path, ...] = (request.root / entry.images,)
+                if not is_folder(folders[0]):
+                    raise DataError(f"{folders[0]}: no such image folder")
                 finder = FileFinder(_common_root(request.root, folders[0]))
             else:
                 folders, finder = file.image_folders(request.root), FileFinder(request.root)
