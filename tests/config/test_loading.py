@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -425,7 +426,11 @@ texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=30)
 
 
 @settings(deadline=None)
-@given(st.dictionaries(texts, texts, max_size=4), st.lists(texts | st.sampled_from(NAMES), max_size=5), texts)
+@given(
+    st.dictionaries(texts, texts, max_size=4),
+    st.lists(texts.filter(str.strip) | st.sampled_from(NAMES), max_size=5, unique=True),
+    texts,
+)
 def test_dumped_texts_are_read_back(names, classes, text):
     labels = {"tree": text, "map": text, "names": names, "classes": classes}
     dataset = DatasetConfig(kind="yolo", root=text, splits={text: (text,)}, labels=labels, name=text or "a")
@@ -488,3 +493,17 @@ def test_a_parent_that_is_no_config_names_the_file_that_extends_it(tmp_path):
     (tmp_path / "list.txt").write_text("[1, 2]\n")
     with pytest.raises(ConfigError, match=r"mine\.yaml: extends: \S+list\.txt: must be a mapping"):
         load_config(tmp_path / "mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("[cat, dog, cat]", "labels: class 0 and class 2 are both called 'cat'; class names must differ"),
+        ("[cat, '']", "labels: the name of class 1 is empty"),
+        ("{tree: t.txt, classes: [cat, cat]}", "labels: class 0 and class 1 are both called 'cat'"),
+    ],
+)
+def test_class_names_of_a_config_differ(write, labels, message):
+    path = write(f"kind: voc\nroot: a\nsplits: {{train: [a]}}\nlabels: {labels}\n")
+    with pytest.raises(ConfigError, match=re.escape(f"{path}: {message}")):
+        load_dataset_config(path)

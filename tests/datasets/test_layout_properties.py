@@ -69,11 +69,16 @@ def data_sets(draw: st.DrawFn) -> tuple[tuple[str, ...], list[Item]]:
 # --- layouts: `split` is part of each path, so that names of two splits may be equal
 
 
+def is_background(export: Export, split: str) -> bool:
+    """Return whether a split has no box at all: then empty label files say so."""
+    return not any(item.boxes for item in export.split(split))
+
+
 def yolo_images_labels(export: Export) -> None:
     """`images/SPLIT` and `labels/SPLIT`, with a data.yaml."""
     for item in export.items:
         export.image(item, f"images/{item.split}/{item.name}")
-        if item.boxes:
+        if item.boxes or is_background(export, item.split):
             export.yolo(item, f"labels/{item.split}/{item.stem}.txt")
     splits = {item.split: f"images/{item.split}" for item in export.items}
     export.yaml("data.yaml", splits | {"names": dict(enumerate(export.classes))})
@@ -97,7 +102,7 @@ def yolo_lists(export: Export) -> None:
     paths: dict[str, list[str]] = {}
     for item in export.items:
         export.image(item, f"photos/{item.split}/{item.name}")
-        if item.boxes:
+        if item.boxes or is_background(export, item.split):
             export.yolo(item, f"photos/{item.split}/{item.stem}.txt")
         paths.setdefault(item.split, []).append(f"photos/{item.split}/{item.name}")
     for split, lines in paths.items():

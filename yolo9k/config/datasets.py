@@ -7,6 +7,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from yolo9k.config.kinds import KINDS, KindName
 from yolo9k.config.section import Section
+from yolo9k.errors import quote
 
 
 class SplitSource(Section):
@@ -85,6 +86,17 @@ class DatasetConfig(Section):
     def classes(self) -> tuple[str, ...]:
         """Return the class names in order; empty if the data name them."""
         return self.labels.classes if isinstance(self.labels, TreeLabels) else self.labels
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "DatasetConfig":
+        first: dict[str, int] = {}
+        for index, name in enumerate(self.classes):
+            if not name.strip():
+                raise ValueError(f"labels: the name of class {index} is empty")
+            if first.setdefault(name, index) != index:
+                both = f"class {first[name]} and class {index}"
+                raise ValueError(f"labels: {both} are both called {quote(name)}; class names must differ")
+        return self
 
     @model_validator(mode="after")
     def _has_train(self) -> "DatasetConfig":

@@ -1,3 +1,4 @@
+import os
 import re
 from pathlib import Path
 
@@ -67,10 +68,25 @@ def test_a_missing_size_is_read_from_the_image(tmp_path, size):
     assert read(tmp_path).records[0].size_wh == (100, 50)
 
 
-def test_images_are_not_opened_if_the_size_is_annotated(tmp_path):
-    add(tmp_path, "a", item())
-    (tmp_path / "JPEGImages" / "a.jpg").write_text("no image")
-    assert len(read(tmp_path).records) == 1
+def test_unreadable_images_are_found_though_their_size_is_annotated(tmp_path):
+    for stem in ("a", "b"):
+        add(tmp_path, stem, item())
+    image = tmp_path / "JPEGImages" / "a.jpg"
+    image.write_text("no image")
+    with pytest.raises(DataError, match=re.escape(f"{image}: not a readable image")):
+        read(tmp_path)
+    image.unlink()
+    os.mkfifo(image)
+    annotations = read(tmp_path, on_error="skip")
+    assert [record.id for record in annotations.records] == ["b"]
+    assert [issue.kind for issue in annotations.errors] == ["unreadable image"]
+
+
+def test_exchanged_corners_are_read_in_order(tmp_path):
+    add(tmp_path, "a", item(corners=(30, 40, 11, 6)))
+    annotations = read(tmp_path)
+    np.testing.assert_array_equal(annotations.records[0].boxes.xyxy, [[10, 5, 29, 39]])
+    assert [issue.kind for issue in annotations.errors] == ["corners exchanged"]
 
 
 def test_several_folders_are_concatenated_in_order(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from yolo9k.config import DatasetConfig
+from yolo9k.datasets.autodetect import detect_dataset
 from yolo9k.datasets.load import read_annotations
 from yolo9k.datasets.readers.data_yaml import DataYaml
 from yolo9k.datasets.readers.label_files import LabelFinder
@@ -128,3 +129,63 @@ def test_names_of_a_wrong_type(tmp_path):
     (tmp_path / "data.yaml").write_text("names: [cat, ' ']\n")
     with pytest.raises(DataError, match=r"data\.yaml: names: the name of class 1 is empty"):
         DataYaml.open(tmp_path / "data.yaml")
+
+
+def test_label_files_without_an_image_are_a_warning(tmp_path):
+    add(tmp_path, "a", "0 .5 .5 1 1\n")
+    add(tmp_path, "b", "0 .5 .5 1 1\n", folder="val/images")
+    (tmp_path / "train/labels/b.txt").rename(tmp_path / "train/labels/flat.txt")
+    (tmp_path / "train/labels/classes.txt").write_text("cat\ndog\n")
+    (warning,) = read(tmp_path).warnings
+    orphan = tmp_path / "train/labels/flat.txt"
+    assert (warning.kind, warning.message) == ("no image", f"1 label files are of no image; first: {orphan}")
+
+
+def test_label_files_of_another_split_are_of_an_image(tmp_path):
+    add(tmp_path, "a", "0 .5 .5 1 1\n", folder="images/train", labels="labels")
+    add(tmp_path, "b", "0 .5 .5 1 1\n", folder="images/val", labels="labels")
+    assert read(tmp_path, "images/train").warnings == ()
+
+
+def test_a_split_without_any_label_file_is_an_error_if_another_has_some(tmp_path):
+    add(tmp_path, "a", "0 .5 .5 1 1\n")
+    unlabelled = add(tmp_path, "b", folder="val/images", labels="val/labels")
+    splits = {"train": ("train/images",), "val": ("val/images",), "test": ("gone",)}
+    both = DatasetConfig(kind="yolo", root=str(tmp_path), splits=splits, labels=("cat", "dog"))
+    label_file = tmp_path / "train/labels/a.txt"
+    with pytest.raises(DataError, match=f"has a label file, for example {unlabelled}.* have, for example {label_file}"):
+        read_annotations(both, "val")
+    assert [issue.kind for issue in read_annotations(both, "val", "skip").errors] == ["no label file"]
+    (tmp_path / "val/labels/b.txt").touch()
+    assert read_annotations(both, "val").errors == ()
+
+
+def test_repeated_lines_of_a_list_are_counted_once(tmp_path):
+    add(tmp_path, "a", "0 .5 .5 1 1\n")
+    (tmp_path / "train.txt").write_text("C:\\x\\images\\a.jpg\n" * 3 + "train/images/a.jpg\n")
+    annotations = read(tmp_path, "train.txt")
+    assert len(annotations.records) == 1
+    moved, repeated = (warning.message for warning in annotations.warnings)
+    assert moved.startswith("1 of 2 paths were found below train/images/")
+    assert repeated == "3 of 4 lines repeat an image, which is used once"
+
+
+@pytest.mark.parametrize("name", ["classes.txt", "data.yaml", "obj.data"])
+def test_a_class_name_that_occurs_twice_names_the_file(tmp_path, name):
+    add(tmp_path, "a", "0 .5 .5 1 1\n")
+    (tmp_path / "train.txt").write_text("train/images/a.jpg\n")
+    named = tmp_path / ("obj.names" if name == "obj.data" else name)
+    named.write_text("names: [cat, dog, cat]\ntrain: train\n" if name == "data.yaml" else "cat\ndog\ncat\n")
+    if name == "obj.data":
+        (tmp_path / name).write_text("train = train.txt\nnames = obj.names\n")
+    with pytest.raises(DataError, match=f"{named}: class 0 and class 2 are both called 'cat'"):
+        detect_dataset(tmp_path)
+
+
+def test_a_tree_in_a_data_file_is_said_to_be_unused(tmp_path, caplog):
+    add(tmp_path, "a", "0 .5 .5 1 1\n")
+    (tmp_path / "train.txt").write_text("train/images/a.jpg\n")
+    (tmp_path / "obj.names").write_text("cat\ndog\n")
+    (tmp_path / "obj.data").write_text("train = train.txt\nnames = obj.names\ntree = 9k.tree\n")
+    detect_dataset(tmp_path)
+    assert "obj.data: tree is not used" in caplog.text

@@ -69,6 +69,8 @@ def data_yaml_layout(path: Path, root: Path) -> Layout | None:
 def darknet_layout(path: Path, root: Path) -> Layout:
     """Return the layout that a Darknet `.data` file describes. Raises `DataError` if it names no images."""
     content = DarknetData.open(path, root)
+    for key in content.unused:
+        log.warning("%s: %s is not used; a config with labels: {tree: ...} has labels over a tree", path, key)
     parts = [Part(_path_below(place, root), _path_below(place, root), split, _count_images(place))
              for split, place in content.splits.items()]  # fmt: skip
     layout = named_layout("yolo", root, parts, labels=content.names)

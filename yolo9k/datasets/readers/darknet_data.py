@@ -5,18 +5,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yolo9k.datasets.readers.paths import FileFinder, find_tail
-from yolo9k.datasets.readers.records import read_class_names, read_lines
+from yolo9k.datasets.readers.records import check_distinct, read_class_names, read_lines
 from yolo9k.datasets.readers.split_names import SPLIT_OF_WORD
 from yolo9k.errors import DataError, shorten
 from yolo9k.io import is_file, is_folder
 
+TREE_KEYS = ("tree", "map")
+
 
 @dataclass(frozen=True)
 class DarknetData:
-    """The content of a `.data` file: the image list of each split, and the class names."""
+    """The content of a `.data` file: the image list of each split, and the class names.
+
+    `unused`: the keys of labels over a tree, which only a config can describe.
+    """
 
     splits: Mapping[str, Path]
     names: tuple[str, ...]
+    unused: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, path: Path, root: Path) -> "DarknetData":
@@ -25,11 +31,15 @@ class DarknetData:
         keys = {key: SPLIT_OF_WORD.get(key.casefold()) for key, text in values.items() if text and key != "eval"}
         texts = {split: (key, values[key]) for key, split in keys.items() if split}
         splits = {split: _locate(path, root, key, text) for split, (key, text) in texts.items()}
-        names = read_class_names(_locate(path, root, "names", values["names"])) if values.get("names") else ()
+        names: tuple[str, ...] = ()
+        if values.get("names"):
+            names_file = _locate(path, root, "names", values["names"])
+            names = read_class_names(names_file)
+            check_distinct(names, names_file)
         classes = values.get("classes", "")
         if names and classes.isdigit() and int(classes) != len(names):
             raise DataError(f"{path}: classes is {classes}, but {values['names']} has {len(names)} names")
-        return cls(splits, names)
+        return cls(splits, names, tuple(key for key in TREE_KEYS if values.get(key)))
 
     @classmethod
     def fits(cls, path: Path, root: Path) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from yolo9k.config.loading import is_data_yaml
 from yolo9k.datasets.readers.paths import FileFinder, find_tail, path_parts
-from yolo9k.datasets.readers.records import read_class_names, reading_data, unreadable_annotation
+from yolo9k.datasets.readers.records import check_distinct, read_class_names, reading_data, unreadable_annotation
 from yolo9k.errors import DataError, shorten
 from yolo9k.io import is_file, is_folder, is_hidden, visible_files
 from yolo9k.yaml_files import load_yaml
@@ -74,6 +74,7 @@ def _parse_names(path: Path, names: Any) -> tuple[str, ...]:
     empty = next((index for index, name in enumerate(names) if not name.strip()), None)
     if empty is not None:
         raise DataError(f"{path}: names: the name of class {empty} is empty")
+    check_distinct(names, path)
     return tuple(names)
 
 
@@ -166,4 +167,6 @@ def _read_agreeing(paths: Sequence[Path]) -> tuple[str, ...]:
         first, *others = lists
         other = next(path for path in others if lists[path] != lists[first])
         raise DataError(f"{first} and {other}: the class lists differ, so that labels of one index mean other classes")
+    for path, names in lists.items():
+        check_distinct(names, path)
     return next(iter(lists.values()), ())

@@ -6,7 +6,7 @@ the images, or beside the images.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -67,6 +67,19 @@ class LabelFinder:
         for path in files:
             if path.suffix.lower() == SUFFIX and path not in used and _holds_boxes(path):
                 yield path
+
+    def orphans_beside(self, images: Iterable[Path]) -> list[Path]:
+        """Return the label files of no image that are in the label folders of these images, sorted.
+
+        All images below the root are looked for only if some label file may be of none.
+        """
+        used = {found for image in images if (found := self.find(image)) is not None}
+        folders = {path.parent for path in used if path.is_relative_to(self.root)}
+        unused = {path for folder in folders for path in self._labels(folder).values()} - used
+        if not any(map(_holds_boxes, unused)):
+            return []
+        unused -= {self.find(path) for path in self._all_files if is_image_file(path)}
+        return sorted(filter(_holds_boxes, unused))
 
     @cached_property
     def _all_files(self) -> Sequence[Path]:

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from math import isfinite
@@ -13,7 +13,7 @@ import numpy as np
 
 from yolo9k import io
 from yolo9k.config.datasets import SplitSource
-from yolo9k.errors import DataError, shorten
+from yolo9k.errors import DataError, quote, shorten
 from yolo9k.images import ImageSource, read_orientation, read_size_wh
 from yolo9k.samples import BoxLabels
 from yolo9k.wordtree import WordTree
@@ -197,13 +197,17 @@ class BoxReadResult(NamedTuple):
 
 
 class ParsedBox(NamedTuple):
-    """A box as annotated, in pixels counted from 0, neither clipped nor checked; `label`: `None` if unknown."""
+    """A box as annotated, in pixels counted from 0, neither clipped nor checked; `label`: `None` if unknown.
+
+    `exchanged`: whether it was annotated with two other corners, or with these in another order.
+    """
 
     location: str
     xyxy: Corners
     name: str
     label: int | None
     ignore: bool = False
+    exchanged: bool = False
 
 
 @dataclass
@@ -268,7 +272,7 @@ def check_box(box: ParsedBox, size_wh: tuple[int, int]) -> tuple[Corners | None,
     """Return the box clipped to its image (`None` if it is invalid), and its issue (`None` if there is none)."""
     (x1, y1, x2, y2), (w, h) = box.xyxy, size_wh
     if 0 <= x1 < x2 - MIN_SIDE_PX and 0 <= y1 < y2 - MIN_SIDE_PX and x2 <= w and y2 <= h and box.label is not None:
-        return box.xyxy, None  # fast path: nearly all boxes
+        return box.xyxy, _exchanged(box) if box.exchanged else None  # fast path: nearly all boxes
     if box.label is None:
         return None, Issue("unknown class", box.location, unknown_class(box.name))
     if not all(map(isfinite, box.xyxy)):
@@ -280,7 +284,11 @@ def check_box(box: ParsedBox, size_wh: tuple[int, int]) -> tuple[Corners | None,
         return None, Issue("outside", box.location, f"{_describe(box)} is outside the image ({w}x{h})")
     if max(abs(a - b) for a, b in zip(box.xyxy, clipped, strict=True)) > CLIP_TOLERANCE_PX:
         return clipped, Issue("clipped", box.location, f"{_describe(box)} was clipped to the image ({w}x{h})")
-    return clipped, None
+    return clipped, _exchanged(box) if box.exchanged else None
+
+
+def _exchanged(box: ParsedBox) -> Issue:
+    return Issue("corners exchanged", box.location, f"{_describe(box)} has its min and max exchanged; read in order")
 
 
 def unknown_class(name: str) -> str:
@@ -313,12 +321,11 @@ def parse_number(value: object, location: str, field_name: str) -> float:
 
 def read_image_size_wh(path: Path) -> tuple[int, int]:
     """Return width and height from the header of an image file. Raises `BadFile`."""
-    if not io.is_file(path):
-        raise BadFile("missing image", path, "no such image")
     try:
         return read_size_wh(path)
     except DataError as error:
-        raise BadFile("unreadable image", path, str(error).removeprefix(f"{path}: ")) from error
+        kind = "unreadable image" if io.exists(path) else "missing image"
+        raise BadFile(kind, path, str(error).removeprefix(f"{path}: ")) from error
 
 
 def parse_flag(value: object, location: str, field_name: str) -> bool:
@@ -361,6 +368,15 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         message = "an empty line in a list of class names; their lines are the indices of the labels"
         raise unreadable_annotation(f"{path}:{lines.index('') + 1}", message)
     return tuple(lines)
+
+
+def check_distinct(names: Sequence[str], path: Path) -> None:
+    """Raise `BadFile` if a class name in a file occurs twice: labels are found by their name, too."""
+    first: dict[str, int] = {}
+    for index, name in enumerate(names):
+        if first.setdefault(name, index) != index:
+            message = f"class {first[name]} and class {index} are both called {quote(name)}; class names must differ"
+            raise unreadable_annotation(path, message)
 
 
 def reading_data(location: object) -> AbstractContextManager[None]:

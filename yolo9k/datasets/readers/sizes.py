@@ -20,7 +20,7 @@ def match_sizes(
     """Return the records with the sizes and boxes of the real images; those of other sizes are counted.
 
     `all_sizes`: check every image also of a large data set; evaluation and checks need it, training reads them later.
-    Raises `BadFile` for an image whose annotated size fits in no way, unless `issues` skips it.
+    Raises `BadFile` for an unreadable image and one whose annotated size fits in no way, unless `issues` skips it.
     """
     sample = () if all_sizes or len(records) <= SAMPLED else records[:: len(records) // SAMPLED]
     if sample and all(_same_size(record) for record in sample):
@@ -30,8 +30,7 @@ def match_sizes(
 
 
 def _same_size(record: Record) -> bool:
-    size_wh = _try_size(record)
-    return isinstance(size_wh, BadFile) or size_wh == record.size_wh
+    return _try_size(record) == record.size_wh
 
 
 def _try_size(record: Record) -> tuple[int, int] | BadFile:
@@ -44,13 +43,15 @@ def _try_size(record: Record) -> tuple[int, int] | BadFile:
 def _matched(
     records: Sequence[Record], sizes: Iterable[tuple[int, int] | BadFile], issues: IssueCollector
 ) -> Iterable[Record]:
-    """Yield the records with their real sizes; an unreadable image is left to whoever reads it."""
+    """Yield the records with their real sizes."""
     changed: list[Record] = []
     for record, size_wh in zip(records, sizes, strict=True):
-        if isinstance(size_wh, BadFile) or size_wh == record.size_wh:
+        if size_wh == record.size_wh:
             yield record
             continue
         with issues.reading_file():
+            if isinstance(size_wh, BadFile):
+                raise size_wh
             boxes = record.boxes_in(size_wh)
             changed.append(record)
             yield replace(record, size_wh=size_wh, boxes=boxes)

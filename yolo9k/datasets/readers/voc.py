@@ -299,8 +299,15 @@ def _read_object(item: Element, location: str, indices: Mapping[str, int]) -> Pa
     if not name:
         raise unreadable_annotation(location, "has no name")
     corners = _corners(item, location)
+    in_order = _in_order(corners)
     is_difficult = parse_flag(_text(item, "difficult"), location, "difficult")
-    return ParsedBox(location, corners, name, indices.get(name), is_difficult)
+    return ParsedBox(location, in_order, name, indices.get(name), is_difficult, in_order != corners)
+
+
+def _in_order(corners: Corners) -> Corners:
+    """Return the corners of a box drawn from another corner; Darknet's tools and torchvision refuse or drop it."""
+    x1, y1, x2, y2 = corners
+    return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
 
 
 def _corners(item: Element, location: str) -> Corners:

@@ -6,6 +6,7 @@ names, or in a class list. Longer lines: see `label_lines.py`.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from yolo9k.datasets.readers.data_yaml import keypoint_columns, yolo_names
@@ -13,6 +14,7 @@ from yolo9k.datasets.readers.label_files import LabelFinder
 from yolo9k.datasets.readers.label_lines import ColumnCheck, check_fractions
 from yolo9k.datasets.readers.paths import FileFinder
 from yolo9k.datasets.readers.records import (
+    BadFile,
     BoxReadResult,
     Entry,
     IssueCollector,
@@ -38,15 +40,19 @@ MAX_NAMED = 5  # images that a warning names
 def read_yolo(request: SplitRequest, issues: IssueCollector, track: Track = silent) -> BoxReadResult:
     """Read the images of the folders (sorted) and image lists; sizes come from the headers of the images.
 
-    Raises `DataError` for missing folders, lists and class names, if most images have no label file while label files
-    lie elsewhere, and for unusable files unless `issues` skips them.
+    Raises `DataError` for missing folders, lists and class names, and if most images have no label file while label
+    files lie elsewhere; and, unless `issues` skips them, for unusable files, and if no image has a label file while
+    those of other splits have.
     """
     names = request.labels or yolo_names(request.root)
     extra = request.extra_columns if request.extra_columns is not None else keypoint_columns(request.root)
     finder, columns = LabelFinder(request.root), ColumnCheck(extra)
-    images = _list_images(request, issues)
+    listed = _list_images(request.root, request.entries, issues)
+    images = [path for path in listed if request.keep(_relative_name(path, request.root))]
     label_files = {path: finder.find(path) for path in images}
-    _check_label_files(label_files, finder, request.root, issues)
+    _check_label_files(label_files, finder, request, issues)
+    if orphans := finder.orphans_beside(listed):
+        issues.warn("no image", request.root, f"{len(orphans):,} label files are of no image; first: {orphans[0]}")
     records = []
     for path in track(images, "Reading labels"):
         with issues.reading_file():
@@ -69,12 +75,14 @@ def _warn_shifted(records: Sequence[Record], names: Sequence[str], issues: Issue
 
 
 def _check_label_files(
-    label_files: Mapping[Path, Path | None], finder: LabelFinder, root: Path, issues: IssueCollector
+    label_files: Mapping[Path, Path | None], finder: LabelFinder, request: SplitRequest, issues: IssueCollector
 ) -> None:
     """Warn about images without a label file; raise `DataError` if they are most and label files lie elsewhere.
 
-    Other tools write no file for an image without objects, so a few are nothing unusual.
+    Other tools write no file for an image without objects, so a few are nothing unusual. In a whole split they are: its
+    label files are missing, unless other splits have none either.
     """
+    root = request.root
     missing = sorted(path for path, label_file in label_files.items() if label_file is None)
     if 2 * len(missing) > len(label_files):
         orphan = next(iter(finder.orphans()), None)
@@ -84,6 +92,9 @@ def _check_label_files(
                 f"label files of no image exist, for example {orphan}; move them to a folder named labels beside the "
                 "images, or remove them"
             )
+    if missing and len(missing) == len(label_files):
+        with issues.reading_file():
+            _refuse_if_others_have_labels(missing, finder, request)
     if missing:
         message = f"{_join_names(missing)} without a label file count as images without objects"
         issues.warn("no label file", root, message)
@@ -94,15 +105,37 @@ def _check_label_files(
         issues.warn("shared label file", root, message)
 
 
+def _refuse_if_others_have_labels(missing: Sequence[Path], finder: LabelFinder, request: SplitRequest) -> None:
+    """Raise `BadFile` if the images `missing` a label file are a whole split, while other splits have label files."""
+    found = _label_file_of_others(finder, request)
+    if found is not None:
+        message = (
+            f"none of the {len(missing):,} images of a split has a label file, for example {missing[0]}, but those of "
+            f"other splits have, for example {found}; if they have no objects, give one of them an empty label file"
+        )
+        raise BadFile("no label file", request.root, message)
+
+
+def _label_file_of_others(finder: LabelFinder, request: SplitRequest) -> Path | None:
+    """Return a label file of an image of another split; `None` if there is none."""
+    for entry in request.all_entries:
+        with suppress(DataError):  # other splits need not be there
+            images = () if entry in request.entries else _list_images(request.root, (entry,), IssueCollector("skip"))
+            for path in images:
+                if (label_file := finder.find(path)) is not None:
+                    return label_file
+    return None
+
+
 def _join_names(paths: Sequence[Path]) -> str:
     more = ", …" if len(paths) > MAX_NAMED else ""
     return f"{len(paths):,} images ({', '.join(path.name for path in paths[:MAX_NAMED])}{more})"
 
 
-def _list_images(request: SplitRequest, issues: IssueCollector) -> list[Path]:
-    finder = FileFinder(request.root)
-    images = [path for entry in request.entries for path in _entry_images(request.root, entry, finder, issues)]
-    return [path for path in dict.fromkeys(images) if request.keep(_relative_name(path, request.root))]
+def _list_images(root: Path, entries: Sequence[Entry], issues: IssueCollector) -> list[Path]:
+    finder = FileFinder(root)
+    images = [path for entry in entries for path in _entry_images(root, entry, finder, issues)]
+    return list(dict.fromkeys(images))
 
 
 def _relative_name(path: Path, root: Path) -> str:
@@ -125,11 +158,18 @@ def _entry_images(root: Path, entry: Entry, finder: FileFinder, issues: IssueCol
     if not is_file(path):
         raise DataError(f"{path}: no such image folder or image list")
     images = []
-    lines = [(number, line.strip()) for number, line in enumerate(read_text(path).split("\n"), 1)]
-    for number, line in [(number, line) for number, line in lines if line]:
+    lines = [(number, line.strip()) for number, line in enumerate(read_text(path).split("\n"), 1) if line.strip()]
+    numbers: dict[str, int] = {}  # of the first of equal lines
+    for number, line in lines:
+        numbers.setdefault(line, number)
+    for line, number in numbers.items():
         with issues.reading_file():
             images.append(finder.find(line, (path.parent, root), f"{path}:{number}"))
     finder.report(path, issues)
+    repeated = len(lines) - len(numbers) + len(images) - len(set(images))
+    if repeated:
+        message = f"{repeated:,} of {len(lines):,} lines repeat an image, which is used once"
+        issues.warn("repeated image", path, message)
     return images
 
 
