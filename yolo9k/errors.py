@@ -4,7 +4,7 @@ A message names the place (file, line, key), the value and what is allowed. Anyt
 bug and keeps its traceback (exit code 1).
 """
 
-MAX_MESSAGE = 4000  # characters; lists and names in files have no limit of their own
+MAX_MESSAGE = 1800  # characters; lists and names in files have no limit of their own
 MAX_QUOTED = 80
 
 
