@@ -1,3 +1,4 @@
+import errno
 import os
 import socket
 
@@ -14,6 +15,7 @@ from yolo9k.io import (
     is_hidden,
     read_lines,
     read_text,
+    reading,
     subfolders,
     unreachable,
     visible_files,
@@ -116,3 +118,8 @@ def test_results_of_yolo_tools_are_no_data(tmp_path, mark):
     assert list(visible_files(tmp_path)) == [tmp_path / "a.jpg", tmp_path / "deep/runs/c.jpg"]
     assert [path.name for path in subfolders(tmp_path)] == ["deep"]
     assert list(visible_files(tmp_path / "runs"))  # named itself
+
+
+def test_an_unreadable_folder_inside_another_is_named(tmp_path):
+    with pytest.raises(DataError, match=f"{tmp_path}/inner: cannot be read: Permission denied"), reading(tmp_path):
+        raise PermissionError(errno.EACCES, "Permission denied", f"{tmp_path}/inner")

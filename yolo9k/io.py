@@ -179,7 +179,10 @@ def subfolders(folder: Path) -> list[Path]:
 
 @contextmanager
 def reading(location: object, fail: Failure = DataError.at) -> Iterator[None]:
-    """Convert what opening and decoding a file can raise to the error of `fail`, which names `location`."""
+    """Convert what opening and decoding a file can raise to the error of `fail`, which names `location`.
+
+    Of a folder, the error names the file or folder in it that cannot be read.
+    """
     try:
         yield
     except Yolo9kError:
@@ -187,7 +190,8 @@ def reading(location: object, fail: Failure = DataError.at) -> Iterator[None]:
     except RecursionError as error:
         raise fail(location, "cannot be read: it is nested too deeply") from error
     except OSError as error:
-        raise fail(location, f"cannot be read: {error.strerror or error}") from error
+        inner = isinstance(error.filename, str) and error.filename.startswith(f"{location}{os.sep}")
+        raise fail(error.filename if inner else location, f"cannot be read: {error.strerror or error}") from error
     except (ValueError, OverflowError) as error:  # also texts that cannot be a path, and numbers of thousands of digits
         raise fail(location, f"cannot be read: {error}") from error
 

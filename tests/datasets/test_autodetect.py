@@ -11,7 +11,7 @@ from PIL import Image
 from yolo9k.cli.detection_output import DetectionOutput
 from yolo9k.config import DatasetConfig, load_dataset_config
 from yolo9k.config.datasets import SplitSource
-from yolo9k.datasets.autodetect import detect_dataset, open_dataset, open_image_dataset, to_yaml
+from yolo9k.datasets.autodetect import detect_dataset, image_folder, open_dataset, open_image_dataset, to_yaml
 from yolo9k.datasets.layouts.coco import find_coco
 from yolo9k.datasets.layouts.layout import subfolders
 from yolo9k.datasets.layouts.voc import find_voc
@@ -499,3 +499,9 @@ def test_annotations_next_to_the_splits_are_allowed(tmp_path):
     for folder in ("annotations", "train/labels", "train/stamps"):
         (tmp_path / folder).mkdir(parents=True)
     assert open_image_dataset(str(tmp_path)).splits == {"train": ("train",)}
+
+
+def test_the_root_of_the_file_system_is_no_data_set():
+    for detect in (detect_dataset, image_folder):
+        with pytest.raises(DataError, match=r"^/: is the root of the file system, not a data set"):
+            detect(Path("/"))

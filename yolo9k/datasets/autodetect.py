@@ -33,7 +33,7 @@ from yolo9k.datasets.readers.coco import CocoFile, parse_id
 from yolo9k.datasets.readers.darknet_data import DarknetData
 from yolo9k.datasets.readers.data_yaml import DataYaml, yolo_names
 from yolo9k.datasets.readers.label_files import LabelFinder
-from yolo9k.datasets.readers.records import read_lines
+from yolo9k.datasets.readers.records import read_lines, reading_data
 from yolo9k.datasets.readers.split_names import SPLIT_OF_WORD, exact_split, split_of
 from yolo9k.errors import ConfigError, DataError, quote
 from yolo9k.io import expanded, holds_results, is_file, is_folder, is_hidden
@@ -78,7 +78,7 @@ def image_folder(folder: Path) -> DatasetConfig:
     Shards written by `yolo9k data make shards` have their own config, which is used. Raises `ConfigError` if it is
     wrong, and for a folder of images with boxes.
     """
-    root = folder.resolve()
+    root = _folder_of_data(folder)
     if is_file(root / SHARDS_CONFIG):
         written = open_image_dataset(str(root / SHARDS_CONFIG))
         return updated(written, {"root": portable_root(root)})  # the folder may have been moved
@@ -97,6 +97,14 @@ def image_folder(folder: Path) -> DatasetConfig:
     return DatasetConfig(kind="folder", root=portable_root(root), splits=splits, name=root.name)
 
 
+def _folder_of_data(folder: Path) -> Path:
+    """Return the absolute path of a folder. Raises `DataError` for the root of the file system: all the disk."""
+    root = folder.resolve()
+    if root == root.parent:
+        raise DataError(f"{folder}: is the root of the file system, not a data set")
+    return root
+
+
 def _refuse_boxes(folder: Path) -> None:
     """Raise `ConfigError` for the layout of a data set with boxes: `annotations` (VOC, COCO) or `labels` (YOLO)."""
     names = {path.name.lower() for path in subfolders(folder)}
@@ -108,12 +116,18 @@ def _refuse_boxes(folder: Path) -> None:
 
 def _find_shards(folder: Path) -> Splits:
     """Return splits by folders of tar files; without folders, by the names of the tar files."""
-    tars = sorted(path.name for path in folder.glob("*.tar") if not is_hidden(path.name))
+    tars = _tar_names(folder)
     folders = subfolders(folder)
     if tars and not folders:
         return grouped([(split_of(name) or "train", name) for name in tars])
-    named = [(exact_split(path.name), path.name) for path in folders if any(path.glob("*.tar"))]
-    return grouped([(split, name) for split, name in named if split])
+    named = [(exact_split(path.name), path.name) for path in folders if exact_split(path.name)]
+    return grouped([(split, name) for split, name in named if split and _tar_names(folder / name)])
+
+
+def _tar_names(folder: Path) -> list[str]:
+    """Return the names of the tar files in a folder, sorted. Raises `DataError` for an unreadable folder."""
+    with reading_data(folder):
+        return sorted(path.name for path in folder.iterdir() if path.suffix == ".tar" and not is_hidden(path.name))
 
 
 def detect_dataset(
@@ -126,7 +140,7 @@ def detect_dataset(
     of `kind` (`None`: of any kind).
     """
     if is_folder(source):
-        layout = find_layout(source.resolve(), kind)
+        layout = find_layout(_folder_of_data(source), kind)
     elif is_file(source):
         layout = _file_layout(source.resolve())
     else:

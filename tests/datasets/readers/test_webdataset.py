@@ -583,3 +583,10 @@ def test_a_duplicate_class_name(root):
     (root / "classes.txt").write_text("crane\ntub\ncrane\n")
     with pytest.raises(DataError, match=r"classes\.txt: class 0 and class 2 are both called 'crane'"):
         read_images(config(root, "shards", name="birds"), "train")
+
+
+@pytest.mark.parametrize("entry", ["x" * 5000, "{" * 3000, "a\0b"])
+def test_entries_that_cannot_be_a_path(tmp_path, entry):
+    with pytest.raises(DataError) as caught:
+        find_tars(tmp_path, entry)
+    assert len(str(caught.value)) < 2000

@@ -103,9 +103,12 @@ class FileFinder:
     def _longest_tails(self, parts: Sequence[str], files: Mapping[str, Sequence[str]]) -> list[Path]:
         """Return those of `files` with the longest common tail; of equally long ones those written in the same way."""
         wanted = [name_key(part) for part in parts]
+        namesakes = files.get(wanted[-1], ())
+        if not namesakes:  # of a list whose images are gone: nearly all
+            return []
         split = split_of_path("/".join(parts[:-1]))
         ranked: dict[tuple[int, int], list[Path]] = {}
-        for relative in files.get(wanted[-1], ()):
+        for relative in namesakes:
             found = relative.split("/")
             if split and (split_of_path("/".join(found[:-1])) or split) != split:
                 continue  # the namesake of another split

@@ -35,7 +35,7 @@ from yolo9k.datasets.threads import mapped_in_threads
 from yolo9k.errors import DataError, shorten
 from yolo9k.image_formats import is_image_name
 from yolo9k.images import FilePart
-from yolo9k.io import is_file, is_folder, is_hidden
+from yolo9k.io import exists, is_file, is_folder, is_hidden
 from yolo9k.progress import Track, silent
 
 VERSION = 1  # of the index cache
@@ -212,10 +212,10 @@ def find_tars(root: Path, entry: Entry) -> list[Path]:
         raise DataError(f"{root}: a split of kind shards must be text (a tar file, folder or pattern), not {entry}")
     if is_folder(root / entry):
         return _tars_in_folder(root / entry)
-    paths = [root / entry] if (root / entry).exists() else [root / name for name in expand_braces(entry)]
-    missing = next((path for path in paths if not path.is_file()), None)
+    paths = [root / entry] if exists(root / entry) else [root / name for name in expand_braces(entry)]
+    missing = next((path for path in paths if not is_file(path)), None)
     if missing is not None:
-        pattern = "" if len(paths) == 1 else f" (of {entry})"
+        pattern = "" if len(paths) == 1 else f" (of {shorten(entry)})"
         raise DataError(f"{missing}: no such tar file or folder of tar files{pattern}")
     return paths
 
@@ -242,10 +242,10 @@ def expand_braces(pattern: str) -> list[str]:
             count *= math.prod(map(_max_choices, groups))
             rest = INNERMOST_BRACES.sub("", rest)
         if count > MAX_SHARDS:
-            raise DataError(f"{pattern}: expands to more than {MAX_SHARDS} tar files")
+            raise DataError(f"{shorten(pattern)}: expands to more than {MAX_SHARDS} tar files")
         return list(braceexpand(pattern, escape=False))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{pattern}: braces must be balanced, such as {{000..146}} or {{a,b}}") from error
+        raise DataError(f"{shorten(pattern)}: braces must be balanced, such as {{000..146}} or {{a,b}}") from error
 
 
 def _max_choices(group: str) -> int:
