@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from yolo9k import checkpoint
 from yolo9k.checkpoint import Checkpoint, find, load, save
@@ -98,6 +100,49 @@ def test_a_checkpoint_that_is_cut_off(tmp_path, stored, share):
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(WeightsError, match="not a readable checkpoint"):
         load(path)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_damage_is_noticed_or_does_not_matter(tmp_path, stored, data):
+    path = tmp_path / "a.pt"
+    save(stored, path)
+    content = bytearray(path.read_bytes())
+    start = data.draw(st.integers(0, len(content) - 1))
+    length = data.draw(st.sampled_from((1, 16, 4096)))
+    for position in range(start, min(start + length, len(content))):
+        content[position] = 0 if length > 1 else content[position] ^ (1 << data.draw(st.integers(0, 7)))
+    path.write_bytes(content)
+    try:
+        found = load(path)
+    except WeightsError:
+        return
+    assert found.config == stored.config
+    assert all(torch.equal(found.weights[name], value) for name, value in stored.weights.items())
+
+
+def test_one_flipped_bit_of_the_weights_is_noticed(tmp_path, stored):
+    path = tmp_path / "a.pt"
+    save(stored, path)
+    with zipfile.ZipFile(path) as archive:
+        entry = max(archive.infolist(), key=lambda entry: entry.file_size)
+        value = archive.read(entry)
+    content = path.read_bytes()
+    start = content.index(value)
+    flipped = bytes([content[start] ^ 1])
+    path.write_bytes(content[:start] + flipped + content[start + 1 :])
+    with pytest.raises(WeightsError, match=f"it is damaged, the checksum of {entry.filename} is wrong$"):
+        load(path)
+
+
+def test_the_error_of_a_damaged_file_names_the_newest_whole_one(tmp_path, stored):
+    for age, name in enumerate(("newest-damaged.pt", "new.pt", "old.pt")):
+        save(stored, tmp_path / name)
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    for name in ("newest-damaged.pt", "damaged.pt"):
+        (tmp_path / name).write_bytes(b"PK\x03\x04")
+    with pytest.raises(WeightsError, match=r"damaged\.pt: .*cut off.*; the newest whole checkpoint is .*[/\\]new\.pt"):
+        load(tmp_path / "damaged.pt")
 
 
 def test_a_missing_file(tmp_path):

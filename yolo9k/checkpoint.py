@@ -13,6 +13,7 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from yolo9k.wordtree.tree import describe
 LOG = logging.getLogger(__name__)
 ZIP_START = b"PK\x03\x04"
 FORMAT, VERSION = "yolo9k", 1
+CHUNK = 1 << 20  # bytes read at once
 LITTLE = 1 << 26  # bytes; with less free space, a failed write means a full disk
 BEST, LAST = "best.pt", "last.pt"
 ORIGIN = {"major", "minor", "revision", "seen", "blocks"}
@@ -88,9 +90,14 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
 def load(path: Path) -> Checkpoint:
     """Load a checkpoint on the CPU; log a warning for weights that cannot be right (`weight_warnings`).
 
-    Raises `WeightsError` naming the file and the problem.
+    Every byte is verified by the checksums of the archive. Raises `WeightsError` naming the file and the problem; for
+    a damaged file also the newest checkpoint of its folder that is whole.
     """
-    _check_archive(path)
+    try:
+        _check_archive(path)
+    except WeightsError as error:
+        whole = newest_whole(path.parent, but=path) if is_file(path) else None
+        raise WeightsError(f"{error}; the newest whole checkpoint is {whole}") if whole else error from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about foreign files: the error below says it
@@ -118,7 +125,8 @@ def load(path: Path) -> Checkpoint:
 def _check_archive(path: Path) -> None:
     """Raise `WeightsError` unless the file is a whole zip archive without compression, as torch writes.
 
-    Compressed entries could be a thousand times the size of the file.
+    Whole: the checksums of all entries are right, which torch does not verify. Entries that are compressed or overlap
+    could be a thousand times the size of the file.
     """
     if not exists(path):
         raise WeightsError(f"{path}: {unreachable(path) or 'no such checkpoint'}")
@@ -138,6 +146,33 @@ def _check_archive(path: Path) -> None:
         raise WeightsError(f"{path}: not a readable checkpoint{reason}")
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise WeightsError(f"{path}: not a readable checkpoint: its archive is compressed, which torch never does")
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise WeightsError(f"{path}: not a readable checkpoint: its entries claim more bytes than the file has")
+    if damaged := _damaged_entry(path):
+        raise WeightsError(f"{path}: not a readable checkpoint: it is damaged, the checksum of {damaged} is wrong")
+
+
+def _damaged_entry(path: Path) -> str:
+    """Return the first entry of an archive whose content is not what was written; an empty text if there is none."""
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            try:
+                with archive.open(entry) as file:
+                    while file.read(CHUNK):
+                        pass
+            except UNREADABLE:
+                return entry.filename
+    return ""
+
+
+def newest_whole(folder: Path, but: Path | None = None) -> Path | None:
+    """Return the newest checkpoint of a folder that is not damaged; `None` if there is none. `but`: is left out."""
+    found = ((path.stat().st_mtime_ns, path) for path in folder.glob("*.pt") if path != but and is_file(path))
+    for _, path in sorted(found, reverse=True):
+        with suppress(WeightsError):
+            _check_archive(path)
+            return path
+    return None
 
 
 def _equals(value: Any, expected: str | int) -> bool:
