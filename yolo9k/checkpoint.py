@@ -14,7 +14,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,19 @@ class Checkpoint:
     training: Mapping[str, Any] | None = None
     darknet: Mapping[str, int] | None = None
     supervision: Supervision | None = None
+
+
+def snapshot(checkpoint: Checkpoint) -> Checkpoint:
+    """Return a checkpoint with copies of all tensors, on the CPU: training may go on while it is saved."""
+    return replace(checkpoint, weights=_copied(checkpoint.weights), training=_copied(checkpoint.training))
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {name: _copied(part) for name, part in value.items()}
+    return [_copied(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:

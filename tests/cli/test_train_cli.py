@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -153,12 +154,53 @@ def test_resuming_with_more_steps(train):
     assert stored("runs/a").training["next_step"] == 5
 
 
-def test_resume_requires_a_folder(train):
+def test_resume_requires_a_run(train):
     code, _, err = train("--resume", "tiny.yaml", config="")
-    assert (code, err) == (
-        2,
-        "error: --resume tiny.yaml: must be a run folder; --weights starts a new run from a file\n",
-    )
+    message = "tiny.yaml: is not in the folder checkpoints of a run; --weights starts a new run from a file"
+    assert (code, err) == (4, f"error: {message}\n")
+
+
+def test_resuming_from_an_earlier_checkpoint(train):
+    train("--name", "a", "--set", "train.checkpoint_every=1")
+    code, _, err = train("--resume", "runs/a/checkpoints/step2.pt", config=None)
+    assert code == 0, err
+    assert "steps 2 to 3" in err
+    assert stored("runs/a").training["next_step"] == 3
+
+
+def test_auto_resume_starts_goes_on_and_says_when_it_is_finished(train):
+    command = ("--name", "a", "--auto-resume")
+    assert "steps 0 to 3" in train(*command)[2]
+    assert "runs/a: finished, all 3 steps are done" in train(*command)[2]
+    code, _, err = train(*command, "--steps", 4)
+    assert code == 0, err
+    assert err.startswith("--auto-resume: runs/a exists and is resumed\n")
+    assert "steps 3 to 4" in err
+    assert [path.name for path in Path("runs").iterdir()] == ["a"]
+
+
+def test_auto_resume_takes_a_folder_that_has_no_checkpoint_yet(train):
+    Path("runs/a/checkpoints").mkdir(parents=True)
+    Path("runs/a/config.yaml").touch()
+    assert train("--name", "a", "--auto-resume")[0] == 0
+    assert [path.name for path in Path("runs").iterdir()] == ["a"]
+    Path("runs/b").mkdir()
+    Path("runs/b/somebody.txt").touch()
+    assert train("--name", "b", "--auto-resume")[0] == 0
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["a", "b", "b-2"]
+
+
+def test_resuming_with_other_data_or_conditions_says_so(train, monkeypatch):
+    train("--name", "a")
+    path = Path("runs/a/checkpoints/last.pt")
+    before = checkpoint.load(path)
+    state = dict(before.training)
+    state["data"] = {"summary": "9 images with 9 boxes", "images": [9]}
+    state["conditions"] = {**state["conditions"], "threads": 99}
+    checkpoint.save(replace(before, training=state), path)
+    _, _, err = train("--resume", "runs/a", "--steps", 4, config=None)
+    assert "the training data have changed since the checkpoint: 9 images with 9 boxes before, " in err
+    assert "instead of 99: the results can differ in their last digits" in err
 
 
 BAD = [
@@ -207,7 +249,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(train, here, arguments, code, 
     [
         ([], 2, "data.dataset: is missing"),
         (["--config", "nope"], 2, "nope: no such config file, and not in the catalogue"),
-        (["--resume", "nope"], 4, "nope/checkpoints/last.pt: no such checkpoint"),
+        (["--resume", "nope"], 4, "nope: no such run folder"),
         (
             ["--resume", "nope", "--dataset", "toy"],
             2,

@@ -12,6 +12,15 @@ from yolo9k.training.run import build_run
 from yolo9k.training.stages import DEFAULT_EPOCHS
 
 
+def write(run, name):
+    """Save a checkpoint, and wait until it is complete."""
+    if name == LAST:
+        run.save_last()
+    else:
+        run.save(name)
+    run.checkpoints.wait()
+
+
 def equal_weights(first, second):
     return all(torch.equal(value, second[name]) for name, value in first.items())
 
@@ -48,8 +57,8 @@ def test_checkpoints_hold_the_averaged_weights(tiny, run_folder):
     run = build_run(tiny("train.ema=0.9"), run_folder)
     with torch.no_grad():
         run.ema.network.head.conv.bias.fill_(7)
-    run.save(BEST)
-    run.save(LAST)
+    write(run, BEST)
+    write(run, LAST)
     best, last = (checkpoint.load(run.folder.checkpoints / name) for name in (BEST, LAST))
     assert best.training is None
     for stored in (best, last):
@@ -62,7 +71,7 @@ def test_checkpoints_hold_the_averaged_weights(tiny, run_folder):
 
 def test_a_note_lists_the_layers_that_were_loaded(tiny, run_folder):
     source = build_run(tiny(), run_folder)
-    source.save(BEST)
+    write(source, BEST)
     run = build_run(tiny("train.seed=5", "train.ema=0.9", "model.anchors=[[1,1]]"), run_folder)
     run.start_from(open_weights(run_folder), run_folder)
     target_state, source_state = run.network.state_dict(), source.network.state_dict()
@@ -75,7 +84,7 @@ def test_a_note_lists_the_layers_that_were_loaded(tiny, run_folder):
 
 
 def test_starting_from_the_same_model_loads_all_layers(tiny, run_folder):
-    build_run(tiny(), run_folder).save(LAST)
+    write(build_run(tiny(), run_folder), LAST)
     run = build_run(tiny("train.seed=5"), run_folder)
     run.start_from(open_weights(run_folder), run_folder)
     assert "new: none; unused: none" in run.notes[0]
@@ -83,7 +92,7 @@ def test_starting_from_the_same_model_loads_all_layers(tiny, run_folder):
 
 def test_starting_from_a_model_without_common_layers(tiny, run_folder):
     run = build_run(tiny(), run_folder)
-    run.save(BEST)
+    write(run, BEST)
     stored = checkpoint.load(run_folder / "checkpoints" / BEST)
     other = {f"other.{name}": value[:1] if value.dim() else value for name, value in stored.weights.items()}
     with pytest.raises(WeightsError, match="none of its layers fits this model"):
@@ -92,7 +101,7 @@ def test_starting_from_a_model_without_common_layers(tiny, run_folder):
 
 def test_another_model_cannot_be_restored(tiny, run_folder):
     run = build_run(tiny(), run_folder)
-    run.save(LAST)
+    write(run, LAST)
     path = run.folder.checkpoints / LAST
     for change in ("model.width=0.5", "train.optimizer=adamw"):
         with pytest.raises(WeightsError, match="does not fit the run's model and optimiser"):
@@ -152,7 +161,7 @@ def test_a_joint_run_trains_on_box_labels_and_image_level_labels(joint, run_fold
 
 def test_a_joint_run_is_saved_and_restored(joint, run_folder, monkeypatch, tmp_path):
     first = build_run(joint(), run_folder)
-    first.save(LAST)
+    write(first, LAST)
     path = first.folder.checkpoints / LAST
     monkeypatch.chdir(tmp_path.parent)
     stored = checkpoint.load(path)
@@ -166,7 +175,7 @@ def test_a_joint_run_is_saved_and_restored(joint, run_folder, monkeypatch, tmp_p
 
 def test_a_changed_label_tree_is_an_error(joint, run_folder, zoo):
     run = build_run(joint(), run_folder)
-    run.save(LAST)
+    write(run, LAST)
     path = run.folder.checkpoints / LAST
     text = (zoo / "zoo.txt").read_text()
     (zoo / "zoo.txt").write_text(text.replace("bus", "tram"))
@@ -186,7 +195,7 @@ def test_the_label_errors_of_each_source_are_counted(joint, run_folder, zoo, cap
 
 def test_a_run_of_an_earlier_version_cannot_be_resumed(tiny, run_folder):
     run = build_run(tiny(), run_folder)
-    run.save(LAST)
+    write(run, LAST)
     path = run.folder.checkpoints / LAST
     stored = checkpoint.load(path)
     del stored.training["stepper"]

@@ -205,7 +205,17 @@ LabelTreeOption = Annotated[
         "Sets `labels.tree` of the data set."
     ),
 ]
-ResumeOption = Annotated[Path | None, typer.Option(help="Resume this run folder from its last checkpoint.")]
+ResumeOption = Annotated[
+    Path | None,
+    typer.Option(help="Resume this run folder from its last checkpoint, or from one in it (checkpoints/step100.pt)."),
+]
+AutoResumeOption = Annotated[
+    bool,
+    typer.Option(
+        "--auto-resume",
+        help="Resume the run of this name if it exists, else start it: for schedulers that repeat the command.",
+    ),
+]
 NameOption = Annotated[
     str,
     typer.Option(help="Name of the run folder (default: CONFIG-DATASET). If it exists, -2, -3, ... is appended."),

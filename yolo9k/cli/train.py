@@ -9,6 +9,7 @@ def train(
     config: opt.ConfigOption = "",
     dataset: opt.TrainingDatasetOption = "",
     resume: opt.ResumeOption = None,
+    auto_resume: opt.AutoResumeOption = False,
     weights: opt.InitialWeightsOption = "",
     cfg: opt.CfgOption = None,
     tree: opt.TreeOption = None,

@@ -28,7 +28,19 @@ SHORT_FORMS: Mapping[str, str] = {  # option: config key
     "workers": "data.workers",
     "patience": "train.patience",
 }
-NEW_RUN_ONLY = ("config", "dataset", "labels", "weights", "cfg", "tree", "strict", "name", "runs", "dry_run")
+NEW_RUN_ONLY = (
+    "config",
+    "dataset",
+    "labels",
+    "weights",
+    "cfg",
+    "tree",
+    "strict",
+    "name",
+    "runs",
+    "dry_run",
+    "auto_resume",
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,7 @@ class TrainingOptions:
     config: str
     dataset: str
     resume: Path | None
+    auto_resume: bool
     weights: str
     cfg: Path | None
     tree: Path | None
@@ -82,8 +95,13 @@ def run_training(
         return
     _check_run_folder(options.name, options.runs)
     config = adjust(_with_dataset(_load_config(kind, options, overrides), options.dataset, open_dataset))
+    name = options.name or _default_name(options.config, config)
+    if options.auto_resume and _is_resumable(folder := options.runs / name):
+        err.print(f"--auto-resume: {folder} exists and is resumed")
+        _resume(folder, kind, overrides)
+        return
     with _cfg_named(options.config):
-        _start(config, options)
+        _start(config, name, options)
 
 
 @contextmanager
@@ -119,14 +137,18 @@ def _refuse_with_resume(names: list[str]) -> None:
         raise ConfigError(f"--resume continues a run with its own settings: remove {options}")
 
 
-def _resume(folder: Path, kind: "type[Run]", overrides: "list[str | Override]") -> None:
+def _is_resumable(folder: Path) -> bool:
+    from yolo9k.training.output.checkpoints import is_resumable
+
+    return is_resumable(folder)
+
+
+def _resume(path: Path, kind: "type[Run]", overrides: "list[str | Override]") -> None:
     from yolo9k.cli.screen import Screen
     from yolo9k.training import loop
 
-    if folder.is_file():
-        raise ConfigError(f"--resume {folder}: must be a run folder; --weights starts a new run from a file")
     with Screen() as screen:
-        loop.resume(folder, overrides=overrides, kind=kind, callback=screen, track=track)
+        loop.resume(path, overrides=overrides, kind=kind, callback=screen, track=track)
 
 
 def _check_run_folder(name: str, runs: Path) -> None:
@@ -180,7 +202,7 @@ def _with_dataset(config: "Run", dataset: str, open_dataset: Callable[[str], Any
     return resolve.with_dataset(config, open_dataset(source))
 
 
-def _start(config: "Config | ClassifierConfig", options: TrainingOptions) -> None:
+def _start(config: "Config | ClassifierConfig", name: str, options: TrainingOptions) -> None:
     from yolo9k.cli.screen import Screen
     from yolo9k.pretrained import DarknetFiles
     from yolo9k.training import loop
@@ -193,8 +215,7 @@ def _start(config: "Config | ClassifierConfig", options: TrainingOptions) -> Non
 
         _print_dry_run(dry_run_report(config, weights=weights, files=files, track=track))
         return
-    name = options.name or _default_name(options.config, config)
-    with new_run_folder(options.runs, name) as folder, Screen() as screen:
+    with new_run_folder(options.runs, name, reuse=options.auto_resume) as folder, Screen() as screen:
         loop.train(config, folder, weights=weights, files=files, callback=screen, track=track)
 
 

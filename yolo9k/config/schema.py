@@ -4,9 +4,10 @@ All sections are frozen and refuse unknown keys. Sizes are pixels, anchors are g
 is one optimiser update.
 """
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from yolo9k.config.datasets import NamedDataset
 from yolo9k.config.section import (
@@ -24,6 +25,9 @@ from yolo9k.config.section import (
 )
 
 MAX_LR = 1e6  # a larger learning rate could overflow the weights in one step
+
+DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(s|min|h)")
+UNITS = {"s": 1, "min": 60, "h": 3600}  # seconds
 
 
 class NormConfig(Section):
@@ -224,6 +228,19 @@ class ScheduleConfig(Section):
         return self
 
 
+def seconds(duration: str) -> float:
+    """Return a duration such as `90s`, `10min` or `2h` in seconds. Raises `ValueError` for another text."""
+    match = DURATION.fullmatch(duration.strip())
+    if match is None or not float(match[1]):
+        raise ValueError(f"must be a number of steps, or a time such as 90s, 10min or 2h, not {duration!r}")
+    return float(match[1]) * UNITS[match[2]]
+
+
+def _check_duration(text: str) -> str:
+    seconds(text)
+    return text
+
+
 class TrainConfig(Section):
     """Optimisation, length and outputs of the run.
 
@@ -231,6 +248,9 @@ class TrainConfig(Section):
     160 epochs). `warmup`: steps in which the learning rate rises as (step / warmup) ** warmup_power. `clip_grad`:
     maximum gradient norm, 0: off. `ema`: decay of the averaged weights, 0: off. `precision`, `channels_last`,
     `compile`: `auto` is chosen for the machine. `eval_every`, `patience`: epochs, 0: off. `log_every`: steps.
+    `checkpoint_every`: steps, or a time such as `90s`, `10min` or `2h`; also before and after each evaluation.
+    `keep_last`: earlier checkpoints that stay beside the last one. `keep_every`: those of multiples of so many steps
+    always stay, 0: off.
     `freeze`: layers that are not trained: `backbone`, the number of first layers, or patterns of layer names
     (`backbone.fine.*`). `freeze_mode`: `frozen`: neither weights nor batch norm statistics change; `stopbackward`: no
     gradient, but weights decay and statistics update, as with Darknet's option of that name. `unfreeze_at`: epoch from
@@ -264,6 +284,9 @@ class TrainConfig(Section):
     eval_every: Annotated[int, Field(ge=0)] = 5
     patience: Annotated[int, Field(ge=0)] = 0
     log_every: Annotated[int, Field(ge=1)] = 10
+    checkpoint_every: Annotated[int, Field(ge=1)] | Annotated[str, AfterValidator(_check_duration)] = "10min"
+    keep_last: Annotated[int, Field(ge=1)] = 1
+    keep_every: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("freeze", mode="before")
     @classmethod

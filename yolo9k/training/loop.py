@@ -1,16 +1,18 @@
 """The training loop (`train`, `resume`): runs the steps; logs, evaluates and saves, each at its own interval."""
 
+import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from yolo9k import checkpoint
 from yolo9k.checkpoint import BEST, LAST
 from yolo9k.config import Override, RunConfig, with_overrides
 from yolo9k.config.loading import refuse_other
+from yolo9k.config.schema import seconds
 from yolo9k.datasets.loader.batches import make_batch
 from yolo9k.errors import ConfigError, DataError, DivergedError, MachineError, Stopped, WeightsError
 from yolo9k.hardware import explain_out_of_memory
@@ -18,13 +20,14 @@ from yolo9k.pretrained import DarknetFiles
 from yolo9k.progress import Item, Track, silent
 from yolo9k.samples import Batch
 from yolo9k.training.output.callbacks import Callback
+from yolo9k.training.output.checkpoints import EARLIER, load_resumable
 from yolo9k.training.output.plots import plot_run
-from yolo9k.training.output.step_log import StepLog
+from yolo9k.training.output.run_folder import locked, run_folder_of
+from yolo9k.training.output.step_log import total_loss
 from yolo9k.training.run import Run, build_run, prepare_run
 from yolo9k.training.stop import StopSignal
 
 STAGE = "stage{}.pt"  # weights at the end of a stage that is not the last; stages count from 1
-SAVE_EVERY_SECONDS = 600  # if evaluations are further apart
 MAX_LISTED_IMAGES = 8  # per message
 
 
@@ -43,39 +46,48 @@ def train(
     fit are loaded. Raises the errors of data sets and configs, `WeightsError`, `DivergedError`, `MachineError`, and
     `Stopped` after a signal (everything is saved).
     """
-    run = prepare_run(config, folder, weights=weights, files=files, track=track)
-    return Loop(run, callback or Callback(), track).run_all()
+    with locked(folder):
+        run = prepare_run(config, folder, weights=weights, files=files, track=track)
+        return Loop(run, callback or Callback(), track).run_all()
 
 
 def resume(
-    folder: Path,
+    path: Path,
     *,
     overrides: Sequence[str | Override] = (),
     kind: type[RunConfig] | None = None,
     callback: Callback | None = None,
     track: Track = silent,
 ) -> Path:
-    """Resume the run in `folder` from its last checkpoint, exactly as if it had not stopped; return `folder`.
+    """Resume a run from its last checkpoint, exactly as if it had not stopped; return its folder.
 
+    `path`: the run folder, or one of the checkpoints in it that can be resumed: later steps are then repeated.
     `overrides`: config changes, as in `load_config` (another device, more epochs). `kind`: the required kind of run.
-    For a finished run, the callback gets a note. Raises `WeightsError` if there is nothing to resume, and `ConfigError`
-    if fewer steps are requested than were done, or for a run of another kind.
+    The callback gets a note for a finished run, and if another checkpoint is taken in place of a damaged one. Raises
+    `WeightsError` if there is nothing to resume, and `ConfigError` if fewer steps are requested than were done, for a
+    run of another kind, and if another process trains it.
     """
-    path = folder / "checkpoints" / LAST
-    stored = checkpoint.load(path)
-    if stored.training is None:
-        raise WeightsError(f"{path}: has only weights and cannot be resumed; start a new run from it: --weights {path}")
-    if kind is not None:
-        refuse_other(kind, stored.config.task, str(folder))
-    run = build_run(with_overrides(stored.config, overrides), folder, track)
-    run.restore(stored, path)
     callback = callback or Callback()
-    if run.next_step > run.total_steps:
-        raise ConfigError(f"{folder}: {run.next_step} steps are done, more than the {run.total_steps} requested")
-    if run.next_step == run.total_steps and not run.evaluation_pending:
-        callback.on_note(f"{folder}: finished, all {run.total_steps} steps are done; for more, use --steps or --epochs")
-        return folder
-    return Loop(run, callback, track).run_all()
+    folder = run_folder_of(path)
+    with locked(folder):
+        path, stored, note = load_resumable(path)
+        if note:
+            callback.on_note(note)
+        if stored.training is None:
+            raise WeightsError(
+                f"{path}: has only weights and cannot be resumed; start a new run from it: --weights {path}"
+            )
+        if kind is not None:
+            refuse_other(kind, stored.config.task, str(folder))
+        run = build_run(with_overrides(stored.config, overrides), folder, track)
+        run.restore(stored, path)
+        if run.next_step > run.total_steps:
+            raise ConfigError(f"{folder}: {run.next_step} steps are done, more than the {run.total_steps} requested")
+        if run.next_step == run.total_steps and not run.evaluation_pending:
+            done = f"finished, all {run.total_steps} steps are done"
+            callback.on_note(f"{folder}: {done}; for more, use --steps or --epochs")
+            return folder
+        return Loop(run, callback, track).run_all()
 
 
 class _EvaluationStopped(Exception):
@@ -87,8 +99,11 @@ class Loop:
 
     def __init__(self, run: Run, callback: Callback, track: Track) -> None:
         self.run, self.callback, self.track = run, callback, track
-        self.log = StepLog(run.config.train.batch)
         self.first_step = run.next_step
+        self.loss = math.nan  # mean of the newest steps
+        self.losses_after_save: Mapping[str, Tensor] = {}  # of the first step after the last checkpoint
+        self.saved_at = time.monotonic()
+        self.is_high_loss_noted = False
         self.stop = StopSignal()
         self.unreadable: dict[str, None] = {}  # names of unreadable training images, in the order of their first use
         self.resized: dict[str, None] = {}  # names of training images of another size than annotated, likewise
@@ -97,13 +112,19 @@ class Loop:
     def run_all(self) -> Path:
         """Run the remaining steps and return the run folder. After a failure, the steps before it are saved."""
         run = self.run
-        run.folder.open(run.config, run.next_step)
+        notes = run.folder.open(run.config, run.next_step, evaluation_pending=run.evaluation_pending)
+        if run.resumed_from:
+            run.checkpoints.continue_from(run.resumed_from, run.next_step)
         self.callback.on_start(run.info())
+        for note in notes:
+            self.callback.on_note(note)
+        run.log.restart_clock()
         hint = "raise train.accumulate, or lower train.batch, the image size or data.workers"
         stop = self.stop
         try:
             with stop, explain_out_of_memory(run.device, hint):
                 self._run_steps()
+                run.checkpoints.wait()
         except DataError as error:
             self._save_completed_steps()
             raise DataError(f"{error}; yolo9k data check lists all unusable images and labels") from error
@@ -114,6 +135,8 @@ class Loop:
             raise
         finally:
             self._report_images()
+            with suppress(MachineError):  # waited for above; here another error ends the run
+                run.checkpoints.close()
             run.folder.close()
         self.callback.on_end(run.folder.path, run.best if run.best >= 0 else None)
         return run.folder.path
@@ -122,12 +145,14 @@ class Loop:
         run, log_every, stop = self.run, self.run.config.train.log_every, self.stop
         if run.evaluation_pending:
             self._evaluate()
-            run.save(LAST)
-        saved_at = time.monotonic()
+            if stop.received:
+                raise self._stopped(stop.received)
         for step, micro_batches in run.remaining_steps():
             stage, size_wh = run.stage(step), micro_batches[0].size_wh
             lr = stage.learning_rate(step, run.steps_per_epoch)
-            self.log.add(run.stepper(step, micro_batches, lr))
+            losses = run.stepper(step, micro_batches, lr)
+            run.log.add(losses)
+            self.losses_after_save = self.losses_after_save or losses
             run.next_step = step + 1
             self.unreadable |= dict.fromkeys(name for batch in micro_batches for name in batch.unreadable)
             self.resized |= dict.fromkeys(name for batch in micro_batches for name in batch.resized)
@@ -136,22 +161,21 @@ class Loop:
             logs = ends_stage or run.next_step % log_every == 0
             evaluates = ends_stage or self._is_evaluation_due()
             stopping = stop.received  # read once: a signal that arrives later stops the next step
-            saves = evaluates or bool(stopping) or time.monotonic() - saved_at > SAVE_EVERY_SECONDS
+            saves = evaluates or bool(stopping) or self._is_checkpoint_due()
             if logs or saves or run.device.type == "cpu":  # not at every step: on a GPU this waits for the device
                 self._check_finite()
             if run.ema:
                 run.ema.update(run.network)
             if logs:
-                self._log(self.log.entry(run.next_step, lr, size_wh, run.steps_per_epoch))
-            if evaluates:
-                self._evaluate()
-                self.log.restart_clock()
-                stopping = stop.received  # saves already, with all steps checked
+                self._log(run.log.entry(run.next_step, lr, size_wh, run.steps_per_epoch))
             if ends_stage and run.next_step < run.total_steps:
                 run.save(STAGE.format(stage.index + 1))
+            run.evaluation_pending = evaluates
             if saves:
-                run.save(LAST)
-                saved_at = time.monotonic()
+                self._save_last()
+            if evaluates:
+                self._evaluate()
+                stopping = stop.received
             if stopping:
                 raise self._stopped(stopping)
             if evaluates and self._is_out_of_patience():
@@ -170,14 +194,19 @@ class Loop:
         run, guard = self.run, self.run.stepper.guard
         if not bool(guard.failed):
             return
+        steps_done = run.next_step
         step = run.next_step = int(guard.first_bad_step)  # neither this step nor later ones changed the weights
+        run.log.drop(steps_done - step)
         batch = make_batch(run.task.dataset_in(run.stage(step)), run.sampler(step, step + 1).requests(step))
         dumped = self._dump(step, batch)
-        run.save(LAST)
+        self._save_last()
+        run.checkpoints.wait()
+        healthy = self._healthy_checkpoint()
+        resuming = "" if healthy is None else f"resume with --resume {healthy}, or "
         raise DivergedError(
             f"step {step}: the loss or its gradient is not finite; images {_short_names(batch.names)}; {dumped}"
             f"the weights before it are in {run.folder.checkpoints / LAST}; check the labels (yolo9k data check), then "
-            f"resume with --resume or start again, with a lower train.lr or with train.clip_grad"
+            f"{resuming}start again, with a lower train.lr or with train.clip_grad"
         )
 
     def _dump(self, step: int, batch: Batch) -> str:
@@ -213,13 +242,53 @@ class Loop:
         if self.run.next_step > self.first_step:
             with suppress(MachineError):
                 self._check_finite()
-                self.run.save(LAST)
+                self._save_last()
+                self.run.checkpoints.wait()
+
+    # --- checkpoints
+
+    def _is_checkpoint_due(self) -> bool:
+        every = self.run.config.train.checkpoint_every
+        if isinstance(every, int):
+            return self.run.next_step % every == 0
+        return time.monotonic() - self.saved_at > seconds(every)
+
+    def _save_last(self) -> None:
+        """Save what resuming needs. A checkpoint from before the loss rose far above its level stays, and is noted."""
+        run = self.run
+        run.healthy_step = self._newest_healthy_step()
+        recent = run.log.recent_loss()
+        self.loss = self.loss if math.isnan(recent) else recent
+        if run.loss_level.is_high(self.loss) and not self.is_high_loss_noted:
+            self.is_high_loss_noted = True
+            rise = f"the loss rose from about {run.loss_level.level:.3g} to {self.loss:.3g}"
+            advice = "start again" if (healthy := self._healthy_checkpoint()) is None else f"--resume {healthy}"
+            self.callback.on_note(
+                f"warning: step {run.next_step}: {rise}; if it stays there, stop, then {advice} with a lower --lr"
+            )
+        run.save_last()
+        self.losses_after_save = {}
+        self.saved_at = time.monotonic()
+
+    def _newest_healthy_step(self) -> int:
+        """Return the step of the newest checkpoint whose weights had a usual loss in the step after it; 0: none."""
+        run = self.run
+        loss = float(total_loss(self.losses_after_save)) if self.losses_after_save else math.nan
+        is_usual = math.isfinite(loss) and not run.loss_level.is_high(loss)
+        return run.checkpoints.last_step or 0 if is_usual else run.healthy_step
+
+    def _healthy_checkpoint(self) -> Path | None:
+        """Return the checkpoint of `healthy_step`; `None` if there is none."""
+        step = self.run.healthy_step
+        return self.run.folder.checkpoints / EARLIER.format(step) if step else None
 
     # --- logs and evaluation
 
     def _log(self, entry: dict[str, float]) -> None:
         if self.run.config.data.on_error == "skip":
             entry["unreadable_images"] = len(self.unreadable)
+        self.loss = entry["loss"]
+        self.run.loss_level.add(self.loss)
         self.run.folder.add_metrics(entry)
         self.callback.on_log(entry)
 
@@ -230,17 +299,20 @@ class Loop:
     def _evaluate(self) -> None:
         """Score the validation split and save the best weights; without such a split, the newest weights are best.
 
-        A stop signal ends the evaluation, which may take minutes; a resumed run repeats it first.
+        A stop signal ends the evaluation, which may take minutes; a resumed run repeats it first. The checkpoint from
+        before it must be complete: the evaluation starts processes, which a thread that writes could block.
         """
         run = self.run
+        run.checkpoints.wait()
         if not run.task.has_val:
+            run.evaluation_pending = False
             run.save(BEST)
+            self._save_last()
             return
         on_unreadable = self._add_unscored if run.config.data.on_error == "skip" else None
         try:
             scores = run.task.score(run.eval_model(), on_unreadable, self._track_until_stopped)
         except _EvaluationStopped:
-            run.evaluation_pending = True
             return
         run.evaluation_pending = False
         epoch = round(run.next_step / run.steps_per_epoch, 2)
@@ -251,6 +323,8 @@ class Loop:
             run.best, run.best_step = scores.value, run.next_step
             run.save(BEST)
         self.callback.on_evaluation(scores, best=is_best)
+        self._save_last()
+        run.log.restart_clock()
 
     def _track_until_stopped(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
         """Show the progress; raise `_EvaluationStopped` once a stop signal has arrived."""

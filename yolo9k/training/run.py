@@ -1,16 +1,16 @@
 """`Run`: the state of one training run, and how it starts, is saved and is resumed."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from yolo9k import checkpoint
 from yolo9k.build import load_pretrained
-from yolo9k.checkpoint import LAST, Checkpoint
+from yolo9k.checkpoint import Checkpoint
 from yolo9k.config import ClassifierConfig, RunConfig
 from yolo9k.datasets.loader.batches import load_batches
 from yolo9k.datasets.loader.sampler import StepSampler
@@ -30,8 +30,11 @@ from yolo9k.progress import Track, silent
 from yolo9k.resolve import resolve_precision
 from yolo9k.samples import Batch
 from yolo9k.training.ema import Ema
+from yolo9k.training.loss_level import LossLevel
 from yolo9k.training.output.callbacks import RunInfo
+from yolo9k.training.output.checkpoints import RunCheckpoints
 from yolo9k.training.output.run_folder import RunFolder
+from yolo9k.training.output.step_log import StepLog
 from yolo9k.training.stages import Stage, stages_of
 from yolo9k.training.step import Stepper
 from yolo9k.training.tasks.classification import ClassificationTask
@@ -68,8 +71,10 @@ def build_run(config: RunConfig, folder: Path, track: Track = silent) -> "Run":
 class Run:
     """A task on its device, with optimiser, averaged weights and run folder, ready for step `next_step`.
 
-    `best`: the best validation score so far, -1 before the first; `best_step`: its step. `evaluation_pending`: a
-    stop signal cut the evaluation after the last step short. `notes`: warnings and facts for the user.
+    `best`: the best validation score so far, -1 before the first; `best_step`: its step. `evaluation_pending`: the
+    scores of the last step are missing, since a stop or a crash cut its evaluation short. `resumed_from`: the
+    checkpoint. `log`: losses that are not logged yet. `healthy_step`: of the newest checkpoint whose weights
+    had a usual loss (`loss_level`) in the step after it; 0: none. `notes`: warnings and facts for the user.
     """
 
     def __init__(self, task: Task, folder: Path) -> None:
@@ -78,6 +83,7 @@ class Run:
         self.device = choose_device(train.device)
         self.precision = choose_precision(train.precision, self.device)
         self.folder = RunFolder(folder)
+        self.checkpoints = RunCheckpoints(self.folder.checkpoints, train.keep_last, train.keep_every)
         self.steps_per_epoch = task.images_per_epoch / train.batch
         self.stages = stages_of(self.config, self.steps_per_epoch)
         self.total_steps = self.stages[-1].stop
@@ -92,6 +98,8 @@ class Run:
         self.ema = Ema(self.network, train.ema) if train.ema else None
         self.next_step, self.best, self.best_step = 0, -1.0, 0
         self.evaluation_pending = False
+        self.resumed_from: Path | None = None
+        self.log, self.loss_level, self.healthy_step = StepLog(train.batch), LossLevel(), 0
         self.notes = list(task.notes)
         self._require_memory(forward)
 
@@ -158,29 +166,69 @@ class Run:
             if self.ema:
                 self.ema.network.load_state_dict(dict(stored.weights))
                 self.ema.updates = state["ema_updates"]
+            self.resumed_from = path
             self.next_step, self.best, self.best_step = state["next_step"], state["best"], state["best_step"]
             self.evaluation_pending = state.get("evaluation_pending", False)
+            self.healthy_step = state.get("healthy_step", 0)
+            if "log" in state:  # earlier versions did not save it
+                self.log.restore(state["log"], self.device)
+                self.loss_level.restore(state["loss_level"])
+                self.notes += self._changes_since(state)
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:  # a strange file: any type
             raise WeightsError(f"{path}: its state does not fit the run's model and optimiser") from error
 
+    def _changes_since(self, state: Mapping[str, Any]) -> list[str]:
+        """Return a note if the training data, and one if the conditions of exact resuming have changed."""
+        notes = []
+        if state["data"] != self._data():
+            before, now = state["data"]["summary"], self.task.data_summary
+            change = f"{before} before, {now} now" if before != now else "another number of images of a source"
+            notes.append(f"warning: the training data have changed since the checkpoint: {change}")
+        conditions = self._conditions()
+        changed = [f"{name} {value} instead of {state['conditions'].get(name)}" for name, value in conditions.items()
+                   if state["conditions"].get(name) != value]  # fmt: skip
+        if changed:
+            notes.append(f"resumed with {', '.join(changed)}: the results can differ in their last digits")
+        return notes
+
+    def _data(self) -> dict[str, Any]:
+        return {"summary": self.task.data_summary, "images": [len(source) for source in self.task.dataset.sources]}
+
+    def _conditions(self) -> dict[str, Any]:
+        """Return what the rounding of sums depends on."""
+        threads = {"threads": torch.get_num_threads()} if self.device.type == "cpu" else {}
+        return {"device": self.device.type, "precision": self.precision, "torch": str(torch.__version__), **threads}
+
     def save(self, name: str) -> None:
-        """Write a checkpoint. LAST also has what resuming needs; its keys are read from older runs, too: keep them."""
-        training = None
-        if name == LAST:
-            training = {
-                "next_step": self.next_step,
-                "seen": self.next_step * self.config.train.batch,
-                "best": self.best,
-                "best_step": self.best_step,
-                "evaluation_pending": self.evaluation_pending,
-                "network": self.network.state_dict(),
-                "stepper": self.stepper.state(),
-                "ema_updates": self.ema.updates if self.ema else 0,
-            }
+        """Write a checkpoint of the weights in the background (`RunCheckpoints`)."""
+        self.checkpoints.save(name, self._checkpoint())
+
+    def save_last(self) -> None:
+        """Write the checkpoint from which this run can be resumed, in the background (`RunCheckpoints`)."""
+        self.checkpoints.save_last(self._checkpoint(self._state()), self.next_step, self.healthy_step)
+
+    def _checkpoint(self, training: Mapping[str, Any] | None = None) -> Checkpoint:
         model, task = self.eval_model(), self.task
         weights = model.network.state_dict()
-        stored = Checkpoint(model.config, task.labels, weights, training, supervision=task.supervision)
-        checkpoint.save(stored, self.folder.checkpoints / name)
+        return Checkpoint(model.config, task.labels, weights, training, supervision=task.supervision)
+
+    def _state(self) -> dict[str, Any]:
+        """Return what resuming needs. The keys are read from older runs, too: keep them."""
+        return {
+            "next_step": self.next_step,
+            "seen": self.next_step * self.config.train.batch,
+            "best": self.best,
+            "best_step": self.best_step,
+            "evaluation_pending": self.evaluation_pending,
+            "network": self.network.state_dict(),
+            "stepper": self.stepper.state(),
+            "ema_updates": self.ema.updates if self.ema else 0,
+            "log": self.log.state(),
+            "loss_level": self.loss_level.state(),
+            "healthy_step": self.healthy_step,
+            "data": self._data(),
+            "conditions": self._conditions(),
+        }
 
     def eval_model(self) -> EvalModel:
         """Return the network to evaluate or save now: the averaged one if the run keeps an average."""

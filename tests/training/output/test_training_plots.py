@@ -33,5 +33,5 @@ def test_without_metrics_nothing_is_drawn(tmp_path):
 def test_a_plot_that_cannot_be_written(tmp_path):
     write(tmp_path, [{"step": 1, "loss": 1.0}])
     (tmp_path / "plots").write_text("a file")
-    with pytest.raises(MachineError, match=r"plots.curves.png: cannot be written"):
+    with pytest.raises(MachineError, match=r"plots.curves.png: the plot cannot be written"):
         plot_run(tmp_path)

@@ -17,6 +17,7 @@ def train(
     dataset: opt.ClassifierDatasetOption = "",
     labels: opt.LabelTreeOption = "",
     resume: opt.ResumeOption = None,
+    auto_resume: opt.AutoResumeOption = False,
     weights: opt.InitialWeightsOption = "",
     cfg: opt.CfgOption = None,
     tree: opt.TreeOption = None,
