@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""Kill a training with SIGKILL at random moments and resume it, until it is done; compare it with an undisturbed one.
+
+    python scripts/kill_training.py [--kills 50] [--steps 400] [--seed 0]
+
+The toy data of the demo: boxes of coarse classes and image-level labels over a tree. Each process runs until it is
+killed, at a random time after its first step; then the same command with --auto-resume goes on. Exits with 1 if the
+final weights, optimiser state or rows differ in one bit from the undisturbed run, or if a file is left behind.
+"""
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from yolo9k import checkpoint
+from yolo9k.config import dump, updated
+from yolo9k.demo.toy_joint import write_toy_joint
+
+SETTINGS = (
+    "model.name=yolov2-tiny", "model.width=0.2", "model.anchors=[[1,1],[2,2]]", "data.size=64", "data.workers=1",
+    "train.batch=4", "train.eval_every=1", "train.log_every=3", "train.checkpoint_every=5", "train.keep_every=100",
+    "train.ema=0.99", "train.precision=float32", "train.device=cpu",
+)  # fmt: skip
+LONGEST_RUN_S = 6.0  # of a process after its first step
+
+
+def command(folder: Path, name: str, steps: int) -> list[str]:
+    """Return the command that starts or resumes a run."""
+    sets = [part for setting in SETTINGS for part in ("--set", setting)]
+    options = ["--dataset", "toy.yaml", "--runs", str(folder), "--name", name, "--steps", str(steps), "--auto-resume"]
+    return [sys.executable, "-m", "yolo9k", "train", *options, *sets]
+
+
+def run_killed(folder: Path, name: str, steps: int, rng: random.Random) -> bool:
+    """Run the command and kill it at a random moment; return whether it was killed before its end."""
+    started = time.time()
+    process = subprocess.Popen(
+        command(folder, name, steps), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    metrics = folder / name / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and metrics.stat().st_mtime > started):
+        time.sleep(0.02)
+    deadline = time.time() + rng.uniform(0, LONGEST_RUN_S)
+    while process.poll() is None and time.time() < deadline:
+        time.sleep(0.01)
+    if process.poll() is None:
+        process.send_signal(signal.SIGKILL)
+    _, errors = process.communicate()
+    if process.returncode not in (0, -signal.SIGKILL):
+        raise SystemExit(f"exit code {process.returncode}: {errors.strip().splitlines()[-1]}")
+    return process.returncode != 0
+
+
+def state(run: Path) -> dict[str, object]:
+    """Return weights, training state and logged rows of a run, without the speed."""
+    stored = checkpoint.load(run / "checkpoints" / checkpoint.LAST)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        row.pop("images_per_second", None)
+    scores = (run / "results.csv").read_text()
+    return {"weights": dict(stored.weights), "training": dict(stored.training or {}), "rows": rows, "scores": scores}
+
+
+def differences(first: object, second: object, place: str = "") -> list[str]:
+    """Return the places at which two nested states differ, in any bit."""
+    if isinstance(first, torch.Tensor):
+        return [] if torch.equal(first, second) else [place]  # type: ignore[arg-type]
+    if isinstance(first, dict) and isinstance(second, dict) and first.keys() == second.keys():
+        return [found for key in first for found in differences(first[key], second[key], f"{place}.{key}")]
+    if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
+        pairs = zip(first, second, strict=True)
+        return [found for index, pair in enumerate(pairs) for found in differences(*pair, f"{place}.{index}")]
+    return [] if first == second else [place]
+
+
+def main() -> None:
+    """Run both trainings and compare them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        joint = write_toy_joint(folder / "toy", scenes=60, singles=4, side_px=64).joint
+        first, *others = joint.sources
+        validated = updated(first, {"dataset.holdout": 0.2})
+        (folder / "toy.yaml").write_text(dump(updated(joint, {"sources": (validated, *others)})))
+        subprocess.run(command(folder, "whole", options.steps), cwd=folder, check=True, stderr=subprocess.DEVNULL)
+        kills = 0
+        while run_killed(folder, "killed", options.steps, rng):
+            kills += 1
+            if kills == options.kills:
+                subprocess.run(command(folder, "killed", options.steps), cwd=folder, check=True)
+                break
+        left = [str(path.relative_to(folder)) for path in (folder / "killed").rglob("*") if ".part" in path.name]
+        left += [".lock"] * (folder / "killed" / ".lock").exists()
+        found = differences(state(folder / "whole"), state(folder / "killed"))
+    print(f"{kills} kills; {len(found)} differences {found[:3]}; {len(left)} files left behind {left[:3]}")
+    sys.exit(bool(found or left))
+
+
+if __name__ == "__main__":
+    main()
