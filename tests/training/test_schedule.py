@@ -3,6 +3,7 @@ import pytest
 from yolo9k.config.schema import ScheduleConfig, TrainConfig
 from yolo9k.errors import ConfigError
 from yolo9k.training.schedule import learning_rate
+from yolo9k.training.stages import Stage
 
 
 def lr_at(step, total=100, steps_per_epoch=10.0, *, warmup=0, **schedule):
@@ -63,3 +64,18 @@ def test_constant():
 def test_a_learning_rate_that_no_training_can_use(schedule):
     with pytest.raises(ConfigError, match=r"train\.schedule: the learning rate of step 3 would be "):
         lr_at(3, **schedule)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"policy": "exp", "gamma": 1.001},
+        {"policy": "step", "gamma": 10, "every": 1000},
+        {"policy": "steps", "at": [150, 160], "scales": [1e10, 1e-10], "unit": "epoch"},
+    ],
+)
+def test_all_steps_are_checked_before_the_first(schedule):
+    train = TrainConfig(lr=0.001, warmup=10, schedule=ScheduleConfig(**schedule))
+    with pytest.raises(ConfigError, match=r"train\.schedule: the learning rate of step \d+ would be "):
+        Stage(0, 40_000, train, ((416, 416),)).check_schedule(100.0)
+    Stage(0, 4000, train, ((416, 416),)).check_schedule(100.0)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -100,6 +99,8 @@ class ImageClassifier:
         self.resize = CENTER_CROPS[self.config.data.resize](self.size_wh)
         if isinstance(network, DarknetNetwork):
             network.check_size(self.size_wh)
+        # Here, where no other thread has the network yet: the estimate replaces its parameters for a moment.
+        self._memory_limit = MemoryLimit(network, self.size_wh, self.device, self.precision)
 
     @classmethod
     def load(
@@ -163,10 +164,6 @@ class ImageClassifier:
                     on_unreadable(item)
             readable = [item for item in items if not isinstance(item, DataError)]
             yield LogitBatch([not isinstance(item, DataError) for item in items], self._logits(readable))
-
-    @cached_property
-    def _memory_limit(self) -> MemoryLimit:
-        return MemoryLimit(self.network, self.size_wh, self.device, self.precision)
 
     def _prepare(self, image: np.ndarray) -> Tensor:
         """Return the centre of an image at the network's size: (C, H, W), uint8 or floats in [0, 1]."""

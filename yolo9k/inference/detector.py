@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,6 +73,8 @@ class Detector:
         self.size_wh = data.size
         self.resize = FITS[data.resize, data.resize_mode](self.size_wh)
         self.network.check_size(self.size_wh)
+        # Here, where no other thread has the network yet: the estimate replaces its parameters for a moment.
+        self._memory_limit = MemoryLimit(network, self.size_wh, self.device, self.precision, network.features)
 
     @classmethod
     def load(
@@ -210,10 +211,6 @@ class Detector:
     def _descendants(self, nodes: Sequence[int]) -> list[int]:
         """Return these nodes and their descendants, sorted."""
         return sorted({below for node in nodes for below in self.labels.subtree(node)})
-
-    @cached_property
-    def _memory_limit(self) -> MemoryLimit:
-        return MemoryLimit(self.network, self.size_wh, self.device, self.precision, self.network.features)
 
     def _prepare(self, image: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:
         """Return an image fitted to the network's size, (C, H, W) as from `prepare`, and its own size."""

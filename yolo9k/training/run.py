@@ -87,6 +87,8 @@ class Run:
         self.steps_per_epoch = task.images_per_epoch / train.batch
         self.stages = stages_of(self.config, self.steps_per_epoch)
         self.total_steps = self.stages[-1].stop
+        for stage in self.stages:
+            stage.check_schedule(self.steps_per_epoch)
         torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
         memory_format = choose_memory_format(train.channels_last, self.device)
         self.network: nn.Module = task.network.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]

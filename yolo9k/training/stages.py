@@ -1,5 +1,6 @@
 """`Stage`: a part of a run with its own length, image sizes, learning rate and warm-up. A detector's run has one."""
 
+import math
 from dataclasses import dataclass
 
 from yolo9k.config import ClassifierConfig, RunConfig, updated
@@ -29,6 +30,18 @@ class Stage:
     def learning_rate(self, step: int, steps_per_epoch: float) -> float:
         """Return the learning rate of a step of the run; warm-up and schedule count from the start of the stage."""
         return learning_rate(step + 1 - self.start, self.stop - self.start, steps_per_epoch, self.train)
+
+    def check_schedule(self, steps_per_epoch: float) -> None:
+        """Raise `ConfigError` if the schedule leads to an impossible learning rate in any step of the stage.
+
+        Between the steps that are tried, every policy only rises or only falls.
+        """
+        schedule = self.train.schedule
+        unit = steps_per_epoch if schedule.unit == "epoch" else 1.0
+        changes = (self.start + math.ceil(at * unit) - 1 for at in schedule.at)
+        for step in (self.start, self.start + self.train.warmup, *changes, self.stop - 1):
+            if self.start <= step < self.stop:
+                self.learning_rate(step, steps_per_epoch)
 
 
 def stages_of(config: RunConfig, steps_per_epoch: float) -> tuple[Stage, ...]:
