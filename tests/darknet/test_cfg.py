@@ -530,19 +530,12 @@ def mutated(draw):
     return "\n".join(lines)
 
 
-@pytest.fixture(scope="module")
-def little_memory():
-    """Set a limit that small networks reach, since networks below it are allocated many times."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network_module, "MAX_PARAMETERS", 1 << 20)
-        yield
-
-
-@pytest.mark.usefixtures("little_memory")
 @settings(max_examples=250, deadline=None)
 @given(mutated())
 def test_no_mutation_of_a_cfg_breaks_the_network(text):
-    build_all(text)
+    with pytest.MonkeyPatch.context() as patch:  # small networks reach this limit; below it they are allocated
+        patch.setattr(network_module, "MAX_PARAMETERS", 1 << 20)
+        build_all(text)
 
 
 def test_the_mutated_cfg_is_valid():
