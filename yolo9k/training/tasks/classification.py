@@ -98,8 +98,7 @@ class ClassificationTask(Task):
         self.has_val = self.val is not None
         classes = sum(each.node is not None for each in self.train.classes)
         self.data_summary = f"{len(self.train.records):,} images of {classes:,} classes"
-        hint = "`holdout: 0.1` in the data set's config makes a val split of train"
-        self.notes = [] if self.val else [f"no split {config.eval.split!r}: no evaluation; {hint}"]
+        self.notes = []
 
     def sample_order(self, seed: int) -> SampleOrder:
         """Return the order in which training images are drawn."""
@@ -146,5 +145,6 @@ def _read_val(config: ClassifierConfig, dataset: DatasetConfig, track: Track) ->
         return read_images(dataset, split, track)
     if config.train.patience:
         raise ConfigError(f"train.patience: needs a validation split; the data set has no split {split!r}")
-    warn_without_validation(dataset, split)
+    if config.train.eval_every:  # else none is expected
+        warn_without_validation(dataset, split)
     return None

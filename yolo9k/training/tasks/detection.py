@@ -115,7 +115,8 @@ def _read_val(config: Config, train: TrainingSet, track: Track) -> Annotations |
         return read_annotations(dataset, split, config.data.on_error, track, all_sizes=True)
     if config.train.patience:
         raise ConfigError(f"train.patience: needs a validation split; the data set has no split {split!r}")
-    warn_without_validation(dataset, split)
+    if config.train.eval_every:  # else none is expected
+        warn_without_validation(dataset, split)
     return None
 
 

@@ -55,8 +55,10 @@ def warn_without_validation(dataset: DatasetConfig, split: str) -> None:
     """Warn that a training has no validation split: its name may be mistyped."""
     name, names = dataset.name or dataset.root, ", ".join(split_names(dataset))
     log.warning(
-        "%s: no split %r (it has %s): nothing is validated, and best.pt is the newest state", name, split, names
-    )
+        "%s: no split %r (it has %s): nothing is validated, and best.pt is the newest state; `holdout: 0.1` in the "
+        "config of the data set makes a val split of train",
+        name, split, names,
+    )  # fmt: skip
 
 
 class Task(ABC):
