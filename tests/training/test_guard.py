@@ -21,10 +21,10 @@ def config(**changes):
 class Training:
     """A guarded network, with a step whose loss and gradient can be made NaN or infinite."""
 
-    def __init__(self, **changes):
+    def __init__(self, max_skipped=0, **changes):
         self.network = network()
         self.optimizer = build_optimizer(self.network, config(**changes))
-        self.guard = FiniteGuard(self.network, self.optimizer, torch.device("cpu"))
+        self.guard = FiniteGuard(self.network, self.optimizer, torch.device("cpu"), max_skipped)
 
     def step(self, step, *, factor=1.0, bad_gradient=None, overflow_is_normal=False):
         self.guard.begin()
@@ -73,6 +73,25 @@ def test_nothing_changes_from_the_first_bad_step_on(optimizer, failure, good_ste
         training.step(later)
     assert differing(after, training.state()) == []
     assert training.guard.first_bad_step == good_steps
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_bad_steps_are_skipped_and_counted_until_they_are_too_many_in_a_row(optimizer):
+    training, without = Training(max_skipped=2, optimizer=optimizer), Training(optimizer=optimizer)
+    for step in (0, 3):
+        without.step(step)
+    training.step(0)
+    training.step(1, factor=float("nan"))
+    training.step(2, bad_gradient=float("inf"))
+    training.step(3)
+    assert differing(without.state(), training.state()) == []
+    assert (int(training.guard.skipped), bool(training.guard.failed)) == (2, False)
+    for step in (4, 5, 6):
+        assert not training.guard.failed
+        training.step(step, factor=float("nan"))
+    assert (int(training.guard.first_bad_step), int(training.guard.skipped)) == (6, 4)
+    training.step(7)
+    assert differing(without.state(), training.state()) == []
 
 
 def test_good_steps_are_plain_sgd():

@@ -1,4 +1,5 @@
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -312,6 +313,38 @@ def make_loss_nan(monkeypatch, step):
         return {name: value * float("nan") for name, value in losses.items()} if seen >= 4 * (step + 1) else losses
 
     monkeypatch.setattr(RegionLoss, "forward", bad_forward)
+
+
+def make_gradient_nan(monkeypatch, steps):
+    """Make the loss NaN in some steps of batches of 4 images."""
+    forward = RegionLoss.forward
+
+    def bad_forward(self, head, features, batch, seen):
+        bad = float("nan") if seen // 4 - 1 in steps else 1.0
+        return {name: value * bad for name, value in forward(self, head, features, batch, seen).items()}
+
+    monkeypatch.setattr(RegionLoss, "forward", bad_forward)
+
+
+def test_steps_that_are_not_finite_can_be_skipped(tiny, tmp_path, monkeypatch):
+    make_gradient_nan(monkeypatch, {1, 2})
+    config, recorder = tiny("train.on_nonfinite=skip", "train.log_every=2"), Recorder()
+    whole = train(config, tmp_path / "whole", callback=recorder)
+    assert [(entry["skipped_steps"], math.isfinite(entry["loss"])) for entry in recorder.entries] == [
+        (1, True),
+        (2, True),
+    ]
+    assert recorder.notes == ["warning: 2 steps were skipped because their loss or gradient was not finite"]
+    assert all(value.isfinite().all() for value in last(whole).weights.values())
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "parts", callback=Recorder(stop_after=2))
+    parts = resume(tmp_path / "parts")
+    assert differences(state(whole), state(parts)) == []
+    assert metrics(whole) == metrics(parts)
+    monkeypatch.undo()
+    make_gradient_nan(monkeypatch, set(range(3, 99)))
+    with pytest.raises(DivergedError, match=r"^step 13: "):
+        train(tiny("train.on_nonfinite=skip", "train.steps=40"), tmp_path / "all")
 
 
 @pytest.mark.parametrize("ema", [0, 0.9])

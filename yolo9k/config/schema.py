@@ -250,7 +250,8 @@ class TrainConfig(Section):
     `compile`: `auto` is chosen for the machine. `eval_every`, `patience`: epochs, 0: off. `log_every`: steps.
     `checkpoint_every`: steps, or a time such as `90s`, `10min` or `2h`; also before and after each evaluation.
     `keep_last`: earlier checkpoints that stay beside the last one. `keep_every`: those of multiples of so many steps
-    always stay, 0: off.
+    always stay, 0: off. `on_nonfinite`: `stop` at a step whose loss or gradient is NaN or infinite, or `skip` its
+    update and count it; more than ten in a row stop the run, too.
     `freeze`: layers that are not trained: `backbone`, the number of first layers, or patterns of layer names
     (`backbone.fine.*`). `freeze_mode`: `frozen`: neither weights nor batch norm statistics change; `stopbackward`: no
     gradient, but weights decay and statistics update, as with Darknet's option of that name. `unfreeze_at`: epoch from
@@ -287,6 +288,7 @@ class TrainConfig(Section):
     checkpoint_every: Annotated[int, Field(ge=1)] | Annotated[str, AfterValidator(_check_duration)] = "10min"
     keep_last: Annotated[int, Field(ge=1)] = 1
     keep_every: Annotated[int, Field(ge=0)] = 0
+    on_nonfinite: Literal["stop", "skip"] = "stop"
 
     @field_validator("freeze", mode="before")
     @classmethod

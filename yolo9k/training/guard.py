@@ -1,4 +1,4 @@
-"""`FiniteGuard`: skips optimiser updates from the first loss, gradient or buffer on that is NaN or infinite."""
+"""`FiniteGuard`: skips optimiser updates whose loss, gradient or buffers are NaN or infinite."""
 
 import torch
 from torch import Tensor, nn
@@ -8,14 +8,19 @@ from torch.optim import Optimizer
 class FiniteGuard:
     """Updates the weights only while loss, gradient and buffers are finite, without waiting for the device.
 
-    `failed` is a bool on the device; once true, it stays true. From then on `update` changes neither weights nor
-    optimiser state, and the network's buffers (batch norm statistics) are put back to their values before the step.
-    Buffers are checked because a variance can overflow while the loss stays finite: dividing by it gives zeros.
+    A step that is not finite changes neither weights nor optimiser state, and the network's buffers (batch norm
+    statistics) are put back to their values before it. Buffers are checked because a variance can overflow while the
+    loss stays finite: dividing by it gives zeros.
+
+    `max_skipped`: so many of these steps in a row are only skipped, and counted in `skipped`; the next one fails.
+    `failed` is a bool on the device; once true, it stays true, and no later step changes anything.
     """
 
-    def __init__(self, network: nn.Module, optimizer: Optimizer, device: torch.device) -> None:
-        self.optimizer = optimizer
+    def __init__(self, network: nn.Module, optimizer: Optimizer, device: torch.device, max_skipped: int = 0) -> None:
+        self.optimizer, self.max_skipped = optimizer, max_skipped
         self.failed = torch.zeros((), dtype=torch.bool, device=device)
+        self.skipped = torch.zeros((), dtype=torch.int64, device=device)
+        self._in_a_row = torch.zeros((), dtype=torch.int64, device=device)
         self.first_bad_step = torch.full((), -1, dtype=torch.int64, device=device)
         self._buffers = list(network.buffers())
         self._saved = [b.clone() for b in self._buffers]
@@ -42,14 +47,18 @@ class FiniteGuard:
         bad = ~loss.isfinite() | ~self._buffer_norm().isfinite()
         if not overflow_is_normal:
             bad = bad | bad_gradient
-        self.first_bad_step = torch.where(bad & ~self.failed, step, self.first_bad_step)
-        self.failed = self.failed | bad
+        self._in_a_row = torch.where(bad, self._in_a_row + 1, 0)
+        fails = self._in_a_row > self.max_skipped
+        self.first_bad_step = torch.where(fails & ~self.failed, step, self.first_bad_step)
+        self.failed = self.failed | fails
+        self.skipped = self.skipped + (bad & ~self.failed)
+        unchanged = self.failed | bad
         # Fused optimisers read these two attributes on the device; torch's GradScaler sets them in the same way.
         self.optimizer.grad_scale = None  # type: ignore[attr-defined]
-        self.optimizer.found_inf = (self.failed | bad_gradient).float()  # type: ignore[attr-defined]
+        self.optimizer.found_inf = (unchanged | bad_gradient).float()  # type: ignore[attr-defined]
         self.optimizer.step()
         for buffer, saved in zip(self._buffers, self._saved, strict=True):
-            torch.where(self.failed, saved, buffer, out=buffer)
+            torch.where(unchanged, saved, buffer, out=buffer)
         self._in_step = False
 
     def _buffer_norm(self) -> Tensor:

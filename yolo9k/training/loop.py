@@ -135,6 +135,7 @@ class Loop:
             raise
         finally:
             self._report_images()
+            self._report_skipped_steps()
             with suppress(MachineError):  # waited for above; here another error ends the run
                 run.checkpoints.close()
             run.folder.close()
@@ -203,10 +204,11 @@ class Loop:
         run.checkpoints.wait()
         healthy = self._healthy_checkpoint()
         resuming = "" if healthy is None else f"resume with --resume {healthy}, or "
+        skipping = "" if run.config.train.on_nonfinite == "skip" else " or train.on_nonfinite=skip"
         raise DivergedError(
             f"step {step}: the loss or its gradient is not finite; images {_short_names(batch.names)}; {dumped}"
             f"the weights before it are in {run.folder.checkpoints / LAST}; check the labels (yolo9k data check), then "
-            f"{resuming}start again, with a lower train.lr or with train.clip_grad"
+            f"{resuming}start again, with a lower train.lr, with train.clip_grad{skipping}"
         )
 
     def _dump(self, step: int, batch: Batch) -> str:
@@ -217,6 +219,13 @@ class Loop:
         except (OSError, RuntimeError):
             return ""
         return f"the batch is in {path}, "
+
+    def _report_skipped_steps(self) -> None:
+        """Pass on how many steps were skipped, if `train.on_nonfinite` is `skip`."""
+        if count := int(self.run.stepper.guard.skipped):
+            self.callback.on_note(
+                f"warning: {count:,} steps were skipped because their loss or gradient was not finite"
+            )
 
     def _report_images(self) -> None:
         """Pass on which images were resized since annotation, and which could not be read (`data.on_error: skip`)."""
@@ -287,6 +296,8 @@ class Loop:
     def _log(self, entry: dict[str, float]) -> None:
         if self.run.config.data.on_error == "skip":
             entry["unreadable_images"] = len(self.unreadable)
+        if self.run.config.train.on_nonfinite == "skip":
+            entry["skipped_steps"] = int(self.run.stepper.guard.skipped)
         self.loss = entry["loss"]
         self.run.loss_level.add(self.loss)
         self.run.folder.add_metrics(entry)

@@ -16,7 +16,7 @@ class LossLevel:
 
     def add(self, loss: float) -> None:
         """Take a logged loss into account."""
-        if self.is_high(loss):
+        if self.is_high(loss) or not math.isfinite(loss):
             return
         value = math.log(max(loss, SMALLEST))
         before = value if math.isnan(self.level) else math.log(self.level)

@@ -18,6 +18,7 @@ from yolo9k.training.guard import FiniteGuard
 from yolo9k.training.optimizer import build_optimizer, clip_gradients, set_learning_rate
 
 SINGLE_VALUE = "more than 1 value per channel"  # from torch's message
+MAX_SKIPPED_IN_A_ROW = 10  # steps that are not finite; more will not end by themselves
 DROPOUT = 1001  # keeps this random stream apart from those of the images
 
 
@@ -67,7 +68,8 @@ class Stepper:
         self.network = training_step.network
         self.freezing = Freezing(self.network, config, steps_per_epoch)
         self.optimizer = build_optimizer(self.network, config)
-        self.guard = FiniteGuard(self.network, self.optimizer, training_step.device)
+        max_skipped = MAX_SKIPPED_IN_A_ROW if config.on_nonfinite == "skip" else 0
+        self.guard = FiniteGuard(self.network, self.optimizer, training_step.device, max_skipped)
         self.scaler = torch.amp.GradScaler(training_step.device.type, enabled=training_step.precision == "fp16")
         self._has_dropout = any(isinstance(module, nn.Dropout) for module in self.network.modules())
 
@@ -121,7 +123,8 @@ class Stepper:
         """
         names: dict[Tensor, str] = {p: name for name, p in self.network.named_parameters()}
         memory = {names[parameter]: dict(values) for parameter, values in self.optimizer.state.items()}
-        return {"optimizer": self.config.optimizer, "memory": memory, "scaler": self.scaler.state_dict()}
+        scaler, skipped = self.scaler.state_dict(), int(self.guard.skipped)
+        return {"optimizer": self.config.optimizer, "memory": memory, "scaler": scaler, "skipped": skipped}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Load the `state` of an earlier run; learning rates, decay and momentum are those of this run's config.
@@ -136,6 +139,7 @@ class Stepper:
             parameter = parameters[name]
             self.optimizer.state[parameter] = {key: _state_like(value, parameter) for key, value in values.items()}
         self.scaler.load_state_dict(dict(state["scaler"]))
+        self.guard.skipped.fill_(state.get("skipped", 0))
 
 
 def _state_like(value: Tensor, parameter: Tensor) -> Tensor:

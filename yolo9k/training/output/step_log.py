@@ -70,4 +70,7 @@ class StepLog:
         self.restart_clock()
 
     def _mean(self, name: str) -> float:
-        return float(torch.stack([losses[name] for losses in self._losses if name in losses]).mean())
+        values = torch.stack([losses[name] for losses in self._losses if name in losses])
+        mean = float(values.mean())
+        finite = values if math.isfinite(mean) else values[values.isfinite()]  # without steps that were skipped
+        return float(finite.mean()) if len(finite) else math.nan
