@@ -199,6 +199,51 @@ def test_a_missing_image_error_lists_the_names_tried(tmp_path):
     assert str(raised.value).startswith(expected)
 
 
+def remove_image(root: Path, stem: str) -> None:
+    (root / "JPEGImages" / f"{stem}.jpg").unlink()
+
+
+@pytest.mark.parametrize("masks", ["SegmentationClass", "SegmentationObject", "SegmentationClassPNG"])
+def test_a_mask_does_not_replace_a_missing_image(tmp_path, masks):
+    add(tmp_path, "a", item())
+    (tmp_path / masks).mkdir()
+    (tmp_path / "JPEGImages" / "a.jpg").rename(tmp_path / masks / "a.png")
+    with pytest.raises(DataError, match=r"a.xml: no image 'a'"):
+        read(tmp_path)
+
+
+def test_a_namesake_in_another_voc_folder_does_not_replace_a_missing_image(tmp_path):
+    for year in ("VOC2007", "VOC2012"):
+        for stem in ("a", "b"):
+            add(tmp_path / year, stem, item(), size=f"<filename>{stem}.jpg</filename>{SIZE}")
+    remove_image(tmp_path / "VOC2007", "a")
+    annotations = read(tmp_path, "VOC2007/all", "VOC2012/all", on_error="skip")
+    assert [issue.kind for issue in annotations.errors] == ["missing image"]
+    names = [record.path.relative_to(tmp_path).as_posix() for record in annotations.records]
+    assert names == [f"VOC{name}.jpg" for name in ("2007/JPEGImages/b", "2012/JPEGImages/a", "2012/JPEGImages/b")]
+
+
+def test_the_filename_comes_before_an_image_of_the_same_name_elsewhere(tmp_path):
+    path = add(tmp_path / "x", "ann_0", item(), size=f"<filename>img_0.jpg</filename>{SIZE}")
+    path.rename(tmp_path / "ann_0.xml")
+    (tmp_path / "preview").mkdir()
+    image = tmp_path / "x" / "JPEGImages" / "ann_0.jpg"
+    (tmp_path / "preview" / "ann_0.png").write_bytes(image.read_bytes())
+    image.rename(tmp_path / "img_0.jpg")
+    assert [record.path for record in read(tmp_path).records] == [tmp_path / "img_0.jpg"]
+
+
+def test_images_found_by_their_name_elsewhere_are_counted(tmp_path):
+    for stem in ("a", "b"):
+        add(tmp_path, stem, item())
+    (tmp_path / "JPEGImages" / "day").mkdir()
+    (tmp_path / "JPEGImages" / "a.jpg").rename(tmp_path / "JPEGImages" / "day" / "a.jpg")
+    annotations = read(tmp_path)
+    assert [record.path.name for record in annotations.records] == ["a.jpg", "b.jpg"]
+    message = "1 of 2 paths were found below JPEGImages/day/; first: Annotations/a is JPEGImages/day/a.jpg"
+    assert [warning.message for warning in annotations.warnings] == [message]
+
+
 def test_a_missing_list_error_lists_the_existing_ones(tmp_path):
     add(tmp_path, "a", item())
     split(tmp_path, "train", "a\n")

@@ -25,6 +25,7 @@ from yolo9k.io import is_file, is_folder, visible_files
 QUOTES = "\"'"  # around paths in lists
 DRIVE = re.compile(r"^[A-Za-z]:")
 URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+MASK_FOLDER = re.compile(r"(?:^|/)segmentation(?:class|object)[^/]*/", re.IGNORECASE)  # VOC's, also labelme2voc's
 UPLOAD_HASH = re.compile(r"^[0-9a-f]{8}-(?=.)")  # Label Studio puts one before the name of an uploaded file
 
 
@@ -33,7 +34,7 @@ class FileFinder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.total = 0
+        self.total = 0  # files found
         self._roots = {_absolute(root), os.path.realpath(root)}
         self._moved: Counter[str] = Counter()  # files found by their tail, by the folder that they are in
         self._first = ""
@@ -43,20 +44,28 @@ class FileFinder:
 
         `location` is where it is named. Raises `BadFile` if it is missing, outside the root, or could be several.
         """
-        self.total += 1
         is_plain = ".." not in text and not text.startswith(("/", "~"))  # cannot leave its base
         folders = [base / text for base in bases]
         for path in folders:
             if is_file(path) and (is_plain or self.contains(path)):
+                self.total += 1
                 return path if is_plain else self.below_root(path)
         existing = {path.parent for path in folders if "/" in text and is_plain and is_folder(path.parent)}
         found = self._find_by_tail(text, location, existing)
-        self._moved[found.parent.relative_to(self.root).as_posix()] += 1
-        self._first = self._first or f"{text} is {found.relative_to(self.root).as_posix()}"
+        self.add_moved(text, found)
         return found
 
+    def add_moved(self, text: str, found: Path) -> None:
+        """Count a file that was found elsewhere than where `text` says."""
+        self.total += 1
+        self._moved[found.parent.relative_to(self.root).as_posix()] += 1
+        self._first = self._first or f"{text} is {found.relative_to(self.root).as_posix()}"
+
     def images_named(self, text: str) -> list[Path]:
-        """Return the images below the root with the longest common tail with `text`, a path without its suffix."""
+        """Return the images below the root with the longest common tail with `text`, a path without its suffix.
+
+        The caller passes the one it uses to `add_moved`.
+        """
         parts = path_parts(text)
         return self._longest_tails(parts, self._images_by_stem) if parts else []
 
@@ -119,12 +128,14 @@ class FileFinder:
 
     @cached_property
     def _files_by_name(self) -> dict[str, list[str]]:
-        """All visible files below the root: paths relative to it, by `name_key`."""
+        """All visible files below the root but VOC's masks: paths relative to it, by `name_key`."""
         files: dict[str, list[str]] = {}
         start = len(str(self.root)) + 1 if str(self.root) != "." else 0
         with reading_data(self.root):
             for path in visible_files(self.root, once=True):
-                files.setdefault(name_key(path.name), []).append(str(path)[start:])
+                relative = str(path)[start:]
+                if not MASK_FOLDER.search(relative):
+                    files.setdefault(name_key(path.name), []).append(relative)
         return files
 
     @cached_property

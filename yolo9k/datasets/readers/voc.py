@@ -69,6 +69,12 @@ class VocFolder:
                 raise DataError(f"{root}: no annotations (*.xml) in this folder or in {', '.join(ANNOTATION_FOLDERS)}")
             return cls(root, annotations, _find_images(root, next(iter(annotations.values())).parent))
 
+    @property
+    def has_image_folder(self) -> bool:
+        """Return whether the images have a folder of their own: those of other VOC folders may have the same names."""
+        places = _subfolders(self.root, IMAGE_FOLDERS)
+        return any(path.is_relative_to(place) for same in self.images.values() for path in same for place in places)
+
     def lists(self) -> list[str]:
         """Return the names of the image lists."""
         folder = self.root / "ImageSets" / "Main"
@@ -154,13 +160,16 @@ def read_voc(request: SplitRequest, issues: IssueCollector, track: Track = silen
     and lists, and for unusable files unless `issues` skips them.
     """
     labels = request.labels or _find_class_names(request, track)
-    indices, finder = index_by_name(labels), FileFinder(request.root)
-    records, folders = [], dict[Path, VocFolder]()
+    indices, anywhere = index_by_name(labels), FileFinder(request.root)
+    records, folders, finders = [], dict[Path, VocFolder](), dict[Path, FileFinder]()
     for folder, name in track(_list_names(request, request.entries), "Reading labels"):
-        folders[folder.root] = folder
+        if folder.root not in folders:
+            folders[folder.root] = folder
+            finders[folder.root] = FileFinder(folder.root) if folder.has_image_folder else anywhere
         with issues.reading_file():
-            records.append(_read_record(folder, name, indices, finder, issues))
-    finder.report(request.root, issues)
+            records.append(_read_record(folder, name, indices, finders[folder.root], issues))
+    for finder in dict.fromkeys(finders.values()):
+        finder.report(finder.root, issues)
     _warn_unannotated(request, folders, {record.path for record in records}, issues)
     return BoxReadResult(records, labels, annotated_sizes=True)
 
@@ -262,28 +271,51 @@ def _read_record(
 
 
 def _find_image(folder: VocFolder, name: str, path: Path, root: Element, finder: FileFinder) -> Path:
-    """Return the image of an annotation: the one with its name; of several, or without one, that of `<filename>`."""
+    """Return the image of an annotation.
+
+    It is the one with its name in the folder, else the one of `<filename>`, there or elsewhere, else one with its name
+    elsewhere. A folder without images is one of annotations alone: its images have their names, as those beside them.
+    """
     file_name = (path_parts(_text(root, "filename")) or [""])[-1]
-    beside = path.parent.relative_to(finder.root) if path.parent.is_relative_to(finder.root) else Path()
-    same = folder.images.get(name) or finder.images_named((beside / path.stem).as_posix())
-    if len(same) == 1:
-        return same[0]
-    candidates = same or folder.images.get(str(Path(name).with_name(Path(file_name).stem or "-")), ())
-    named = [image for image in candidates if image.name.casefold() == file_name.casefold()]
-    if named:
-        return named[0]
+    same = folder.images.get(name)
     if same:
-        names = " or ".join(image.name for image in same[:2])
-        raise BadFile("ambiguous path", path, f"its image could be {names}; <filename> names {file_name or 'none'!r}")
+        finder.total += 1
+        return _choose(same, file_name, path)
+    beside = path.parent.relative_to(finder.root) if path.parent.is_relative_to(finder.root) else Path()
+    own_name, other_name = (beside / path.stem).as_posix(), (beside / file_name).as_posix()
+    found = [] if folder.images else finder.images_named(own_name)
+    if not found and file_name:
+        named = _called(folder.images.get(str(Path(name).with_name(Path(file_name).stem or "-")), ()), file_name)
+        if named:
+            finder.total += 1
+            return named[0]
+        try:
+            return finder.find(other_name, (), path)
+        except BadFile as error:
+            if error.issue.kind != "missing image":
+                raise
+    found = found or finder.images_named(own_name)
+    if found:
+        image = _choose(found, file_name, path)
+        finder.add_moved(own_name, image)
+        return image
     if not file_name:
         raise BadFile("missing image", path, f"no image {name!r} in {folder.root}, and no <filename>")
-    try:
-        return finder.find((beside / file_name).as_posix(), (), path)
-    except BadFile as error:
-        if error.issue.kind != "missing image":
-            raise
-        other = f" (its filename) or {name!r}" if Path(file_name).stem != name else ""
-        raise BadFile("missing image", path, f"no image {file_name!r}{other} below {finder.root}") from error
+    other = f" (its filename) or {name!r}" if Path(file_name).stem != name else ""
+    raise BadFile("missing image", path, f"no image {file_name!r}{other} below {finder.root}")
+
+
+def _choose(same: Sequence[Path], file_name: str, path: Path) -> Path:
+    """Return the only image, or of several the one that `<filename>` names. Raises `BadFile` if it names none."""
+    named = same if len(same) == 1 else _called(same, file_name)
+    if not named:
+        names = " or ".join(image.name for image in same[:2])
+        raise BadFile("ambiguous path", path, f"its image could be {names}; <filename> names {file_name or 'none'!r}")
+    return named[0]
+
+
+def _called(images: Sequence[Path], file_name: str) -> list[Path]:
+    return [image for image in images if image.name.casefold() == file_name.casefold()]
 
 
 def _annotated_size_wh(root: Element, path: Path) -> tuple[int, int] | None:
