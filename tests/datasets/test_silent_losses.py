@@ -61,6 +61,45 @@ def test_a_missing_image_is_not_replaced_by_its_namesake(tmp_path):
             read_annotations(config(tmp_path, "train.txt"), "train")
 
 
+@pytest.mark.parametrize("kind", ["yolo", "coco"])
+@pytest.mark.parametrize(
+    "folder", ["/home/dev/data", "/home/me/my_test_project", "C:\\\\test\\\\work\\\\imgs", "/x/test-set/y"]
+)
+def test_folders_of_the_other_machine_are_no_split(tmp_path, kind, folder):
+    yolo(tmp_path, "train/a.jpg", "train/a.txt")
+    if kind == "yolo":
+        (tmp_path / "train.txt").write_text(f"{folder}/a.jpg\n")
+    else:
+        coco(tmp_path / "train.txt", [(1, "cat")], 1, names=(f"{folder}/a.jpg",))
+    read = read_annotations(config(tmp_path, "train.txt", kind=kind, labels=("cat",)), "train")
+    assert [(record.path.name, len(record.boxes)) for record in read.records] == [("a.jpg", 1)]
+    assert [warning.kind for warning in read.warnings] == ["path from elsewhere"]
+
+
+@pytest.mark.parametrize(
+    ("line", "other"),
+    [
+        ("/x/train/a.jpg", "val/a.jpg"),
+        ("/x/train/images/a.jpg", "valid/images/a.jpg"),
+        ("/x/train_images/a.jpg", "val_images/a.jpg"),
+        ("/x/images/train2017/a.jpg", "images/val2017/a.jpg"),
+    ],
+)
+def test_a_refused_namesake_is_named(tmp_path, line, other):
+    yolo(tmp_path, other)
+    (tmp_path / "train.txt").write_text(f"{line}\n")
+    with pytest.raises(DataError, match=rf"no such image: '{line}'; {other} is of another split"):
+        read_annotations(config(tmp_path, "train.txt"), "train")
+
+
+def test_the_split_in_a_path_decides_between_namesakes(tmp_path):
+    for split in ("train", "val"):
+        yolo(tmp_path, f"{split}/images/a.jpg", f"{split}/labels/a.txt")
+    (tmp_path / "train.txt").write_text("/x/images/train/a.jpg\n")
+    (record,) = read_annotations(config(tmp_path, "train.txt"), "train").records
+    assert record.path == tmp_path / "train/images/a.jpg"
+
+
 def test_eval_coco_of_a_data_file_is_no_split(tmp_path):
     yolo(tmp_path, "obj/a.jpg", "obj/a.txt")
     yolo(tmp_path, "coco/b.jpg", "coco/b.txt")

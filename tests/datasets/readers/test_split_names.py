@@ -1,6 +1,6 @@
 import pytest
 
-from yolo9k.datasets.readers.split_names import split_of, split_of_path
+from yolo9k.datasets.readers.split_names import differ_in_split, split_of, split_of_path
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,15 @@ def test_the_last_part_with_a_split_decides():
     assert split_of_path("train/valid/images") == "val"
     assert split_of_path("my-test/train") == "train"
     assert split_of_path("images/all") is None
+
+
+def test_names_that_differ_in_their_split_alone():
+    for name, other in (("train", "valid"), ("train2017", "val2014"), ("train_images", "val_images"), ("Train", "dev")):
+        assert differ_in_split(name, other)
+    for name, other in (
+        ("train", "training"),
+        ("my_test_project", "train"),
+        ("train_images", "val_masks"),
+        ("a", "val"),
+    ):
+        assert not differ_in_split(name, other)

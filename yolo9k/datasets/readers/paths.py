@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from yolo9k.datasets.readers.records import BadFile, IssueCollector, reading_data
-from yolo9k.datasets.readers.split_names import exact_split, split_of_path
+from yolo9k.datasets.readers.split_names import differ_in_split, exact_split
 from yolo9k.errors import shorten
 from yolo9k.image_formats import is_image_name
 from yolo9k.io import is_file, is_folder, visible_files
@@ -27,6 +27,7 @@ DRIVE = re.compile(r"^[A-Za-z]:")
 URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 MASK_FOLDER = re.compile(r"(?:^|/)segmentation(?:class|object)[^/]*/", re.IGNORECASE)  # VOC's, also labelme2voc's
 UPLOAD_HASH = re.compile(r"^[0-9a-f]{8}-(?=.)")  # Label Studio puts one before the name of an uploaded file
+SPLIT_LEVELS = 3  # folders above a file that may name its split
 
 
 class FileFinder:
@@ -103,6 +104,10 @@ class FileFinder:
             raise BadFile("ambiguous path", location, f"{shown!r} could be {names} below {self.root}")
         if folders:  # no namesake elsewhere
             raise BadFile("missing image", location, f"no such image: {shown!r}")
+        refused = self._files_by_name.get(name_key(parts[-1])) if parts else None
+        if refused:
+            why = f"; {shorten(refused[0])} is of another split"
+            raise BadFile("missing image", location, f"no such image: {shown!r}{why}")
         outside = next((path for path in (Path(text), self.root / text) if is_file(path)), None)
         why = f"; {outside} is outside the root and is not used" if outside and not self.contains(outside) else ""
         raise BadFile(
@@ -110,17 +115,21 @@ class FileFinder:
         )
 
     def _longest_tails(self, parts: Sequence[str], files: Mapping[str, Sequence[str]]) -> list[Path]:
-        """Return those of `files` with the longest common tail; of equally long ones those written in the same way."""
+        """Return those of `files` with the longest common tail; of equally long ones those written in the same way.
+
+        Those of the split that the path names come first; one of another split is not used.
+        """
         wanted = [name_key(part) for part in parts]
         namesakes = files.get(wanted[-1], ())
         if not namesakes:  # of a list whose images are gone: nearly all
             return []
-        split = split_of_path("/".join(parts[:-1]))
+        split = _nearest_split(parts)
+        of_split = [path for path in namesakes if split and _nearest_split(path.split("/")) == split]
         ranked: dict[tuple[int, int], list[Path]] = {}
-        for relative in namesakes:
+        for relative in of_split or namesakes:
             found = relative.split("/")
-            if split and (split_of_path("/".join(found[:-1])) or split) != split:
-                continue  # the namesake of another split
+            if _is_of_other_split(found, parts):
+                continue
             same_name = [*map(name_key, found[:-1]), wanted[-1]]
             length = _common_tail(same_name, wanted)
             ranked.setdefault((length, _common_tail(found, parts)), []).append(self.root / relative)
@@ -164,6 +173,17 @@ def _is_inside(absolute: str, root: str) -> bool:
 def _common_tail(one: Sequence[str], other: Sequence[str]) -> int:
     pairs = zip(reversed(one), reversed(other), strict=False)
     return next((length for length, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+def _nearest_split(parts: Sequence[str]) -> str | None:
+    """Return the split that the folders next to a file mean; those further up may be of a user or project (`dev`)."""
+    return next((split for part in parts[-2 : -2 - SPLIT_LEVELS : -1] if (split := exact_split(part))), None)
+
+
+def _is_of_other_split(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Return whether folders next to two files, at the same place, mean different splits."""
+    places = zip(one[-2 : -2 - SPLIT_LEVELS : -1], other[-2 : -2 - SPLIT_LEVELS : -1], strict=False)
+    return any(differ_in_split(a, b) for a, b in places)
 
 
 def path_parts(text: str) -> list[str]:

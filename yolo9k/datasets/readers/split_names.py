@@ -33,3 +33,16 @@ def split_of_path(path: str) -> str | None:
     parts = path.split("/")[::-1]
     exact = next((split for part in parts if (split := exact_split(part))), None)
     return exact or next((split for part in parts if (split := split_of(part))), None)
+
+
+def differ_in_split(name: str, other: str) -> bool:
+    """Return whether two names mean different splits and are the same otherwise: `train_images` and `val_images`."""
+    exact, other_exact = exact_split(name), exact_split(other)
+    if exact and other_exact:
+        return exact != other_exact
+    split, other_split = split_of(name), split_of(other)
+    return bool(split and other_split) and split != other_split and _without_splits(name) == _without_splits(other)
+
+
+def _without_splits(name: str) -> list[str]:
+    return [word for word in map(str.lower, WORD.findall(name)) if word not in SPLIT_OF_WORD]
