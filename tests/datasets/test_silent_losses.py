@@ -261,6 +261,15 @@ def test_lines_of_a_box_a_score_and_a_track_are_no_outlines(tmp_path):
         read_annotations(config(tmp_path, "images"), "train")
 
 
+def test_tracks_are_an_error_among_others_if_files_are_skipped(tmp_path):
+    yolo(tmp_path, "images/a.jpg", "labels/a.txt", "0 .5 .5 .2 .2 .91 1\n0 .4 .5 .2 .3 .87 4\n")
+    yolo(tmp_path, "images/b.jpg", "labels/b.txt", "x\n")
+    with pytest.raises(DataError, match=r"a\.txt:1: all long lines have 7 numbers"):
+        read_annotations(config(tmp_path, "images"), "train")
+    errors = read_annotations(config(tmp_path, "images"), "train", "skip").errors
+    assert [Path(error.location).name for error in errors] == ["a.txt:2", "b.txt:1", "a.txt:1"]
+
+
 def test_coco_files_of_other_splits_beside_instances_are_used(tmp_path):
     for name, file in (("a.jpg", "instances_train"), ("b.jpg", "custom_val"), ("c.jpg", "captions_extra")):
         yolo(tmp_path, f"images/{name}")

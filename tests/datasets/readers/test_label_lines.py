@@ -1,4 +1,5 @@
 import random
+from contextlib import suppress
 
 import pytest
 
@@ -62,3 +63,25 @@ def test_a_track_column_needs_the_config():
 def test_a_line_that_differs_from_what_the_config_says():
     with pytest.raises(BadFile, match=r"a.txt:1: must be `class cx cy w h` and 6 more .*, not 9 numbers"):
         checked([[0.5, 0.5, 0.1, 0.1, 0.5, 0.5, 0.5, 0.5]], extra=6)
+
+
+@pytest.mark.parametrize("tracks", [(17, 17), (1, 2, 3), (1, 1)])
+def test_a_box_a_score_and_a_track_are_no_outline(tracks):
+    columns = ColumnCheck()
+    for track in tracks:
+        with suppress(BadFile):  # 17 is no coordinate
+            columns.box_values([0, 0.5, 0.5, 0.1, 0.1, 0.9, float(track)], "a.txt:1")
+    with pytest.raises(BadFile, match=r"a.txt:1: all long lines have 7 numbers, .* extra_columns: 2"):
+        columns.report("root", IssueCollector())
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[0.1, 0.2, 0.3, 0.4, 0.5, 1.0]],
+        [[0.1, 0.9, 0.5, 0.2, 0.9, 1.0], [0.2, 0.8, 0.6, 0.1, 0.7, 1.0]],
+        [[0.5, 0.5, 0.1, 0.1, 0.9, 1.0], [0.5, 0.5, 0.1, 0.1, 0.9, 0.9]],
+    ],
+)
+def test_triangles_at_the_edge_of_the_image_are_outlines(rows):
+    assert checked(rows)[0] == rows

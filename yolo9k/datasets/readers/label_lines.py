@@ -33,8 +33,7 @@ class ColumnCheck:
     scores: int = 0
     first_score: str = ""
     unused: int = 0
-    outlines: int = 0
-    tracks: int = 0  # of the outlines, those that may be a box, a score and a whole number
+    tracks: "TrackCheck" = field(default_factory=lambda: TrackCheck())
     keypoints: "KeypointCheck" = field(default_factory=lambda: KeypointCheck())
 
     def box_values(self, values: Sequence[float], location: str) -> Sequence[float]:
@@ -56,11 +55,11 @@ class ColumnCheck:
             self.scores += 1
             self.first_score = self.first_score or location
             return values[1:BOX_COLUMNS]
+        if self.extra is None and count > SCORE_COLUMNS:
+            self.tracks.add(values[1:], location)  # first: a track is no coordinate
         _check_outline(values, location)
         if self.extra is None:
             self.keypoints.add(values[1:], location)
-            self.outlines += 1
-            self.tracks += count == OUTLINE_COLUMNS and values[-1].is_integer()
         return values[1:]
 
     def report(self, root: Path, issues: IssueCollector) -> None:
@@ -79,12 +78,12 @@ class ColumnCheck:
                 f"kpt_shape in data.yaml, or extra_columns: {count - BOX_COLUMNS} in the config (0 means outlines)"
             )
             raise unreadable_annotation(self.keypoints.location, message)
-        if self.outlines and self.tracks == self.outlines:
+        if self.tracks.are_certain:
             message = (
                 "all long lines have 7 numbers, of which the last is whole, like a box, a score and a track; set "
                 "extra_columns: 2 in the config (0 means outlines)"
             )
-            raise unreadable_annotation(self.keypoints.location or root, message)
+            raise unreadable_annotation(self.tracks.location, message)
 
 
 def check_fractions(box: Sequence[float], location: str) -> None:
@@ -105,6 +104,31 @@ def _check_outline(values: Sequence[float], location: str) -> None:
     if outside is not None:
         message = f"{count} numbers are no outline: {outside:g} is no coordinate from 0 to 1"
         raise unreadable_annotation(location, f"{message}; for keypoints set extra_columns or kpt_shape")
+
+
+@dataclass
+class TrackCheck:
+    """Decides whether long lines are a box, a score and the number of a track instead of outlines of three points.
+
+    They are if all, and more than one, are a box in the image, a score from 0 to 1 and a whole number. One triangle may
+    end at the edge of the image; one line with a larger number is an error of its own.
+    """
+
+    location: str = ""
+    lines: int = 0
+    tracks: int = 0
+
+    @property
+    def are_certain(self) -> bool:
+        """Return whether the lines are boxes with tracks."""
+        return 1 < self.lines == self.tracks
+
+    def add(self, row: Sequence[float], location: str) -> None:
+        """Check one line: the numbers after the class."""
+        self.location = self.location or location
+        self.lines += 1
+        is_box = len(row) == OUTLINE_COLUMNS - 1 and _encloses_points(row[:4], 2)
+        self.tracks += is_box and 0 <= row[4] <= 1 and row[5].is_integer() and row[5] >= 0
 
 
 @dataclass

@@ -59,7 +59,8 @@ def read_yolo(request: SplitRequest, issues: IssueCollector, track: Track = sile
             size_wh = read_image_size_wh(path)
             boxes = _read_boxes(label_files[path], names, size_wh, columns, issues)
             records.append(Record(path, size_wh, issues.check_boxes(boxes, size_wh), path.stem))
-    columns.report(request.root, issues)
+    with issues.reading_file():
+        columns.report(request.root, issues)
     _warn_shifted(records, names, issues)
     return BoxReadResult(records, names)
 
