@@ -370,6 +370,24 @@ def test_class_lists_beside_each_other_must_agree(tmp_path, second):
         detect_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("place", ["", "labels/"])
+def test_a_class_list_may_continue_another(tmp_path, place):
+    yolo(tmp_path, "a")
+    (tmp_path / "obj.names").write_text("dog\nperson\n")
+    (tmp_path / place / "classes.txt").write_text("dog\nperson\ncat\n")
+    assert detect_dataset(tmp_path).classes == ("dog", "person", "cat")
+
+
+@pytest.mark.parametrize("name", ["labels.txt", "predefined_classes.txt"])
+def test_lists_of_a_tool_are_used_only_without_another(tmp_path, name, notes):
+    yolo(tmp_path, "a")
+    (tmp_path / name).write_text("__ignore__\ncat\n")
+    assert detect_dataset(tmp_path).classes == ("__ignore__", "cat")
+    (tmp_path / "classes.txt").write_text("dog\nperson\n")
+    assert detect_dataset(tmp_path).classes == ("dog", "person")
+    assert f"not used: {tmp_path / name}, since there is {tmp_path / 'classes.txt'}" in notes()
+
+
 @pytest.mark.parametrize("kind", ["voc", "yolo"])
 def test_links_to_the_root_of_the_file_system_are_not_followed(tmp_path, kind):
     yolo(tmp_path, "a")

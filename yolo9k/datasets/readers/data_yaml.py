@@ -1,5 +1,6 @@
 """Read `data.yaml` (Ultralytics, Roboflow): class names, splits, keypoints; and class lists of other tools."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +19,11 @@ CLASS_LISTS = (
     "classes.txt", "obj.names", "class_names.txt", "labels.txt", "_darknet.labels", "classes.names", "names.txt",
     "class.txt", "predefined_classes.txt",
 )  # fmt: skip
+GENERAL_LISTS = ("labels.txt", "predefined_classes.txt")  # of a tool: may have more classes than the data set
+MAX_NAMED = 5  # lists that a message names
 MAX_KEYPOINTS = 300  # the largest skeletons known have 133
 YAML_KEYS = ("names", "path", *(key for keys in SPLIT_KEYS.values() for key in keys))  # whose values are text
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -142,8 +146,8 @@ def yolo_names(root: Path) -> tuple[str, ...]:
 def find_class_list(root: Path) -> tuple[str, ...]:
     """Return the names in the class list of a data set, one per line; empty if there is none.
 
-    It is in the root or in `labels`, in `data`, or in a folder beside the images. Raises `DataError` if several lists
-    differ, since the indices of the labels then mean different classes.
+    It is in the root or in `labels`, in `data`, or in a folder beside the images. Of lists that begin alike the longest
+    is taken. Raises `DataError` if several lists differ, since the indices of the labels then mean different classes.
     """
     for folders in ((root, root / "labels"), (root / "data",)):
         lists = [path for folder in folders if is_folder(folder) for path in _class_lists(folder)]
@@ -161,12 +165,21 @@ def _class_lists(folder: Path) -> list[Path]:
 
 
 def _read_agreeing(paths: Sequence[Path]) -> tuple[str, ...]:
-    """Return the class names that all these lists have; empty without a list. Raises `DataError` if they differ."""
-    lists = {path: read_class_names(path) for path in paths}
-    if len(set(lists.values())) > 1:
-        first, *others = lists
-        other = next(path for path in others if lists[path] != lists[first])
-        raise DataError(f"{first} and {other}: the class lists differ, so that labels of one index mean other classes")
-    for path, names in lists.items():
-        check_distinct(names, path)
-    return next(iter(lists.values()), ())
+    """Return the class names that all these lists have; empty without a list. Raises `DataError` if they differ.
+
+    One may continue another: labelImg adds classes to `classes.txt`, not to `predefined_classes.txt`.
+    """
+    specific = [path for path in paths if path.name not in GENERAL_LISTS]
+    if unused := [path for path in paths if specific and path not in specific]:
+        log.info("not used: %s, since there is %s", ", ".join(map(str, unused[:MAX_NAMED])), specific[0])
+    lists = {path: read_class_names(path) for path in specific or paths}
+    names = max(lists.values(), key=len, default=())
+    for path, other in lists.items():
+        if other != names[: len(other)]:
+            longest = next(each for each in lists if lists[each] == names)
+            first, second = (each for each in lists if each in (path, longest))
+            raise DataError(
+                f"{first} and {second}: the class lists differ, so that labels of one index mean other classes"
+            )
+        check_distinct(other, path)
+    return names
