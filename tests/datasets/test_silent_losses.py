@@ -100,6 +100,16 @@ def test_the_split_in_a_path_decides_between_namesakes(tmp_path):
     assert record.path == tmp_path / "train/images/a.jpg"
 
 
+def test_a_file_of_other_numbers_beside_images_without_objects(tmp_path):
+    yolo(tmp_path, "images/a.jpg", "labels/a.txt")
+    for name in "bcde":
+        yolo(tmp_path, f"images/{name}.jpg")
+    (tmp_path / "calib.txt").write_text("1 2 3 4 5 6\n")
+    read = read_annotations(config(tmp_path, "images"), "train")
+    assert [len(record.boxes) for record in read.records] == [1, 0, 0, 0, 0]
+    assert [warning.kind for warning in read.warnings] == ["no label file"]
+
+
 def test_eval_coco_of_a_data_file_is_no_split(tmp_path):
     yolo(tmp_path, "obj/a.jpg", "obj/a.txt")
     yolo(tmp_path, "coco/b.jpg", "coco/b.txt")

@@ -68,3 +68,20 @@ def test_orphans_are_files_of_boxes_without_an_image(tmp_path):
     (tmp_path / "labels" / "b.txt").write_text("0 .5 .5 .1 .1\n")
     (tmp_path / "notes.txt").write_text("five words that are no numbers\n")
     assert list(LabelFinder(tmp_path).orphans()) == [tmp_path / "labels" / "b.txt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "is_label"),
+    [
+        ("calib.txt", "1 2 3 4 5 6", False),
+        ("calib.txt", "0.5 0.5 0.5 0.5 0.5", False),
+        ("old/x.txt", "0 .5 .5 .1 .1", True),
+        ("old/x.txt", "2 .1 .1 .9 .1 .9 .9", True),
+        ("old/a.txt", "0 320 240 20 20", True),
+        ("old/a.txt", "five words that are none", False),
+    ],
+)
+def test_other_files_of_numbers_are_no_label_files(tmp_path, name, line, is_label):
+    touch(tmp_path, "images/a.jpg", name)
+    (tmp_path / name).write_text(f"{line}\n")
+    assert list(LabelFinder(tmp_path).orphans()) == ([tmp_path / name] if is_label else [])

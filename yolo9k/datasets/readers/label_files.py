@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 
+from yolo9k.datasets.readers.label_lines import FAR_OUTSIDE
 from yolo9k.datasets.readers.paths import name_key
 from yolo9k.datasets.readers.records import BadFile, reading_data
 from yolo9k.image_formats import is_image_file
@@ -61,12 +62,20 @@ class LabelFinder:
         return [folder, *folder.parents[:depth]]
 
     def orphans(self) -> Iterator[Path]:
-        """Yield the label files below the root that are of no image there."""
+        """Yield the label files below the root that are of no image there.
+
+        Other text files hold numbers, too: these have the name of an image without a label file, or a box in fractions.
+        """
         files = self._all_files
-        used = {self.find(path) for path in files if is_image_file(path)}
+        label_files = {path: self.find(path) for path in files if is_image_file(path)}
+        used = set(label_files.values())
+        lacking = {name_key(path.stem) for path, found in label_files.items() if found is None}
         for path in files:
-            if path.suffix.lower() == SUFFIX and path not in used and _holds_boxes(path):
-                yield path
+            if path.suffix.lower() == SUFFIX and path not in used:
+                values = _first_row(path)
+                is_named = len(values) >= MIN_VALUES and name_key(path.stem) in lacking
+                if is_named or _is_label_row(values):
+                    yield path
 
     def orphans_beside(self, images: Iterable[Path]) -> list[Path]:
         """Return the label files of no image that are in the label folders of these images, sorted.
@@ -127,12 +136,23 @@ def _label_files(folder: Path) -> dict[str, Path]:
 
 def _holds_boxes(path: Path) -> bool:
     """Return whether the first line of a file is one of a label file: five numbers or more."""
+    return len(_first_row(path)) >= MIN_VALUES
+
+
+def _is_label_row(values: Sequence[float]) -> bool:
+    """Return whether the numbers of a line are a class and a box, or an outline, in fractions of the image size."""
+    fractions = values[1:MIN_VALUES]
+    is_inside = all(-FAR_OUTSIDE <= value <= 1 + FAR_OUTSIDE for value in fractions)
+    return len(values) >= MIN_VALUES and values[0] >= 0 and values[0].is_integer() and is_inside
+
+
+def _first_row(path: Path) -> list[float]:
+    """Return the numbers in the first line of a file; empty if it has something else."""
     try:
         if not is_file(path):
-            return False
+            return []
         with path.open("rb") as file:
             line = file.readline(1 << 16)
-        values = [float(word) for word in line.split()]
+        return [float(word) for word in line.split()]
     except (OSError, ValueError, BadFile):
-        return False
-    return len(values) >= MIN_VALUES
+        return []
