@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from yolo9k.datasets.readers import label_files
 from yolo9k.datasets.readers.label_files import LabelFinder
+from yolo9k.io import visible_files
 
 
 def touch(root: Path, *names: str) -> None:
@@ -85,3 +87,24 @@ def test_other_files_of_numbers_are_no_label_files(tmp_path, name, line, is_labe
     touch(tmp_path, "images/a.jpg", name)
     (tmp_path / name).write_text(f"{line}\n")
     assert list(LabelFinder(tmp_path).orphans()) == ([tmp_path / name] if is_label else [])
+
+
+def test_label_files_of_other_splits_in_a_shared_folder_need_no_search(tmp_path, monkeypatch):
+    touch(tmp_path, "JPEGImages/a.jpg", "JPEGImages/b.jpg", "labels/a.txt", "labels/b.txt")
+    for name in "ab":
+        (tmp_path / "labels" / f"{name}.txt").write_text("0 .5 .5 .1 .1\n")
+    searched = []
+    monkeypatch.setattr(label_files, "visible_files", lambda root: searched.append(root) or visible_files(root))
+    assert LabelFinder(tmp_path).orphans_beside([tmp_path / "JPEGImages" / "a.jpg"]) == []
+    assert not searched
+    (tmp_path / "labels" / "c.txt").write_text("0 .5 .5 .1 .1\n")
+    assert LabelFinder(tmp_path).orphans_beside([tmp_path / "JPEGImages" / "a.jpg"]) == [tmp_path / "labels" / "c.txt"]
+    assert searched == [tmp_path]
+
+
+def test_no_image_is_asked_whether_it_is_a_folder(tmp_path, monkeypatch):
+    touch(tmp_path, *(f"images/{number}.jpg" for number in range(50)), "labels/1.txt", "runs/detect/labels/1.txt")
+    asked, stat = [], Path.stat
+    monkeypatch.setattr(Path, "stat", lambda path, **how: asked.append(path) or stat(path, **how))
+    LabelFinder(tmp_path).find(tmp_path / "images" / "1.jpg")
+    assert not [path for path in asked if path.suffix == ".jpg"]

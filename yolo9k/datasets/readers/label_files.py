@@ -14,7 +14,7 @@ from yolo9k.datasets.readers.label_lines import FAR_OUTSIDE
 from yolo9k.datasets.readers.paths import name_key
 from yolo9k.datasets.readers.records import BadFile, reading_data
 from yolo9k.image_formats import is_image_file
-from yolo9k.io import is_file, is_folder, is_hidden, visible_files
+from yolo9k.io import is_file, is_folder, is_hidden, subfolders, visible_files
 
 IMAGE_WORD = re.compile(r"(?<![a-z])(jpegimages|images?|imgs?|pic(?:ture)?s?|photos?|frames?|data)(?![a-z])")
 LABEL_WORD = re.compile(r"(?<![a-z])(labels?|txts?|annotations?|annos?|anns?|bboxes|boxes)(?![a-z])")
@@ -80,11 +80,14 @@ class LabelFinder:
     def orphans_beside(self, images: Iterable[Path]) -> list[Path]:
         """Return the label files of no image that are in the label folders of these images, sorted.
 
-        All images below the root are looked for only if some label file may be of none.
+        All images below the root are looked for only if some label file may be of none in the folders of these.
         """
+        images = list(images)
         used = {found for image in images if (found := self.find(image)) is not None}
         folders = {path.parent for path in used if path.is_relative_to(self.root)}
         unused = {path for folder in folders for path in self._labels(folder).values()} - used
+        if unused:  # of other splits, whose images are in the same folder
+            unused -= {self.find(path) for folder in {image.parent for image in images} for path in _images_in(folder)}
         if not any(map(_holds_boxes, unused)):
             return []
         unused -= {self.find(path) for path in self._all_files if is_image_file(path)}
@@ -119,8 +122,13 @@ def _holds_images(folder: Sequence[str], names: Sequence[str]) -> bool:
 def _folders(folder: Path) -> tuple[str, ...]:
     """Return the names of the visible subfolders, `labels` first."""
     with reading_data(folder):
-        names = [path.name for path in folder.iterdir() if not is_hidden(path.name) and is_folder(path)]
+        names = [path.name for path in subfolders(folder)]
     return tuple(sorted(names, key=lambda name: (name != "labels", name.casefold() != "labels", name)))
+
+
+def _images_in(folder: Path) -> Iterator[Path]:
+    with reading_data(folder):
+        yield from (path for path in folder.iterdir() if is_image_file(path))
 
 
 def _label_files(folder: Path) -> dict[str, Path]:

@@ -35,7 +35,7 @@ from yolo9k.datasets.readers.records import (
 )
 from yolo9k.errors import DataError
 from yolo9k.image_formats import is_image_file
-from yolo9k.io import check_regular, is_file, is_folder, is_hidden, visible_files
+from yolo9k.io import check_regular, is_file, is_folder, is_hidden, subfolders, visible_files
 from yolo9k.progress import Track, silent
 
 ALL = "all"  # the split of all annotation files
@@ -126,7 +126,7 @@ def find_annotations(root: Path) -> dict[str, Path]:
 
 def _subfolders(root: Path, names: Sequence[str]) -> list[Path]:
     """Return the subfolders with one of the names, in any case, in the order of the names."""
-    folders = [path for path in root.iterdir() if path.name.casefold() in names and path.is_dir()]
+    folders = [path for path in subfolders(root) if path.name.casefold() in names]
     return sorted(folders, key=lambda path: (names.index(path.name.casefold()), path.name))
 
 

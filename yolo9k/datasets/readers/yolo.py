@@ -49,6 +49,8 @@ def read_yolo(request: SplitRequest, issues: IssueCollector, track: Track = sile
     finder, columns = LabelFinder(request.root), ColumnCheck(extra)
     listed = _list_images(request.root, request.entries, issues)
     images = [path for path in listed if request.keep(_relative_name(path, request.root))]
+    if not images:
+        return BoxReadResult([], names)
     label_files = {path: finder.find(path) for path in images}
     _check_label_files(label_files, finder, request, issues)
     if orphans := finder.orphans_beside(listed):
