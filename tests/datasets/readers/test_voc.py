@@ -83,10 +83,12 @@ def test_unreadable_images_are_found_though_their_size_is_annotated(tmp_path):
 
 
 def test_exchanged_corners_are_read_in_order(tmp_path):
-    add(tmp_path, "a", item(corners=(30, 40, 11, 6)))
+    path = add(tmp_path, "a", item(corners=(30, 40, 11, 6)) + item(corners=(1, 40, 11, 6)) + item())
     annotations = read(tmp_path)
-    np.testing.assert_array_equal(annotations.records[0].boxes.xyxy, [[10, 5, 29, 39]])
-    assert [issue.kind for issue in annotations.errors] == ["corners exchanged"]
+    np.testing.assert_array_equal(annotations.records[0].boxes.xyxy[0], [10, 5, 29, 39])
+    assert not annotations.errors
+    message = f"2 boxes have their min and max exchanged and are read in order; first: {path}: object 1"
+    assert [warning.message for warning in annotations.warnings] == [message]
 
 
 def test_several_folders_are_concatenated_in_order(tmp_path):

@@ -215,13 +215,15 @@ class IssueCollector:
     """Collects the issues found while reading; `on_error`: stop at an unusable file, or skip it.
 
     `warnings`: what is not used or was changed, in one issue with its count. `unused_objects`: the errors of objects
-    that are not used: malformed, of an unknown class, outside the image, of no image.
+    that are not used: malformed, of an unknown class, outside the image, of no image. `exchanged`: the locations of
+    boxes that are used with their corners in another order.
     """
 
     on_error: OnError = "stop"
     errors: list[Issue] = field(default_factory=list)
     warnings: list[Issue] = field(default_factory=list)
     unused_objects: list[Issue] = field(default_factory=list)
+    exchanged: list[str] = field(default_factory=list)
 
     def warn(self, kind: str, location: object, message: str) -> None:
         """Add a warning."""
@@ -259,6 +261,8 @@ class IssueCollector:
             clipped, issue = check_box(box, size_wh)
             if clipped is not None:
                 kept.append((box, clipped))
+                if box.exchanged:
+                    self.exchanged.append(box.location)
                 if issue is not None:
                     self.errors.append(issue)
             elif issue is not None:
@@ -272,7 +276,7 @@ def check_box(box: ParsedBox, size_wh: tuple[int, int]) -> tuple[Corners | None,
     """Return the box clipped to its image (`None` if it is invalid), and its issue (`None` if there is none)."""
     (x1, y1, x2, y2), (w, h) = box.xyxy, size_wh
     if 0 <= x1 < x2 - MIN_SIDE_PX and 0 <= y1 < y2 - MIN_SIDE_PX and x2 <= w and y2 <= h and box.label is not None:
-        return box.xyxy, _exchanged(box) if box.exchanged else None  # fast path: nearly all boxes
+        return box.xyxy, None  # fast path: nearly all boxes
     if box.label is None:
         return None, Issue("unknown class", box.location, unknown_class(box.name))
     if not all(map(isfinite, box.xyxy)):
@@ -284,11 +288,7 @@ def check_box(box: ParsedBox, size_wh: tuple[int, int]) -> tuple[Corners | None,
         return None, Issue("outside", box.location, f"{_describe(box)} is outside the image ({w}x{h})")
     if max(abs(a - b) for a, b in zip(box.xyxy, clipped, strict=True)) > CLIP_TOLERANCE_PX:
         return clipped, Issue("clipped", box.location, f"{_describe(box)} was clipped to the image ({w}x{h})")
-    return clipped, _exchanged(box) if box.exchanged else None
-
-
-def _exchanged(box: ParsedBox) -> Issue:
-    return Issue("corners exchanged", box.location, f"{_describe(box)} has its min and max exchanged; read in order")
+    return clipped, None
 
 
 def unknown_class(name: str) -> str:

@@ -170,6 +170,9 @@ def read_voc(request: SplitRequest, issues: IssueCollector, track: Track = silen
             records.append(_read_record(folder, name, indices, finders[folder.root], issues))
     for finder in dict.fromkeys(finders.values()):
         finder.report(finder.root, issues)
+    if boxes := issues.exchanged:
+        message = f"{len(boxes):,} boxes have their min and max exchanged and are read in order; first: {boxes[0]}"
+        issues.warn("corners exchanged", request.root, message)
     _warn_unannotated(request, folders, {record.path for record in records}, issues)
     return BoxReadResult(records, labels, annotated_sizes=True)
 
