@@ -300,7 +300,10 @@ def _find_image(folder: VocFolder, name: str, path: Path, root: Element, finder:
     found = found or finder.images_named(own_name)
     if found:
         image = _choose(found, file_name, path)
-        finder.add_moved(own_name, image)
+        if folder.images:
+            finder.add_moved(own_name, image)  # its own folder lacks it
+        else:
+            finder.total += 1
         return image
     if not file_name:
         raise BadFile("missing image", path, f"no image {name!r} in {folder.root}, and no <filename>")
