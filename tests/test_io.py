@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.io import (
+    OWN_RUN,
     check_regular,
     decode_text,
     is_file,
@@ -107,7 +108,7 @@ def test_why_a_path_cannot_be_reached(tmp_path):
         assert unreachable(tmp_path / name) == ""
 
 
-@pytest.mark.parametrize("mark", ["detect/exp", "train/a/args.yaml", "b/opt.yaml"])
+@pytest.mark.parametrize("mark", ["detect/exp", "train/a/args.yaml", "b/opt.yaml", "exp/environment.json"])
 def test_results_of_yolo_tools_are_no_data(tmp_path, mark):
     for name in ("a.jpg", f"runs/{mark}/b.jpg" if "." not in mark else "runs/b.jpg", "deep/runs/c.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -118,6 +119,14 @@ def test_results_of_yolo_tools_are_no_data(tmp_path, mark):
     assert list(visible_files(tmp_path)) == [tmp_path / "a.jpg", tmp_path / "deep/runs/c.jpg"]
     assert [path.name for path in subfolders(tmp_path)] == ["deep"]
     assert list(visible_files(tmp_path / "runs"))  # named itself
+
+
+@pytest.mark.parametrize("folder", ["runs/exp", "out/exp", "exp"])
+def test_own_runs_are_no_data_under_any_name(tmp_path, folder):
+    for name in ("a/a.jpg", "a/config.yaml", *(f"{folder}/{x}" for x in (*OWN_RUN, "plots/curves.png"))):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert list(visible_files(tmp_path)) == [tmp_path / "a/a.jpg", tmp_path / "a/config.yaml"]
 
 
 def test_an_unreadable_folder_inside_another_is_named(tmp_path):

@@ -33,7 +33,8 @@ FOREIGN_NAMES = frozenset(  # of operating systems, network storage and tools; l
 )  # fmt: skip
 RUNS = "runs"  # folder of the results of YOLO tools
 TASKS_OF_RUNS = ("detect", "segment", "pose", "obb", "classify", "predict", "inference", "track")
-FILES_OF_RUNS = ("args.yaml", "opt.yaml")  # ultralytics' and YOLOv5's, in RUNS/NAME or RUNS/TASK/NAME
+OWN_RUN = ("config.yaml", "environment.json")  # in the folder of a run of this package, which may be anywhere
+FILES_OF_RUNS = ("args.yaml", "opt.yaml", OWN_RUN[1])  # ultralytics', YOLOv5's, ours, in RUNS/NAME or RUNS/TASK/NAME
 KINDS_OF_FILE = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -53,6 +54,8 @@ def is_hidden(name: str) -> bool:
 
 def holds_results(folder: Path) -> bool:
     """Return whether a folder holds the results of YOLO tools: images with the boxes of a model, no ground truth."""
+    if all(is_file(folder / name) for name in OWN_RUN):
+        return True
     if folder.name.lower() != RUNS:
         return False
     patterns = [f"{depth}/{name}" for depth in ("*", "*/*") for name in FILES_OF_RUNS]
@@ -150,7 +153,7 @@ def _visible_entries(folder: Path) -> list["os.DirEntry[str]"]:
     with os.scandir(folder) as entries:
         visible = [entry for entry in entries if not is_hidden(entry.name)]
     return sorted(
-        (entry for entry in visible if not (entry.name.lower() == RUNS and holds_results(Path(entry.path)))),
+        (entry for entry in visible if not (is_folder_entry(entry) and holds_results(Path(entry.path)))),
         key=lambda entry: entry.name,
     )
 

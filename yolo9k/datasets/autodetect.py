@@ -5,6 +5,7 @@ split of a file or folder is in its name; if one is called train, those with oth
 """
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -159,7 +160,8 @@ def detect_dataset(
         held_out = sum(is_held_out(name, fraction) for name in names)
         notes += [f"val: {held_out:,} of the {len(names):,} train images, held out"] if held_out else []
     with suppress(OSError):  # a folder that only lets its files be opened
-        results = [path.name for path in layout.root.iterdir() if holds_results(path)]
+        with os.scandir(layout.root) as entries:
+            results = sorted(entry.name for entry in entries if entry.is_dir() and holds_results(Path(entry)))
         notes += [f"not used: the results of a YOLO tool in {name}" for name in results]
     log.info("%s: %s", config.name, "; ".join(notes))
     return config

@@ -34,7 +34,7 @@ from yolo9k.image_formats import count_skipped, describe_skipped_suffixes, is_im
 from yolo9k.io import holds_results, is_folder, is_folder_entry, is_hidden
 from yolo9k.progress import Track, silent
 
-VERSION = 3  # of the index cache
+VERSION = 4  # of the index cache
 
 log = logging.getLogger(__name__)
 
