@@ -9,6 +9,7 @@ from pycocotools import mask as coco_mask
 
 from yolo9k.config import DatasetConfig
 from yolo9k.config.datasets import SplitSource
+from yolo9k.datasets.autodetect import detect_dataset
 from yolo9k.datasets.load import read_annotations
 from yolo9k.errors import DataError
 
@@ -200,6 +201,23 @@ def test_file_names_of_other_machines(tmp_path, name):
     (warning,) = annotations.warnings
     assert warning.kind == "path from elsewhere"
     assert warning.message.startswith("1 of 1 paths were found below train/")
+
+
+@pytest.mark.parametrize("source", ["", "lvis_v1_train.json"])
+def test_lvis_names_its_images_by_url(tmp_path, source):
+    images = [
+        {"id": i, "coco_url": f"http://images.cocodataset.org/{folder}/{i:012}.jpg", "width": 100, "height": 50}
+        for i, folder in enumerate(("train2017", "val2017"), 1)
+    ]
+    content = {"images": images, "annotations": [annotation(1), annotation(2)], "categories": CATEGORIES}
+    for name in ("train2017/000000000001.jpg", "val2017/000000000002.jpg"):
+        (tmp_path / name).parent.mkdir()
+        Image.new("RGB", (100, 50)).save(tmp_path / name)
+    (tmp_path / "lvis_v1_train.json").write_text(json.dumps(content))
+    config = detect_dataset(tmp_path / source, holdout=0)
+    annotations = read_annotations(config, "train")
+    assert [record.path.parent.name for record in annotations.records] == ["train2017", "val2017"]
+    assert (annotations.errors, annotations.warnings) == ((), ())
 
 
 def test_an_ambiguous_file_name_is_an_error(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from yolo9k.config.datasets import SplitSource
 from yolo9k.datasets.layouts.layout import Layout, Part, assign_splits, files_with, levels
-from yolo9k.datasets.readers.coco import CocoFile
+from yolo9k.datasets.readers.coco import CocoFile, image_name
 from yolo9k.datasets.readers.paths import FileFinder, path_parts
 from yolo9k.datasets.readers.records import BadFile, Entry, reading_data
 from yolo9k.datasets.readers.split_names import split_of, split_of_path
@@ -69,7 +69,7 @@ def coco_part(file: CocoFile, root: Path) -> Part:
 
 def _coco_entry(file: CocoFile, root: Path) -> Entry:
     annotations = file.path.relative_to(root).as_posix()
-    name = str(file.images[0].get("file_name")) if file.images else ""
+    name = image_name(file.images[0]) if file.images else ""
     folders = file.image_folders(root)
     if not name or is_file(folders[0] / name):
         return annotations
@@ -85,5 +85,5 @@ def _coco_entry(file: CocoFile, root: Path) -> Entry:
 
 def finds_image(file: CocoFile, root: Path) -> bool:
     """Return whether the first image of a file is below `root`; the file may be in a folder beside the images."""
-    name = str(file.images[0].get("file_name")) if file.images else ""
-    return any(is_file(folder / name) for folder in file.image_folders(root))
+    name = image_name(file.images[0]) if file.images else ""
+    return bool(name) and any(is_file(folder / name) for folder in file.image_folders(root))

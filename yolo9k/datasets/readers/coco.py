@@ -82,7 +82,7 @@ class CocoFile:
         candidates = (
             root / split, root / "images" / split, root / "images", own, own / "data", own / "images", root
         )  # fmt: skip
-        names = [str(image.get("file_name")) for image in self.images[:MAX_PROBED]]
+        names = [image_name(image) for image in self.images[:MAX_PROBED]]
         return tuple(sorted(candidates, key=lambda folder: not any(is_file(folder / name) for name in names)))
 
 
@@ -141,9 +141,17 @@ def _warn_unlisted(file: CocoFile, folders: Set[Path], request: SplitRequest, is
 
 def _without_listed(paths: Sequence[Path], file: CocoFile) -> list[Path]:
     """Return the images whose names a file does not list, wherever they are."""
-    listed = {(path_parts(str(image.get("file_name"))) or [""])[-1].casefold() for image in file.images}
+    listed = {(path_parts(image_name(image)) or [""])[-1].casefold() for image in file.images}
     listed |= {UPLOAD_HASH.sub("", name) for name in listed}
     return [path for path in paths if path.name.casefold() not in listed]
+
+
+def image_name(image: Mapping[str, Any]) -> str:
+    """Return the file name of an image, or the folder and name in its `coco_url`, which LVIS has; empty without."""
+    name, url = image.get("file_name"), image.get("coco_url")
+    if name is None and isinstance(url, str):
+        return "/".join(path_parts(url)[-2:])  # train2017/000000391895.jpg
+    return _parse_name(name) or ""
 
 
 def _annotation_file(root: Path, entry: Entry) -> Path:
@@ -194,7 +202,10 @@ def _read_records(
     for i, image in enumerate(track(file.images, "Reading labels"), 1):
         location = f"{file.path}: image {i}"
         with issues.reading_file():
-            name, image_id = _name(image, "file_name", location), _id(image, "id", location)
+            name, image_id = image_name(image), _id(image, "id", location)
+            if not name:
+                shown = shorten(repr(image.get("file_name")), 60)
+                raise unreadable_annotation(location, f"file_name must be text, not {shown}, and there is no coco_url")
             if image_id in seen:
                 raise unreadable_annotation(location, f"the id {image_id!r} is already used by another image")
             seen.add(image_id)
@@ -335,9 +346,14 @@ def parse_id(value: object) -> int | str | None:
 
 
 def _name(entry: Mapping[str, Any], key: str, location: str) -> str:
-    value = entry.get(key)
+    name = _parse_name(entry.get(key))
+    if name is None:
+        raise unreadable_annotation(location, f"{key} must be text, not {shorten(repr(entry.get(key)), 60)}")
+    return name
+
+
+def _parse_name(value: object) -> str | None:
+    """Return a name; `None` if it is none."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)  # a class called 7
-    if not isinstance(value, str) or not value:
-        raise unreadable_annotation(location, f"{key} must be text, not {shorten(repr(value), 60)}")
-    return value
+    return value if isinstance(value, str) and value else None
