@@ -357,6 +357,18 @@ def test_a_coco_file_that_is_none_is_no_missing_split(tmp_path, caplog):
         detect_dataset(tmp_path)
 
 
+@pytest.mark.parametrize(("text", "is_broken"), [("{}", False), ("[1]", False), ("{", True), ('{"images": 1}', True)])
+def test_instances_of_no_split_may_be_other_json(tmp_path, text, is_broken):
+    yolo(tmp_path, "images/train/a.jpg", "labels/train/a.txt")
+    (tmp_path / "data.yaml").write_text("train: images/train\nnames: [cat]\n")
+    (tmp_path / "instances_stats.json").write_text(text)
+    if is_broken:
+        with pytest.raises(DataError, match=r"instances_stats\.json: not "):
+            detect_dataset(tmp_path)
+    else:
+        assert detect_dataset(tmp_path).kind == "yolo"
+
+
 def test_the_results_of_a_tool_are_not_trained_on(tmp_path, caplog):
     caplog.set_level("INFO")
     for folder in ("", "runs/detect/exp/"):

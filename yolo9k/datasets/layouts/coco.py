@@ -5,7 +5,7 @@ from pathlib import Path
 
 from yolo9k.config.datasets import SplitSource
 from yolo9k.datasets.layouts.layout import Layout, Part, assign_splits, files_with, levels
-from yolo9k.datasets.readers.coco import CocoFile, image_name
+from yolo9k.datasets.readers.coco import KEYS, CocoFile, NoCocoFile, image_name
 from yolo9k.datasets.readers.paths import FileFinder, path_parts
 from yolo9k.datasets.readers.records import BadFile, Entry, reading_data
 from yolo9k.datasets.readers.split_names import split_of, split_of_path
@@ -14,7 +14,7 @@ from yolo9k.wordtree.tree import describe
 
 INSTANCES = "instances_"
 BESIDE_INSTANCES = ("captions_", "image_info_", "panoptic_", "person_keypoints_", "stuff_")  # of the same images
-COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
+KEYS_AS_WRITTEN = tuple(f'"{key}"'.encode() for key in KEYS)
 CHUNK_BYTES = 1 << 20
 MAX_NAMED = 5  # files that a warning names
 log = logging.getLogger(__name__)
@@ -36,9 +36,16 @@ def find_coco(folder: Path) -> Layout | None:
 
 
 def _open_coco(path: Path) -> CocoFile | None:
-    """Open a COCO file; `None` if it is none. Raises `BadFile` if it is a broken one, by its content or its name."""
+    """Open a COCO file; `None` if it is none. Raises `BadFile` if it is a broken one, by its content or its name.
+
+    `instances_val.json` may be nothing else; `instances_stats.json` may be any JSON.
+    """
     try:
         return CocoFile.open(path)
+    except NoCocoFile:
+        if path.name.startswith(INSTANCES) and split_of(path.stem):
+            raise
+        return None
     except BadFile:
         if path.name.startswith(INSTANCES) or (is_file(path) and _has_coco_keys(path)):
             raise
@@ -52,11 +59,11 @@ def _may_have_boxes(file: CocoFile) -> bool:
 
 def _has_coco_keys(path: Path) -> bool:
     """Return whether a file of any size has the keys of COCO's format."""
-    missing, end = set(COCO_KEYS), b""
+    missing, end = set(KEYS_AS_WRITTEN), b""
     with reading_data(path), path.open("rb") as file:
         while missing and (chunk := file.read(CHUNK_BYTES)):
             missing -= {key for key in missing if key in end + chunk}
-            end = chunk[-max(map(len, COCO_KEYS)) :]
+            end = chunk[-max(map(len, KEYS_AS_WRITTEN)) :]
     return not missing
 
 

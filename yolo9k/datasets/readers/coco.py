@@ -17,6 +17,7 @@ from typing import Any, TypeGuard
 from yolo9k.config.datasets import SplitSource
 from yolo9k.datasets.readers.paths import UPLOAD_HASH, FileFinder, path_parts
 from yolo9k.datasets.readers.records import (
+    BadFile,
     BoxReadResult,
     Corners,
     Entry,
@@ -38,6 +39,7 @@ from yolo9k.image_formats import is_image_file
 from yolo9k.io import is_file, is_folder
 from yolo9k.progress import Track, silent
 
+KEYS = ("images", "annotations", "categories")
 BBOX_FIELDS = ("left", "top", "width", "height")
 MAX_PROBED = 20  # images looked for in each candidate for the image folder
 MAX_JSON_BYTES = 1 << 31  # LVIS, the largest known, has a half of it
@@ -45,6 +47,10 @@ MAX_SIDE = 1 << 20  # pixels, of a mask
 MIN_OUTLINE_VALUES = 6  # three points
 COMPRESSED_RUNS = re.compile(r"([P-o]*[0-O])+")  # COCO's: numbers whose last character is below P
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+
+
+class NoCocoFile(BadFile):
+    """A JSON file with none of the keys of COCO's format."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +64,20 @@ class CocoFile:
 
     @classmethod
     def open(cls, path: Path) -> "CocoFile":
-        """Read a file. Raises `BadFile` if it is not in COCO's format, or an id or name of a category occurs twice."""
+        """Read a file.
+
+        Raises `BadFile` if it is not in COCO's format, or an id or name of a category occurs twice, and `NoCocoFile` if
+        it is JSON of another kind.
+        """
         text = read_text(path, MAX_JSON_BYTES)
         try:
             content = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise unreadable_annotation(path, f"not JSON: {shorten(str(error))}") from error
+        if not (isinstance(content, dict) and content.keys() & set(KEYS)):
+            raise NoCocoFile(
+                "unreadable annotation", path, "not a COCO annotation file: 'images' must be a list of objects"
+            )
         images = _section(content, "images", path)
         annotations = _section(content, "annotations", path)
         return cls(path, images, annotations, _read_categories(content, annotations, path))
