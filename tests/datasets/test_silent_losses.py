@@ -369,6 +369,20 @@ def test_instances_of_no_split_may_be_other_json(tmp_path, text, is_broken):
         assert detect_dataset(tmp_path).kind == "yolo"
 
 
+def test_images_with_yolo_labels_beside_a_few_of_a_coco_file_are_an_error(tmp_path):
+    for stem in "abc":
+        yolo(tmp_path, f"images/{stem}.jpg", f"labels/{stem}.txt")
+    coco(tmp_path / "old.json", [(1, "cat")], 1)
+    coco(tmp_path / "val.json", [(1, "cat")], 1, names=("a.jpg", "b.jpg"))
+    both = config(tmp_path, "old.json", "val.json", kind="coco", labels=())
+    assert "1 images beside those listed" in read_annotations(both, "train").warnings[0].message
+    message = (
+        r"old\.json: 2 of 3 images are not in it, but some have YOLO label files, .*b\.txt; use files of one format"
+    )
+    with pytest.raises(DataError, match=message):
+        read_annotations(config(tmp_path, "old.json", kind="coco", labels=()), "train")
+
+
 def test_the_results_of_a_tool_are_not_trained_on(tmp_path, caplog):
     caplog.set_level("INFO")
     for folder in ("", "runs/detect/exp/"):

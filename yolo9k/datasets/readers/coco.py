@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from yolo9k.config.datasets import SplitSource
+from yolo9k.datasets.readers.label_files import refuse_other_labels
 from yolo9k.datasets.readers.paths import UPLOAD_HASH, FileFinder, path_parts
 from yolo9k.datasets.readers.records import (
     BadFile,
@@ -139,7 +140,10 @@ def _common_root(root: Path, images: Path) -> Path:
 
 
 def _warn_unlisted(file: CocoFile, folders: Set[Path], request: SplitRequest, issues: IssueCollector) -> None:
-    """Warn about images beside those of a file that neither it nor the file of another split lists."""
+    """Warn about images beside those of a file that neither it nor the file of another split lists.
+
+    Raises `DataError` if they are most, and have YOLO label files.
+    """
     with reading_data(request.root):
         paths = [path for folder in folders for path in folder.iterdir() if is_image_file(path)]
     unlisted = sorted(_without_listed(paths, file))
@@ -148,6 +152,9 @@ def _warn_unlisted(file: CocoFile, folders: Set[Path], request: SplitRequest, is
             other = _annotation_file(request.root, entry)
             if other != file.path:
                 unlisted = _without_listed(unlisted, CocoFile.open(other))
+    if len(unlisted) > len(file.images):
+        total = len(file.images) + len(unlisted)
+        refuse_other_labels(unlisted, request.root, file.path, f"of {total:,} images are not in it")
     if unlisted:
         message = f"{len(unlisted):,} images beside those listed are not used; first: {unlisted[0]}"
         issues.warn("not annotated", file.path, message)

@@ -13,6 +13,7 @@ from pathlib import Path
 from yolo9k.datasets.readers.label_lines import FAR_OUTSIDE
 from yolo9k.datasets.readers.paths import name_key
 from yolo9k.datasets.readers.records import BadFile, reading_data
+from yolo9k.errors import DataError
 from yolo9k.image_formats import is_image_file
 from yolo9k.io import is_file, is_folder, is_hidden, subfolders, visible_files
 
@@ -97,6 +98,20 @@ class LabelFinder:
     def _all_files(self) -> Sequence[Path]:
         with reading_data(self.root):
             return list(visible_files(self.root))
+
+
+def refuse_other_labels(images: Iterable[Path], root: Path, location: Path, problem: str) -> None:
+    """Raise `DataError` if images that the files of another format leave out have YOLO labels: most of the data.
+
+    `problem` continues their count: "of 3 images have no XML file".
+    """
+    images, finder = list(images), LabelFinder(root)
+    label_file = next((found for path in images if (found := finder.find(path)) is not None), None)
+    if label_file is not None:
+        raise DataError(
+            f"{location}: {len(images):,} {problem}, but some have YOLO label files, for example {label_file}; "
+            "use files of one format"
+        )
 
 
 def _is_label_folder(name: str, beside: Sequence[str]) -> bool:

@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element, ParseError
 import defusedxml.ElementTree
 from defusedxml import DefusedXmlException
 
-from yolo9k.datasets.readers.label_files import LabelFinder
+from yolo9k.datasets.readers.label_files import refuse_other_labels
 from yolo9k.datasets.readers.paths import FileFinder, path_parts
 from yolo9k.datasets.readers.records import (
     BadFile,
@@ -186,23 +186,13 @@ def _warn_unannotated(
         unnamed = [same for name, same in folder.images.items() if name not in folder.annotations]
         names = sorted(path.name for same in unnamed for path in same if path not in used)
         if len(names) > len(folder.annotations):
-            _refuse_other_labels(folder, [path for same in unnamed for path in same], request.root)
+            images = [path for same in unnamed for path in same]
+            total = len(folder.annotations) + len(images)
+            refuse_other_labels(images, request.root, folder.root, f"of {total:,} images have no XML file")
         if names:
             more = ", …" if len(names) > MAX_NAMED else ""
             message = f"{len(names):,} images ({', '.join(names[:MAX_NAMED])}{more}) without an annotation are skipped"
             issues.warn("not annotated", folder.root, message)
-
-
-def _refuse_other_labels(folder: VocFolder, images: Sequence[Path], root: Path) -> None:
-    """Raise `DataError` if images without an XML file have a YOLO label file: most of the data would be lost."""
-    finder = LabelFinder(root)
-    label_file = next((found for path in images if (found := finder.find(path)) is not None), None)
-    if label_file is not None:
-        total = len(folder.annotations) + len(images)
-        raise DataError(
-            f"{folder.root}: {len(images):,} of {total:,} images have no XML file, but some have YOLO label files, for "
-            f"example {label_file}; use files of one format"
-        )
 
 
 def _list_of(entry: str) -> str:
