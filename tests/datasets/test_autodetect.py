@@ -1,6 +1,7 @@
 import json
 import os
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from yolo9k.datasets.layouts.coco import find_coco
 from yolo9k.datasets.layouts.layout import subfolders
 from yolo9k.datasets.layouts.voc import find_voc
 from yolo9k.datasets.load import read_annotations
+from yolo9k.datasets.readers.coco import CocoFile
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.io import write_text
 from yolo9k.samples import Detections
@@ -131,6 +133,21 @@ def test_coco_as_published(tmp_path):
         "val": ("annotations/instances_val2017.json",),
     }
     assert config.labels == ("cat", "dog")
+
+
+def test_coco_files_are_parsed_once_to_detect_them(tmp_path, monkeypatch):
+    for split in ("train", "val"):
+        image(tmp_path / "images" / f"{split}.jpg")
+        coco(tmp_path / f"instances_{split}.json", f"{split}.jpg")
+    opened = Counter[str]()
+    parse = CocoFile.open
+    monkeypatch.setattr(CocoFile, "open", lambda path: (opened.update([path.name]), parse(path))[1])
+    config = detect_dataset(tmp_path)
+    assert opened == {"instances_train.json": 1, "instances_val.json": 1}
+    assert not read_annotations(config, "train").warnings
+    assert opened == {"instances_train.json": 2, "instances_val.json": 1}
+    coco(tmp_path / "instances_val.json", "val.jpg", names=((1, "cat"), (4, "dog"), (5, "emu")))
+    assert detect_dataset(tmp_path).labels == ("cat", "dog", "emu")
 
 
 def test_coco_as_roboflow_exports_it(tmp_path):

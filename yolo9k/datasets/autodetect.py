@@ -6,7 +6,7 @@ split of a file or folder is in its name; if one is called train, those with oth
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,11 @@ from yolo9k.datasets.layouts.layout import (
 from yolo9k.datasets.layouts.voc import find_voc
 from yolo9k.datasets.layouts.yolo import darknet_layout, data_yaml_layout, describes_splits, find_yolo
 from yolo9k.datasets.load import data_folder, is_held_out, read_annotations
-from yolo9k.datasets.readers.coco import CocoFile, parse_id
+from yolo9k.datasets.readers.coco import CocoSummary
 from yolo9k.datasets.readers.darknet_data import DarknetData
 from yolo9k.datasets.readers.data_yaml import DataYaml, yolo_names
 from yolo9k.datasets.readers.label_files import LabelFinder
-from yolo9k.datasets.readers.records import read_lines, reading_data
+from yolo9k.datasets.readers.records import Entry, read_lines, reading_data
 from yolo9k.datasets.readers.split_names import SPLIT_OF_WORD, exact_split, split_of
 from yolo9k.errors import ConfigError, DataError, quote
 from yolo9k.io import expanded, holds_results, is_file, is_folder, is_hidden
@@ -154,7 +154,7 @@ def detect_dataset(
     config = updated(config, {"labels": _labels(config, layout, track)})
     notes = [KINDS[layout.kind].description, *layout.notes]
     if holdout and "train" in layout.splits and "val" not in layout.splits:
-        names = _image_names(config)
+        names = _image_names(config, layout)
         fraction = _adjusted_holdout(names, holdout)
         config = updated(config, {"holdout": fraction})
         held_out = sum(is_held_out(name, fraction) for name in names)
@@ -188,8 +188,10 @@ def _adjusted_holdout(names: Sequence[str], requested: float) -> float:
     return best
 
 
-def _image_names(config: DatasetConfig) -> list[str]:
+def _image_names(config: DatasetConfig, layout: Layout) -> list[str]:
     """Return the names of the training images, by whose hashes some are held out, without reading any."""
+    if layout.kind == "coco":
+        return [name for file in _coco_files(layout, layout.splits["train"]) for name in file.names if name]
     names: list[str] = []
 
     def leave(name: str) -> bool:
@@ -248,7 +250,7 @@ def _file_layout(path: Path) -> Layout:
     """Return the layout that one file describes; its folder is the root. Raises `DataError`."""
     root, suffix = path.parent, path.suffix.lower()
     if suffix == ".json":
-        file = CocoFile.open(path)
+        file = CocoSummary.of(path)
         root = next((place for place in (root, root.parent) if finds_image(file, place)), root)
         return _required(assign_splits("coco", root, [coco_part(file, root)]), path)
     if suffix == ".data":
@@ -283,13 +285,16 @@ def _labels(config: DatasetConfig, layout: Layout, track: Track) -> tuple[str, .
 
 def _coco_labels(layout: Layout) -> tuple[str, ...]:
     """Return the categories of all files by id, without the supercategory that Roboflow writes with id 0."""
-    entries = [entry for part in layout.splits.values() for entry in part]
-    paths = [entry if isinstance(entry, str) else entry.annotations for entry in entries]
-    files = [CocoFile.open(layout.root / path) for path in paths]
+    files = _coco_files(layout, [entry for part in layout.splits.values() for entry in part])
     names = sorted({(category, name) for file in files for category, name in file.categories.items()})
-    used = {parse_id(entry.get("category_id")) for file in files for entry in file.annotations}
+    used = {category for file in files for category in file.used}
     chosen = [name for category, name in names if category != 0 or 0 in used or len(names) == 1]
     return tuple(dict.fromkeys(chosen))
+
+
+def _coco_files(layout: Layout, entries: Iterable[Entry]) -> list[CocoSummary]:
+    paths = [entry if isinstance(entry, str) else entry.annotations for entry in entries]
+    return [CocoSummary.of(layout.root / path) for path in paths]
 
 
 # --- the file

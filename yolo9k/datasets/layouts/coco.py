@@ -5,7 +5,7 @@ from pathlib import Path
 
 from yolo9k.config.datasets import SplitSource
 from yolo9k.datasets.layouts.layout import Layout, Part, assign_splits, files_with, levels
-from yolo9k.datasets.readers.coco import KEYS, CocoFile, NoCocoFile, image_name
+from yolo9k.datasets.readers.coco import KEYS, CocoSummary, NoCocoFile
 from yolo9k.datasets.readers.paths import FileFinder, path_parts
 from yolo9k.datasets.readers.records import BadFile, Entry, reading_data
 from yolo9k.datasets.readers.split_names import split_of, split_of_path
@@ -27,21 +27,21 @@ def find_coco(folder: Path) -> Layout | None:
     if any(path.name.startswith(INSTANCES) for path in files):
         files = [path for path in files if not path.name.startswith(BESIDE_INSTANCES)]
     opened = {path: _open_coco(path) for path in files}
-    used = [file for file in opened.values() if file is not None and _may_have_boxes(file)]
-    if not any(file.annotations for file in used):
+    used = [file for file in opened.values() if file is not None and file.may_have_boxes]
+    if not any(file.used for file in used):
         return None
     if others := [path.name for path, file in opened.items() if file is None]:
         log.warning("%s: not used, since they are no COCO files: %s", folder.name, describe(others, MAX_NAMED))
     return assign_splits("coco", folder, [coco_part(file, folder) for file in used])
 
 
-def _open_coco(path: Path) -> CocoFile | None:
+def _open_coco(path: Path) -> CocoSummary | None:
     """Open a COCO file; `None` if it is none. Raises `BadFile` if it is a broken one, by its content or its name.
 
     `instances_val.json` may be nothing else; `instances_stats.json` may be any JSON.
     """
     try:
-        return CocoFile.open(path)
+        return CocoSummary.of(path)
     except NoCocoFile:
         if path.name.startswith(INSTANCES) and split_of(path.stem):
             raise
@@ -50,11 +50,6 @@ def _open_coco(path: Path) -> CocoFile | None:
         if path.name.startswith(INSTANCES) or (is_file(path) and _has_coco_keys(path)):
             raise
         return None
-
-
-def _may_have_boxes(file: CocoFile) -> bool:
-    """Return whether a file has boxes, or has no annotation; others have captions."""
-    return not file.annotations or any("bbox" in entry or "segmentation" in entry for entry in file.annotations)
 
 
 def _has_coco_keys(path: Path) -> bool:
@@ -67,16 +62,16 @@ def _has_coco_keys(path: Path) -> bool:
     return not missing
 
 
-def coco_part(file: CocoFile, root: Path) -> Part:
+def coco_part(file: CocoSummary, root: Path) -> Part:
     """Return the annotation file, with its image folder if the reader would search for every image."""
     annotations = file.path.relative_to(root).as_posix()
     split = split_of(file.path.stem) or split_of_path(file.path.parent.relative_to(root).as_posix())
-    return Part(_coco_entry(file, root), annotations, split, len(file.images))
+    return Part(_coco_entry(file, root), annotations, split, len(file.names))
 
 
-def _coco_entry(file: CocoFile, root: Path) -> Entry:
+def _coco_entry(file: CocoSummary, root: Path) -> Entry:
     annotations = file.path.relative_to(root).as_posix()
-    name = image_name(file.images[0]) if file.images else ""
+    name = next(iter(file.names), "")
     folders = file.image_folders(root)
     if not name or is_file(folders[0] / name):
         return annotations
@@ -90,7 +85,7 @@ def _coco_entry(file: CocoFile, root: Path) -> Entry:
     return SplitSource(annotations=annotations, images=image.parents[depth - 1].relative_to(root).as_posix())
 
 
-def finds_image(file: CocoFile, root: Path) -> bool:
+def finds_image(file: CocoSummary, root: Path) -> bool:
     """Return whether the first image of a file is below `root`; the file may be in a folder beside the images."""
-    name = image_name(file.images[0]) if file.images else ""
+    name = next(iter(file.names), "")
     return bool(name) and any(is_file(folder / name) for folder in file.image_folders(root))

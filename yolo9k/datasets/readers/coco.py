@@ -8,9 +8,10 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -90,15 +91,50 @@ class CocoFile:
             by_image.setdefault(parse_id(entry.get("image_id")), []).append(entry)
         return by_image
 
+
+@dataclass(frozen=True)
+class CocoSummary:
+    """What is needed of a COCO file to detect a data set; the content itself can take gigabytes.
+
+    `names`: of all images, empty for one without; `used`: the category ids of annotations. `may_have_boxes`: it has
+    boxes or outlines, or no annotation.
+    """
+
+    path: Path
+    names: Sequence[str]
+    categories: Mapping[int, str]
+    used: Set[int | str | None]
+    may_have_boxes: bool
+
+    @classmethod
+    def of(cls, path: Path) -> "CocoSummary":
+        """Read a file, as `CocoFile.open`; one that has not changed is read once."""
+        with reading_data(path):
+            status = path.stat()
+        return _summary(path, (status.st_ino, status.st_size, status.st_mtime_ns))
+
     def image_folders(self, root: Path) -> tuple[Path, ...]:
         """Return the folders that file names may be relative to: those that have some of the images, then all."""
-        split = self.path.stem.removeprefix("instances_")
-        own = self.path.parent  # of each split its own, as FiftyOne writes it: `train/labels.json` and `train/data`
-        candidates = (
-            root / split, root / "images" / split, root / "images", own, own / "data", own / "images", root
-        )  # fmt: skip
-        names = [image_name(image) for image in self.images[:MAX_PROBED]]
-        return tuple(sorted(candidates, key=lambda folder: not any(is_file(folder / name) for name in names)))
+        return image_folders(self.path, self.names, root)
+
+
+@lru_cache(maxsize=16)  # more than a data set has files
+def _summary(path: Path, stamp: tuple[int, ...]) -> CocoSummary:
+    file = CocoFile.open(path)
+    with_boxes = not file.annotations or any("bbox" in entry or "segmentation" in entry for entry in file.annotations)
+    used = frozenset(parse_id(entry.get("category_id")) for entry in file.annotations)
+    return CocoSummary(path, tuple(map(image_name, file.images)), file.categories, used, with_boxes)
+
+
+def image_folders(path: Path, names: Sequence[str], root: Path) -> tuple[Path, ...]:
+    """Return the folders that the image names in a file may be relative to, those that have some of them first."""
+    split = path.stem.removeprefix("instances_")
+    own = path.parent  # of each split its own, as FiftyOne writes it: `train/labels.json` and `train/data`
+    candidates = (
+        root / split, root / "images" / split, root / "images", own, own / "data", own / "images", root
+    )  # fmt: skip
+    probed = names[:MAX_PROBED]
+    return tuple(sorted(candidates, key=lambda folder: not any(is_file(folder / name) for name in probed)))
 
 
 def read_coco(request: SplitRequest, issues: IssueCollector, track: Track = silent) -> BoxReadResult:
@@ -126,7 +162,8 @@ def read_coco(request: SplitRequest, issues: IssueCollector, track: Track = sile
                     raise DataError(f"{folders[0]}: no such image folder")
                 finder = FileFinder(_common_root(request.root, folders[0]))
             else:
-                folders, finder = file.image_folders(request.root), FileFinder(request.root)
+                names = [image_name(image) for image in file.images[:MAX_PROBED]]
+                folders, finder = image_folders(path, names, request.root), FileFinder(request.root)
             found = _read_records(file, folders, finder, label_of_category, request, issues, track)
             finder.report(path, issues)
             _warn_unlisted(file, {record.path.parent for record in found}, request, issues)
@@ -146,12 +183,12 @@ def _warn_unlisted(file: CocoFile, folders: Set[Path], request: SplitRequest, is
     """
     with reading_data(request.root):
         paths = [path for folder in folders for path in folder.iterdir() if is_image_file(path)]
-    unlisted = sorted(_without_listed(paths, file))
+    unlisted = sorted(_without_listed(paths, map(image_name, file.images)))
     for entry in request.all_entries if unlisted else ():
         with suppress(DataError):  # of another split, which need not be there
             other = _annotation_file(request.root, entry)
             if other != file.path:
-                unlisted = _without_listed(unlisted, CocoFile.open(other))
+                unlisted = _without_listed(unlisted, CocoSummary.of(other).names)
     if len(unlisted) > len(file.images):
         total = len(file.images) + len(unlisted)
         refuse_other_labels(unlisted, request.root, file.path, f"of {total:,} images are not in it")
@@ -160,9 +197,9 @@ def _warn_unlisted(file: CocoFile, folders: Set[Path], request: SplitRequest, is
         issues.warn("not annotated", file.path, message)
 
 
-def _without_listed(paths: Sequence[Path], file: CocoFile) -> list[Path]:
-    """Return the images whose names a file does not list, wherever they are."""
-    listed = {(path_parts(image_name(image)) or [""])[-1].casefold() for image in file.images}
+def _without_listed(paths: Sequence[Path], names: Iterable[str]) -> list[Path]:
+    """Return the images that are not listed by name, wherever they are."""
+    listed = {(path_parts(name) or [""])[-1].casefold() for name in names}
     listed |= {UPLOAD_HASH.sub("", name) for name in listed}
     return [path for path in paths if path.name.casefold() not in listed]
 
