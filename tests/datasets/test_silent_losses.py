@@ -372,15 +372,17 @@ def test_instances_of_no_split_may_be_other_json(tmp_path, text, is_broken):
 def test_images_with_yolo_labels_beside_a_few_of_a_coco_file_are_an_error(tmp_path):
     for stem in "abc":
         yolo(tmp_path, f"images/{stem}.jpg", f"labels/{stem}.txt")
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [cat]\n")
     coco(tmp_path / "old.json", [(1, "cat")], 1)
+    with pytest.raises(
+        DataError, match=r": 2 of 3 images are in no COCO file such as old\.json, .*b\.txt; use files of"
+    ):
+        detect_dataset(tmp_path)
+    assert detect_dataset(tmp_path, "yolo").kind == "yolo"
+    for named in (detect_dataset(tmp_path / "old.json"), detect_dataset(tmp_path, "coco")):  # a subset, on purpose
+        assert read_annotations(named, "train").warnings[0].message.startswith("2 images beside those listed")
     coco(tmp_path / "val.json", [(1, "cat")], 1, names=("a.jpg", "b.jpg"))
-    both = config(tmp_path, "old.json", "val.json", kind="coco", labels=())
-    assert "1 images beside those listed" in read_annotations(both, "train").warnings[0].message
-    message = (
-        r"old\.json: 2 of 3 images are not in it, but some have YOLO label files, .*b\.txt; use files of one format"
-    )
-    with pytest.raises(DataError, match=message):
-        read_annotations(config(tmp_path, "old.json", kind="coco", labels=()), "train")
+    assert detect_dataset(tmp_path).kind == "coco"
 
 
 def test_the_results_of_a_tool_are_not_trained_on(tmp_path, caplog):

@@ -30,14 +30,15 @@ from yolo9k.datasets.layouts.layout import (
 from yolo9k.datasets.layouts.voc import find_voc
 from yolo9k.datasets.layouts.yolo import darknet_layout, data_yaml_layout, describes_splits, find_yolo
 from yolo9k.datasets.load import data_folder, is_held_out, read_annotations
-from yolo9k.datasets.readers.coco import CocoSummary
+from yolo9k.datasets.readers.coco import CocoSummary, without_listed
 from yolo9k.datasets.readers.darknet_data import DarknetData
 from yolo9k.datasets.readers.data_yaml import DataYaml, yolo_names
-from yolo9k.datasets.readers.label_files import LabelFinder
+from yolo9k.datasets.readers.label_files import LabelFinder, refuse_other_labels
 from yolo9k.datasets.readers.records import Entry, read_lines, reading_data
 from yolo9k.datasets.readers.split_names import SPLIT_OF_WORD, exact_split, split_of
 from yolo9k.errors import ConfigError, DataError, quote
-from yolo9k.io import expanded, holds_results, is_file, is_folder, is_hidden
+from yolo9k.image_formats import is_image_name
+from yolo9k.io import expanded, holds_results, is_file, is_folder, is_hidden, visible_files
 from yolo9k.progress import Track, silent
 
 DEFAULT_HOLDOUT = 0.2
@@ -214,6 +215,8 @@ def find_layout(folder: Path, kind: KindName | None = None) -> Layout:
     for name in (kind,) if kind else BOX_FINDERS:
         layout = BOX_FINDERS[name](folder)
         if layout is not None:
+            if name == "coco" and kind is None:
+                _refuse_few_listed(layout)
             return layout
     if len(inner) == 1:
         return find_layout(inner[0], kind)
@@ -228,6 +231,21 @@ def find_layout(folder: Path, kind: KindName | None = None) -> Layout:
         f"{folder}: no annotated images in a known format ({formats}); "
         "for images in class folders use `yolo9k classify`"
     )
+
+
+def _refuse_few_listed(layout: Layout) -> None:
+    """Raise `DataError` if COCO files list few of the images in their folder, and others have YOLO label files.
+
+    A file that the user names, or a config, may list few: it selects them.
+    """
+    files = _coco_files(layout, [entry for part in layout.splits.values() for entry in part])
+    names = [name for file in files for name in file.names]
+    with reading_data(layout.root):
+        images = [path for path in visible_files(layout.root) if is_image_name(path.name)]
+    unlisted = without_listed(images, names)
+    if len(unlisted) > len(names):
+        problem = f"of {len(images):,} images are in no COCO file such as {files[0].path.name}"
+        refuse_other_labels(unlisted, layout.root, layout.root, problem)
 
 
 def portable_root(root: Path) -> str:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from yolo9k.config.datasets import SplitSource
-from yolo9k.datasets.readers.label_files import refuse_other_labels
 from yolo9k.datasets.readers.paths import UPLOAD_HASH, FileFinder, path_parts
 from yolo9k.datasets.readers.records import (
     BadFile,
@@ -177,27 +176,21 @@ def _common_root(root: Path, images: Path) -> Path:
 
 
 def _warn_unlisted(file: CocoFile, folders: Set[Path], request: SplitRequest, issues: IssueCollector) -> None:
-    """Warn about images beside those of a file that neither it nor the file of another split lists.
-
-    Raises `DataError` if they are most, and have YOLO label files.
-    """
+    """Warn about images beside those of a file that neither it nor the file of another split lists."""
     with reading_data(request.root):
         paths = [path for folder in folders for path in folder.iterdir() if is_image_file(path)]
-    unlisted = sorted(_without_listed(paths, map(image_name, file.images)))
+    unlisted = sorted(without_listed(paths, map(image_name, file.images)))
     for entry in request.all_entries if unlisted else ():
         with suppress(DataError):  # of another split, which need not be there
             other = _annotation_file(request.root, entry)
             if other != file.path:
-                unlisted = _without_listed(unlisted, CocoSummary.of(other).names)
-    if len(unlisted) > len(file.images):
-        total = len(file.images) + len(unlisted)
-        refuse_other_labels(unlisted, request.root, file.path, f"of {total:,} images are not in it")
+                unlisted = without_listed(unlisted, CocoSummary.of(other).names)
     if unlisted:
         message = f"{len(unlisted):,} images beside those listed are not used; first: {unlisted[0]}"
         issues.warn("not annotated", file.path, message)
 
 
-def _without_listed(paths: Sequence[Path], names: Iterable[str]) -> list[Path]:
+def without_listed(paths: Sequence[Path], names: Iterable[str]) -> list[Path]:
     """Return the images that are not listed by name, wherever they are."""
     listed = {(path_parts(name) or [""])[-1].casefold() for name in names}
     listed |= {UPLOAD_HASH.sub("", name) for name in listed}

@@ -110,7 +110,7 @@ def refuse_other_labels(images: Iterable[Path], root: Path, location: Path, prob
     if label_file is not None:
         raise DataError(
             f"{location}: {len(images):,} {problem}, but some have YOLO label files, for example {label_file}; "
-            "use files of one format"
+            "use files of one format, or write a config (yolo9k data make config --kind yolo)"
         )
 
 
