@@ -204,8 +204,9 @@ def test_unknown_classes(root):
 
 
 def test_hidden_files_are_skipped(root):
-    pack(root / "a.tar", "a/1.jpg", "a/._1.jpg", ".git/2.jpg", "__MACOSX/a/3.jpg", "a/.x/4.jpg", ".", "./a/")
-    assert found(select(root)) == [("a/1.jpg", "a")]
+    hidden = ("a/._1.jpg", ".git/2.jpg", "__MACOSX/a/3.jpg", "a/.x/4.jpg", "@eaDir/1.jpg/SMALL.jpg", "a/@eaDir/5.jpg")
+    pack(root / "a.tar", "a/1.jpg", "__x__/1.jpg", *hidden, ".", "./a/")
+    assert found(select(root)) == [("__x__/1.jpg", "__x__"), ("a/1.jpg", "a")]
 
 
 def test_the_last_of_equal_names_is_used(root):

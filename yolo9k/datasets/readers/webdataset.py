@@ -38,7 +38,7 @@ from yolo9k.images import FilePart
 from yolo9k.io import exists, is_file, is_folder, is_hidden
 from yolo9k.progress import Track, silent
 
-VERSION = 1  # of the index cache
+VERSION = 2  # of the index cache
 BUFFER = 4096  # bytes read per header; more would read images
 MAX_LABEL_SIZE = 1 << 20  # bytes of a label file
 MAX_DIGITS = 18  # of a class index; a longer number is no index
@@ -320,11 +320,10 @@ def _scan(file: BinaryIO, path: Path, stamp: tuple[int, int]) -> Shard:
 
 
 def _visible_name(name: str) -> str | None:
-    """Return the name without `./`; `None` for hidden files and for metadata of macOS."""
+    """Return the name without `./`; `None` for hidden and foreign files, as in folders."""
     if "./" in name or "//" in name or name.startswith("/"):
         name = "/".join(part for part in name.split("/") if part not in ("", "."))
-    is_hidden = name.startswith((".", "__")) or "/." in name or "\0" in name
-    return None if is_hidden else name
+    return None if "\0" in name or any(map(is_hidden, name.split("/"))) else name
 
 
 def split_name(name: str) -> tuple[str, str]:
