@@ -307,6 +307,20 @@ def test_a_data_yaml_in_a_folder_below_its_data(tmp_path):
     assert [(record.path.name, len(record.boxes)) for record in read] == [("val.jpg", 1)]
 
 
+@pytest.mark.parametrize(("name", "text"), [
+    ("my.yaml", "path: {0}\ntrain: images\nnames: [cat]\n"),
+    ("my.yaml", "path: ../../../data\ntrain: images\nnames: [cat]\n"),
+    ("obj.data", "classes = 1\ntrain = {0}/images\n"),
+])  # fmt: skip
+def test_data_that_exist_outside_the_root_are_not_called_missing(tmp_path, name, text):
+    yolo(tmp_path, "data/images/a.jpg", "data/labels/a.txt")
+    file = tmp_path / "work/project/cfg" / name
+    file.parent.mkdir(parents=True)
+    file.write_text(text.format(tmp_path / "data"))
+    with pytest.raises(DataError, match=rf"{name}: train: .*images, outside {file.parent}, .* config .* `root`"):
+        detect_dataset(file)
+
+
 def test_each_coco_split_has_its_own_image_folder(tmp_path):
     for split in ("train", "validation"):
         yolo(tmp_path, f"{split}/data/1.jpg")

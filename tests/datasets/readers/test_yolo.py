@@ -111,7 +111,7 @@ def test_names_from_data_yaml(tmp_path, names):
     assert read(tmp_path, labels=()).labels.names == ("cat", "dog")
     found = DataYaml.open(tmp_path / "data.yaml")
     assert found.splits["train"] == (tmp_path / "train/images",)  # Roboflow's ../ does not exist
-    assert found.missing == {"val": "valid/images"}
+    assert found.missing == {"val": f"valid/images does not exist, also not by its tail below {tmp_path}"}
 
 
 def test_names_from_classes_txt(tmp_path):

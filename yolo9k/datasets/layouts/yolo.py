@@ -12,7 +12,7 @@ from yolo9k.datasets.readers.paths import path_parts
 from yolo9k.datasets.readers.records import BadFile, read_lines, reading_data
 from yolo9k.datasets.readers.split_names import exact_split, split_of, split_of_path
 from yolo9k.datasets.readers.yolo import OWN_IMAGES
-from yolo9k.errors import DataError, shorten
+from yolo9k.errors import DataError
 from yolo9k.image_formats import is_image_file, is_image_name
 from yolo9k.io import is_file, is_folder, visible_files
 
@@ -54,10 +54,10 @@ def _is_table(path: Path) -> bool:
 def data_yaml_layout(path: Path, root: Path) -> Layout | None:
     """Return the layout that a `data.yaml` describes; `None` if it names no split."""
     content = DataYaml.open(path, root)
-    for split, text in content.missing.items():
+    for split, problem in content.missing.items():
         if split != "test":
-            raise DataError(f"{path}: {split}: {shorten(text)} does not exist, also not by its tail below {root}")
-        log.warning("%s: %s: %s does not exist; the split cannot be used", path, split, shorten(text))
+            raise DataError(f"{path}: {split}: {problem}")
+        log.warning("%s: %s: %s; the split cannot be used", path, split, problem)
     parts = [
         Part(_path_below(place, root), _path_below(place, root), split, _count_images(place))
         for split, places in content.splits.items()

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from yolo9k.datasets.readers.data_yaml import missing_path
 from yolo9k.datasets.readers.paths import FileFinder, find_tail
 from yolo9k.datasets.readers.records import check_distinct, read_class_names, read_lines
 from yolo9k.datasets.readers.split_names import SPLIT_OF_WORD
-from yolo9k.errors import DataError, shorten
+from yolo9k.errors import DataError
 from yolo9k.io import is_file, is_folder
 
 TREE_KEYS = ("tree", "map")
@@ -67,5 +68,5 @@ def _locate(path: Path, root: Path, key: str, text: str) -> Path:
     found = next((place for place in written if (is_file(place) or is_folder(place)) and finder.contains(place)), None)
     found = found or find_tail(path.parent, text) or find_tail(root, text)
     if found is None:
-        raise DataError(f"{path}: {key} = {shorten(text)}: does not exist, also not by its tail below {root}")
+        raise DataError(f"{path}: {key}: {missing_path(path, text, written, root)}")
     return found

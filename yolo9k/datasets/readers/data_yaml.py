@@ -1,7 +1,7 @@
 """Read `data.yaml` (Ultralytics, Roboflow): class names, splits, keypoints; and class lists of other tools."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 class DataYaml:
     """The content of a `data.yaml`: class names in order, the folders or image lists of each split, extra columns.
 
-    `missing`: the paths that lead nowhere, as written, by split; such a path is also in `splits`.
+    `missing`: why a path of a split cannot be used, by split; such a path is also in `splits`.
     """
 
     names: tuple[str, ...]
@@ -58,7 +58,9 @@ class DataYaml:
                     place or path.parent.joinpath(*path_parts(text)) for text, place in zip(texts, found, strict=True)
                 )
             if lost:
-                missing[split] = lost[0]
+                missing[split] = missing_path(
+                    path, lost[0], (base / lost[0], path.parent / lost[0]), root or path.parent
+                )
         return cls(names, splits, _keypoint_columns(path, content.get("kpt_shape")), missing)
 
     @classmethod
@@ -93,6 +95,17 @@ def _split_texts(path: Path, key: str, value: Any) -> list[str]:
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise DataError(f"{path}: {key}: must be a folder, an image list or a list of these")
     return [text for text in texts if text not in ("", "~", "null")]
+
+
+def missing_path(file: Path, text: str, places: Iterable[Path], root: Path) -> str:
+    """Return why a path that a file names cannot be used: nothing is at its `places`, or it is outside the root."""
+    outside = next((place for place in places if is_file(place) or is_folder(place)), None)
+    if outside is None:
+        return f"{shorten(text)} does not exist, also not by its tail below {root}"
+    return (
+        f"{shorten(text)} is {outside}, outside {root}, and is not used; move {file.name} to the folder of its data, "
+        "or write a config with that folder as `root`"
+    )
 
 
 def _locate_split(path: Path, root: Path, base: Path, text: str) -> Path | None:
