@@ -430,6 +430,13 @@ def test_a_broken_data_yaml_is_an_error_and_not_passed_over(tmp_path, broken):
         detect_dataset(tmp_path)
 
 
+@pytest.mark.parametrize(("name", "error"), [("data.yaml", DataError), ("mine.yaml", ConfigError)])
+def test_a_data_yaml_that_is_no_yaml_is_a_data_error_also_if_it_is_named_itself(tmp_path, name, error):
+    (tmp_path / name).write_text("names: [cat\n")
+    with pytest.raises(error, match=rf"{name}:\d: not YAML"):
+        open_dataset(str(tmp_path / name))
+
+
 def test_an_image_list_without_images_is_reported(tmp_path, notes):
     for stem in ("a", "b"):
         voc(tmp_path, stem)

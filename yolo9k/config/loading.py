@@ -30,6 +30,7 @@ JointPart = TypeVar("JointPart", bound=PartConfig)
 MAX_EXTENDS = 20  # files
 YAML_SUFFIXES = (".yaml", ".yml")
 IMAGE_FOLDERS = "class folders or tar shards"
+DATA_YAML_STEMS = ("data", "dataset")  # the usual names of the YAML files of tools
 TOOL_SUFFIXES = (".data", ".json", ".txt")  # Darknet's, COCO's, a list of images
 TASKS: Mapping[type[BaseModel], str] = {Config: "detect", ClassifierConfig: "classify"}
 PRODUCTS = {"detect": "detector", "classify": "classifier"}
@@ -196,10 +197,15 @@ def _check_kind(dataset: str | DatasetConfig, images: bool, place: str) -> None:
 def is_tool_file(path: Path) -> bool:
     """Return whether a file is a data set in the format of a tool, not a config: by its suffix, or a `data.yaml`.
 
-    Raises `ConfigError` if it is not YAML.
+    Raises `ConfigError` if it is not YAML; a broken file called `data.yaml` is one of a tool, whose reader says why.
     """
     if path.suffix.lower() in YAML_SUFFIXES:
-        return is_file(path) and is_data_yaml(load_yaml(path))
+        try:
+            return is_file(path) and is_data_yaml(load_yaml(path))
+        except ConfigError:
+            if path.stem in DATA_YAML_STEMS:
+                return True
+            raise
     return path.suffix.lower() in TOOL_SUFFIXES and is_file(path)
 
 

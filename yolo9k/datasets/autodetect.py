@@ -32,7 +32,7 @@ from yolo9k.datasets.layouts.yolo import darknet_layout, data_yaml_layout, descr
 from yolo9k.datasets.load import data_folder, is_held_out, read_annotations
 from yolo9k.datasets.readers.coco import CocoSummary, without_listed
 from yolo9k.datasets.readers.darknet_data import DarknetData
-from yolo9k.datasets.readers.data_yaml import DataYaml, yolo_names
+from yolo9k.datasets.readers.data_yaml import yolo_names
 from yolo9k.datasets.readers.label_files import LabelFinder, refuse_other_labels
 from yolo9k.datasets.readers.records import Entry, read_lines, reading_data
 from yolo9k.datasets.readers.split_names import SPLIT_OF_WORD, exact_split, split_of
@@ -277,8 +277,7 @@ def _file_layout(path: Path) -> Layout:
     if suffix == ".txt":
         part = Part(path.name, path.name, split_of(path.stem), len(read_lines(path)))
         return _required(assign_splits("yolo", root, [part]), path)
-    roots = (root, root.parent)  # a `data.yaml` in `cfg` whose `path` is `..`
-    return _required(data_yaml_layout(path, next((place for place in roots if DataYaml.fits(path, place)), root)), path)
+    return _required(data_yaml_layout(path, root, root.parent), path)  # it may be in `cfg`, with `path: ..`
 
 
 def _required(layout: Layout | None, path: Path) -> Layout:

@@ -4,6 +4,7 @@ import codecs
 import logging
 from pathlib import Path
 
+from yolo9k.config.loading import DATA_YAML_STEMS
 from yolo9k.datasets.layouts.layout import Layout, Part, assign_splits, describe_part, files_with, named_layout
 from yolo9k.datasets.readers.darknet_data import DarknetData
 from yolo9k.datasets.readers.data_yaml import DataYaml, is_data_yaml_file
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 def find_yolo(folder: Path) -> Layout | None:
     """Return the layout by `data.yaml`, else Darknet's `.data`, else image lists, else folders with label files."""
     tables = [path for path in files_with(folder, ".yaml", ".yml") if _is_table(path)]
-    for path in sorted(tables, key=lambda path: (path.stem not in ("data", "dataset"), path.name)):
+    for path in sorted(tables, key=lambda path: (path.stem not in DATA_YAML_STEMS, path.name)):
         layout = data_yaml_layout(path, folder)
         if layout is not None:
             return layout
@@ -46,14 +47,23 @@ def _is_table(path: Path) -> bool:
     try:
         return is_data_yaml_file(path)
     except BadFile:
-        if path.stem in ("data", "dataset"):
+        if path.stem in DATA_YAML_STEMS:
             raise
         return False
 
 
-def data_yaml_layout(path: Path, root: Path) -> Layout | None:
-    """Return the layout that a `data.yaml` describes; `None` if it names no split."""
-    content = DataYaml.open(path, root)
+def data_yaml_layout(path: Path, *roots: Path) -> Layout | None:
+    """Return the layout that a `data.yaml` describes; `None` if it names no split.
+
+    Its root is the first that all its paths but those of `test` are below, else the first.
+    """
+    opened: dict[Path, DataYaml] = {}
+    for root in roots:
+        opened[root] = content = DataYaml.open(path, root)
+        if content.missing.keys() <= {"test"}:
+            break
+    else:
+        root, content = next(iter(opened.items()))
     for split, problem in content.missing.items():
         if split != "test":
             raise DataError(f"{path}: {split}: {problem}")

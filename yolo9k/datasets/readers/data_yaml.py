@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from yolo9k.config.loading import is_data_yaml
+from yolo9k.config.loading import DATA_YAML_STEMS, YAML_SUFFIXES, is_data_yaml
 from yolo9k.datasets.readers.paths import FileFinder, find_tail, path_parts
 from yolo9k.datasets.readers.records import check_distinct, read_class_names, reading_data, unreadable_annotation
 from yolo9k.errors import DataError, shorten
@@ -14,7 +14,7 @@ from yolo9k.io import is_file, is_folder, is_hidden, visible_files
 from yolo9k.yaml_files import load_yaml
 
 SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}  # Roboflow: `valid`
-DATA_YAML = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+DATA_YAML = tuple(stem + suffix for stem in DATA_YAML_STEMS for suffix in YAML_SUFFIXES)
 CLASS_LISTS = (
     "classes.txt", "obj.names", "class_names.txt", "labels.txt", "_darknet.labels", "classes.names", "names.txt",
     "class.txt", "predefined_classes.txt",
@@ -62,11 +62,6 @@ class DataYaml:
                     path, lost[0], (base / lost[0], path.parent / lost[0]), root or path.parent
                 )
         return cls(names, splits, _keypoint_columns(path, content.get("kpt_shape")), missing)
-
-    @classmethod
-    def fits(cls, path: Path, root: Path) -> bool:
-        """Return whether all paths of the file but that of `test` are found below `root`."""
-        return cls.open(path, root).missing.keys() <= {"test"}
 
 
 def _parse_names(path: Path, names: Any) -> tuple[str, ...]:
