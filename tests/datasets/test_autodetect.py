@@ -118,6 +118,13 @@ def test_voc_labels_in_the_order_of_a_names_file(tmp_path):
     assert detect_dataset(tmp_path).labels == ("cat", "ant")
 
 
+def test_a_class_list_beside_voc_with_equal_names_is_an_error(tmp_path):
+    voc(tmp_path, "a")
+    (tmp_path / "x.names").write_text("cat\ndog\ncat\n")
+    with pytest.raises(DataError, match=r"x\.names: class 0 and class 2 are both called 'cat'"):
+        detect_dataset(tmp_path)
+
+
 # --- COCO
 
 

@@ -1,6 +1,6 @@
 """The schema of data set configs: kind, root, splits and labels; and of joint data sets."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -8,6 +8,17 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from yolo9k.config.kinds import KINDS, KindName
 from yolo9k.config.section import Section
 from yolo9k.errors import quote
+
+
+def name_problem(names: Sequence[str]) -> str | None:
+    """Return what is wrong with class names: one is empty, or two are equal, as labels are found by name, too."""
+    first: dict[str, int] = {}
+    for index, name in enumerate(names):
+        if not name.strip():
+            return f"the name of class {index} is empty"
+        if first.setdefault(name, index) != index:
+            return f"class {first[name]} and class {index} are both called {quote(name)}; class names must differ"
+    return None
 
 
 class SplitSource(Section):
@@ -89,13 +100,8 @@ class DatasetConfig(Section):
 
     @model_validator(mode="after")
     def _names_differ(self) -> "DatasetConfig":
-        first: dict[str, int] = {}
-        for index, name in enumerate(self.classes):
-            if not name.strip():
-                raise ValueError(f"labels: the name of class {index} is empty")
-            if first.setdefault(name, index) != index:
-                both = f"class {first[name]} and class {index}"
-                raise ValueError(f"labels: {both} are both called {quote(name)}; class names must differ")
+        if problem := name_problem(self.classes):
+            raise ValueError(f"labels: {problem}")
         return self
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from yolo9k.config.datasets import TreeLabels
-from yolo9k.datasets.readers.records import DatasetClass, read_class_names
+from yolo9k.datasets.readers.records import DatasetClass, check_distinct, read_class_names
 from yolo9k.errors import ConfigError, DataError
 from yolo9k.io import is_file
 from yolo9k.samples import BoxLabels
@@ -20,9 +20,16 @@ NAME_LISTS = ("classes.txt", "labels.txt")  # beside the data, as written by lab
 
 
 def read_class_list(paths: Iterable[Path]) -> tuple[str, ...]:
-    """Return the class names in the first of these files that exists; empty if none does. Raises `BadFile`."""
+    """Return the class names in the first of these files that exists; empty if none does.
+
+    Raises `BadFile`, also for empty and equal names.
+    """
     path = next((path for path in paths if is_file(path)), None)
-    return () if path is None else read_class_names(path)
+    if path is None:
+        return ()
+    names = read_class_names(path)
+    check_distinct(names, path)
+    return names
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def test_names_of_a_wrong_type(tmp_path):
     with pytest.raises(DataError, match="names must be a list, or a mapping"):
         DataYaml.open(tmp_path / "data.yaml")
     (tmp_path / "data.yaml").write_text("names: [cat, ' ']\n")
-    with pytest.raises(DataError, match=r"data\.yaml: names: the name of class 1 is empty"):
+    with pytest.raises(DataError, match=r"data\.yaml: the name of class 1 is empty"):
         DataYaml.open(tmp_path / "data.yaml")
 
 

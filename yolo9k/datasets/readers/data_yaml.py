@@ -72,9 +72,6 @@ def _parse_names(path: Path, names: Any) -> tuple[str, ...]:
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         shown = shorten(repr(names))
         raise DataError(f"{path}: names must be a list, or a mapping of 0, 1, 2, … to names, not {shown}")
-    empty = next((index for index, name in enumerate(names) if not name.strip()), None)
-    if empty is not None:
-        raise DataError(f"{path}: names: the name of class {empty} is empty")
     check_distinct(names, path)
     return tuple(names)
 

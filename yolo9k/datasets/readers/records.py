@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from yolo9k import io
-from yolo9k.config.datasets import SplitSource
-from yolo9k.errors import DataError, quote, shorten
+from yolo9k.config.datasets import SplitSource, name_problem
+from yolo9k.errors import DataError, shorten
 from yolo9k.images import ImageSource, read_orientation, read_size_wh
 from yolo9k.samples import BoxLabels
 from yolo9k.wordtree import WordTree
@@ -371,12 +371,9 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 
 def check_distinct(names: Sequence[str], path: Path) -> None:
-    """Raise `BadFile` if a class name in a file occurs twice: labels are found by their name, too."""
-    first: dict[str, int] = {}
-    for index, name in enumerate(names):
-        if first.setdefault(name, index) != index:
-            message = f"class {first[name]} and class {index} are both called {quote(name)}; class names must differ"
-            raise unreadable_annotation(path, message)
+    """Raise `BadFile` if a class name in a file is empty or occurs twice."""
+    if problem := name_problem(names):
+        raise unreadable_annotation(path, problem)
 
 
 def reading_data(location: object) -> AbstractContextManager[None]:

@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from braceexpand import braceexpand
 
-from yolo9k.datasets.class_mapping import NAME_LISTS
+from yolo9k.datasets.class_mapping import NAME_LISTS, read_class_list
 from yolo9k.datasets.readers.index import (
     CACHE_ERRORS,
     MTIME_RESOLUTION_NS,
@@ -29,7 +29,7 @@ from yolo9k.datasets.readers.index import (
     load_index_cache,
     save_index_cache,
 )
-from yolo9k.datasets.readers.records import Entry, Issue, SplitRequest, check_distinct, read_class_names
+from yolo9k.datasets.readers.records import Entry, Issue, SplitRequest
 from yolo9k.datasets.readers.tar import BLOCK, Member, members
 from yolo9k.datasets.threads import mapped_in_threads
 from yolo9k.errors import DataError, shorten
@@ -134,7 +134,7 @@ def read_shards(request: SplitRequest, track: Track = silent) -> ShardReadResult
     labels of all splits. Images without a label or with an unknown class are issues. Raises `DataError` for a missing
     or broken tar file, and for labels that are class indices if there are no class names.
     """
-    classes = request.labels or _listed_classes(request.root)
+    classes = request.labels or read_class_list(request.root / name for name in NAME_LISTS)
     needed = request.entries if classes else tuple(dict.fromkeys((*request.entries, *request.all_entries)))
     paths = {entry: find_tars(request.root, entry) for entry in needed}
     listed = list_shards([path for entry in needed for path in paths[entry]], track)
@@ -146,15 +146,6 @@ def read_shards(request: SplitRequest, track: Track = silent) -> ShardReadResult
         shards.append(_with_class_names(listed[path], classes))
         errors += _find_issues(shards[-1], known)
     return ShardReadResult(tuple(shards), classes, tuple(errors))
-
-
-def _listed_classes(root: Path) -> tuple[str, ...]:
-    path = next((root / name for name in NAME_LISTS if is_file(root / name)), None)
-    if path is None:
-        return ()
-    names = read_class_names(path)
-    check_distinct(names, path)
-    return names
 
 
 def _find_class_names(shards: Iterable[Shard], root: Path) -> tuple[str, ...]:
