@@ -129,6 +129,16 @@ def test_own_runs_are_no_data_under_any_name(tmp_path, folder):
     assert list(visible_files(tmp_path)) == [tmp_path / "a/a.jpg", tmp_path / "a/config.yaml"]
 
 
+def test_a_run_that_has_just_begun_is_no_class(tmp_path):
+    for folder in ("cat", "runs/exp", "deep/runs"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert [path.name for path in (*subfolders(tmp_path), *subfolders(tmp_path / "deep"))] == ["cat", "deep"]
+    (tmp_path / "runs/exp/.lock").touch()
+    assert [path.name for path in subfolders(tmp_path)] == ["cat", "deep"]
+    (tmp_path / "runs/a.jpg").touch()
+    assert [path.name for path in subfolders(tmp_path)] == ["cat", "deep", "runs"]
+
+
 def test_an_unreadable_folder_inside_another_is_named(tmp_path):
     with pytest.raises(DataError, match=f"{tmp_path}/inner: cannot be read: Permission denied"), reading(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied", f"{tmp_path}/inner")

@@ -58,6 +58,8 @@ def holds_results(folder: Path) -> bool:
         return True
     if folder.name.lower() != RUNS:
         return False
+    if all(map(is_folder, folder.glob("*"))) and not any(folder.glob("*/[!.]*")):
+        return True  # of a run that has just begun, with its lock
     patterns = [f"{depth}/{name}" for depth in ("*", "*/*") for name in FILES_OF_RUNS]
     return any(is_folder(folder / task) for task in TASKS_OF_RUNS) or any(
         is_file(path) for pattern in patterns for path in folder.glob(pattern)
