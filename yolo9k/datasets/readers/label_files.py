@@ -6,7 +6,7 @@ the images, or beside the images.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -34,12 +34,18 @@ class LabelFinder:
         self._folders = cache(_folders)  # the content of each folder is read once
         self._labels = cache(_label_files)
         self._candidates = cache(self._find_candidates)
+        self._found: dict[Path, Path | None] = {}  # of each image
 
     def find(self, image: Path) -> Path | None:
         """Return the label file of an image; `None` if there is none. Raises `BadFile` for an unreadable folder."""
-        folders = [self._labels(folder) for folder in self._candidates(image.parent)]
-        names = (image.stem, image.name, name_key(image.stem))  # `a.jpg.txt` is less usual, another case even less
-        return next((labels[name] for name in names for labels in folders if name in labels), None)
+        if image not in self._found:
+            self._found[image] = self._find(image)
+        return self._found[image]
+
+    def _find(self, image: Path) -> Path | None:
+        folders, stem = [self._labels(folder) for folder in self._candidates(image.parent)], image.stem
+        # `a.jpg.txt` is less usual than `a.txt`, another case even less
+        return _first(folders, stem) or _first(folders, image.name) or _first(folders, name_key(stem))
 
     def _find_candidates(self, folder: Path) -> tuple[Path, ...]:
         """Return the folders that may hold the labels of the images in `folder`, the most likely first."""
@@ -85,7 +91,7 @@ class LabelFinder:
         """
         images = list(images)
         used = {found for image in images if (found := self.find(image)) is not None}
-        folders = {path.parent for path in used if path.is_relative_to(self.root)}
+        folders = {folder for folder in {path.parent for path in used} if folder.is_relative_to(self.root)}
         unused = {path for folder in folders for path in self._labels(folder).values()} - used
         if unused:  # of other splits, whose images are in the same folder
             unused -= {self.find(path) for folder in {image.parent for image in images} for path in _images_in(folder)}
@@ -98,6 +104,10 @@ class LabelFinder:
     def _all_files(self) -> Sequence[Path]:
         with reading_data(self.root):
             return list(visible_files(self.root))
+
+
+def _first(folders: Iterable[Mapping[str, Path]], name: str) -> Path | None:
+    return next((labels[name] for labels in folders if name in labels), None)
 
 
 def refuse_other_labels(images: Iterable[Path], root: Path, location: Path, problem: str) -> None:

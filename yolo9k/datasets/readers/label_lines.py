@@ -88,6 +88,8 @@ class ColumnCheck:
 
 def check_fractions(box: Sequence[float], location: str) -> None:
     """Raise `BadFile` if a box cannot be in fractions of the image size; most often it is in pixels."""
+    if max(map(abs, box)) <= MAX_FRACTION:  # nearly all, millions of times
+        return
     outside = next((value for value in box if isfinite(value) and abs(value) > MAX_FRACTION), None)
     if outside is not None:
         message = f"cx, cy, w and h must be fractions of the image size, from 0 to 1, not {outside:g}"

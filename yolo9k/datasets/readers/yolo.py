@@ -142,7 +142,7 @@ def _list_images(root: Path, entries: Sequence[Entry], issues: IssueCollector) -
 
 
 def _relative_name(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+    return path.as_posix().removeprefix(f"{root.as_posix().rstrip('/')}/")  # `relative_to` is slow for millions
 
 
 def _entry_images(root: Path, entry: Entry, finder: FileFinder, issues: IssueCollector) -> list[Path]:
