@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Kill a training with SIGKILL at random moments and resume it, until it is done; compare it with an undisturbed one.
 
-    python scripts/kill_training.py [--kills 50] [--steps 400] [--seed 0]
+    python scripts/kill_training.py [--kills 50] [--steps 3000] [--seed 0]
 
 The toy data of the demo: boxes of coarse classes and image-level labels over a tree. Each process runs until it is
 killed, at a random time after its first step; then the same command with --auto-resume goes on. Exits with 1 if the
@@ -29,7 +29,7 @@ SETTINGS = (
     "train.batch=4", "train.eval_every=1", "train.log_every=3", "train.checkpoint_every=5", "train.keep_every=100",
     "train.ema=0.99", "train.precision=float32", "train.device=cpu",
 )  # fmt: skip
-LONGEST_RUN_S = 6.0  # of a process after its first step
+LONGEST_RUN_S = 1.5  # of a process after its first step
 
 
 def command(folder: Path, name: str, steps: int) -> list[str]:
@@ -85,7 +85,7 @@ def main() -> None:
     """Run both trainings and compare them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = random.Random(options.seed)
