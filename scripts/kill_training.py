@@ -100,7 +100,9 @@ def main() -> None:
         while run_killed(folder, "killed", options.steps, rng):
             kills += 1
             if kills == options.kills:
-                subprocess.run(command(folder, "killed", options.steps), cwd=folder, check=True)
+                subprocess.run(
+                    command(folder, "killed", options.steps), cwd=folder, check=True, stderr=subprocess.DEVNULL
+                )
                 break
         left = [str(path.relative_to(folder)) for path in (folder / "killed").rglob("*") if ".part" in path.name]
         left += [".lock"] * (folder / "killed" / ".lock").exists()
