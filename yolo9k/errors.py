@@ -19,9 +19,13 @@ def quote(value: object, length: int = MAX_QUOTED) -> str:
 
 
 class Yolo9kError(Exception):
-    """Base class of all errors that a user can fix; very long messages are cut in the middle."""
+    """Base class of all errors that a user can fix; very long messages are cut in the middle.
+
+    `is_shared`: with several processes, whether all of them raise this error, so that one reports it.
+    """
 
     exit_code = 1
+    is_shared = False
 
     def __init__(self, message: str = "") -> None:
         super().__init__(shorten(message, MAX_MESSAGE))
@@ -54,6 +58,7 @@ class DivergedError(Yolo9kError):
     """Training diverged: a loss or gradient is not finite."""
 
     exit_code = 5
+    is_shared = True
 
 
 class MachineError(Yolo9kError):
@@ -64,6 +69,8 @@ class MachineError(Yolo9kError):
 
 class Stopped(Yolo9kError):
     """A signal stopped the program; everything that had to be saved is saved."""
+
+    is_shared = True
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)

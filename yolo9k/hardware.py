@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 
+from yolo9k import processes
 from yolo9k.errors import MachineError, quote
 
 Precision = Literal["float32", "bf16", "fp16"]
@@ -24,18 +25,31 @@ WORKER_KILLED = (
 def choose_device(requested: str) -> torch.device:
     """Return the requested device; `auto` tries CUDA, then Apple's MPS, then the CPU.
 
-    Raises `MachineError` if the device is not available.
+    Of several processes on a machine, each gets a GPU of its own. Raises `MachineError` if the device is not available.
     """
     if requested == "auto":
         requested = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if requested.isdigit():
         requested = f"cuda:{requested}"
+    if processes.local_count() > 1 and requested != "cpu":
+        requested = _own_gpu(requested)
     try:
         device = torch.device(requested)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise MachineError(f"device {quote(requested)} is not available; {_devices()}") from error
     return device
+
+
+def _own_gpu(requested: str) -> str:
+    """Return the GPU of this process, one of several on this machine, and make it torch's current one."""
+    count = processes.local_count()
+    if requested not in ("cuda", f"cuda:{processes.local_rank()}"):
+        raise MachineError(f"device {quote(requested)}: {count} processes cannot share it; choose auto, cuda or cpu")
+    if torch.cuda.device_count() < count:
+        raise MachineError(f"{count} processes need {count} GPUs; {_devices()}; with device cpu they need none")
+    torch.cuda.set_device(processes.local_rank())
+    return f"cuda:{processes.local_rank()}"
 
 
 def _devices() -> str:
@@ -69,8 +83,11 @@ def choose_memory_format(requested: Literal["auto"] | bool, device: torch.device
 
 
 def choose_workers(requested: Literal["auto"] | int) -> int:
-    """Return the number of worker processes; `auto`: one per core, at most 8."""
-    return min(available_cores(), MAX_WORKERS) if requested == "auto" else requested
+    """Return the number of data loader workers; `auto`: one per core, at most 8.
+
+    Processes that train together share the cores of their machine.
+    """
+    return min(max(available_cores() // processes.local_count(), 1), MAX_WORKERS) if requested == "auto" else requested
 
 
 def available_cores() -> int:

@@ -137,7 +137,7 @@ def test_sync_with_one_process_equals_batch_norm():
 
 
 def test_sync_with_several_processes_needs_gpus(monkeypatch):
-    monkeypatch.setattr(norms, "_world_size", lambda: 2)
+    monkeypatch.setattr(norms.processes, "count", lambda: 2)
     layer = SyncedBatchNorm(3)
     with pytest.raises(ConfigError, match=r"model\.norm\.kind: sync with several processes needs GPUs"):
         layer(torch.zeros(1, 3, 2, 2))

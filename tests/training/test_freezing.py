@@ -22,6 +22,8 @@ CONV = "[conv]\nbatch_normalize=1\nfilters=8\nsize=3\npad=1\nactivation=leaky\n"
 class SquareStep(TrainingStep):
     """The loss is the sum of the squares of all outputs."""
 
+    loss_names = ("square",)
+
     def losses(self, batch, images, seen):
         return {"square": self.network(images).square().mean((1, 2, 3)).sum()}
 

@@ -34,7 +34,8 @@ class Training:
         if bad_gradient is not None:
             self.network[0].weight.grad[0, 0, 0, 0] = bad_gradient
         norm = clip_gradients(self.network.parameters(), 0)
-        self.guard.update(step, loss.detach(), norm, overflow_is_normal=overflow_is_normal)
+        bad_processes = ~loss.detach().isfinite()[None]
+        self.guard.update(step, loss.detach(), norm, bad_processes, overflow_is_normal=overflow_is_normal)
         self.optimizer.zero_grad(set_to_none=True)
 
     def state(self):
@@ -142,7 +143,7 @@ def test_a_variance_that_overflows_is_a_failure_even_with_a_finite_loss():
     with torch.no_grad():
         training.network[1].running_var[0] = float("inf")
     loss, norm = torch.tensor(1.0), torch.tensor(1.0)
-    training.guard.update(1, loss, norm, overflow_is_normal=False)
+    training.guard.update(1, loss, norm, torch.tensor([False]), overflow_is_normal=False)
     assert training.guard.failed
     assert differing(before, training.state()) == []
 

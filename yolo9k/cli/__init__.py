@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from yolo9k import __version__
+from yolo9k import __version__, processes
 from yolo9k.cli import anchors, bench, classify, config, data, demo, detect, doctor, evaluate, train, tree, weights
-from yolo9k.cli.console import LogHandler, out
+from yolo9k.cli.console import LogHandler, err, out
 from yolo9k.cli.interrupts import stop_signals
 from yolo9k.cli.streams import StreamError, guarded_streams, require_output
 from yolo9k.cli.text import one_line
@@ -27,6 +27,9 @@ EXIT_CODES = (
     "Ctrl-C, SIGTERM; 141 the reader of the output ended."
 )
 MACHINE_ERRNOS = frozenset((errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EIO))
+DIVIDED_COMMANDS = (  # share their work out to the processes of a launcher
+    ("train",), ("eval",), ("detect",), ("classify", "train"), ("classify", "eval"), ("classify", "predict"),
+)  # fmt: skip
 OUT_OF_MEMORY = (  # in messages of torch, OpenCV, C++ and the loader of shared libraries; lower case
     "cannot allocate memory", "can't allocate memory", "out of memory", "insufficient memory", "bad_alloc",
     "unable to mmap", "failed to map segment", "can't start new thread",
@@ -75,21 +78,27 @@ def main() -> None:
 
 def run(command: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit; a user error is printed as one line on standard error, with its exit code."""
+    sys.exit(exit_code(command, name, sys.argv[1:] if arguments is None else arguments))
+
+
+def exit_code(command: typer.Typer, name: str, arguments: Sequence[str]) -> Any:
+    """Run a command and return its exit code; of several processes only the main one prints."""
     logging.basicConfig(handlers=[LogHandler()], level=logging.WARNING)
     logging.getLogger("yolo9k").setLevel(logging.INFO)
+    out.quiet = err.quiet = processes.launched_rank() > 0
     with guarded_streams():
-        code = _run(command, name, sys.argv[1:] if arguments is None else arguments)
-    sys.exit(code)
+        return _run(command, name, arguments)
 
 
 def _run(command: typer.Typer, name: str, arguments: Sequence[str]) -> Any:
-    """Run a command and return its exit code."""
     with stop_signals() as stops:
         try:
             require_output()
             _require_folder()
             _refuse_empty(arguments)
-            code = command(with_new_options(arguments), prog_name=name, standalone_mode=False)
+            _refuse_several(arguments)
+            with processes.joined():
+                code = command(with_new_options(arguments), prog_name=name, standalone_mode=False)
             if code == INTERRUPTED:  # typer returns it for Ctrl-C
                 raise KeyboardInterrupt
             sys.stdout.flush()
@@ -98,10 +107,10 @@ def _run(command: typer.Typer, name: str, arguments: Sequence[str]) -> Any:
             return ConfigError.exit_code
         except Yolo9kError as error:
             if not (isinstance(error, StreamError) and error.is_broken_pipe):
-                _report(str(error))
+                _report(str(error), is_everywhere=error.is_shared or not isinstance(error, MachineError))
             return stops.exit_code if isinstance(error, StreamError) and stops.number else error.exit_code
         except (KeyboardInterrupt, typer.Abort):
-            _report("interrupted")
+            _report("interrupted", is_everywhere=True)
             return stops.exit_code
         except Exception as error:
             if not (reason := _machine_failure(error)):
@@ -128,6 +137,14 @@ def _refuse_empty(arguments: Sequence[str]) -> None:
             raise ConfigError(f"{argument[:-1]}: its value is empty")
 
 
+def _refuse_several(arguments: Sequence[str]) -> None:
+    """Raise `ConfigError` if several processes of a launcher would all do the same."""
+    names = [argument for argument in arguments if not argument.startswith("-")]
+    is_divided = any(tuple(names[: len(each)]) == each for each in DIVIDED_COMMANDS)
+    if processes.is_launched() and names and not is_divided:
+        raise ConfigError(f"{names[0]}: runs in one process; start it without torchrun")
+
+
 def _machine_failure(error: Exception) -> str:
     """Return what went wrong if the machine is at fault: a file, memory or a limit; an empty text for a bug."""
     text = str(error).lower()
@@ -148,9 +165,14 @@ def _report_usage(error: Any) -> None:
             error.show()
         return
     hint = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
-    _report(f"{error.format_message()}{hint}")
+    _report(f"{error.format_message()}{hint}", is_everywhere=True)
 
 
-def _report(message: str) -> None:
+def _report(message: str, *, is_everywhere: bool = False) -> None:
+    """Print an error; if it `is_everywhere`, in all processes that a launcher has started, the main one prints it."""
+    if rank := processes.launched_rank():
+        if is_everywhere:
+            return
+        message = f"process {rank}: {message}"
     with suppress(StreamError):  # there is no other place to say it
         sys.stderr.write(f"error: {one_line(' '.join(message.split()))}\n")

@@ -238,6 +238,19 @@ ClassifierSizeOption = Annotated[
     typer.Option(help="Network input size, N or WIDTHxHEIGHT, in a single stage. Sets `data.size`, clears `stages`."),
 ]
 TrainingDeviceOption = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1 or mps. Sets `train.device`.")]
+DevicesOption = Annotated[
+    str,
+    typer.Option(
+        help="Train in several processes: their number (one per GPU, or sharing the CPU), GPUs such as 0,1, or all. "
+        "The batch is divided among them."
+    ),
+]
+MaxRestartsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="With --devices: restarts from the last checkpoint after a process was killed (default 3)."
+    ),
+]
 PrecisionOption = Annotated[str, typer.Option(help="Precision: auto, float32, bf16 or fp16. Sets `train.precision`.")]
 SeedOption = Annotated[int | None, typer.Option(help="Random seed. Sets `train.seed`.")]
 WorkersOption = Annotated[

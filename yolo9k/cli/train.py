@@ -22,6 +22,8 @@ def train(
     size: opt.TrainingSizeOption = "",
     lr: opt.LrOption = None,
     device: opt.TrainingDeviceOption = "",
+    devices: opt.DevicesOption = "",
+    max_restarts: opt.MaxRestartsOption = None,
     precision: opt.PrecisionOption = "",
     seed: opt.SeedOption = None,
     workers: opt.WorkersOption = None,

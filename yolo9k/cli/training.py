@@ -1,12 +1,14 @@
 """Start, resume or dry-run a training: what `yolo9k train` and `yolo9k classify train` share."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from yolo9k import processes
 from yolo9k.cli.console import err, out, table, track, warn
+from yolo9k.cli.launching import MAX_RESTARTS, launch
 from yolo9k.cli.options import RUNS
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import ConfigError, Yolo9kError
@@ -63,6 +65,8 @@ class TrainingOptions:
     size: str
     lr: float | None
     device: str
+    devices: str
+    max_restarts: int | None
     precision: str
     seed: int | None
     workers: int | None
@@ -88,16 +92,22 @@ def run_training(
     last change of the config of a new run. Raises `ConfigError` for options that exclude each other, and the errors of
     `training.train`.
     """
+    if options.devices and not processes.is_launched():
+        restarts = MAX_RESTARTS if options.max_restarts is None else options.max_restarts
+        raise SystemExit(launch(options.devices, options.device, restarts))
+    if options.max_restarts is not None and not options.devices:
+        raise ConfigError("--max-restarts: only with --devices")
     overrides = _overrides(options, cleared_by_size)
     if options.resume is not None:
         _refuse_with_resume([name for name in new_run_only if getattr(options, name) not in ("", None, False, RUNS)])
-        _resume(options.resume, kind, overrides)
+        _resume(_path_to_resume(options.resume), kind, overrides)
         return
     _check_run_folder(options.name, options.runs)
     config = adjust(_with_dataset(_load_config(kind, options, overrides), options.dataset, open_dataset))
     name = options.name or _default_name(options.config, config)
-    if options.auto_resume and _is_resumable(folder := options.runs / name):
-        err.print(f"--auto-resume: {folder} exists and is resumed")
+    folder, reason = _folder_to_resume(options, name)
+    if folder is not None:
+        err.print(f"{reason}: {folder} is resumed")
         _resume(folder, kind, overrides)
         return
     with _cfg_named(options.config):
@@ -137,10 +147,37 @@ def _refuse_with_resume(names: list[str]) -> None:
         raise ConfigError(f"--resume continues a run with its own settings: remove {options}")
 
 
-def _is_resumable(folder: Path) -> bool:
-    from yolo9k.training.output.checkpoints import is_resumable
+def _folder_to_resume(options: TrainingOptions, name: str) -> tuple[Path | None, str]:
+    """Return the run that `--auto-resume`, or a launcher that starts the command again, goes on with, and the reason.
 
-    return is_resumable(folder)
+    `None`: a new run begins.
+    """
+    from yolo9k.training.output.checkpoints import is_resumable
+    from yolo9k.training.output.run_folder import folder_of_launch
+
+    def find() -> tuple[Path | None, str]:
+        if options.auto_resume and is_resumable(options.runs / name):
+            return options.runs / name, "--auto-resume"
+        folder = folder_of_launch(options.runs) if processes.restarts() else None
+        if folder is not None and is_resumable(folder):
+            return folder, _restarted()
+        return None, ""
+
+    return processes.from_main(find)
+
+
+def _path_to_resume(path: Path) -> Path:
+    """Return what `--resume` names; if a process was killed since, the run folder, which has later checkpoints."""
+    from yolo9k.training.output.run_folder import run_folder_of
+
+    if not processes.restarts():
+        return path
+    err.print(_restarted())
+    return processes.from_main(lambda: run_folder_of(path))
+
+
+def _restarted() -> str:
+    return f"warning: a process was killed, all are started again (restart {processes.restarts()})"
 
 
 def _resume(path: Path, kind: "type[Run]", overrides: "list[str | Override]") -> None:
@@ -215,7 +252,10 @@ def _start(config: "Config | ClassifierConfig", name: str, options: TrainingOpti
 
         _print_dry_run(dry_run_report(config, weights=weights, files=files, track=track))
         return
-    with new_run_folder(options.runs, name, reuse=options.auto_resume) as folder, Screen() as screen:
+    with ExitStack() as stack:
+        new = new_run_folder(options.runs, name, reuse=options.auto_resume)
+        folder = processes.from_main(lambda: stack.enter_context(new))
+        screen = stack.enter_context(Screen())
         loop.train(config, folder, weights=weights, files=files, callback=screen, track=track)
 
 

@@ -19,6 +19,7 @@ from yolo9k.samples import Batch
 from yolo9k.wordtree.softmax import HierarchicalSoftmax
 
 MIN_OBJECTNESS = 0.3  # YOLO9000 section 4: the box of an image-level label is assumed to have at least this IoU
+LOSS_NAMES = ("box", "objectness", "classification", "image_label", "warmup")
 WARMUP_SCALE = 0.01  # Darknet `region_layer.c`: weight of the anchor warm-up
 
 

@@ -1,12 +1,13 @@
 """Evaluate a classifier on labelled images: top-1 and top-5 accuracy, confused pairs, depth in a label tree."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from yolo9k import processes
 from yolo9k.datasets.load import ImageSet
 from yolo9k.errors import DataError
 from yolo9k.evaluation.class_selection import check_node_map, find_nodes
@@ -28,7 +29,7 @@ from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.prediction import HIER_THRESH, descent_threshold
 
 if TYPE_CHECKING:
-    from yolo9k.inference.classifier import ImageClassifier
+    from yolo9k.inference.classifier import ImageClassifier, LogitBatch
 
 BATCH = 64
 MAX_PAIRS = 1000  # written to JSON
@@ -123,18 +124,39 @@ def evaluate_classifier(
     else:
         node_of_label = check_node_map(classifier.labels, images.labels, node_map)
     nodes = node_of_label[image_label]
-    collector = OutcomeCollector(classifier.softmax, TOP_K, threshold)
-    is_read: list[bool] = []
-    tracked = track(sources, "Classifying", len(sources))
-    for part in classifier.stream_logits(tracked, batch=batch, on_unreadable=on_unreadable):
-        expected = nodes[len(is_read) : len(is_read) + len(part.is_read)][part.is_read]
-        collector.add(part.logits, torch.from_numpy(expected).to(part.logits.device))
-        is_read += part.is_read
+    errors: list[DataError] = []
+
+    def classify_share() -> list[tuple[list[bool], Outcomes]]:
+        share = processes.share(range(len(sources)))
+        tracked = track([sources[index] for index in share], "Classifying", len(share))
+        collects = None if on_unreadable is None else errors.append
+        stream = classifier.stream_logits(tracked, batch=batch, on_unreadable=collects)
+        return [_collect(classifier, stream, nodes[list(share)], threshold)]
+
+    parts = processes.collect(classify_share)
+    is_read = [flag for flags, _ in parts for flag in flags]
+    for error in processes.collect(lambda: errors):
+        assert on_unreadable is not None
+        on_unreadable(error)
     if not any(is_read):
         raise DataError(f"none of {len(is_read)} images could be read; first: {sources[0]}")
     readable = [source for source, flag in zip(sources, is_read, strict=True) if flag]
     unreadable = len(is_read) - len(readable)
-    return score_outcomes(collector.outcomes(), classifier.labels, readable, threshold, unreadable=unreadable)
+    outcomes = Outcomes.concatenated([outcomes for _, outcomes in parts])
+    return score_outcomes(outcomes, classifier.labels, readable, threshold, unreadable=unreadable)
+
+
+def _collect(
+    classifier: "ImageClassifier", stream: "Iterable[LogitBatch]", nodes: np.ndarray, hier_thresh: float
+) -> tuple[list[bool], Outcomes]:
+    """Return which images of a stream could be read, and the outcomes of these; `nodes`: the label of each image."""
+    collector = OutcomeCollector(classifier.softmax, TOP_K, hier_thresh)
+    is_read: list[bool] = []
+    for part in stream:
+        expected = nodes[len(is_read) : len(is_read) + len(part.is_read)][part.is_read]
+        collector.add(part.logits, torch.from_numpy(expected).to(part.logits.device))
+        is_read += part.is_read
+    return is_read, collector.outcomes()
 
 
 def score_outcomes(

@@ -1,9 +1,10 @@
 """Run a detector on the images of a data set, then evaluate its detections (`evaluate.py`, `tree.py`)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from yolo9k import processes
 from yolo9k.config.schema import EvalConfig
 from yolo9k.datasets.readers.records import Annotations
 from yolo9k.detection.thresholds import Thresholds
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from yolo9k.detection.class_decoder import ClassDecoder
     from yolo9k.evaluation.eval_classes import EvalClasses
     from yolo9k.inference.detector import Detector
+    from yolo9k.inference.sources import ImageInput
 
 DEFAULTS = EvalConfig()
 DEFAULT_THRESHOLDS = Thresholds.of(DEFAULTS)
@@ -46,12 +48,11 @@ def evaluate_detector(
     classes = select_classes(detector.labels, annotations, selection)
     classes.check_size(annotations.records)
     paths = [record.path for record in annotations.records]
-    optional: dict[str, Any] = {} if on_unreadable is None else {"on_unreadable": on_unreadable}
 
     def detect(title: str, max_detections: int, **decoder: Any) -> list[Detections]:
         limited = replace(thresholds, max_detections=max_detections)
-        stream = detector.stream(paths, thresholds=limited, batch=batch, **optional, **decoder)
-        return list(track(stream, title, total=len(paths)))
+        options = {"thresholds": limited, "batch": batch, "on_unreadable": on_unreadable, **decoder}
+        return detect_together(detector, paths, track=track, title=title, **options)
 
     max_rows = thresholds.max_detections * classes.max_classes_per_box
     multi_label = detect("Evaluating", max_rows, **_multi_label_decoder(detector, classes))
@@ -59,6 +60,33 @@ def evaluate_detector(
     if descent is not None and not detector.labels.is_flat:
         descended = detect("Descending the tree", thresholds.max_detections, class_decoder=descent)
     return evaluate_tree(multi_label, descended, annotations.records, classes, detector.supervision)
+
+
+def detect_together(
+    detector: "Detector",
+    images: "Sequence[ImageInput]",
+    *,
+    title: str,
+    track: Track = silent,
+    on_unreadable: Callable[[DataError], None] | None = None,
+    **options: Any,
+) -> list[Detections]:
+    """Run a detector on images, which several processes share out; return the detections of all, in order, in each.
+
+    `options` and errors are those of `Detector.stream`; `on_unreadable` receives the errors of all processes.
+    """
+    errors: list[DataError] = []
+
+    def detect_share() -> list[Detections]:
+        share = processes.share(images)
+        stream = detector.stream(share, on_unreadable=None if on_unreadable is None else errors.append, **options)
+        return list(track(stream, title, total=len(share)))
+
+    detections = processes.collect(detect_share)
+    for error in processes.collect(lambda: errors):
+        assert on_unreadable is not None
+        on_unreadable(error)
+    return detections
 
 
 def _multi_label_decoder(detector: "Detector", classes: "EvalClasses") -> dict[str, Any]:

@@ -5,7 +5,8 @@ may be labelled with an inner node of a tree. If all labels are leaves, this is 
 (`classifier.c: validate_classifier_single`).
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -34,6 +35,12 @@ class Outcomes:
     descent_label: np.ndarray
     loss: np.ndarray
 
+    @classmethod
+    def concatenated(cls, parts: "Sequence[Outcomes]") -> "Outcomes":
+        """Return the outcomes of several lists of images; those of no image may lack columns."""
+        filled = [part for part in parts if len(part.ground_truth)] or parts[:1]
+        return cls(*(np.concatenate([getattr(part, each.name) for part in filled]) for each in fields(cls)))
+
 
 class OutcomeCollector:
     """Collects the outcomes of batches, keeping only the top labels of each image.
@@ -52,9 +59,10 @@ class OutcomeCollector:
         self._batches.append((ground_truth, predicted.label, predicted.score, predicted.descent_label, loss))
 
     def outcomes(self) -> Outcomes:
-        """Return the outcomes of all batches. Raises `ValueError` if no batch was added."""
+        """Return the outcomes of all batches."""
         if not self._batches:
-            raise ValueError("no batch was added")
+            nodes, rows = np.zeros(0, np.int64), np.zeros((0, self.top), np.int64)
+            return Outcomes(nodes, rows, rows.astype(np.float32), nodes, np.zeros(0, np.float32))
         return Outcomes(*(torch.cat(field).cpu().numpy() for field in zip(*self._batches, strict=True)))
 
 

@@ -7,10 +7,10 @@ from functools import partial
 from itertools import pairwise
 from typing import TypeVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from yolo9k import processes
 from yolo9k.config import updated
 from yolo9k.config.schema import NormConfig
 from yolo9k.errors import ConfigError
@@ -44,14 +44,9 @@ class SyncedBatchNorm(nn.SyncBatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, H, W). Raises `ConfigError` for several processes on CPUs, which torch does not support."""
-        if self.training and x.device.type == "cpu" and _world_size() > 1:
+        if self.training and x.device.type == "cpu" and processes.count() > 1:
             raise ConfigError("model.norm.kind: sync with several processes needs GPUs; choose batch or group")
         return super().forward(x)
-
-
-def _world_size() -> int:
-    distributed = torch.distributed
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def norm_layer(config: NormConfig) -> NormLayer | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from yolo9k import processes
 from yolo9k.config import RunConfig
 from yolo9k.datasets.loader.batches import make_batch, resize_requests
 from yolo9k.hardware import explain_out_of_memory, peak_memory
@@ -53,10 +54,9 @@ def dry_run_report(
     """
     run = prepare_run(config, Path("dry-run"), weights=weights, files=files, track=track)
     stage, size = max(((stage, size) for stage in run.stages for size in stage.sizes), key=lambda pair: _area(pair[1]))
-    requests = resize_requests(run.sampler(0, 1).requests(0), size)
-    count = run.config.train.batch // stage.train.accumulate
-    dataset = run.task.dataset_in(stage)
-    micro_batches = [make_batch(dataset, requests[i : i + count]) for i in range(0, len(requests), count)]
+    sampler, dataset = run.sampler(stage.start, stage.start + 1), run.task.dataset_in(stage)
+    shares = sampler.micro_batches(stage.start, processes.rank())
+    micro_batches = [make_batch(dataset, resize_requests(requests, size)) for requests in shares]
     with explain_out_of_memory(run.device, "raise train.accumulate, or lower train.batch or the image size"):
         _step_seconds(run, micro_batches)  # the first step allocates memory and selects kernels
         seconds = _step_seconds(run, micro_batches)

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from yolo9k import processes
+
 
 class FiniteGuard:
     """Updates the weights only while loss, gradient and buffers are finite, without waiting for the device.
@@ -13,7 +15,8 @@ class FiniteGuard:
     loss stays finite: dividing by it gives zeros.
 
     `max_skipped`: so many of these steps in a row are only skipped, and counted in `skipped`; the next one fails.
-    `failed` is a bool on the device; once true, it stays true, and no later step changes anything.
+    `failed` is a bool on the device; once true, it stays true, and no later step changes anything. `bad_processes`:
+    which processes had a loss that is not finite in the step that failed.
     """
 
     def __init__(self, network: nn.Module, optimizer: Optimizer, device: torch.device, max_skipped: int = 0) -> None:
@@ -22,6 +25,7 @@ class FiniteGuard:
         self.skipped = torch.zeros((), dtype=torch.int64, device=device)
         self._in_a_row = torch.zeros((), dtype=torch.int64, device=device)
         self.first_bad_step = torch.full((), -1, dtype=torch.int64, device=device)
+        self.bad_processes = torch.zeros(processes.count(), dtype=torch.bool, device=device)
         self._buffers = list(network.buffers())
         self._saved = [b.clone() for b in self._buffers]
         self._in_step = False
@@ -38,8 +42,10 @@ class FiniteGuard:
             _copy(self._saved, self._buffers)
             self._in_step = False
 
-    def update(self, step: int, loss: Tensor, gradient_norm: Tensor, *, overflow_is_normal: bool) -> None:
-        """Do one optimiser update if loss, gradient norm and buffers are finite.
+    def update(
+        self, step: int, loss: Tensor, gradient_norm: Tensor, bad_processes: Tensor, *, overflow_is_normal: bool
+    ) -> None:
+        """Do one optimiser update if loss, gradient norm and buffers are finite; all are equal in all processes.
 
         `overflow_is_normal`: for fp16; a gradient that overflows then skips this update and is not a failure.
         """
@@ -49,7 +55,9 @@ class FiniteGuard:
             bad = bad | bad_gradient
         self._in_a_row = torch.where(bad, self._in_a_row + 1, 0)
         fails = self._in_a_row > self.max_skipped
-        self.first_bad_step = torch.where(fails & ~self.failed, step, self.first_bad_step)
+        is_first = fails & ~self.failed
+        self.first_bad_step = torch.where(is_first, step, self.first_bad_step)
+        self.bad_processes = torch.where(is_first, bad_processes, self.bad_processes)
         self.failed = self.failed | fails
         self.skipped = self.skipped + (bad & ~self.failed)
         unchanged = self.failed | bad

@@ -3,17 +3,19 @@
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from yolo9k import processes
 from yolo9k.checkpoint import BEST, LAST
 from yolo9k.config import Override, RunConfig, with_overrides
 from yolo9k.config.loading import refuse_other
 from yolo9k.config.schema import seconds
 from yolo9k.datasets.loader.batches import make_batch
+from yolo9k.datasets.loader.sampler import StepSampler
 from yolo9k.errors import ConfigError, DataError, DivergedError, MachineError, Stopped, WeightsError
 from yolo9k.hardware import explain_out_of_memory
 from yolo9k.pretrained import DarknetFiles
@@ -44,11 +46,13 @@ def train(
 
     `weights`: start from a run, a checkpoint, a Darknet file (with its `files`) or a catalogue name; the layers that
     fit are loaded. Raises the errors of data sets and configs, `WeightsError`, `DivergedError`, `MachineError`, and
-    `Stopped` after a signal (everything is saved).
+    `Stopped` after a signal (everything is saved). With several processes (`processes.joined`), all of them call this
+    with the same arguments; the main one writes, and alone uses `callback` and `track`.
     """
-    with locked(folder):
+    callback, track = _of_main(callback, track)
+    with _locked_by_main(folder):
         run = prepare_run(config, folder, weights=weights, files=files, track=track)
-        return Loop(run, callback or Callback(), track).run_all()
+        return Loop(run, callback, track).run_all()
 
 
 def resume(
@@ -67,10 +71,11 @@ def resume(
     `WeightsError` if there is nothing to resume, and `ConfigError` if fewer steps are requested than were done, for a
     run of another kind, and if another process trains it.
     """
-    callback = callback or Callback()
-    folder = run_folder_of(path)
-    with locked(folder):
-        path, stored, note = load_resumable(path)
+    callback, track = _of_main(callback, track)
+    given = path
+    folder = processes.from_main(lambda: run_folder_of(given))
+    with _locked_by_main(folder):
+        path, stored, note = processes.from_main(lambda: load_resumable(given))
         if note:
             callback.on_note(note)
         if stored.training is None:
@@ -79,7 +84,8 @@ def resume(
             )
         if kind is not None:
             refuse_other(kind, stored.config.task, str(folder))
-        run = build_run(with_overrides(stored.config, overrides), folder, track)
+        config = with_overrides(stored.config, overrides)
+        run = processes.together(lambda: build_run(config, folder, track))
         run.restore(stored, path)
         if run.next_step > run.total_steps:
             raise ConfigError(f"{folder}: {run.next_step} steps are done, more than the {run.total_steps} requested")
@@ -90,7 +96,20 @@ def resume(
         return Loop(run, callback, track).run_all()
 
 
-class _EvaluationStopped(Exception):
+def _of_main(callback: Callback | None, track: Track) -> tuple[Callback, Track]:
+    """Return what shows the run: nothing in processes that are not the main one."""
+    return (callback or Callback(), track) if processes.is_main() else (Callback(), silent)
+
+
+@contextmanager
+def _locked_by_main(folder: Path) -> Iterator[None]:
+    """Hold the lock of the run folder in the main process. Raises the errors of `locked` in all processes."""
+    with ExitStack() as stack:
+        processes.from_main(lambda: stack.enter_context(locked(folder)))
+        yield
+
+
+class _EvaluationStopped(processes.Interruption):
     """A signal arrived during an evaluation."""
 
 
@@ -112,9 +131,7 @@ class Loop:
     def run_all(self) -> Path:
         """Run the remaining steps and return the run folder. After a failure, the steps before it are saved."""
         run = self.run
-        notes = run.folder.open(run.config, run.next_step, evaluation_pending=run.evaluation_pending)
-        if run.resumed_from:
-            run.checkpoints.continue_from(run.resumed_from, run.next_step)
+        notes = processes.together(self._open_folder)
         self.callback.on_start(run.info())
         for note in notes:
             self.callback.on_note(note)
@@ -127,7 +144,9 @@ class Loop:
                 run.checkpoints.wait()
         except DataError as error:
             self._save_completed_steps()
-            raise DataError(f"{error}; yolo9k data check lists all unusable images and labels") from error
+            complete = DataError(f"{error}; yolo9k data check lists all unusable images and labels")
+            complete.is_shared = error.is_shared
+            raise complete from error
         except MachineError as error:
             self._save_completed_steps()
             if stop.received:  # the terminal that sent SIGHUP is gone, and cannot be written
@@ -142,31 +161,41 @@ class Loop:
         self.callback.on_end(run.folder.path, run.best if run.best >= 0 else None)
         return run.folder.path
 
+    def _open_folder(self) -> list[str]:
+        run = self.run
+        notes = run.folder.open(run.config, run.next_step, evaluation_pending=run.evaluation_pending)
+        if run.resumed_from:
+            run.checkpoints.continue_from(run.resumed_from, run.next_step)
+        return notes
+
     def _run_steps(self) -> None:
-        run, log_every, stop = self.run, self.run.config.train.log_every, self.stop
+        run, log_every = self.run, self.run.config.train.log_every
         if run.evaluation_pending:
             self._evaluate()
-            if stop.received:
-                raise self._stopped(stop.received)
-        for step, micro_batches in run.remaining_steps():
+            if stopping := self._signal():
+                raise self._stopped(stopping)
+        remaining = run.remaining_steps()
+        while (loaded := processes.together(lambda: next(remaining, None))) is not None:
+            step, micro_batches = loaded
             stage, size_wh = run.stage(step), micro_batches[0].size_wh
             lr = stage.learning_rate(step, run.steps_per_epoch)
             losses = run.stepper(step, micro_batches, lr)
             run.log.add(losses)
             self.losses_after_save = self.losses_after_save or losses
             run.next_step = step + 1
-            self.unreadable |= dict.fromkeys(name for batch in micro_batches for name in batch.unreadable)
-            self.resized |= dict.fromkeys(name for batch in micro_batches for name in batch.resized)
             self.callback.on_step(step, size_wh)
             ends_stage = run.next_step == stage.stop
             logs = ends_stage or run.next_step % log_every == 0
             evaluates = ends_stage or self._is_evaluation_due()
-            stopping = stop.received  # read once: a signal that arrives later stops the next step
-            saves = evaluates or bool(stopping) or self._is_checkpoint_due()
-            if logs or saves or run.device.type == "cpu":  # not at every step: on a GPU this waits for the device
+            checks = logs or evaluates or run.device.type == "cpu"  # not at every step: on a GPU this waits for it
+            if checks:
                 self._check_finite()
             if run.ema:
                 run.ema.update(run.network)
+            stopping, is_due = self._agree(micro_batches)  # now, when this process has done all of the step
+            saves = evaluates or bool(stopping) or is_due
+            if saves and not checks:
+                self._check_finite()
             if logs:
                 self._log(run.log.entry(run.next_step, lr, size_wh, run.steps_per_epoch))
             if ends_stage and run.next_step < run.total_steps:
@@ -176,12 +205,32 @@ class Loop:
                 self._save_last()
             if evaluates:
                 self._evaluate()
-                stopping = stop.received
+                stopping = self._signal()
             if stopping:
                 raise self._stopped(stopping)
             if evaluates and self._is_out_of_patience():
                 break
-        plot_run(run.folder.path)
+        if processes.is_main():
+            plot_run(run.folder.path)
+
+    def _agree(self, micro_batches: Sequence[Batch]) -> tuple[int, bool]:
+        """Return the stop signal that a process has received (0: none) and whether a checkpoint is due in one.
+
+        Signals that arrive later stop the next step. Takes note of the images that were unreadable or resized.
+        """
+        unreadable = [name for batch in micro_batches for name in batch.unreadable]
+        resized = [name for batch in micro_batches for name in batch.resized]
+        has_names = bool(unreadable or resized)
+        stopping, is_due, is_noted = processes.maximum([self.stop.received, self._is_checkpoint_due(), has_names])
+        if is_noted:
+            for their_unreadable, their_resized in processes.gather((unreadable, resized)):
+                self.unreadable |= dict.fromkeys(their_unreadable)
+                self.resized |= dict.fromkeys(their_resized)
+        return stopping, bool(is_due)
+
+    def _signal(self) -> int:
+        """Return the stop signal that a process has received; 0: none."""
+        return processes.maximum([self.stop.received])[0]
 
     def _stopped(self, signal_number: int) -> Stopped:
         command = "yolo9k classify train" if self.run.config.task == "classify" else "yolo9k train"
@@ -198,7 +247,9 @@ class Loop:
         steps_done = run.next_step
         step = run.next_step = int(guard.first_bad_step)  # neither this step nor later ones changed the weights
         run.log.drop(steps_done - step)
-        batch = make_batch(run.task.dataset_in(run.stage(step)), run.sampler(step, step + 1).requests(step))
+        sampler = run.sampler(step, step + 1)
+        batch = make_batch(run.task.dataset_in(run.stage(step)), sampler.requests(step))
+        names = [batch.names[position] for position in self._suspects(sampler, step)]
         dumped = self._dump(step, batch)
         self._save_last()
         run.checkpoints.wait()
@@ -206,13 +257,21 @@ class Loop:
         resuming = "" if healthy is None else f"resume with --resume {healthy}, or "
         skipping = "" if run.config.train.on_nonfinite == "skip" else " or train.on_nonfinite=skip"
         raise DivergedError(
-            f"step {step}: the loss or its gradient is not finite; images {_short_names(batch.names)}; {dumped}"
+            f"step {step}: the loss or its gradient is not finite; images {_short_names(names)}; {dumped}"
             f"the weights before it are in {run.folder.checkpoints / LAST}; check the labels (yolo9k data check), then "
             f"{resuming}start again, with a lower train.lr, with train.clip_grad{skipping}"
         )
 
+    def _suspects(self, sampler: StepSampler, step: int) -> list[int]:
+        """Return the positions in the batch of the images of the processes whose loss was not finite; else all."""
+        bad = self.run.stepper.guard.bad_processes.nonzero().flatten().tolist() or range(processes.count())
+        shares = (requests for part in bad for requests in sampler.micro_batches(step, part))
+        return sorted(request.position for requests in shares for request in requests)
+
     def _dump(self, step: int, batch: Batch) -> str:
         """Save the batch for debugging and return the words that say where; empty if it cannot be saved."""
+        if not processes.is_main():
+            return ""
         path = self.run.folder.path / f"diverged-step{step}.pt"
         try:
             torch.save({"step": step, "batch": vars(batch)}, path)
@@ -314,7 +373,7 @@ class Loop:
         before it must be complete: the evaluation starts processes, which a thread that writes could block.
         """
         run = self.run
-        run.checkpoints.wait()
+        processes.together(run.checkpoints.wait)
         if not run.task.has_val:
             run.evaluation_pending = False
             run.save(BEST)

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from yolo9k import processes
 from yolo9k.build import load_pretrained
 from yolo9k.checkpoint import Checkpoint
 from yolo9k.config import ClassifierConfig, RunConfig
 from yolo9k.datasets.loader.batches import load_batches
 from yolo9k.datasets.loader.sampler import StepSampler
-from yolo9k.errors import WeightsError
+from yolo9k.errors import ConfigError, WeightsError
 from yolo9k.hardware import (
     DTYPES,
     choose_device,
@@ -32,8 +33,8 @@ from yolo9k.samples import Batch
 from yolo9k.training.ema import Ema
 from yolo9k.training.loss_level import LossLevel
 from yolo9k.training.output.callbacks import RunInfo
-from yolo9k.training.output.checkpoints import RunCheckpoints
-from yolo9k.training.output.run_folder import RunFolder
+from yolo9k.training.output.checkpoints import RunCheckpoints, SilentCheckpoints
+from yolo9k.training.output.run_folder import RunFolder, SilentRunFolder
 from yolo9k.training.output.step_log import StepLog
 from yolo9k.training.stages import Stage, stages_of
 from yolo9k.training.step import Stepper
@@ -52,12 +53,14 @@ def prepare_run(
     track: Track = silent,
 ) -> "Run":
     """Return a new run, ready for its first step; nothing is written yet. Arguments and errors are those of `train`."""
-    stored = None if weights is None else open_weights(weights, files, track)
-    run = build_run(config, folder, track)
+    stored = None if weights is None else processes.from_main(lambda: open_weights(weights, files, track))
+    run = processes.together(lambda: build_run(config, folder, track))
     if stored is not None and weights is not None:
         run.start_from(stored, weights)
     elif config.model.pretrained:
-        run.start_pretrained(track)
+        processes.from_main(lambda: run.start_pretrained(track))  # the main process downloads, the others find the file
+        if not processes.is_main():
+            run.start_pretrained(track)
     return run
 
 
@@ -82,13 +85,16 @@ class Run:
         train = self.config.train
         self.device = choose_device(train.device)
         self.precision = choose_precision(train.precision, self.device)
-        self.folder = RunFolder(folder)
-        self.checkpoints = RunCheckpoints(self.folder.checkpoints, train.keep_last, train.keep_every)
+        is_main = processes.is_main()
+        self.folder = (RunFolder if is_main else SilentRunFolder)(folder)
+        checkpoints = RunCheckpoints if is_main else SilentCheckpoints
+        self.checkpoints = checkpoints(self.folder.checkpoints, train.keep_last, train.keep_every)
         self.steps_per_epoch = task.images_per_epoch / train.batch
         self.stages = stages_of(self.config, self.steps_per_epoch)
         self.total_steps = self.stages[-1].stop
         for stage in self.stages:
             stage.check_schedule(self.steps_per_epoch)
+            _check_share(stage)
         torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
         memory_format = choose_memory_format(train.channels_last, self.device)
         self.network: nn.Module = task.network.to(self.device, memory_format=memory_format)  # type: ignore[call-overload]
@@ -112,11 +118,12 @@ class Run:
         self.stepper.freezing.apply(self.total_steps - 1)  # all layers that unfreeze need memory
         parameters = sum(4 * each.numel() for each in self.network.parameters() if each.requires_grad)
         for stage, size in ((stage, max(stage.sizes, key=math.prod)) for stage in self.stages):
-            images = self.config.train.batch // stage.train.accumulate
+            images = -(-self.config.train.batch // stage.train.accumulate // processes.count())
             in_float32 = images * image_bytes(self.network, size, forward=forward, training=True)
             needed = parameters + in_float32 * DTYPES[self.precision].itemsize // 4
             what = f"a step with {images:,} images of {size[0]}x{size[1]}"
-            require_memory(needed, self.device, what, "raise train.accumulate, or lower train.batch or the image size")
+            hint = "raise train.accumulate, or lower train.batch or the image size"
+            require_memory(needed * processes.local_count(), self.device, what, hint)
 
     def _should_compile(self) -> bool:
         """`auto`: on CUDA with one image size. Each size compiles anew, and a CPU gains only a tenth."""
@@ -183,12 +190,12 @@ class Run:
         """Return a note if the training data, and one if the conditions of exact resuming have changed."""
         notes = []
         if state["data"] != self._data():
-            before, now = state["data"]["summary"], self.task.data_summary
-            change = f"{before} before, {now} now" if before != now else "another number of images of a source"
+            old, new = state["data"]["summary"], self.task.data_summary
+            change = f"{old} before, {new} now" if old != new else "another number of images of a source"
             notes.append(f"warning: the training data have changed since the checkpoint: {change}")
-        conditions = self._conditions()
-        changed = [f"{name} {value} instead of {state['conditions'].get(name)}" for name, value in conditions.items()
-                   if state["conditions"].get(name) != value]  # fmt: skip
+        before, now = {"processes": 1, **state["conditions"]}, self._conditions()
+        changed = [f"{name} {value} instead of {before.get(name)}" for name, value in now.items()
+                   if before.get(name) != value]  # fmt: skip
         if changed:
             notes.append(f"resumed with {', '.join(changed)}: the results can differ in their last digits")
         return notes
@@ -199,7 +206,10 @@ class Run:
     def _conditions(self) -> dict[str, Any]:
         """Return what the rounding of sums depends on."""
         threads = {"threads": torch.get_num_threads()} if self.device.type == "cpu" else {}
-        return {"device": self.device.type, "precision": self.precision, "torch": str(torch.__version__), **threads}
+        return {
+            "device": self.device.type, "precision": self.precision, "torch": str(torch.__version__),
+            "processes": processes.count(), **threads,
+        }  # fmt: skip
 
     def save(self, name: str) -> None:
         """Write a checkpoint of the weights in the background (`RunCheckpoints`)."""
@@ -248,10 +258,16 @@ class Run:
         """Return the sampler of steps `start` to `stop` (exclusive), which must be in one stage."""
         stage, train = self.stage(start), self.config.train
         order = self.task.sample_order(train.seed)
-        return StepSampler(order, train.batch, stage.train.accumulate, stage.sizes, stage.size_period, start, stop)
+        return StepSampler(
+            order, train.batch, stage.train.accumulate, stage.sizes, stage.size_period, start, stop,
+            part=processes.rank(), parts=processes.count(),
+        )  # fmt: skip
 
     def remaining_steps(self) -> Iterator[tuple[int, list[Batch]]]:
-        """Yield each remaining step with its micro-batches. Raises `DataError` for an unreadable image."""
+        """Yield each remaining step with this process's share of its micro-batches.
+
+        Raises `DataError` for an unreadable image.
+        """
         workers = choose_workers(self.config.data.workers)
         for stage in self.stages:
             steps = range(max(self.next_step, stage.start), stage.stop)
@@ -269,7 +285,7 @@ class Run:
         return RunInfo(
             config=self.config,
             folder=self.folder.path,
-            device=str(self.device),
+            device=_device_text(self.device),
             precision=self.precision,
             parameters=count_parameters(self.network),
             data_summary=self.task.data_summary,
@@ -281,3 +297,17 @@ class Run:
             workers=choose_workers(self.config.data.workers),
             notes=(*self.notes, *self.stepper.freezing.notes()),
         )
+
+
+def _check_share(stage: Stage) -> None:
+    """Raise `ConfigError` if a process would get no image of a micro-batch."""
+    batch, accumulate, count = stage.train.batch, stage.train.accumulate, processes.count()
+    if batch // accumulate < count:
+        parts = f" with train.accumulate {accumulate}" if accumulate > 1 else ""
+        raise ConfigError(
+            f"train.batch: {batch}{parts} is too small for {count} processes: each needs an image of every micro-batch"
+        )
+
+
+def _device_text(device: torch.device) -> str:
+    return f"{device.type}, {processes.count()} processes" if processes.count() > 1 else str(device)

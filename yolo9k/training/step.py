@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from yolo9k import processes
 from yolo9k.config.schema import TrainConfig
 from yolo9k.errors import ConfigError
 from yolo9k.hardware import Precision, autocast
@@ -16,6 +17,7 @@ from yolo9k.samples import Batch
 from yolo9k.training.freezing import Freezing
 from yolo9k.training.guard import FiniteGuard
 from yolo9k.training.optimizer import build_optimizer, clip_gradients, set_learning_rate
+from yolo9k.training.parallel import Forward, ParallelStep
 
 SINGLE_VALUE = "more than 1 value per channel"  # from torch's message
 MAX_SKIPPED_IN_A_ROW = 10  # steps that are not finite; more will not end by themselves
@@ -25,10 +27,13 @@ DROPOUT = 1001  # keeps this random stream apart from those of the images
 class TrainingStep(nn.Module, ABC):
     """Network and loss as one module: maps a micro-batch to its losses, divided by `batch_size`.
 
-    `batch_size`: images of the whole step, so that the losses of its micro-batches add up to the mean per image.
-    `forward_network`: maps images to outputs under autocast; may be replaced by its compiled form.
+    `batch_size`: images of the whole step, of all processes, so that the losses of its micro-batches add up to the mean
+    per image.
+    `forward_network`: maps images to outputs under autocast; may be replaced by its compiled form. `loss_names`: the
+    names of all losses that may occur.
     """
 
+    loss_names: Sequence[str]
     forward_network: Callable[[Tensor], Tensor]
 
     def __init__(self, network: nn.Module, *, device: torch.device, precision: Precision, batch_size: int) -> None:
@@ -39,7 +44,7 @@ class TrainingStep(nn.Module, ABC):
     def forward(self, batch: Batch, images: Tensor, seen: int) -> dict[str, Tensor]:
         """Return the losses by name. `batch` is on the device, `images` are its normalised images.
 
-        `seen`: images seen in the run, those of this micro-batch included.
+        `seen`: images seen in the run, those of this micro-batch included, by all processes.
         """
         losses = self.losses(batch, images, seen)
         return {name: value / self.batch_size for name, value in losses.items()}
@@ -66,6 +71,7 @@ class Stepper:
     ) -> None:
         self.training_step, self.config, self.memory_format = training_step, config, memory_format
         self.network = training_step.network
+        self.parallel = ParallelStep(training_step, self.network, training_step.loss_names)
         self.freezing = Freezing(self.network, config, steps_per_epoch)
         self.optimizer = build_optimizer(self.network, config)
         max_skipped = MAX_SKIPPED_IN_A_ROW if config.on_nonfinite == "skip" else 0
@@ -76,36 +82,40 @@ class Stepper:
     def __call__(self, step: int, micro_batches: Sequence[Batch], lr: float) -> dict[str, Tensor]:
         """Run step `step` (from 0) with learning rate `lr`; return the losses and `gradient_norm`, on the device.
 
-        Nothing here waits for the device.
+        `micro_batches`: the images of this process; the losses are those of all processes. Nothing here waits for a
+        GPU. Raises `LostProcessError`.
         """
         set_learning_rate(self.optimizer, lr)
         if self._has_dropout:  # depends only on the step, so that a resumed run drops the same values
-            torch.manual_seed(int(np.random.default_rng([self.config.seed, DROPOUT, step]).integers(2**63)))
+            key = [self.config.seed, DROPOUT, step, *([processes.rank()] if processes.rank() else [])]
+            torch.manual_seed(int(np.random.default_rng(key).integers(2**63)))
         self.freezing.apply(step)
         self.guard.begin()
-        seen = step * self.config.batch
-        total: dict[str, Tensor] = {}
-        for micro_batch in micro_batches:
-            seen += len(micro_batch)
-            for name, value in self._backward(micro_batch, seen).items():
-                total[name] = total[name] + value if name in total else value
+        own: dict[str, Tensor] = {}
+        forward, size = self.parallel.forward(), self.config.batch // len(micro_batches)
+        for number, micro_batch in enumerate(micro_batches, 1):
+            with self.parallel.collecting(is_last=number == len(micro_batches)):
+                losses = self._backward(forward, micro_batch, seen=step * self.config.batch + number * size)
+            for name, value in losses.items():
+                own[name] = own[name] + value if name in own else value
+        total, bad_processes = self.parallel.combine(own)
         self.freezing.fill_gradients(step)
         if self.scaler.is_enabled():
             self.scaler.unscale_(self.optimizer)
         norm = clip_gradients(self.network.parameters(), self.config.clip_grad)
         loss = torch.stack(list(total.values())).sum()
-        self.guard.update(step, loss, norm, overflow_is_normal=self.scaler.is_enabled())
+        self.guard.update(step, loss, norm, bad_processes, overflow_is_normal=self.scaler.is_enabled())
         if self.scaler.is_enabled():
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return {**total, "gradient_norm": norm}
 
-    def _backward(self, micro_batch: Batch, seen: int) -> dict[str, Tensor]:
+    def _backward(self, forward: Forward, micro_batch: Batch, seen: int) -> dict[str, Tensor]:
         """Add the gradients of a micro-batch; return its losses."""
         batch = micro_batch.to(self.training_step.device)
         images = batch.normalised().contiguous(memory_format=self.memory_format)
         try:
-            losses = self.training_step(batch, images, seen)
+            losses = forward(batch, images, seen)
         except ValueError as error:  # batch norm has no variance of a single value
             if SINGLE_VALUE not in str(error):
                 raise
@@ -113,7 +123,9 @@ class Stepper:
                 "train.batch: batch norm needs more than one value per channel, but a micro-batch is one small image; "
                 "raise train.batch or the image size, lower train.accumulate, or choose another model.norm"
             ) from error
-        self.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
+        loss = torch.stack(list(losses.values())).sum()
+        with processes.explain_lost_process():
+            self.scaler.scale(loss * self.parallel.count).backward()  # torch divides it by the number of processes
         return {name: value.detach() for name, value in losses.items()}
 
     def state(self) -> dict[str, Any]:

@@ -30,6 +30,8 @@ def train(
     size: opt.ClassifierSizeOption = "",
     lr: opt.LrOption = None,
     device: opt.TrainingDeviceOption = "",
+    devices: opt.DevicesOption = "",
+    max_restarts: opt.MaxRestartsOption = None,
     precision: opt.PrecisionOption = "",
     seed: opt.SeedOption = None,
     workers: opt.WorkersOption = None,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from yolo9k.processes import share
+
 ORDER, SIZE, IMAGE = range(3)  # keys that keep the random streams of one seed apart
 
 
@@ -77,7 +79,7 @@ class StepSampler:
     """Yields micro-batches of requests for steps `start` to `stop` (exclusive), `accumulate` per step.
 
     `batch`: batch size (images per optimiser step). `size_period`: steps between draws from `sizes`. An epoch may end
-    inside a batch.
+    inside a batch. `part` of `parts`: with several processes, the share of each micro-batch that this one gets.
     """
 
     order: SampleOrder
@@ -87,19 +89,24 @@ class StepSampler:
     size_period: int
     start: int
     stop: int
+    part: int = 0
+    parts: int = 1
 
     def __len__(self) -> int:
         return (self.stop - self.start) * self.accumulate
 
     def __iter__(self) -> Iterator[list[SampleRequest]]:
-        micro_batch = self.batch // self.accumulate
         for step in range(self.start, self.stop):
-            requests = self.requests(step)
-            for first in range(0, self.batch, micro_batch):
-                yield requests[first : first + micro_batch]
+            yield from self.micro_batches(step, self.part)
+
+    def micro_batches(self, step: int, part: int) -> Iterator[list[SampleRequest]]:
+        """Yield the share of process `part` of each micro-batch of one step."""
+        requests, size = self.requests(step), self.batch // self.accumulate
+        for first in range(0, self.batch, size):
+            yield list(share(requests[first : first + size], part, self.parts))
 
     def requests(self, step: int) -> list[SampleRequest]:
-        """Return the requests of all images of one step."""
+        """Return the requests of all images of one step, of all processes."""
         size_wh = draw_size(step, self.sizes, self.size_period, self.order.seed)
         chosen = (self.order[position] for position in range(step * self.batch, (step + 1) * self.batch))
         return [SampleRequest(index, step, i, size_wh, source) for i, (source, index) in enumerate(chosen)]

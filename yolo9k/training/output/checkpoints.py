@@ -102,6 +102,21 @@ class RunCheckpoints:
                     path.unlink()
 
 
+class SilentCheckpoints(RunCheckpoints):
+    """The checkpoints in processes that are not the main one: nothing is written."""
+
+    def continue_from(self, path: Path, step: int) -> None:
+        """Note the step."""
+        self.last_step = step
+
+    def save(self, name: str, stored: Checkpoint) -> None:
+        """Do nothing."""
+
+    def save_last(self, stored: Checkpoint, step: int, pinned: int) -> None:
+        """Note the step."""
+        self.last_step = step
+
+
 def earlier_checkpoints(folder: Path) -> Iterator[tuple[int, Path]]:
     """Yield the step and path of each earlier checkpoint of a run, the newest first."""
     matches = ((EARLIER_PATTERN.fullmatch(path.name), path) for path in folder.glob("step*.pt"))

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from filelock import SoftFileLock, Timeout
 
-from yolo9k import __version__
+from yolo9k import __version__, processes
 from yolo9k.config import RunConfig, dump
 from yolo9k.errors import ConfigError, MachineError, WeightsError
 from yolo9k.io import write_text, writing
@@ -79,6 +79,16 @@ def new_run_folder(base: Path, name: str, *, reuse: bool = False) -> Iterator[Pa
     finally:
         if not any(folder.glob(f"{CHECKPOINTS}/*.pt")):  # useless, and would take the name from the next try
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def folder_of_launch(runs: Path) -> Path | None:
+    """Return the run in `runs` that the launcher of this process began before it started all processes again."""
+    for path in runs.glob("*/environment.json"):
+        with suppress(OSError, ValueError):
+            environment = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(environment, dict) and environment.get("launch") == processes.launch_id():
+                return path.parent
+    return None
 
 
 def _has_no_checkpoint(folder: Path) -> bool:
@@ -194,6 +204,20 @@ class RunFolder:
         return f"warning: {path}: {damaged} damaged lines were removed" if damaged else ""
 
 
+class SilentRunFolder(RunFolder):
+    """The run folder in processes that are not the main one: nothing is written."""
+
+    def open(self, config: RunConfig, step: int, *, evaluation_pending: bool = False) -> list[str]:
+        """Do nothing."""
+        return []
+
+    def add_metrics(self, entry: Mapping[str, float]) -> None:
+        """Do nothing."""
+
+    def add_scores(self, row: Mapping[str, float]) -> None:
+        """Do nothing."""
+
+
 def _environment() -> dict[str, Any]:
     return {
         "yolo9k": __version__,
@@ -201,6 +225,8 @@ def _environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
         "threads": torch.get_num_threads(),
+        "processes": processes.count(),
+        "launch": processes.launch_id(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from yolo9k import processes
 from yolo9k.build import ClassifierNetwork, build_classifier
 from yolo9k.config import ClassifierConfig, DatasetConfig, load_dataset_config, updated
 from yolo9k.datasets.load import ImageSet, read_images, split_names
@@ -38,6 +39,7 @@ class ClassificationStep(TrainingStep):
     """
 
     network: ClassifierNetwork
+    loss_names = ("classification",)
 
     def __init__(
         self,
@@ -58,7 +60,7 @@ class ClassificationStep(TrainingStep):
         label = batch.image_label
         if not self.mixup:
             return {"classification": self._cross_entropy(self.outputs(images), label).sum()}
-        rng = np.random.default_rng([self.seed, MIXUP, seen])
+        rng = np.random.default_rng([self.seed, MIXUP, seen, *([processes.rank()] if processes.rank() else [])])
         weight = float(rng.beta(self.mixup, self.mixup))
         partner = torch.from_numpy(rng.permutation(len(label))).to(label.device, non_blocking=True)
         logits = self.outputs(weight * images + (1 - weight) * images[partner])

@@ -15,7 +15,7 @@ from yolo9k.datasets.loader.sampler import SampleOrder
 from yolo9k.datasets.readers.records import Annotations
 from yolo9k.datasets.transforms.detection import DetectionTransform
 from yolo9k.datasets.transforms.grey import for_channels
-from yolo9k.detection.loss import RegionLoss
+from yolo9k.detection.loss import LOSS_NAMES, RegionLoss
 from yolo9k.detection.thresholds import Thresholds
 from yolo9k.errors import ConfigError
 from yolo9k.evaluation import Evaluation, evaluate_detector
@@ -40,6 +40,7 @@ class DetectionStep(TrainingStep):
     """The training step of a detector, with the region loss."""
 
     network: Network
+    loss_names = LOSS_NAMES
 
     def __init__(self, network: Network, loss: RegionLoss, **settings: Any) -> None:
         super().__init__(network, **settings)
