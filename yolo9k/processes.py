@@ -23,6 +23,7 @@ from yolo9k.errors import ConfigError, MachineError, Yolo9kError
 T = TypeVar("T")
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # torch's launcher sets them
+CPP_LOG_LEVEL = "ERROR"  # torch's warnings are about parameters without gradient, which cost little here
 TIMEOUT = timedelta(hours=2)  # for the slowest process to read its data
 LOST = ("gloo", "nccl", "closed by peer", "reset by peer")  # in messages of torch; lower case
 
@@ -77,13 +78,18 @@ def joined() -> Iterator[None]:
     if missing := [name for name in VARIABLES if name not in os.environ]:
         raise ConfigError(f"{', '.join(missing)}: not set, but RANK is; start several processes with torchrun")
     _number("LOCAL_RANK")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its warnings are about parameters without gradient
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", CPP_LOG_LEVEL)
     import torch
+    from torch.distributed.rendezvous import rendezvous
 
     distributed = torch.distributed
     has_nccl = torch.cuda.is_available() and distributed.is_nccl_available()
+    backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
     try:
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if has_nccl else "gloo", timeout=TIMEOUT)
+        store, own_rank, size = next(rendezvous("env://", timeout=TIMEOUT))
+        # The launcher keeps its store when it starts processes again: without a prefix they would try to reach the old.
+        store = distributed.PrefixStore(f"restart {restarts()}", store)
+        distributed.init_process_group(backend, store=store, rank=own_rank, world_size=size, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise MachineError(f"cannot join the {_number('WORLD_SIZE')} processes at {address}: {error}") from error

@@ -12,6 +12,7 @@ from yolo9k import processes
 from yolo9k.errors import ConfigError, MachineError
 
 MAX_RESTARTS = 3
+SIGNALLED = 128  # higher exit codes are of signals
 SHUTDOWN_S = 300  # to finish a step and save after a signal
 
 
@@ -38,16 +39,22 @@ def launch(devices: str, device: str, max_restarts: int) -> int:
 
 
 def run_worker(arguments: Sequence[str]) -> int:
-    """Run the command in one of the processes; return its exit code, since only a killed process is to be restarted."""
+    """Run the command in one of the processes and return its exit code, since errors are no reason to restart.
+
+    Exits if a signal stopped it: the launcher goes on when all processes have returned, or one has exited.
+    """
     from yolo9k.cli import app, exit_code
 
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # Ctrl-C reaches the launcher alone, which passes it on once
     try:
-        return exit_code(app, "yolo9k", arguments)
+        code = exit_code(app, "yolo9k", arguments) or 0
     except Exception:
         sys.excepthook(*sys.exc_info())
-        return 1
+        code = 1
+    if code > SIGNALLED:
+        sys.exit(code)
+    return int(code)
 
 
 def _choose_devices(devices: str, device: str) -> int:
@@ -79,7 +86,9 @@ def _prepare_environment(count: int) -> None:
     from yolo9k.hardware import available_cores
 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // count)))
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", processes.CPP_LOG_LEVEL)
+    for name in ("torch.distributed.elastic", "torch.multiprocessing"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _settings(count: int, max_restarts: int) -> Any:

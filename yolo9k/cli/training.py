@@ -97,6 +97,8 @@ def run_training(
         raise SystemExit(launch(options.devices, options.device, restarts))
     if options.max_restarts is not None and not options.devices:
         raise ConfigError("--max-restarts: only with --devices")
+    if processes.restarts():
+        err.print(f"warning: a process was killed; restart {processes.restarts()}", style="yellow")
     overrides = _overrides(options, cleared_by_size)
     if options.resume is not None:
         _refuse_with_resume([name for name in new_run_only if getattr(options, name) not in ("", None, False, RUNS)])
@@ -160,7 +162,7 @@ def _folder_to_resume(options: TrainingOptions, name: str) -> tuple[Path | None,
             return options.runs / name, "--auto-resume"
         folder = folder_of_launch(options.runs) if processes.restarts() else None
         if folder is not None and is_resumable(folder):
-            return folder, _restarted()
+            return folder, "restart"
         return None, ""
 
     return processes.from_main(find)
@@ -170,14 +172,7 @@ def _path_to_resume(path: Path) -> Path:
     """Return what `--resume` names; if a process was killed since, the run folder, which has later checkpoints."""
     from yolo9k.training.output.run_folder import run_folder_of
 
-    if not processes.restarts():
-        return path
-    err.print(_restarted())
-    return processes.from_main(lambda: run_folder_of(path))
-
-
-def _restarted() -> str:
-    return f"warning: a process was killed, all are started again (restart {processes.restarts()})"
+    return processes.from_main(lambda: run_folder_of(path)) if processes.restarts() else path
 
 
 def _resume(path: Path, kind: "type[Run]", overrides: "list[str | Override]") -> None:

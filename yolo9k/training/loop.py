@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -139,8 +139,8 @@ class Loop:
         hint = "raise train.accumulate, or lower train.batch, the image size or data.workers"
         stop = self.stop
         try:
-            with stop, explain_out_of_memory(run.device, hint):
-                self._run_steps()
+            with stop, explain_out_of_memory(run.device, hint), closing(run.remaining_steps()) as steps:
+                self._run_steps(steps)
                 run.checkpoints.wait()
         except DataError as error:
             self._save_completed_steps()
@@ -149,7 +149,9 @@ class Loop:
             raise complete from error
         except MachineError as error:
             self._save_completed_steps()
-            if stop.received:  # the terminal that sent SIGHUP is gone, and cannot be written
+            if stop.received and not isinstance(
+                error, processes.LostProcessError
+            ):  # the terminal that sent SIGHUP is gone, and cannot be written
                 raise self._stopped(stop.received) from error
             raise
         finally:
@@ -168,13 +170,12 @@ class Loop:
             run.checkpoints.continue_from(run.resumed_from, run.next_step)
         return notes
 
-    def _run_steps(self) -> None:
+    def _run_steps(self, remaining: Iterator[tuple[int, list[Batch]]]) -> None:
         run, log_every = self.run, self.run.config.train.log_every
         if run.evaluation_pending:
             self._evaluate()
             if stopping := self._signal():
                 raise self._stopped(stopping)
-        remaining = run.remaining_steps()
         while (loaded := processes.together(lambda: next(remaining, None))) is not None:
             step, micro_batches = loaded
             stage, size_wh = run.stage(step), micro_batches[0].size_wh

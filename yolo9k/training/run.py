@@ -1,7 +1,7 @@
 """`Run`: the state of one training run, and how it starts, is saved and is resumed."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -263,7 +263,7 @@ class Run:
             part=processes.rank(), parts=processes.count(),
         )  # fmt: skip
 
-    def remaining_steps(self) -> Iterator[tuple[int, list[Batch]]]:
+    def remaining_steps(self) -> Generator[tuple[int, list[Batch]]]:
         """Yield each remaining step with this process's share of its micro-batches.
 
         Raises `DataError` for an unreadable image.
