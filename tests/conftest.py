@@ -115,7 +115,8 @@ class FileServer(ThreadingHTTPServer):
 
     /plain/NAME without ranges, /ranges/NAME with them; /cut/NAME is reset without an answer once; /reset/NAME
     breaks off half way once, /broken/NAME each time, /drip/NAME after each fifth; /half/NAME is a shorter file;
-    /endless/NAME tells no length; /html, /disguised, /busy and /missing do what they say.
+    /endless/NAME tells no length; /held/NAME waits half way for `release`, after `half_sent`; /html, /disguised, /busy
+    and /missing do what they say.
     """
 
     def __init__(self) -> None:
@@ -123,6 +124,7 @@ class FileServer(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.requests: list[tuple[str, str | None]] = []  # path, the wanted range
         self.resets = 1
+        self.half_sent, self.release = threading.Event(), threading.Event()
 
     def handle_error(self, request, client_address) -> None:
         """A client that hangs up is no news."""
@@ -158,6 +160,11 @@ class FileHandler(BaseHTTPRequestHandler):
         elif how == "broken" or (how == "reset" and self.server.resets):
             self.server.resets -= 1
             self.answer(content[: len(content) // 2], length=len(content))
+        elif how == "held" and not self.server.release.is_set():
+            self.answer(content[: len(content) // 2], length=len(content))
+            self.server.half_sent.set()
+            self.server.release.wait(60)
+            self.wfile.write(content[len(content) // 2 :])
         elif how == "plain" or (how != "drip" and not wanted):
             self.answer(content)
         else:

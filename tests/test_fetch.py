@@ -1,6 +1,8 @@
 import hashlib
 import os
 import socket
+import subprocess
+import sys
 import time
 import urllib.error
 from pathlib import Path
@@ -239,3 +241,37 @@ def test_a_hash_may_be_known_by_its_beginning(tmp_path):
 def test_a_pipe_in_the_place_of_a_file_is_not_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     assert flaw(tmp_path / "pipe", Remote(())) == "is a named pipe; a file is needed"
+
+
+DOWNLOAD = """
+import logging, sys
+from pathlib import Path
+from yolo9k.fetch import Remote, fetch
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+fetch(Remote((sys.argv[1],), hashes={"md5": sys.argv[2]}), Path(sys.argv[3]), wait_s=0)
+"""
+
+
+def start_download(server, target: Path) -> subprocess.Popen:
+    command = [sys.executable, "-c", DOWNLOAD, server.url("held"), MD5, str(target)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_two_processes_download_once(server, tmp_path, killed):
+    """The second one waits, and then takes the file, or goes on with the part if the first one was killed."""
+    target = tmp_path / "file.bin"
+    first = start_download(server, target)
+    assert server.half_sent.wait(60)
+    second = start_download(server, target)
+    assert second.stderr.readline() == "waiting for another process that downloads file.bin\n"
+    if killed:
+        first.kill()
+    server.release.set()
+    assert (first.wait(60), first.stderr.read()) == (-9 if killed else 0, "")
+    assert (second.wait(60), second.stderr.read()) == (0, "")
+    for process in (first, second):
+        process.stderr.close()
+    assert target.read_bytes() == CONTENT
+    assert len(server.requests) == (2 if killed else 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["file.bin"]

@@ -2,15 +2,18 @@
 
 import hashlib
 import http.client
+import logging
 import os
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
+from filelock import FileLock, Timeout
 
 from yolo9k.errors import MachineError, WeightsError
 from yolo9k.io import check_regular, writing
@@ -21,6 +24,8 @@ TIMEOUT_S = 20  # without data
 ATTEMPTS = 4  # per address without new data; each resumes where the last one stopped
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 HTML_STARTS = (b"<!doctype html", b"<html")
+
+log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
@@ -58,11 +63,43 @@ def fetch(remote: Remote, target: Path, track: Track = silent, wait_s: float = 1
     """Download a file to `target`, unless it exists (then only its size is checked); return `target`.
 
     Data are collected in `target` + `.part`, which the next call resumes, and renamed once size and hashes are right.
-    Raises `WeightsError` with all URLs if every one fails, `MachineError` if the file cannot be written.
+    If another process downloads the same file, this one waits and takes its result. Raises `WeightsError` with all URLs
+    if every one fails, `MachineError` if the file cannot be written.
     """
-    if target.is_file():
-        _check_present(remote, target)
-        return target
+    if not target.is_file():
+        with sole_download(target):
+            if not target.is_file():
+                return _fetch_from_any(remote, target, track, wait_s)
+    _check_present(remote, target)
+    return target
+
+
+@contextmanager
+def sole_download(target: Path) -> Iterator[None]:
+    """Let one process at a time run the block, which creates `target`; another waits, and says so once.
+
+    The system releases the lock of a process that ends, however it ends. Raises `MachineError` if the folder of
+    `target` cannot be written.
+    """
+    _make_folder(target.parent)
+    path = target.with_name(f".{target.name}.lock")
+    lock = FileLock(path)
+    with writing(path):
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            log.info("waiting for another process that downloads %s", target.name)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # while it is held: who waits sees that this file is gone, and creates another
+            path.unlink()
+        lock.release()
+
+
+def _fetch_from_any(remote: Remote, target: Path, track: Track, wait_s: float) -> Path:
+    """Download a file from the first URL that works."""
     part = target.with_name(target.name + ".part")
     reasons = []
     for url in remote.urls:

@@ -1,6 +1,7 @@
 import io
 import re
 import tarfile
+import threading
 import zipfile
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from yolo9k.config import load_dataset_config
 from yolo9k.datasets.tools import download as downloading
 from yolo9k.datasets.tools.download import ARCHIVES, Archive, download, unpack
 from yolo9k.errors import WeightsError
-from yolo9k.fetch import Remote
+from yolo9k.fetch import Remote, sole_download
 
 
 def pack_tar(path: Path, names: dict[str, bytes], special: tarfile.TarInfo | None = None) -> Path:
@@ -100,6 +101,20 @@ def test_download_unpacks_and_removes_the_archive(tmp_path, small_set):
     assert not (tmp_path / "downloads/a.tar").exists()
     download("small", tmp_path)
     assert len(small_set) == 1  # already unpacked
+    assert not any((tmp_path / "downloads").iterdir())
+
+
+def test_a_data_set_that_another_process_downloads_is_waited_for(tmp_path, small_set):
+    """The lock of the whole data set: the archive is unpacked once, and removed once."""
+    with sole_download(tmp_path / "downloads/small"):
+        waiting = threading.Thread(target=download, args=("small", tmp_path))
+        waiting.start()
+        waiting.join(0.2)
+        assert small_set == []
+        (tmp_path / "set/x").mkdir(parents=True)
+        (tmp_path / "set/x/1.txt").write_text("one")
+    waiting.join()
+    assert small_set == []
 
 
 def test_download_keeps_the_archive_and_repairs_truncated_files(tmp_path, small_set):

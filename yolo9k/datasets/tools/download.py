@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from yolo9k.errors import WeightsError
-from yolo9k.fetch import Remote, fetch
+from yolo9k.fetch import Remote, fetch, sole_download
 from yolo9k.io import writing
 from yolo9k.progress import Track, silent
 
@@ -80,19 +80,31 @@ ARCHIVES: dict[str, tuple[Archive, ...]] = {
 def download(name: str, base: Path, keep_archives: bool = False, track: Track = silent) -> list[Path]:
     """Download and unpack a data set of `ARCHIVES` below `base`; return the path that each archive creates.
 
-    Archives that are already unpacked are skipped. Raises `WeightsError` if a download fails or an archive is damaged,
-    `MachineError` if the disk is full or cannot be written.
+    Archives that are already unpacked are skipped; another process that downloads the data set is waited for. Raises
+    `WeightsError` if a download fails or an archive is damaged, `MachineError` if the disk is full or cannot be
+    written.
     """
-    for archive in ARCHIVES[name]:
-        packed = base / "downloads" / archive.name
-        # if the archive is still there, unpacking may have been interrupted: unpack it again
-        if (base / archive.contains).exists() and not packed.exists():
-            continue
-        fetch(archive.remote, packed, track)
-        unpack(packed, base / archive.folder, track)
-        if not keep_archives:
-            packed.unlink()
-    return [base / archive.contains for archive in ARCHIVES[name]]
+    archives = ARCHIVES[name]
+    if not all(_is_unpacked(archive, base) for archive in archives):
+        with sole_download(base / "downloads" / name):
+            for archive in archives:
+                _ensure_unpacked(archive, base, keep_archives, track)
+    return [base / archive.contains for archive in archives]
+
+
+def _ensure_unpacked(archive: Archive, base: Path, keep: bool, track: Track) -> None:
+    if _is_unpacked(archive, base):
+        return
+    packed = base / "downloads" / archive.name
+    fetch(archive.remote, packed, track)
+    unpack(packed, base / archive.folder, track)
+    if not keep:
+        packed.unlink()
+
+
+def _is_unpacked(archive: Archive, base: Path) -> bool:
+    """Return whether an archive is unpacked; if it is still there, that may have been interrupted."""
+    return (base / archive.contains).exists() and not (base / "downloads" / archive.name).exists()
 
 
 class _Member(NamedTuple):
