@@ -149,9 +149,8 @@ class Loop:
             raise complete from error
         except MachineError as error:
             self._save_completed_steps()
-            if stop.received and not isinstance(
-                error, processes.LostProcessError
-            ):  # the terminal that sent SIGHUP is gone, and cannot be written
+            is_lost = isinstance(error, processes.LostProcessError)
+            if stop.received and not is_lost:  # the terminal that sent SIGHUP is gone, and cannot be written
                 raise self._stopped(stop.received) from error
             raise
         finally:
