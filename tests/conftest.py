@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from yolo9k.signals import STOP_SIGNALS
 from yolo9k.wordtree import WordTree
 
 hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is no issue
@@ -26,8 +27,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def interruptible() -> Iterator[None]:
     """Ctrl-C and a hangup work as in a terminal: a shell and nohup let what they start ignore them."""
     before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler)}
-    if hasattr(signal, "SIGHUP"):
-        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    for number in {*STOP_SIGNALS} - {signal.SIGINT}:
+        before[number] = signal.signal(number, signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from yolo9k.errors import ConfigError
 from yolo9k.fonts import Line, harmless, make_line
-from yolo9k.io import replacing, writing
+from yolo9k.io import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -222,12 +222,12 @@ def save_image(path: str | Path, image: np.ndarray) -> None:
         raise ConfigError(
             f"{path}: the suffix of an image must be one of {', '.join(SUFFIXES)}, not {path.suffix or 'none'!r}"
         )
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        png_info = PngInfo()
-        png_info.add_text("Software", SOFTWARE)
+    png_info = PngInfo()
+    png_info.add_text("Software", SOFTWARE)
+    kind = Image.registered_extensions()[path.suffix.lower()]
+    with replacing(path, sync=False) as draft:
         # quality and comment are for JPEG; other formats ignore them
-        Image.fromarray(image).save(path, quality=92, comment=SOFTWARE, pnginfo=png_info)
+        Image.fromarray(image).save(draft, kind, quality=92, comment=SOFTWARE, pnginfo=png_info)
 
 
 def save_figure(path: Path, figure: "Figure") -> None:

@@ -259,10 +259,11 @@ def writing(path: Path, what: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path, what: str = "") -> Iterator[Path]:
+def replacing(path: Path, what: str = "", *, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path to write to; after the block the file is synced and replaces `path` in one step.
 
-    The old file stays unchanged until then, and if the block raises. A link stays a link to its file. Creates the
+    The old file stays unchanged until then, and if the block raises. `sync=False`: for many small files, which may be
+    lost if the machine crashes. A link stays a link to its file. Creates the
     folder. Raises `MachineError` if the file cannot be written.
     """
     with writing(path, what):
@@ -272,15 +273,19 @@ def replacing(path: Path, what: str = "") -> Iterator[Path]:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             yield draft
-            with draft.open("rb+") as file:
-                os.fsync(file.fileno())
+            if sync:
+                with draft.open("rb+") as file:
+                    os.fsync(file.fileno())
             draft.replace(target)
         finally:
             with suppress(OSError):  # it exists only after a failure
                 draft.unlink()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically; bytes of file names that are no text become `\\udcXX`. Raises `MachineError`."""
-    with replacing(path) as draft:
+def write_text(path: Path, text: str, *, sync: bool = True) -> None:
+    """Write UTF-8 text atomically; bytes of file names that are no text become `\\udcXX`. Raises `MachineError`.
+
+    `sync` as for `replacing`.
+    """
+    with replacing(path, sync=sync) as draft:
         draft.write_text(text, encoding="utf-8", errors="backslashreplace")

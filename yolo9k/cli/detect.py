@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 from yolo9k.cli import options as opt
 from yolo9k.cli.console import err, speaker, track, write_json
+from yolo9k.cli.interrupts import StoppableWork
 from yolo9k.cli.loading import load_arguments
 from yolo9k.cli.outputs import check_outputs, check_overwriting
-from yolo9k.errors import DataError, WeightsError
+from yolo9k.errors import WeightsError
 
 if TYPE_CHECKING:
     from yolo9k.cli.detection_output import DetectionOutput
+    from yolo9k.errors import DataError
     from yolo9k.inference import Detector
     from yolo9k.samples import Detections
 
@@ -71,20 +73,20 @@ def detect(
     class_decoder = detector.class_decoder(
         hier_thresh=hier_thresh, rule=tree_mode.value, leaves_only=leaves_only, under=_split_names(under)
     )
-    output, unreadable = _detect_all(
-        detector, images, targets, batch=batch, thresholds=Thresholds(conf, iou, max_detections, agnostic),
-        classes=_split_names(classes), class_decoder=class_decoder,
-    )  # fmt: skip
-    console = speaker(json)
-    output.show(console)
-    if not any(map(len, output.detections)):
-        console.print(f"no detection reaches the confidence threshold {conf:g}; lower it with --conf")
-    model = {"weights": used_weights, "size_wh": list(detector.size_wh), "labels": list(detector.labels.names)}
-    _write_files(output, model, json=json, csv=csv, texts=texts)
-    if draw:
-        console.print(f"drawn images are in {drawn}")
-    if unreadable:
-        raise DataError(f"{len(unreadable)} of {len(images)} images could not be read; first: {unreadable[0]}")
+    with StoppableWork() as work:
+        output, unreadable = _detect_all(
+            detector, images, targets, work, batch=batch, thresholds=Thresholds(conf, iou, max_detections, agnostic),
+            classes=_split_names(classes), class_decoder=class_decoder,
+        )  # fmt: skip
+        model = {"weights": used_weights, "size_wh": list(detector.size_wh), "labels": list(detector.labels.names)}
+        _write_files(output, model | work.to_dict(), json=json, csv=csv, texts=texts)
+        console = speaker(json)
+        output.show(console)
+        if not any(map(len, output.detections)):
+            console.print(f"no detection reaches the confidence threshold {conf:g}; lower it with --conf")
+        if draw:
+            console.print(f"drawn images are in {drawn}")
+        work.finish("the outputs contain these", unreadable)
 
 
 def _split_names(values: list[str] | None) -> list[str]:
@@ -117,7 +119,7 @@ def _newest_run() -> str:
 
 
 def _detect_all(
-    detector: "Detector", images: list[Path], targets: dict[Path, Path], **options: Any
+    detector: "Detector", images: list[Path], targets: dict[Path, Path], work: StoppableWork, **options: Any
 ) -> "tuple[DetectionOutput, list[DataError]]":
     """Detect in all images and draw those that have a target; return the detections and the errors of the others."""
     from yolo9k.cli.detection_output import DetectionOutput
@@ -125,7 +127,8 @@ def _detect_all(
     errors: list[DataError] = []
     stream = detector.stream(images, on_unreadable=errors.append, **options)
     output = DetectionOutput([], [], detector.labels)
-    for index, (image, detections) in enumerate(zip(images, track(stream, "Detecting", len(images)), strict=True)):
+    tracked = work.track(stream, "Detecting", len(images))
+    for index, (detections, image) in enumerate(zip(tracked, images, strict=False)):  # fewer after a stop signal
         if len(output.images) + len(errors) > index:  # the stream has just reported this image
             continue
         output.images.append(image)

@@ -12,7 +12,7 @@ from rich.console import Console
 from yolo9k.cli.console import table
 from yolo9k.cli.label_paths import LabelPath, label_path, path_text, path_to_json, short_path_text
 from yolo9k.cli.outputs import open_output
-from yolo9k.io import writing
+from yolo9k.io import write_text
 
 if TYPE_CHECKING:
     from yolo9k.samples import Detections
@@ -108,10 +108,7 @@ class DetectionOutput:
                 " ".join([str(int(label)), *(f"{value:.6f}" for value in box), f"{score:.5f}"])
                 for label, box, score in zip(detections.label, relative, detections.score, strict=True)
             ]
-            path = targets[image]
-            with writing(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            write_text(targets[image], "".join(f"{line}\n" for line in lines), sync=False)
 
 
 def _score_and_sides(detections: "Detections", index: int) -> list[float]:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from yolo9k.cli import options as opt
 from yolo9k.cli.console import err, out, speaker, table, track, warn, write_json
+from yolo9k.cli.interrupts import StoppableWork
 from yolo9k.cli.loading import load_arguments
 from yolo9k.cli.node_map import read_node_map
 from yolo9k.cli.outputs import check_outputs, is_standard_output
@@ -87,10 +88,12 @@ def evaluate(
     ground_truth = read_ground_truth(source, settings.split, annotations) if coco or results else None
     selection = _select_classes(detector, annotations, map_file, exact=exact, inner=inner)
     detector.supervision = _read_supervision(box_supervised, detector)
-    scores, detections = _run(detector, annotations, settings, selection=selection, descent=descent)
-    scores = add_coco_metrics(scores, detections, ground_truth) if coco else scores
-    model = {"weights": weights, "dataset": source.name or source.root, "size_wh": list(detector.size_wh)}
-    _report(scores, detections, settings, model, ground_truth, json=json, results=results, plots=plots)
+    with StoppableWork() as work:
+        scores, detections = _run(detector, annotations, settings, work, selection=selection, descent=descent)
+        scores = add_coco_metrics(scores, detections, ground_truth) if coco else scores
+        model = {"weights": weights, "dataset": source.name or source.root, "size_wh": list(detector.size_wh)}
+        _report(scores, detections, settings, model, ground_truth, work, json=json, results=results, plots=plots)
+        work.finish("the scores are those of these images")
 
 
 def _choose_dataset(name: str, detector: "Detector", **options: Any) -> "tuple[DatasetConfig, EvalConfig]":
@@ -125,15 +128,16 @@ def _evaluate_image_labels(detector: "Detector", source: "DatasetConfig", settin
     from yolo9k.evaluation.image_accuracy import evaluate_image_accuracy
 
     images = read_images(source, settings.split, track)
-    scores = evaluate_image_accuracy(detector, images, batch=settings.batch, track=track)
-    console = speaker(json)
-    title = (
-        f"{source.name or source.root}, {settings.split}: label of the highest-scoring box, {scores.images:,} images"
-    )
-    console.print(table(title, ["depth", "images", "accuracy"], scores.levels))
-    console.print(f"top-1 {scores.top1:.4f}   top-5 {scores.top5:.4f}")
-    if json:
-        write_json(json, scores.to_dict())
+    with StoppableWork() as work:
+        scores = evaluate_image_accuracy(detector, images, batch=settings.batch, track=work.track)
+        if json:
+            write_json(json, {**work.to_dict(), **scores.to_dict()})
+        console = speaker(json)
+        place = work.titled(f"{source.name or source.root}, {settings.split}")
+        title = f"{place}: label of the highest-scoring box, {scores.images:,} images"
+        console.print(table(title, ["depth", "images", "accuracy"], scores.levels))
+        console.print(f"top-1 {scores.top1:.4f}   top-5 {scores.top5:.4f}")
+        work.finish("the scores are those of these images")
 
 
 def _read_annotations(detector: "Detector", source: "DatasetConfig", split: str) -> "Annotations":
@@ -172,7 +176,7 @@ def _read_supervision(path: Path | None, detector: "Detector") -> "Supervision |
 
 
 def _run(
-    detector: "Detector", annotations: "Annotations", settings: "EvalConfig", **options: Any
+    detector: "Detector", annotations: "Annotations", settings: "EvalConfig", work: StoppableWork, **options: Any
 ) -> "tuple[Evaluation, list[Detections]]":
     """Evaluate on box labels; print a warning about unreadable images if the config skips them."""
     from yolo9k.detection.thresholds import Thresholds
@@ -182,7 +186,7 @@ def _run(
     if detector.config.data.on_error == "skip":
         options["on_unreadable"] = unreadable.append
     scores, detections = evaluate_detector(
-        detector, annotations, Thresholds.of(settings), batch=settings.batch, track=track, **options
+        detector, annotations, Thresholds.of(settings), batch=settings.batch, track=work.track, **options
     )
     if unreadable:
         warn(f"{len(unreadable)} images could not be read and have no detections; first: {unreadable[0]}")
@@ -195,12 +199,13 @@ def _report(
     settings: "EvalConfig",
     model: dict[str, Any],
     ground_truth: Mapping[str, Any] | None,
+    work: StoppableWork,
     *,
     json: str,
     results: str,
     plots: Path | None,
 ) -> None:
-    """Print the scores and write the files that are given.
+    """Write the files that are given and print the scores.
 
     `model`: facts for the JSON file. `ground_truth`: content of the COCO file of the data set, if it has one.
     """
@@ -208,15 +213,17 @@ def _report(
     from yolo9k.evaluation import report
     from yolo9k.evaluation.plots import write_plots
 
+    if json:
+        write_json(json, {**model, **work.to_dict(), "protocol": settings.model_dump(), **scores.to_dict()})
+    if results:
+        with_ground_truth = ground_truth is None or scores.by_ancestry or work.is_stopped
+        _write_coco_results(results, detections, scores, with_ground_truth=with_ground_truth)
+    written = write_plots(plots, scores, detections) if plots else ()
     console = err if any(map(is_standard_output, (json, results))) else out
     for line in report.protocol(scores, Thresholds.of(settings)):
         console.print(line, style="dim")
-    print_scores(console, f"{model['dataset']}, {settings.split}", scores)
-    if json:
-        write_json(json, {**model, "protocol": settings.model_dump(), **scores.to_dict()})
-    if results:
-        _write_coco_results(results, detections, scores, with_ground_truth=ground_truth is None or scores.by_ancestry)
-    for path in write_plots(plots, scores, detections) if plots else ():
+    print_scores(console, work.titled(f"{model['dataset']}, {settings.split}"), scores)
+    for path in written:
         console.print(f"wrote {path}")
 
 

@@ -1,70 +1,132 @@
 """Ctrl-C, SIGTERM and SIGHUP end a command: the first one cleans up, a later one ends the program at once."""
 
+import atexit
 import os
 import signal
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-from yolo9k.signals import STOP_SIGNALS
+from yolo9k import signals
+from yolo9k.cli.console import track
+from yolo9k.errors import DataError, MachineError, Stopped
+from yolo9k.progress import Item
+from yolo9k.signals import StopHandler, StopSignal
 
-REPEATED_S = 1.0  # a signal this soon after the first is the same one: a terminal and a scheduler signal twice
 SHOW_CURSOR = b"\x1b[?25h"  # a progress bar hides it
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal asks the program to stop; `number` is that of the signal."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
+ENDED = b"\nerror: ended at once by a second signal\n"
 
 
 @contextmanager
 def stop_signals() -> Iterator["Stops"]:
-    """Raise `Interrupted` for the first signal in the block; the handlers are restored after it.
+    """Raise `Interrupted` for the first signal in the block.
 
-    Signals that were ignored before (`nohup`, shells' background jobs) stay ignored. Only the main thread has signals.
+    The handlers are restored after it, unless a signal was received: another one then ends what Python still does, and
+    is ignored while Python ends, which would take the default handlers.
     """
-    stops = Stops()
-    previous: dict[signal.Signals, Any] = {}
-    for number in STOP_SIGNALS:
-        handler = signal.getsignal(number)
-        if handler is signal.SIG_IGN:
-            continue
-        try:
-            signal.signal(number, stops.receive)
-        except ValueError:  # not the main thread
-            break
-        previous[number] = handler
+    stops = Stops(end_program)
+    stops.install()
     try:
         yield stops
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        if stops.number:
+            atexit.register(signals.ignore)
+        else:
+            stops.restore()
 
 
-class Stops:
-    """The handler of the signals; `number` is that of the first one, 0 before."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        self._received_s = 0.0
+class Stops(StopHandler):
+    """The handler of the signals of a command."""
 
     @property
     def exit_code(self) -> int:
         """Return 128 + the number of the signal, as shells count."""
         return 128 + (self.number or signal.SIGINT)
 
-    def receive(self, number: int, frame: FrameType | None) -> None:
-        """Raise `Interrupted` for the first signal; end the program without cleaning up for a later one."""
-        now = time.monotonic()
-        if not self.number:
-            self.number, self._received_s = number, now
-            raise Interrupted(number)
-        if now - self._received_s > REPEATED_S:
-            if os.isatty(2):
-                os.write(2, SHOW_CURSOR)
-            os._exit(128 + number)
+
+def end_program(number: int) -> None:
+    """End the program and its workers without cleaning up."""
+    processes = sys.modules.get("multiprocessing.process")  # if it is not imported, there are none
+    for child in processes.active_children() if processes else ():
+        with suppress(Exception):  # torch's handler says that a worker was killed
+            child.kill()
+            child.join(1)
+    with suppress(OSError):
+        os.write(2, (SHOW_CURSOR if os.isatty(2) else b"") + ENDED)
+    os._exit(128 + number)
+
+
+class StoppableWork:
+    """Context of work on many images: from its first `track`, a stop signal only ends the iteration.
+
+    What the command has by then is written as usual, and `finish` ends it.
+    """
+
+    def __init__(self) -> None:
+        self._stop, self._stack = StopSignal(), ExitStack()
+        self.done, self.total = 0, 0  # images, of the first `track`
+        self._ended = ""  # description of the `track` that was ended early
+
+    def __enter__(self) -> "StoppableWork":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Return whether images are missing."""
+        return self._ended != ""
+
+    def track(self, items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+        """Show the progress as `console.track` does, and end early after a stop signal.
+
+        Raises `Stopped` if that is before the first image.
+        """
+        is_first = not self.total
+        if is_first:
+            self._stack.enter_context(self._stop)
+            self.total = total or 0
+        shown = iter(track(items, description, total))
+        count = 0
+        try:
+            while not self._stop.received:
+                try:
+                    item = next(shown)
+                except StopIteration:
+                    return
+                yield item
+                count += 1
+                self.done = count if is_first else self.done
+            if count != total:
+                self._ended = description
+            if not self.done:
+                raise Stopped("stopped before the first image", 128 + self._stop.received)
+        finally:
+            with suppress(MachineError):  # the terminal may be gone, which SIGHUP says
+                getattr(shown, "close", lambda: None)()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON files say: whether they are partial, and how many images of how many were done."""
+        return {"partial": self.is_stopped, "images_done": self.done, "images_total": self.total}
+
+    def titled(self, title: str) -> str:
+        """Return the title of scores, with the part of the images they are of unless that is all."""
+        if not self.is_stopped:
+            return title
+        if self.done < self.total:
+            return f"{title}: PARTIAL, first {self.done:,} of {self.total:,} images"
+        return f"{title}: PARTIAL, stopped while {self._ended[:1].lower()}{self._ended[1:]}"
+
+    def finish(self, outcome: str, unreadable: Sequence[DataError] = ()) -> None:
+        """Raise `Stopped` if a signal arrived, even after the last image, and `DataError` for `unreadable` images.
+
+        `outcome`: what the outputs contain.
+        """
+        first = f" could not be read; first: {unreadable[0]}" if unreadable else ""
+        if number := self._stop.received:
+            problem = f"; {len(unreadable):,} of them{first}" if unreadable else ""
+            raise Stopped(f"stopped after {self.done:,} of {self.total:,} images; {outcome}{problem}", 128 + number)
+        if unreadable:
+            raise DataError(f"{len(unreadable)} of {self.total} images{first}")

@@ -113,7 +113,8 @@ def evaluate_classifier(
     labels are found by id, name or alias); `hier_thresh`: in a tree, descend while the path probability is above it
     (default 0.5). Raises `ConfigError` for labels that the model does not have and for `hier_thresh` with flat labels,
     and `DataError` for an unreadable image. If `on_unreadable` is given, it receives that error and the image is
-    excluded; if no image is left, this raises `DataError`.
+    excluded; if no image is left, this raises `DataError`. If `track` ends early, the scores are those of the images
+    before.
     """
     threshold = descent_threshold(classifier.labels, hier_thresh)
     records = [images.records[index] for index in range(len(images.records))]
@@ -140,7 +141,7 @@ def evaluate_classifier(
         on_unreadable(error)
     if not any(is_read):
         raise DataError(f"none of {len(is_read)} images could be read; first: {sources[0]}")
-    readable = [source for source, flag in zip(sources, is_read, strict=True) if flag]
+    readable = [source for source, flag in zip(sources, is_read, strict=False) if flag]  # fewer if `track` ends early
     unreadable = len(is_read) - len(readable)
     outcomes = Outcomes.concatenated([outcomes for _, outcomes in parts])
     return score_outcomes(outcomes, classifier.labels, readable, threshold, unreadable=unreadable)

@@ -1,6 +1,6 @@
 """Add COCO's metrics to an evaluation, and collect the image ids, category ids and ground truth for them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +30,20 @@ def add_coco_metrics(
     """
     if ground_truth is None or not _fits(ground_truth, scores):
         ground_truth = make_ground_truth(scores.records, scores.labels, scores.category_ids)
-    results = coco_results(detections, choose_image_ids(scores.records), scores.category_ids)
+    image_ids = choose_image_ids(scores.records)
+    if len(image_ids) < len(ground_truth["images"]):  # an evaluation of a part
+        ground_truth = _reduced(ground_truth, set(image_ids))
+    results = coco_results(detections, image_ids, scores.category_ids)
     return replace(scores, coco=coco_statistics(ground_truth, results))
+
+
+def _reduced(ground_truth: Mapping[str, Any], image_ids: Collection[int]) -> dict[str, Any]:
+    """Return the content of a COCO annotation file for some of its images."""
+    return {
+        **ground_truth,
+        "images": [image for image in ground_truth["images"] if image["id"] in image_ids],
+        "annotations": [entry for entry in ground_truth["annotations"] if entry["image_id"] in image_ids],
+    }
 
 
 def _fits(ground_truth: Mapping[str, Any], scores: "Evaluation") -> bool:

@@ -42,8 +42,8 @@ def evaluate_detector(
     classes. `batch`: batch size, lowered if the memory is too small. `descent`: decoder of a second
     pass over the images for the depth report, with a label tree; `None`: no depth report. Raises `ConfigError` if the
     detector lacks labels of the data set, and `DataError` as `EvalClasses.check_size` and for an unreadable image. If
-    `on_unreadable` is given, it receives that last error, and the image has no detections. COCO's metrics: see
-    `add_coco_metrics`.
+    `on_unreadable` is given, it receives that last error, and the image has no detections. If `track` ends early, the
+    scores are those of the images before, without a depth report. COCO's metrics: see `add_coco_metrics`.
     """
     classes = select_classes(detector.labels, annotations, selection)
     classes.check_size(annotations.records)
@@ -59,7 +59,9 @@ def evaluate_detector(
     descended = None
     if descent is not None and not detector.labels.is_flat:
         descended = detect("Descending the tree", thresholds.max_detections, class_decoder=descent)
-    return evaluate_tree(multi_label, descended, annotations.records, classes, detector.supervision)
+        descended = descended if len(descended) == len(paths) else None
+    records = annotations.records[: len(multi_label)]
+    return evaluate_tree(multi_label, descended, records, classes, detector.supervision)
 
 
 def detect_together(

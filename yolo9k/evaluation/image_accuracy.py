@@ -50,7 +50,8 @@ def evaluate_image_accuracy(
     """Run a detector on images with image-level labels and compare them with the labels of the best boxes.
 
     In a tree each box gets its most probable leaf. An image without a score of 0.005 or more counts as wrong.
-    Raises `ConfigError` if the labels of detector and data set differ, `DataError` for an unreadable image.
+    Raises `ConfigError` if the labels of detector and data set differ, `DataError` for an unreadable image. If `track`
+    ends early, the accuracy is that of the images before.
     """
     if detector.labels.ids != images.labels.ids:
         raise ConfigError(
@@ -64,7 +65,8 @@ def evaluate_image_accuracy(
         detector, sources, title="Classifying images", track=track,
         thresholds=THRESHOLDS, batch=batch, class_decoder=class_decoder,
     )  # fmt: skip
-    return image_accuracy(detections, [record.image_label for record in records], detector.labels)
+    done = records[: len(detections)]
+    return image_accuracy(detections, [record.image_label for record in done], detector.labels)
 
 
 def image_accuracy(detections: Sequence[Detections], image_labels: Sequence[int], tree: WordTree) -> ImageAccuracy:

@@ -21,13 +21,13 @@ from yolo9k.hardware import explain_out_of_memory
 from yolo9k.pretrained import DarknetFiles
 from yolo9k.progress import Item, Track, silent
 from yolo9k.samples import Batch
+from yolo9k.signals import StopSignal
 from yolo9k.training.output.callbacks import Callback
 from yolo9k.training.output.checkpoints import EARLIER, load_resumable
 from yolo9k.training.output.plots import plot_run
 from yolo9k.training.output.run_folder import locked, run_folder_of
 from yolo9k.training.output.step_log import total_loss
 from yolo9k.training.run import Run, build_run, prepare_run
-from yolo9k.training.stop import StopSignal
 
 STAGE = "stage{}.pt"  # weights at the end of a stage that is not the last; stages count from 1
 MAX_LISTED_IMAGES = 8  # per message

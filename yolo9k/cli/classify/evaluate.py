@@ -6,6 +6,7 @@ from rich.console import Console
 
 from yolo9k.cli import options as opt
 from yolo9k.cli.console import speaker, table, track, warn, write_json
+from yolo9k.cli.interrupts import StoppableWork
 from yolo9k.cli.loading import load_arguments
 from yolo9k.cli.node_map import read_node_map
 from yolo9k.cli.outputs import check_outputs
@@ -62,15 +63,17 @@ def evaluate(
     images = read_images(source, read_split, track)
     node_map = read_node_map(map_file, nodes=len(classifier.labels), labels=images.labels) if map_file else None
     batch = batch or classifier.config.eval.batch
-    scores = _run(classifier, images, node_map=node_map, hier_thresh=hier_thresh, batch=batch)
-
-    console = speaker(json)
-    _print(console, f"{source.name or source.root}, {read_split}", scores, worst)
-    if json:
-        model = {"weights": weights, "dataset": source.name or source.root, "split": read_split}
-        write_json(json, {**model, "size_wh": list(classifier.size_wh), **scores.to_dict()})
-    for path in write_plots(plots, scores) if plots else ():
-        console.print(f"wrote {path}")
+    with StoppableWork() as work:
+        scores = _run(classifier, images, work, node_map=node_map, hier_thresh=hier_thresh, batch=batch)
+        if json:
+            model = {"weights": weights, "dataset": source.name or source.root, "split": read_split}
+            write_json(json, {**model, "size_wh": list(classifier.size_wh), **work.to_dict(), **scores.to_dict()})
+        written = write_plots(plots, scores) if plots else ()
+        console = speaker(json)
+        _print(console, work.titled(f"{source.name or source.root}, {read_split}"), scores, worst)
+        for path in written:
+            console.print(f"wrote {path}")
+        work.finish("the scores are those of these images")
 
 
 def _choose_dataset(name: str, classifier: "ImageClassifier", split: str) -> "tuple[DatasetConfig, str]":
@@ -87,14 +90,14 @@ def _choose_dataset(name: str, classifier: "ImageClassifier", split: str) -> "tu
     return dataset, split or classifier.config.eval.split
 
 
-def _run(classifier: "ImageClassifier", images: "ImageSet", **options: Any) -> "ClassifierScores":
+def _run(classifier: "ImageClassifier", images: "ImageSet", work: StoppableWork, **options: Any) -> "ClassifierScores":
     """Evaluate; print a warning about unreadable images if the config skips them."""
     from yolo9k.evaluation.classifier import evaluate_classifier
 
     unreadable: list[DataError] = []
     if classifier.config.data.on_error == "skip":
         options["on_unreadable"] = unreadable.append
-    scores = evaluate_classifier(classifier, images, track=track, **options)
+    scores = evaluate_classifier(classifier, images, track=work.track, **options)
     if unreadable:
         warn(f"{len(unreadable)} images could not be read and are excluded; first: {unreadable[0]}")
     return scores

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from yolo9k.cli import options as opt
 from yolo9k.cli.console import err, speaker, table, track, write_json
+from yolo9k.cli.interrupts import StoppableWork
 from yolo9k.cli.label_paths import LabelPath, label_path, path_text, path_to_json, short_path_text
 from yolo9k.cli.loading import load_arguments
 from yolo9k.cli.outputs import check_outputs
@@ -56,14 +57,16 @@ def predict(
     )
     unreadable: list[DataError] = []
     stream = classifier.stream(images, batch=batch, top=top, hier_thresh=hier_thresh, on_unreadable=unreadable.append)
-    pairs = zip(images, track(stream, "Classifying", len(images)), strict=True)
-    predictions = {path: classification for path, classification in pairs if len(classification)}
-    _show(speaker(json), predictions, classifier.labels)
-    if json:
-        rows = [{"file": str(path), **_to_json(each, classifier.labels)} for path, each in predictions.items()]
-        write_json(json, {"weights": weights, "size_wh": list(classifier.size_wh), "images": rows})
-    if unreadable:
-        raise DataError(f"{len(unreadable)} of {len(images)} images could not be read; first: {unreadable[0]}")
+    with StoppableWork() as work:
+        tracked = work.track(stream, "Classifying", len(images))
+        pairs = zip(tracked, images, strict=False)  # fewer after a stop signal
+        predictions = {path: classification for classification, path in pairs if len(classification)}
+        if json:
+            rows = [{"file": str(path), **_to_json(each, classifier.labels)} for path, each in predictions.items()]
+            model = {"weights": weights, "size_wh": list(classifier.size_wh)}
+            write_json(json, {**model, **work.to_dict(), "images": rows})
+        _show(speaker(json), predictions, classifier.labels)
+        work.finish("the outputs contain these", unreadable)
 
 
 def _show(console: Console, predictions: "dict[Path, Classification]", labels: "WordTree") -> None:

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from yolo9k.cli import options as opt
 from yolo9k.cli.console import out, speaker, table, track, write_json
+from yolo9k.cli.interrupts import StoppableWork
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import DataError
 
@@ -47,19 +48,26 @@ def check(
     from yolo9k.datasets.joint import require_single
     from yolo9k.datasets.tools.check import check_dataset
 
-    console = speaker(json)
-    report = check_dataset(require_single(_open(dataset)), split or (), track)
-    _show_report(report, console)
-    if json:
-        write_json(json, report.to_dict())
-    if plots:
-        from yolo9k.datasets.tools.check_plots import plot_dataset
-
-        for path in plot_dataset(report, plots):
-            console.print(f"wrote {path}")
+    with StoppableWork() as work:
+        report = check_dataset(require_single(_open(dataset)), split or (), track, work.track)
+        _write_report(report, work, json, plots)
+        work.finish("errors of the other images are missing")
     if strict and report.errors:
         first = report.errors[0]
         raise DataError(f"{dataset}: {len(report.errors)} errors; first: {first.location}: {first.message}")
+
+
+def _write_report(report: "Report", work: StoppableWork, json: str, plots: Path | None) -> None:
+    """Write the files that are given, and print the report."""
+    from yolo9k.datasets.tools.check_plots import plot_dataset
+
+    if json:
+        write_json(json, {**work.to_dict(), **report.to_dict()})
+    written = plot_dataset(report, plots) if plots else ()
+    console = speaker(json)
+    _show_report(report, console, work.titled(f"{report.dataset} ({report.kind}) in {report.root}"))
+    for path in written:
+        console.print(f"wrote {path}")
 
 
 def _open(dataset: str, default: "str | AnyDataset" = "") -> "AnyDataset":
@@ -85,8 +93,8 @@ def _draw_augmented(dataset: str, config_name: str, count: int, folder: Path) ->
     out.print(f"wrote {target}")
 
 
-def _show_report(report: "Report", console: Console) -> None:
-    console.print(f"{report.dataset} ({report.kind}) in {report.root}")
+def _show_report(report: "Report", console: Console, title: str) -> None:
+    console.print(title)
     columns = ["split", "images", "without boxes", "boxes", "ignored", "small", "medium", "large"]
     rows = [
         (s.name, s.images, s.images_without_boxes, s.boxes, s.ignored, s.small, s.medium, s.large)

@@ -96,8 +96,13 @@ class Report:
         return values | {"error_counts": count_by_kind(self.errors), "warning_counts": count_by_kind(self.warnings)}
 
 
-def check_dataset(config: DatasetConfig, splits: Sequence[str] = (), track: Track = silent) -> Report:
+def check_dataset(
+    config: DatasetConfig, splits: Sequence[str] = (), track: Track = silent, track_images: Track | None = None
+) -> Report:
     """Read the splits (default: all) and open each image once.
+
+    `track_images`: shows the opening of images instead of `track`; if it ends early, the images after it are not
+    opened.
 
     Errors in annotations and images are reported, not raised. Raises `DataError` if a split cannot be read at all,
     `ConfigError` if the data set has no such split.
@@ -106,7 +111,7 @@ def check_dataset(config: DatasetConfig, splits: Sequence[str] = (), track: Trac
     read = {name: read_annotations(config, name, "skip", track, silently=True, all_sizes=True) for name in names}
     labels = read[names[0]].labels.names  # all splits have the same
     records = {record.path: record for part in read.values() for record in part.records}
-    decoded = decode_images(list(records.values()), track)
+    decoded = decode_images(list(records.values()), track_images or track)
     unique = {name: read[name].records for name in _unique_splits(config, names)}
     duplicate_boxes = [issue for record in records.values() for issue in find_duplicate_boxes(record, labels)]
     errors = [issue for part in read.values() for issue in part.errors]
@@ -145,10 +150,10 @@ class DecodedImage:
 
 
 def decode_images(records: Sequence[Record], track: Track = silent) -> dict[Path, DecodedImage]:
-    """Decode every image, several in parallel."""
+    """Decode every image, several in parallel; fewer if `track` ends early."""
     with mapped_in_threads(_decode_image, records) as images:
         decoded = track(images, "Opening images", len(records))
-        return {record.path: image for record, image in zip(records, decoded, strict=True)}
+        return {record.path: image for image, record in zip(decoded, records, strict=False)}
 
 
 def _decode_image(record: Record) -> DecodedImage:
@@ -182,7 +187,7 @@ def find_duplicate_images(splits: Mapping[str, Sequence[Record]], digests: Mappi
     first: dict[str, tuple[str, Path]] = {}
     for split, records in splits.items():
         for record in records:
-            key = digests[record.path] or str(record.path)
+            key = digests.get(record.path) or str(record.path)
             if key not in first:
                 first[key] = (split, record.path)
                 continue
