@@ -119,6 +119,22 @@ class Batch:
         """Return width and height of the images."""
         return self.images.shape[-1], self.images.shape[-2]
 
+    def part(self, start: int, stop: int) -> "Batch":
+        """Return the images from `start` to `stop` (exclusive) with their labels."""
+        boxes = (self.image_index >= start) & (self.image_index < stop)
+        labelled = (self.labelled_image >= start) & (self.labelled_image < stop)
+        return replace(
+            self,
+            images=self.images[start:stop],
+            image_index=self.image_index[boxes] - start,
+            xyxy=self.xyxy[boxes],
+            label=self.label[boxes],
+            ignore=self.ignore[boxes],
+            labelled_image=self.labelled_image[labelled] - start,
+            image_label=self.image_label[labelled],
+            names=self.names[start:stop],
+        )
+
     def _map(self, change: Any) -> "Batch":
         tensors = {k: change(v) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
         return replace(self, **tensors)

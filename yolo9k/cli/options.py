@@ -209,6 +209,10 @@ ResumeOption = Annotated[
     Path | None,
     typer.Option(help="Resume this run folder from its last checkpoint, or from one in it (checkpoints/step100.pt)."),
 ]
+ReplayOption = Annotated[
+    Path | None,
+    typer.Option(help="Repeat the step in this file (diverged-stepN.pt) and show what was not finite first."),
+]
 AutoResumeOption = Annotated[
     bool,
     typer.Option(

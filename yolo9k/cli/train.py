@@ -10,6 +10,7 @@ def train(
     dataset: opt.TrainingDatasetOption = "",
     resume: opt.ResumeOption = None,
     auto_resume: opt.AutoResumeOption = False,
+    replay: opt.ReplayOption = None,
     weights: opt.InitialWeightsOption = "",
     cfg: opt.CfgOption = None,
     tree: opt.TreeOption = None,
@@ -43,6 +44,7 @@ def train(
     Example: yolo9k train --config voc.yaml --weights darknet19_448.conv.23
     Example: yolo9k train --config yolov2-voc.cfg --dataset voc --batch 64
     Example: yolo9k train --resume runs/cells
+    Example: yolo9k train --replay runs/cells/diverged-step30.pt
     """
     options = TrainingOptions(**locals())  # first: the parameters are the only local names
     from yolo9k.config import Config

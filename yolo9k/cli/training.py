@@ -11,7 +11,7 @@ from yolo9k.cli.console import err, out, table, track, warn
 from yolo9k.cli.launching import MAX_RESTARTS, launch
 from yolo9k.cli.options import RUNS
 from yolo9k.cli.outputs import check_outputs
-from yolo9k.errors import ConfigError, Yolo9kError
+from yolo9k.errors import ConfigError, DivergedError, Yolo9kError
 
 if TYPE_CHECKING:
     from yolo9k.config import ClassifierConfig, Config, Override
@@ -43,6 +43,7 @@ NEW_RUN_ONLY = (
     "dry_run",
     "auto_resume",
 )
+WITH_REPLAY = ("replay", "device", "precision", "max_pixels")  # options
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class TrainingOptions:
     dry_run: bool
     labels: str = ""
     max_pixels: int | None = None
+    replay: Path | None = None
 
 
 def run_training(
@@ -86,12 +88,15 @@ def run_training(
     new_run_only: tuple[str, ...] = NEW_RUN_ONLY,
     adjust: "Callable[[Run], Run]" = lambda config: config,
 ) -> None:
-    """Train a model of the `kind` of config that is given, as the options say: a new run, a resumed one or a dry run.
+    """Train a model of the `kind` of config that is given: a new run, a resumed one, a dry run, or one step again.
 
     `cleared_by_size`: the config key that `--size` resets; `new_run_only`: options that `--resume` refuses; `adjust`:
     last change of the config of a new run. Raises `ConfigError` for options that exclude each other, and the errors of
     `training.train`.
     """
+    if options.replay is not None:
+        _replay(options.replay, kind, options)
+        return
     if options.devices and not processes.is_launched():
         restarts = MAX_RESTARTS if options.max_restarts is None else options.max_restarts
         raise SystemExit(launch(options.devices, options.device, restarts))
@@ -147,6 +152,22 @@ def _refuse_with_resume(names: list[str]) -> None:
     if names:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
         raise ConfigError(f"--resume continues a run with its own settings: remove {options}")
+
+
+def _replay(path: Path, kind: "type[Run]", options: TrainingOptions) -> None:
+    """Repeat a step that failed and print what was not finite. Raises `DivergedError` if it fails again."""
+    from yolo9k.training.replay import replay
+
+    others = {name: value for name, value in vars(options).items() if name not in WITH_REPLAY}
+    if given := [name for name, value in others.items() if value not in ("", None, False, [], RUNS)]:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ConfigError(f"--replay repeats a step with its own settings: remove {names}")
+    found = replay(path, kind=kind, device=options.device, precision=options.precision)
+    for line in found.lines():
+        out.print(line)
+    if not found.is_finite:
+        raise DivergedError(f"{path}: step {found.step} is not finite again")
+    out.print("every loss and gradient is finite: the failure was not repeated")
 
 
 def _folder_to_resume(options: TrainingOptions, name: str) -> tuple[Path | None, str]:

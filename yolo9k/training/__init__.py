@@ -8,8 +8,8 @@
 - `optimizer.py`: Which optimiser, and with which decay and lr factor per layer? (`ema.py`: the averaged weights)
 
 Before the first step: `transfer.py`, `class_rows.py` and `class_names.py` (weights to start from), `dry_run.py`. After
-a step: `output/` (files, callbacks). Training runs in one process on one device: `train.batch`
-counts all images of a step.
+a step: `output/` (files, callbacks); after one that failed: `replay.py`. Training runs in one process on one device:
+`train.batch` counts all images of a step.
 """
 
 from yolo9k.training.loop import resume, train

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from yolo9k import processes
@@ -27,6 +26,7 @@ from yolo9k.training.output.checkpoints import EARLIER, load_resumable
 from yolo9k.training.output.plots import plot_run
 from yolo9k.training.output.run_folder import locked, run_folder_of
 from yolo9k.training.output.step_log import total_loss
+from yolo9k.training.replay import save_step
 from yolo9k.training.run import Run, build_run, prepare_run
 
 STAGE = "stage{}.pt"  # weights at the end of a stage that is not the last; stages count from 1
@@ -233,9 +233,11 @@ class Loop:
         return processes.maximum([self.stop.received])[0]
 
     def _stopped(self, signal_number: int) -> Stopped:
-        command = "yolo9k classify train" if self.run.config.task == "classify" else "yolo9k train"
-        message = f"stopped after step {self.run.next_step}; resume with: {command} --resume {self.run.folder.path}"
-        return Stopped(message, exit_code=128 + signal_number)
+        resuming = f"resume with: {self._command()} --resume {self.run.folder.path}"
+        return Stopped(f"stopped after step {self.run.next_step}; {resuming}", exit_code=128 + signal_number)
+
+    def _command(self) -> str:
+        return "yolo9k classify train" if self.run.config.task == "classify" else "yolo9k train"
 
     # --- failures
 
@@ -269,15 +271,15 @@ class Loop:
         return sorted(request.position for requests in shares for request in requests)
 
     def _dump(self, step: int, batch: Batch) -> str:
-        """Save the batch for debugging and return the words that say where; empty if it cannot be saved."""
+        """Save what repeats the step and return the words that say how; empty if it cannot be saved."""
         if not processes.is_main():
             return ""
         path = self.run.folder.path / f"diverged-step{step}.pt"
         try:
-            torch.save({"step": step, "batch": vars(batch)}, path)
-        except (OSError, RuntimeError):
+            save_step(self.run, step, batch, path)
+        except MachineError:
             return ""
-        return f"the batch is in {path}, "
+        return f"{self._command()} --replay {path} shows the layers, losses and images that are not; "
 
     def _report_skipped_steps(self) -> None:
         """Pass on how many steps were skipped, if `train.on_nonfinite` is `skip`."""

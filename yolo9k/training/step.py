@@ -86,9 +86,8 @@ class Stepper:
         GPU. Raises `LostProcessError`.
         """
         set_learning_rate(self.optimizer, lr)
-        if self._has_dropout:  # depends only on the step, so that a resumed run drops the same values
-            key = [self.config.seed, DROPOUT, step, *([processes.rank()] if processes.rank() else [])]
-            torch.manual_seed(int(np.random.default_rng(key).integers(2**63)))
+        if self._has_dropout:
+            seed_dropout(self.config.seed, step)
         self.freezing.apply(step)
         self.guard.begin()
         own: dict[str, Tensor] = {}
@@ -152,6 +151,12 @@ class Stepper:
             self.optimizer.state[parameter] = {key: _state_like(value, parameter) for key, value in values.items()}
         self.scaler.load_state_dict(dict(state["scaler"]))
         self.guard.skipped.fill_(state.get("skipped", 0))
+
+
+def seed_dropout(seed: int, step: int) -> None:
+    """Let dropout depend only on the step and the process, so that a resumed run drops the same values."""
+    own = [processes.rank()] if processes.rank() else []
+    torch.manual_seed(int(np.random.default_rng([seed, DROPOUT, step, *own]).integers(2**63)))
 
 
 def _state_like(value: Tensor, parameter: Tensor) -> Tensor:

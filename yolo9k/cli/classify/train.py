@@ -18,6 +18,7 @@ def train(
     labels: opt.LabelTreeOption = "",
     resume: opt.ResumeOption = None,
     auto_resume: opt.AutoResumeOption = False,
+    replay: opt.ReplayOption = None,
     weights: opt.InitialWeightsOption = "",
     cfg: opt.CfgOption = None,
     tree: opt.TreeOption = None,

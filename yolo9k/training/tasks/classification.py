@@ -24,6 +24,7 @@ from yolo9k.samples import Batch
 from yolo9k.training.stages import Stage
 from yolo9k.training.step import TrainingStep
 from yolo9k.training.tasks.task import EvalModel, OnUnreadable, Scores, Task, warn_without_validation
+from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.softmax import HierarchicalSoftmax
 from yolo9k.wordtree.supervision import Supervision
 
@@ -71,6 +72,17 @@ class ClassificationStep(TrainingStep):
         return self.softmax.loss(logits, label, self.smoothing)
 
 
+def classification_step(
+    config: ClassifierConfig, network: ClassifierNetwork, labels: WordTree, device: torch.device, precision: Precision
+) -> ClassificationStep:
+    """Build the training step of a config; the network must already be on the device."""
+    return ClassificationStep(
+        network, HierarchicalSoftmax(labels).to(device),
+        smoothing=config.loss.label_smoothing, mixup=config.data.augment.mixup,
+        seed=config.train.seed, device=device, precision=precision, batch_size=config.train.batch,
+    )  # fmt: skip
+
+
 class ClassificationTask(Task):
     """A classifier trained on image-level labels, over a flat label set or a tree.
 
@@ -108,11 +120,7 @@ class ClassificationTask(Task):
 
     def build_step(self, device: torch.device, precision: Precision) -> ClassificationStep:
         """Return network and cross entropy as one module."""
-        return ClassificationStep(
-            self.network, HierarchicalSoftmax(self.labels).to(device),
-            smoothing=self.config.loss.label_smoothing, mixup=self.config.data.augment.mixup,
-            seed=self.config.train.seed, device=device, precision=precision, batch_size=self.config.train.batch,
-        )  # fmt: skip
+        return classification_step(self.config, self.network, self.labels, device, precision)
 
     def dataset_in(self, stage: Stage) -> TrainingDataset:
         """Return the training images with the crop sizes of this stage."""

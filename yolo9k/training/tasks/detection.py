@@ -52,6 +52,14 @@ class DetectionStep(TrainingStep):
         return self.loss(self.network.head, self.outputs(images), batch, seen)
 
 
+def detection_step(
+    config: Config, network: Network, labels: WordTree, device: torch.device, precision: Precision
+) -> DetectionStep:
+    """Build the training step of a config; the network must already be on the device."""
+    loss = build_loss(config, network, labels).to(device)
+    return DetectionStep(network, loss, device=device, precision=precision, batch_size=config.train.batch)
+
+
 class DetectionTask(Task):
     """A detector trained on box labels, and on image-level labels if the data set is joint.
 
@@ -89,8 +97,7 @@ class DetectionTask(Task):
 
     def build_step(self, device: torch.device, precision: Precision) -> DetectionStep:
         """Return network and region loss as one module."""
-        loss = build_loss(self.config, self.network, self.labels).to(device)
-        return DetectionStep(self.network, loss, device=device, precision=precision, batch_size=self.config.train.batch)
+        return detection_step(self.config, self.network, self.labels, device, precision)
 
     def score(self, eval_model: EvalModel, on_unreadable: OnUnreadable | None, track: Track) -> Scores:
         """Score a network on the validation split."""
