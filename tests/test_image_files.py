@@ -309,6 +309,18 @@ def test_no_warning_of_pillow_is_shown(tmp_path):
     assert (done.stdout, done.stderr) == ("(10000, 9500)\n", "")
 
 
+def test_what_is_wrong_with_a_tiff_is_said_once(tmp_path, capfd):
+    """By the error, not also by libtiff on standard error."""
+    path = tmp_path / "a.tif"
+    quarters().save(path, compression="jpeg")
+    whole = path.read_bytes()
+    for cut in (12, len(whole) // 2, len(whole) - 30):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(DataError):
+            read_image(path)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_budget_of_pixels_is_kept():
     budget, lock, held, most = PixelBudget(10), threading.Lock(), [0], [0]
 

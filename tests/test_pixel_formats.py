@@ -190,6 +190,15 @@ def test_floats(tmp_path, top, white):
     np.testing.assert_allclose(read_image(path)[..., 0], values * (255 / white), atol=1)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("top", [70_000.5, 1e10, 1e19, 3.4e38])
+def test_floats_of_any_size(tmp_path, top):
+    """They are divided by their maximum, without a warning of numpy's casts to integers."""
+    values = np.array([[0, top / 2, top]], np.float32)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    assert read_image(tmp_path / "a.tif")[0, :, 0].tolist() in ([0, 127, 255], [0, 128, 255])
+
+
 def test_deep_channels_in_separate_planes_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"a\.img: has 16-bit channels in separate planes; save it with interleaved"):
         shown(tmp_path, tiff(ramp(16, 3)[0], planar=2))

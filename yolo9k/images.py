@@ -4,6 +4,7 @@ Files may come from strangers. Only regular files of the formats of `image_forma
 and so are the pixels that threads decode at once.
 """
 
+import ctypes
 import io
 import logging
 import os
@@ -11,7 +12,7 @@ import re
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -31,7 +32,19 @@ BYTES_PER_PIXEL = 8  # of the largest files: 16-bit RGBA without compression
 MAX_PIXELS_IN_FLIGHT = 1 << 27  # decoded at once by all threads; decoding takes 7 to 14 bytes a pixel
 # What Pillow warns of in odd files (broken EXIF, sizes) is either an error here or does not matter.
 warnings.filterwarnings("ignore", module=r"PIL\b")
-logging.getLogger("PIL").setLevel(logging.ERROR)
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
+
+
+def _silence_libtiff() -> None:
+    """Keep libtiff from printing what is wrong with a file on standard error: Pillow's error says it, too."""
+    with suppress(OSError, AttributeError):  # another build of Pillow, which does not show the library
+        library = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined]
+        for set_handler in (library.TIFFSetErrorHandler, library.TIFFSetWarningHandler):
+            set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+            set_handler(None)
+
+
+_silence_libtiff()
 
 
 # --- files

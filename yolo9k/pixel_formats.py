@@ -5,6 +5,7 @@ bits are significant; else it is the largest value of the image, rounded up to a
 16-bit file is as bright as it was meant.
 """
 
+import math
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -162,14 +163,19 @@ def _white(values: np.ndarray, depth: _Depth) -> int:
         padding = (1 << (16 - depth.bits)) - 1 if depth.may_be_shifted else 0
         is_shifted = padding and not (values & padding).any()  # dark, but of 16 bits
         return (1 << (16 if is_shifted else depth.bits)) - 1
-    sizes = [*(bits for bits in DEPTHS if bits < depth.size), depth.size]
+    return _white_above(top, depth.size)
+
+
+def _white_above(top: int, size: int = _Depth().size) -> int:
+    """Return the largest value of the first depth that has `top`; `top` itself if it has more than `size` bits."""
+    sizes = [*(bits for bits in DEPTHS if bits < size), size]
     return next(((1 << bits) - 1 for bits in sizes if top >> bits == 0), top)
 
 
 def _white_of_floats(values: np.ndarray) -> float:
     """Return the value of white of floats: 1, or that of integers as large."""
     top = float(values.max(initial=0))
-    return 1.0 if top <= 1 else float(_white(np.ceil(values.max(keepdims=True)).astype(np.int64), _Depth()))
+    return 1.0 if top <= 1 else float(_white_above(math.ceil(top)))  # an `int` of any size: float32 ends at 3e38
 
 
 def _scale(values: np.ndarray, full: float) -> np.ndarray:
