@@ -38,7 +38,7 @@ logging.getLogger("PIL").setLevel(logging.CRITICAL)
 def _silence_libtiff() -> None:
     """Keep libtiff from printing what is wrong with a file on standard error: Pillow's error says it, too."""
     with suppress(OSError, AttributeError):  # another build of Pillow, which does not show the library
-        library = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined]
+        library = ctypes.CDLL(Image.core.__file__)
         for set_handler in (library.TIFFSetErrorHandler, library.TIFFSetWarningHandler):
             set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
             set_handler(None)

@@ -15,6 +15,7 @@ from yolo9k.config.datasets import TreeLabels
 from yolo9k.config.section import STRIDE, SizeWH
 from yolo9k.datasets.box_sizes import fitted_sizes
 from yolo9k.datasets.load import portable_path
+from yolo9k.datasets.tools.check_files import missing_boxes
 from yolo9k.errors import DataError
 from yolo9k.hardware import choose_device, choose_precision
 
@@ -31,10 +32,8 @@ def resolve_detection(config: Config, training: "TrainingSet") -> Config:
     Raises `DataError` if no image has a box.
     """
     records = training.box_records
-    if all(record.boxes.ignore.all() for record in records):
-        raise DataError(
-            f"no box in {len(records):,} training images (ignored boxes do not count); a detector needs boxes"
-        )
+    if problem := missing_boxes(records, "training images"):
+        raise DataError(f"{problem}; a detector needs boxes")
     return with_anchors(with_aspect(with_dataset(config, training.dataset), records), records)
 
 

@@ -1,10 +1,10 @@
 """Check the splits of a data set as a whole: no boxes to train on, a single image, identical splits."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from yolo9k.config import DatasetConfig
 from yolo9k.datasets.load import dataset_root
-from yolo9k.datasets.readers.records import Annotations, Issue
+from yolo9k.datasets.readers.records import Annotations, Issue, Record
 
 
 def check_files(config: DatasetConfig, read: Mapping[str, Annotations]) -> Iterator[Issue]:
@@ -22,6 +22,17 @@ def check_files(config: DatasetConfig, read: Mapping[str, Annotations]) -> Itera
 def check_boxes(config: DatasetConfig, read: Mapping[str, Annotations]) -> Iterator[Issue]:
     """Yield an error if the training images that were `read` have no box, which training and anchors refuse."""
     records = read["train"].records if "train" in read else ()
-    if records and all(record.boxes.ignore.all() for record in records):
-        message = f"no box in {len(records):,} training images (ignored boxes do not count); a detector needs boxes"
-        yield Issue("no box", str(dataset_root(config)), message)
+    if records and (problem := missing_boxes(records, "training images")):
+        yield Issue("no box", str(dataset_root(config)), f"{problem}; a detector needs boxes")
+
+
+def missing_boxes(records: Sequence[Record], images: str) -> str:
+    """Return why there is nothing to learn or score in images with boxes; an empty text if a box counts.
+
+    `images`: what they are called.
+    """
+    if not all(record.boxes.ignore.all() for record in records):
+        return ""
+    ignored = sum(len(record.boxes) for record in records)
+    but = f" but {ignored:,} that are ignored (difficult, crowd, or of classes that the mapping excludes)"
+    return f"no box in {len(records):,} {images}{but if ignored else ''}"

@@ -1,5 +1,6 @@
 """`ClassificationTask`: training a classifier (YOLO9000 section 3, "Training for classification")."""
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from yolo9k.training.tasks.task import EvalModel, OnUnreadable, Scores, Task, wa
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.softmax import HierarchicalSoftmax
 from yolo9k.wordtree.supervision import Supervision
+
+log = logging.getLogger(__name__)
 
 MIXUP = 1000  # keeps this random stream apart from those of `yolo9k.datasets.loader.sampler`
 
@@ -104,6 +107,7 @@ class ClassificationTask(Task):
         self.labels = self.train.labels
         counts = self.train.records.counts(len(self.labels))  # images per node
         self.supervision = Supervision((), tuple(int(node) for node in np.flatnonzero(counts)))
+        _warn_of_one_class(counts, self.labels)
         torch.manual_seed(config.train.seed)
         self.network = build_classifier(config.model, self.labels)
         transform = for_channels(ClassificationTransform(data.augment), data.channels)
@@ -146,6 +150,13 @@ class ClassificationTask(Task):
         scores = evaluate_classifier(classifier, self.val, batch=batch, track=track, on_unreadable=on_unreadable)
         row = {"top1": round(scores.top1, 5), "top5": round(scores.top5, 5)}  # columns of results.csv: keep the names
         return Scores(row, scores.top1, f"top-1 {scores.top1:.4f} top-5 {scores.top5:.4f}")
+
+
+def _warn_of_one_class(counts: np.ndarray, labels: WordTree) -> None:
+    """Warn if all training images have one label; `counts`: images per node."""
+    used = np.flatnonzero(counts)
+    if len(used) == 1:
+        log.warning("every training image has one class, %s: there is nothing to tell apart", labels.names[used[0]])
 
 
 def _read_val(config: ClassifierConfig, dataset: DatasetConfig, track: Track) -> ImageSet | None:

@@ -1,5 +1,6 @@
 """`DetectionTask`: training a detector on box labels and image-level labels."""
 
+import logging
 import math
 from typing import Any
 
@@ -13,6 +14,7 @@ from yolo9k.datasets.load import read_annotations, split_names
 from yolo9k.datasets.loader.dataset import TrainingDataset
 from yolo9k.datasets.loader.sampler import SampleOrder
 from yolo9k.datasets.readers.records import Annotations
+from yolo9k.datasets.tools.check_files import missing_boxes
 from yolo9k.datasets.transforms.detection import DetectionTransform
 from yolo9k.datasets.transforms.grey import for_channels
 from yolo9k.detection.loss import LOSS_NAMES, RegionLoss
@@ -27,6 +29,8 @@ from yolo9k.samples import Batch
 from yolo9k.training.step import TrainingStep
 from yolo9k.training.tasks.task import EvalModel, OnUnreadable, Scores, Task, warn_without_validation
 from yolo9k.wordtree import WordTree
+
+log = logging.getLogger(__name__)
 
 METRICS = {"map50": "mAP50", "voc07": "mAP_voc07", "coco": "mAP50-95"}  # `eval.metric` to a column of results.csv
 
@@ -74,6 +78,7 @@ class DetectionTask(Task):
         self.train = read_training(load_dataset_config(config.data.dataset), config.data.on_error, track)
         self.val = _read_val(config, self.train, track)
         self.config = resolve_detection(config, self.train)
+        _warn_without_boxes(self.train, self.val)
         self.labels = self.train.labels
         self.supervision = self.train.supervision()
         torch.manual_seed(self.config.train.seed)
@@ -126,6 +131,15 @@ def _read_val(config: Config, train: TrainingSet, track: Track) -> Annotations |
     if config.train.eval_every:  # else none is expected
         warn_without_validation(dataset, split)
     return None
+
+
+def _warn_without_boxes(train: TrainingSet, val: Annotations | None) -> None:
+    """Warn about sources and a validation split in which no box counts; `resolve_detection` refuses it of all."""
+    for source in train.sources:
+        if isinstance(source.read, Annotations) and (problem := missing_boxes(source.read.records, "images")):
+            log.warning("%s: %s: nothing but background is learnt from this source", source.name, problem)
+    if val is not None and (problem := missing_boxes(val.records, "validation images")):
+        log.warning("%s: every score is 0, and best.pt is that of the first evaluation", problem)
 
 
 def _source_notes(train: TrainingSet) -> list[str]:
