@@ -75,3 +75,7 @@ class Stopped(Yolo9kError):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+    def __reduce__(self) -> tuple[type, tuple[str, int]]:
+        """Return what another process makes the same error from."""
+        return type(self), (str(self), self.exit_code)

@@ -15,12 +15,15 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import zip_longest
 from types import ModuleType
 from typing import Any, TypeVar
 
 from yolo9k.errors import ConfigError, MachineError, Yolo9kError
 
 T = TypeVar("T")
+
+MISSING: Any = object()
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # torch's launcher sets them
 CPP_LOG_LEVEL = "ERROR"  # torch's warnings are about parameters without gradient, which cost little here
@@ -152,10 +155,21 @@ def local_count() -> int:
 def share(items: Sequence[T], index: int | None = None, parts: int | None = None) -> Sequence[T]:
     """Return the part of a sequence for process `index` of `parts` (default: this one of the group).
 
-    Parts are contiguous, and their sizes differ by at most one; some are empty if there are fewer items than processes.
+    That is every `parts`-th item, so sizes differ by at most one; with fewer items than processes some are empty.
     """
     index, parts = rank() if index is None else index, count() if parts is None else parts
-    return items[index * len(items) // parts : (index + 1) * len(items) // parts]
+    return items[index::parts]
+
+
+def merge(parts: Sequence[Sequence[T]]) -> list[T]:
+    """Return the items of all parts of `share` in their order, up to the first item that a part lacks."""
+    merged: list[T] = []
+    for row in zip_longest(*parts, fillvalue=MISSING):
+        for item in row:
+            if item is MISSING:
+                return merged
+            merged.append(item)
+    return merged
 
 
 # --- exchange
@@ -204,11 +218,11 @@ def together(work: Callable[[], T]) -> T:
 
 
 def collect(work: Callable[[], Sequence[T]]) -> list[T]:
-    """Do a part of some work in every process (see `share`); return all results, by rank, in every process.
+    """Do a part of some work in every process, on its `share`; return the merged results, in every process.
 
-    Errors as for `together`.
+    If a process ends its work early, the results end before the first one that is missing. Errors as for `together`.
     """
-    return [each for part in gather(together(work)) for each in part]
+    return merge(gather(together(work)))
 
 
 def from_main(work: Callable[[], T]) -> T:

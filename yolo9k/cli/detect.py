@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from yolo9k import processes
 from yolo9k.cli import options as opt
 from yolo9k.cli.console import err, speaker, track, write_json
 from yolo9k.cli.interrupts import StoppableWork
@@ -78,8 +79,9 @@ def detect(
             detector, images, targets, work, batch=batch, thresholds=Thresholds(conf, iou, max_detections, agnostic),
             classes=_split_names(classes), class_decoder=class_decoder,
         )  # fmt: skip
-        model = {"weights": used_weights, "size_wh": list(detector.size_wh), "labels": list(detector.labels.names)}
-        _write_files(output, model | work.to_dict(), json=json, csv=csv, texts=texts)
+        if processes.is_main():
+            model = {"weights": used_weights, "size_wh": list(detector.size_wh), "labels": list(detector.labels.names)}
+            _write_files(output, model | work.to_dict(), json=json, csv=csv, texts=texts)
         console = speaker(json)
         output.show(console)
         if not any(map(len, output.detections)):
@@ -124,17 +126,24 @@ def _detect_all(
     """Detect in all images and draw those that have a target; return the detections and the errors of the others."""
     from yolo9k.cli.detection_output import DetectionOutput
 
-    errors: list[DataError] = []
-    stream = detector.stream(images, on_unreadable=errors.append, **options)
-    output = DetectionOutput([], [], detector.labels)
-    tracked = work.track(stream, "Detecting", len(images))
-    for index, (detections, image) in enumerate(zip(tracked, images, strict=False)):  # fewer after a stop signal
-        if len(output.images) + len(errors) > index:  # the stream has just reported this image
+    def detect_share() -> "list[tuple[Detections, DataError | None]]":
+        share, results = processes.share(images), []
+        stream = detector.stream_results(share, work.track, "Detecting", **options)
+        for result, image in zip(stream, share, strict=False):  # fewer after a stop signal
+            results.append(result)
+            if image in targets and result[1] is None:
+                _draw(image, result[0], targets[image])
+        return results
+
+    results = processes.collect(detect_share)
+    work.combine(len(results), len(images))
+    output, errors = DetectionOutput([], [], detector.labels), []
+    for image, (detections, error) in zip(images, results, strict=False):
+        if error is not None:
+            errors.append(error)
             continue
         output.images.append(image)
         output.detections.append(detections)
-        if image in targets:
-            _draw(image, detections, targets[image])
     return output, errors
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from yolo9k import processes
 from yolo9k.cli import options as opt
 from yolo9k.cli.console import err, out, speaker, table, track, warn, write_json
 from yolo9k.cli.interrupts import StoppableWork
@@ -90,9 +91,11 @@ def evaluate(
     detector.supervision = _read_supervision(box_supervised, detector)
     with StoppableWork() as work:
         scores, detections = _run(detector, annotations, settings, work, selection=selection, descent=descent)
-        scores = add_coco_metrics(scores, detections, ground_truth) if coco else scores
-        model = {"weights": weights, "dataset": source.name or source.root, "size_wh": list(detector.size_wh)}
-        _report(scores, detections, settings, model, ground_truth, work, json=json, results=results, plots=plots)
+        work.combine(len(detections), len(annotations.records))
+        if processes.is_main():
+            scores = add_coco_metrics(scores, detections, ground_truth) if coco else scores
+            model = {"weights": weights, "dataset": source.name or source.root, "size_wh": list(detector.size_wh)}
+            _report(scores, detections, settings, model, ground_truth, work, json=json, results=results, plots=plots)
         work.finish("the scores are those of these images")
 
 
@@ -130,7 +133,8 @@ def _evaluate_image_labels(detector: "Detector", source: "DatasetConfig", settin
     images = read_images(source, settings.split, track)
     with StoppableWork() as work:
         scores = evaluate_image_accuracy(detector, images, batch=settings.batch, track=work.track)
-        if json:
+        work.combine(scores.images, len(images.records))
+        if json and processes.is_main():
             write_json(json, {**work.to_dict(), **scores.to_dict()})
         console = speaker(json)
         place = work.titled(f"{source.name or source.root}, {settings.split}")

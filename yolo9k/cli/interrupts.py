@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-from yolo9k import signals
+from yolo9k import processes, signals
 from yolo9k.cli.console import track
 from yolo9k.errors import DataError, MachineError, Stopped
 from yolo9k.progress import Item
@@ -47,8 +47,8 @@ class Stops(StopHandler):
 
 def end_program(number: int) -> None:
     """End the program and its workers without cleaning up."""
-    processes = sys.modules.get("multiprocessing.process")  # if it is not imported, there are none
-    for child in processes.active_children() if processes else ():
+    module = sys.modules.get("multiprocessing.process")  # if it is not imported, there are no workers
+    for child in module.active_children() if module else ():
         with suppress(Exception):  # torch's handler says that a worker was killed
             child.kill()
             child.join(1)
@@ -67,6 +67,7 @@ class StoppableWork:
         self._stop, self._stack = StopSignal(), ExitStack()
         self.done, self.total = 0, 0  # images, of the first `track`
         self._ended = ""  # description of the `track` that was ended early
+        self._number = 0  # of a stop signal that any process received
 
     def __enter__(self) -> "StoppableWork":
         return self
@@ -107,6 +108,15 @@ class StoppableWork:
             with suppress(MachineError):  # the terminal may be gone, which SIGHUP says
                 getattr(shown, "close", lambda: None)()
 
+    def combine(self, done: int, total: int) -> None:
+        """Note what all processes have done together: the first `done` of `total` images."""
+        if processes.count() == 1:
+            return
+        self.done, self.total = done, total
+        states = processes.gather((self._stop.received, self._ended))
+        self._number = max(number for number, _ in states)
+        self._ended = next((ended for _, ended in states if ended), "")
+
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON files say: whether they are partial, and how many images of how many were done."""
         return {"partial": self.is_stopped, "images_done": self.done, "images_total": self.total}
@@ -125,8 +135,10 @@ class StoppableWork:
         `outcome`: what the outputs contain.
         """
         first = f" could not be read; first: {unreadable[0]}" if unreadable else ""
-        if number := self._stop.received:
+        if number := self._number or self._stop.received:
             problem = f"; {len(unreadable):,} of them{first}" if unreadable else ""
             raise Stopped(f"stopped after {self.done:,} of {self.total:,} images; {outcome}{problem}", 128 + number)
         if unreadable:
-            raise DataError(f"{len(unreadable)} of {self.total} images{first}")
+            error = DataError(f"{len(unreadable)} of {self.total} images{first}")
+            error.is_shared = True
+            raise error

@@ -127,23 +127,23 @@ def evaluate_classifier(
     nodes = node_of_label[image_label]
     errors: list[DataError] = []
 
-    def classify_share() -> list[tuple[list[bool], Outcomes]]:
+    def classify_share() -> tuple[list[bool], Outcomes]:
         share = processes.share(range(len(sources)))
         tracked = track([sources[index] for index in share], "Classifying", len(share))
         collects = None if on_unreadable is None else errors.append
         stream = classifier.stream_logits(tracked, batch=batch, on_unreadable=collects)
-        return [_collect(classifier, stream, nodes[list(share)], threshold)]
+        return _collect(classifier, stream, nodes[list(share)], threshold)
 
-    parts = processes.collect(classify_share)
-    is_read = [flag for flags, _ in parts for flag in flags]
-    for error in processes.collect(lambda: errors):
+    parts = processes.gather(processes.together(classify_share))
+    is_read = processes.merge([flags for flags, _ in parts])
+    for error in (error for part in processes.gather(errors) for error in part):
         assert on_unreadable is not None
         on_unreadable(error)
     if not any(is_read):
         raise DataError(f"none of {len(is_read)} images could be read; first: {sources[0]}")
     readable = [source for source, flag in zip(sources, is_read, strict=False) if flag]  # fewer if `track` ends early
     unreadable = len(is_read) - len(readable)
-    outcomes = Outcomes.concatenated([outcomes for _, outcomes in parts])
+    outcomes = _merged(parts, len(is_read))
     return score_outcomes(outcomes, classifier.labels, readable, threshold, unreadable=unreadable)
 
 
@@ -158,6 +158,15 @@ def _collect(
         collector.add(part.logits, torch.from_numpy(expected).to(part.logits.device))
         is_read += part.is_read
     return is_read, collector.outcomes()
+
+
+def _merged(parts: Sequence[tuple[list[bool], Outcomes]], images: int) -> Outcomes:
+    """Return the outcomes of the first images in their order, from the `_collect` of each process."""
+    step = len(parts)
+    at = [first + step * np.flatnonzero(is_read) for first, (is_read, _) in enumerate(parts)]  # of each outcome
+    indices = np.concatenate(at)
+    order = np.argsort(indices)
+    return Outcomes.concatenated([outcomes for _, outcomes in parts]).selected(order[indices[order] < images])
 
 
 def score_outcomes(

@@ -77,18 +77,20 @@ def detect_together(
 
     `options` and errors are those of `Detector.stream`; `on_unreadable` receives the errors of all processes.
     """
-    errors: list[DataError] = []
 
-    def detect_share() -> list[Detections]:
-        share = processes.share(images)
-        stream = detector.stream(share, on_unreadable=None if on_unreadable is None else errors.append, **options)
-        return list(track(stream, title, total=len(share)))
+    def detect_share() -> list[tuple[Detections, DataError | None]]:
+        results = []
+        for detections, error in detector.stream_results(processes.share(images), track, title, **options):
+            if error is not None and on_unreadable is None:
+                raise error
+            results.append((detections, error))
+        return results
 
-    detections = processes.collect(detect_share)
-    for error in processes.collect(lambda: errors):
-        assert on_unreadable is not None
-        on_unreadable(error)
-    return detections
+    results = processes.collect(detect_share)
+    for _, error in results:
+        if error is not None and on_unreadable is not None:
+            on_unreadable(error)
+    return [detections for detections, _ in results]
 
 
 def _multi_label_decoder(detector: "Detector", classes: "EvalClasses") -> dict[str, Any]:

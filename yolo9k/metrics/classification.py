@@ -41,6 +41,10 @@ class Outcomes:
         filled = [part for part in parts if len(part.ground_truth)] or parts[:1]
         return cls(*(np.concatenate([getattr(part, each.name) for part in filled]) for each in fields(cls)))
 
+    def selected(self, images: np.ndarray) -> "Outcomes":
+        """Return the outcomes of some images."""
+        return Outcomes(*(getattr(self, each.name)[images] for each in fields(self)))
+
 
 class OutcomeCollector:
     """Collects the outcomes of batches, keeping only the top labels of each image.

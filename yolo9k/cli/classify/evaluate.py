@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from yolo9k import processes
 from yolo9k.cli import options as opt
 from yolo9k.cli.console import speaker, table, track, warn, write_json
 from yolo9k.cli.interrupts import StoppableWork
@@ -65,10 +66,11 @@ def evaluate(
     batch = batch or classifier.config.eval.batch
     with StoppableWork() as work:
         scores = _run(classifier, images, work, node_map=node_map, hier_thresh=hier_thresh, batch=batch)
-        if json:
+        work.combine(scores.images + scores.unreadable, len(images.records))
+        if json and processes.is_main():
             model = {"weights": weights, "dataset": source.name or source.root, "split": read_split}
             write_json(json, {**model, "size_wh": list(classifier.size_wh), **work.to_dict(), **scores.to_dict()})
-        written = write_plots(plots, scores) if plots else ()
+        written = write_plots(plots, scores) if plots and processes.is_main() else ()
         console = speaker(json)
         _print(console, work.titled(f"{source.name or source.root}, {read_split}"), scores, worst)
         for path in written:

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from yolo9k import processes
 from yolo9k.cli import options as opt
 from yolo9k.cli.console import err, speaker, table, track, write_json
 from yolo9k.cli.interrupts import StoppableWork
 from yolo9k.cli.label_paths import LabelPath, label_path, path_text, path_to_json, short_path_text
 from yolo9k.cli.loading import load_arguments
 from yolo9k.cli.outputs import check_outputs
-from yolo9k.errors import DataError
 
 if TYPE_CHECKING:
     from yolo9k.inference.classifier import Classification
@@ -55,13 +55,16 @@ def predict(
         weights,
         **load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device),
     )
-    unreadable: list[DataError] = []
-    stream = classifier.stream(images, batch=batch, top=top, hier_thresh=hier_thresh, on_unreadable=unreadable.append)
     with StoppableWork() as work:
-        tracked = work.track(stream, "Classifying", len(images))
-        pairs = zip(tracked, images, strict=False)  # fewer after a stop signal
-        predictions = {path: classification for classification, path in pairs if len(classification)}
-        if json:
+        options = {"batch": batch, "top": top, "hier_thresh": hier_thresh}
+        results = processes.collect(
+            lambda: list(classifier.stream_results(processes.share(images), work.track, "Classifying", **options))
+        )
+        work.combine(len(results), len(images))
+        unreadable = [error for _, error in results if error is not None]
+        pairs = zip(images, results, strict=False)  # fewer after a stop signal
+        predictions = {path: classification for path, (classification, error) in pairs if error is None}
+        if json and processes.is_main():
             rows = [{"file": str(path), **_to_json(each, classifier.labels)} for path, each in predictions.items()]
             model = {"weights": weights, "size_wh": list(classifier.size_wh)}
             write_json(json, {**model, **work.to_dict(), "images": rows})
