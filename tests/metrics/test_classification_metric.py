@@ -7,6 +7,7 @@ from yolo9k.metrics.classification import (
     ClassAccuracy,
     ConfusedPair,
     OutcomeCollector,
+    Outcomes,
     accuracy_by_class,
     confused_pairs,
     is_correct,
@@ -68,5 +69,10 @@ def test_outcomes_do_not_depend_on_the_batches(tree):
 
 
 def test_a_collector_without_batches():
-    with pytest.raises(ValueError, match="no batch"):
-        OutcomeCollector(HierarchicalSoftmax(TREE)).outcomes()
+    empty = OutcomeCollector(HierarchicalSoftmax(TREE)).outcomes()
+    assert [len(each) for each in vars(empty).values()] == [0] * 5
+    filled = OutcomeCollector(HierarchicalSoftmax(TREE))
+    filled.add(torch.zeros(2, len(TREE)), torch.tensor([CAT, DOG]))
+    both = Outcomes.concatenated([empty, filled.outcomes(), filled.outcomes()])
+    assert both.ground_truth.tolist() == [CAT, DOG, CAT, DOG]
+    assert both.selected(np.array([3, 0])).ground_truth.tolist() == [DOG, CAT]

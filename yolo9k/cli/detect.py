@@ -125,10 +125,11 @@ def _detect_all(
 ) -> "tuple[DetectionOutput, list[DataError]]":
     """Detect in all images and draw those that have a target; return the detections and the errors of the others."""
     from yolo9k.cli.detection_output import DetectionOutput
+    from yolo9k.inference.sources import stream_results
 
     def detect_share() -> "list[tuple[Detections, DataError | None]]":
         share, results = processes.share(images), []
-        stream = detector.stream_results(share, work.track, "Detecting", **options)
+        stream = stream_results(detector.stream, share, work.track, "Detecting", **options)
         for result, image in zip(stream, share, strict=False):  # fewer after a stop signal
             results.append(result)
             if image in targets and result[1] is None:

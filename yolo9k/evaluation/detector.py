@@ -12,6 +12,7 @@ from yolo9k.errors import DataError
 from yolo9k.evaluation.class_selection import ALL_CLASSES, ClassSelection, select_classes
 from yolo9k.evaluation.evaluate import Evaluation
 from yolo9k.evaluation.tree import evaluate_tree
+from yolo9k.inference.sources import stream_results
 from yolo9k.progress import Track, silent
 from yolo9k.samples import Detections
 
@@ -80,7 +81,7 @@ def detect_together(
 
     def detect_share() -> list[tuple[Detections, DataError | None]]:
         results = []
-        for detections, error in detector.stream_results(processes.share(images), track, title, **options):
+        for detections, error in stream_results(detector.stream, processes.share(images), track, title, **options):
             if error is not None and on_unreadable is None:
                 raise error
             results.append((detections, error))

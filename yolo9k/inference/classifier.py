@@ -1,11 +1,9 @@
 """`ImageClassifier`: run a trained classifier on images and return the most probable labels of each."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -151,18 +149,6 @@ class ImageClassifier:
             rows = self._split(predict_labels(self.softmax, logits.logits, top, threshold))
             for is_read in logits.is_read:
                 yield next(rows) if is_read else Classification.empty(self.labels.names)
-
-    def stream_results(
-        self, images: Sequence[ImageInput], track: Track, title: str, **options: Any
-    ) -> Iterator[tuple[Classification, DataError | None]]:
-        """Yield the labels of each image, or none and the error of an unreadable image; `track` shows the progress.
-
-        `options` as for `stream`.
-        """
-        errors: deque[DataError] = deque()
-        stream = self.stream(images, on_unreadable=errors.append, **options)
-        for classification in track(stream, title, len(images)):
-            yield classification, None if len(classification) else errors.popleft()
 
     def stream_logits(
         self, images: Iterable[ImageInput], *, batch: int, on_unreadable: Callable[[DataError], None] | None = None

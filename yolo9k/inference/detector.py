@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -201,18 +201,6 @@ class Detector:
                 else:
                     on_unreadable(item)
                     yield Detections.empty(self.labels.names)
-
-    def stream_results(
-        self, images: Sequence[ImageInput], track: Track, title: str, **options: Any
-    ) -> Iterator[tuple[Detections, DataError | None]]:
-        """Yield the detections of each image, or none and the error of an unreadable image; `track` shows the progress.
-
-        `options` as for `stream`.
-        """
-        errors: list[DataError] = []
-        stream = self.stream(images, on_unreadable=errors.append, **options)
-        for detections in track(stream, title, len(images)):
-            yield detections, errors.pop() if errors else None
 
     def _find_nodes(self, names: Sequence[str], option: str) -> list[int]:
         try:

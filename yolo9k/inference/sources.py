@@ -2,13 +2,13 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from itertools import takewhile
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -23,6 +23,7 @@ from yolo9k.progress import Track, silent
 
 ImageInput = np.ndarray | str | ImageSource
 Prepared = TypeVar("Prepared")
+Result = TypeVar("Result", bound=Sized)
 WILDCARDS = "*?["
 ANY_FOLDERS = "**"
 
@@ -224,3 +225,16 @@ def read_ahead(
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+def stream_results(
+    stream: Callable[..., Iterator[Result]], images: Sequence[ImageInput], track: Track, title: str, **options: Any
+) -> Iterator[tuple[Result, DataError | None]]:
+    """Yield the result of each image with its error, which only unreadable images have; `track` shows the progress.
+
+    `stream` is that of a `Detector` or `ImageClassifier`, and takes the `options`.
+    """
+    errors: deque[DataError] = deque()
+    for result in track(stream(images, on_unreadable=errors.append, **options), title, len(images)):
+        is_unreadable = errors and not len(result)  # errors come before their result; some with those of their batch
+        yield result, errors.popleft() if is_unreadable else None

@@ -80,7 +80,9 @@ def test_the_environment_is_recorded(tmp_path, monkeypatch):
     assert environment["command"] == ["yolo9k", "train", "--config", "voc"]  # without the user's folders
     assert environment["yolo9k"] == __version__
     assert environment["packages"] == {"torch": version("torch"), "no-such-package": None}
-    assert set(environment) == {"yolo9k", "python", "platform", "packages", "threads", "gpus", "command"}
+    assert set(environment) == {
+        "yolo9k", "python", "platform", "packages", "threads", "processes", "launch", "gpus", "command",
+    }  # fmt: skip
 
 
 def test_metrics_go_to_json_lines_and_tensorboard(folder):

@@ -46,7 +46,7 @@ def predict(
     Example: yolo9k classify predict image.jpg --weights my.weights --cfg my.cfg --names my.names
     """
     from yolo9k.inference.classifier import ImageClassifier
-    from yolo9k.inference.sources import find_images
+    from yolo9k.inference.sources import find_images, stream_results
 
     images = find_images(sources, track, on_skipped=err.print)
     inputs = (weights, cfg, names, tree, data, *images)
@@ -57,8 +57,9 @@ def predict(
     )
     with StoppableWork() as work:
         options = {"batch": batch, "top": top, "hier_thresh": hier_thresh}
+        share = processes.share(images)
         results = processes.collect(
-            lambda: list(classifier.stream_results(processes.share(images), work.track, "Classifying", **options))
+            lambda: list(stream_results(classifier.stream, share, work.track, "Classifying", **options))
         )
         work.combine(len(results), len(images))
         unreadable = [error for _, error in results if error is not None]

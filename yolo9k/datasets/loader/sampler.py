@@ -79,7 +79,7 @@ class StepSampler:
     """Yields micro-batches of requests for steps `start` to `stop` (exclusive), `accumulate` per step.
 
     `batch`: batch size (images per optimiser step). `size_period`: steps between draws from `sizes`. An epoch may end
-    inside a batch. `part` of `parts`: with several processes, the share of each micro-batch that this one gets.
+    inside a batch. `part` of `parts`: with several processes, the part of each micro-batch that this one gets.
     """
 
     order: SampleOrder
@@ -100,7 +100,7 @@ class StepSampler:
             yield from self.micro_batches(step, self.part)
 
     def micro_batches(self, step: int, part: int) -> Iterator[list[SampleRequest]]:
-        """Yield the share of process `part` of each micro-batch of one step."""
+        """Yield the requests of process `part` in each micro-batch of one step."""
         requests, size = self.requests(step), self.batch // self.accumulate
         for first in range(0, self.batch, size):
             yield list(share(requests[first : first + size], part, self.parts))
