@@ -273,6 +273,49 @@ def test_which_box_learns_an_image_level_label():
     assert learning == {"fit": [1], "objectness": [0]}
 
 
+def labelled_images(*images):
+    """Two images of 2 x 2 cells; the given ones have the image-level label 1, the others no object."""
+    none = torch.zeros(0, dtype=torch.int64)
+    label = torch.ones(len(images), dtype=torch.int64)
+    return Batch(torch.zeros(2, 3, 20, 20), none, torch.zeros(0, 4), none, none.bool(), torch.tensor(images), label)
+
+
+def features_with_objectness(*objectness):
+    """Logits 0, and the given objectness in the cells of each image."""
+    features = zeros(images=2).detach()
+    features[:, 0, 4] = torch.tensor(objectness).logit().view(2, 2, 2)
+    return features.requires_grad_()
+
+
+def test_the_box_of_an_image_level_label_is_raised_to_an_objectness_of_3_tenths():
+    # Image 1 is labelled. Its best box has objectness .2, .1 below the target: 5 / 2 * .1 ** 2, with the derivative
+    # 5 * (.2 - .3) * .2 * (1 - .2) = -.08. Its other boxes have no loss; the four of image 0 are background.
+    features = features_with_objectness([0.5] * 4, [0.1, 0.1, 0.2, 0.1])
+    losses = region_loss(features, labelled_images(1))
+    assert losses["objectness"].item() == pytest.approx(2.5 * 0.01 + 4 * 0.5 * 0.25)
+    assert losses["image_label"].item() == pytest.approx(math.log(3))
+    assert losses["box"].item() == losses["classification"].item() == 0
+    losses["objectness"].backward()
+    assert features.grad[1, 0, 4].flatten().tolist() == pytest.approx([0, 0, -0.08, 0])
+    assert features.grad[0, 0, 4].flatten().tolist() == pytest.approx([0.125] * 4)
+
+
+def test_a_box_of_an_image_level_label_above_the_target_is_left_alone():
+    features = features_with_objectness([0.1, 0.4, 0.1, 0.1], [0.9, 0.2, 0.2, 0.2])
+    losses = region_loss(features, labelled_images(0, 1))
+    losses["objectness"].backward()
+    assert losses["objectness"].item() == 0
+    assert not features.grad.any()
+
+
+def test_darknet_does_not_raise_the_box_and_counts_the_others_as_background():
+    features = features_with_objectness([0.5] * 4, [0.1, 0.1, 0.2, 0.1])
+    losses = region_loss(features, labelled_images(1), updated(PLAIN, {"image_labels": "darknet"}))
+    assert losses["objectness"].item() == pytest.approx(4 * 0.5 * 0.25 + 3 * 0.5 * 0.01)
+    losses["objectness"].backward()
+    assert features.grad[1, 0, 4].flatten().tolist() == pytest.approx([0.009, 0.009, 0, 0.009])
+
+
 @pytest.mark.parametrize("kind", ["softmax", "logistic"])
 def test_more_ground_truths_than_predicted_boxes(kind):
     """Those that share a predicted box with a later one change nothing but the labels of logistic classes."""

@@ -66,6 +66,23 @@ def test_sgd_by_hand():
     assert layer.bias.item() == pytest.approx(3 - 0.4 - 0.1 * (0.9 * 4 + 4))
 
 
+def test_adamw_by_hand():
+    layer = nn.Conv2d(1, 1, 1)
+    with torch.no_grad():
+        layer.weight.fill_(2.0)
+        layer.bias.fill_(3.0)
+    optimizer = build_optimizer(layer, config(optimizer="adamw", momentum=0.8))
+    m, v, bias, weight = 0.0, 0.0, 3.0, 2.0
+    for step, gradient in enumerate((4.0, 1.0), start=1):
+        layer.weight.grad, layer.bias.grad = torch.full((1, 1, 1, 1), gradient), torch.tensor([gradient])
+        optimizer.step()
+        m, v = 0.8 * m + 0.2 * gradient, 0.999 * v + 0.001 * gradient**2
+        change = 0.1 * (m / (1 - 0.8**step)) / (v / (1 - 0.999**step)) ** 0.5
+        bias, weight = bias - change, weight * (1 - 0.1 * 0.5) - change
+    assert layer.bias.item() == pytest.approx(bias, abs=1e-6)
+    assert layer.weight.item() == pytest.approx(weight, abs=1e-6)  # only the weight decays
+
+
 def test_sgd_without_momentum():
     layer = nn.Conv2d(1, 1, 1)
     optimizer = build_optimizer(layer, config(momentum=0, weight_decay=0))
