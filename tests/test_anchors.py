@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from yolo9k.anchors import Anchors, climb, cluster, measure, nearest, suspicions, sweep
+from yolo9k.anchors import FINE_STEP, LAST_STEP, Anchors, _seeds, climb, cluster, measure, nearest, suspicions, sweep
 from yolo9k.errors import DataError
 from yolo9k.placements import letterbox_placement
 
@@ -52,6 +52,60 @@ def test_climbing_never_falls():
     sizes = boxes_around([(1, 1), (3, 2), (2, 6)], 60, 0.4)
     start = sizes[:4]
     assert measure(sizes, climb(sizes, start, 0.1)).average_iou >= measure(sizes, start).average_iou
+
+
+def test_climbing_reaches_the_box_in_every_direction():
+    for start in ([1.0, 1.0], [9.0, 9.0], [9.0, 1.0]):
+        (found,) = climb(np.array([[4.0, 3.0]]), np.array([start]), 0.1)
+        assert found == pytest.approx([4, 3], rel=2 * LAST_STEP)
+
+
+def test_climbing_moves_each_anchor_for_its_own_boxes():
+    sizes = np.array([[1.0, 1.0], [8.0, 4.0]])
+    found = climb(sizes, np.array([[6.0, 6.0], [1.5, 1.0]]), 0.1)
+    assert np.allclose(found, sizes[::-1], rtol=2 * LAST_STEP)
+
+
+def test_a_cluster_is_a_peak_of_the_average_iou():
+    """Neither a mean nor a median nor a box is one."""
+    sizes = boxes_around([(1, 1)], 25, 0.8)
+    found = cluster(sizes, 1)
+    for start in (found.wh[0], sizes.mean(0), np.median(sizes, 0), *sizes):
+        assert measure(sizes, climb(sizes, start[None], FINE_STEP)).average_iou <= found.average_iou + 1e-4
+    for start in (sizes.mean(0), np.median(sizes, 0), *sizes):
+        assert measure(sizes, start[None]).average_iou < found.average_iou - 1e-3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_best_anchors_of_a_sample_are_refined_on_all_boxes(monkeypatch, seed):
+    monkeypatch.setattr("yolo9k.anchors.SAMPLE", 6)
+    sizes = boxes_around([(1, 1)], 100, 0.6)
+    found = cluster(sizes, 1, seed)
+    best = measure(sizes, climb(sizes, found.wh, 0.1)).average_iou
+    assert found.average_iou == pytest.approx(best, abs=1e-3)
+
+
+class Draws:
+    """A random generator that draws given indices, and records the probabilities."""
+
+    def __init__(self, *indices):
+        self.indices, self.probabilities = list(indices), []
+
+    def integers(self, high, size):
+        return np.array([self.indices.pop(0)])
+
+    def choice(self, count, p):
+        self.probabilities.append(p)
+        return self.indices.pop(0)
+
+
+def test_seeds_are_drawn_by_their_distance():
+    sizes = np.array([[1.0, 1.0], [1.0, 2.0], [1.0, 4.0]])
+    draws = Draws(0, 2, 1)
+    assert _seeds(sizes, 3, draws).tolist() == [[1, 1], [1, 4], [1, 2]]
+    first, second = draws.probabilities
+    assert first == pytest.approx([0, 0.5 / 1.25, 0.75 / 1.25])  # IoU 1, 1/2, 1/4 with the box drawn first
+    assert second == pytest.approx([0, 1, 0], abs=1e-9)
 
 
 def test_same_seed_same_anchors_also_beyond_the_sample():
