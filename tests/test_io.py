@@ -1,6 +1,7 @@
 import errno
 import os
 import socket
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from yolo9k.io import (
     read_lines,
     read_text,
     reading,
+    replacing,
     subfolders,
     unreachable,
     visible_files,
@@ -142,3 +144,27 @@ def test_a_run_that_has_just_begun_is_no_class(tmp_path):
 def test_an_unreadable_folder_inside_another_is_named(tmp_path):
     with pytest.raises(DataError, match=f"{tmp_path}/inner: cannot be read: Permission denied"), reading(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied", f"{tmp_path}/inner")
+
+
+def test_a_file_is_synced_before_it_replaces_the_old_one(tmp_path, monkeypatch):
+    """Else a power cut leaves an empty file in place of the old one."""
+    target, events = tmp_path / "a", []
+    target.write_text("old")
+    fsync, replace = os.fsync, Path.replace
+
+    def synced(descriptor):
+        events.append(("sync", os.fstat(descriptor).st_ino, os.fstat(descriptor).st_size, target.read_text()))
+        fsync(descriptor)
+
+    def replaced(path, other):
+        events.append(("replace", path.stat().st_ino, Path(other)))
+        return replace(path, other)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    with replacing(target) as draft:
+        draft.write_text("the new one")
+        inode = draft.stat().st_ino
+    assert events == [("sync", inode, len("the new one"), "old"), ("replace", inode, target)]
+    assert target.read_text() == "the new one"
+    assert list(tmp_path.iterdir()) == [target]

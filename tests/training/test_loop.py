@@ -50,6 +50,19 @@ class Recorder(Callback):
         self.end = (folder, best)
 
 
+class Clock(Callback):
+    """A clock that only the steps of a run move."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def on_step(self, step, size_wh):
+        self.now += 40
+
+
 def last(folder):
     return checkpoint.load(folder / "checkpoints" / LAST)
 
@@ -99,6 +112,19 @@ def test_a_resumed_run_equals_a_run_that_was_not_stopped(tiny, tmp_path, changes
     assert differences(state(whole), state(parts)) == []
     assert metrics(whole) == metrics(parts)
     assert last(whole).training["next_step"] == 4
+
+
+@pytest.mark.parametrize(
+    ("every", "saved"), [("2", [2, 4]), ("3", [3]), ("90s", [3]), ("70s", [2, 4]), ("1min", [2, 4]), ("1h", [])]
+)
+def test_checkpoints_are_saved_every_n_steps_or_seconds(tiny, run_folder, monkeypatch, every, saved):
+    """Of five steps that take 40 s each."""
+    clock = Clock()
+    monkeypatch.setattr("yolo9k.training.loop.time", clock)
+    changes = (f"train.checkpoint_every={every}", "train.keep_last=9", "train.steps=5")
+    train(tiny(*changes), run_folder, callback=clock)
+    assert {path.name for path in (run_folder / "checkpoints").glob("step*.pt")} == {f"step{n}.pt" for n in saved}
+    assert last(run_folder).training["next_step"] == 5
 
 
 def test_the_number_of_workers_changes_nothing(tiny, tmp_path):
