@@ -71,7 +71,7 @@ def compose_yaml(text: str, path: object, fail: Failure = ConfigError.at) -> yam
             return yaml.compose(text, Loader=loader)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
-            problem = getattr(error, "problem", None) or str(error)
+            problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
             raise fail(f"{path}:{mark.line + 1}" if mark else path, f"not YAML: {problem}") from error
 
 

@@ -123,6 +123,7 @@ def test_write_refuses_more_anchors_than_a_config_allows(dataset, tmp_path):
     ("arguments", "error", "message"),
     [
         (["--sweep", "9-1"], ConfigError, "--sweep 9-1: FIRST must be at least 1"),
+        (["--sweep", "²"], ConfigError, "must be FIRST-LAST"),
         (["--sweep", "a"], ConfigError, "must be FIRST-LAST"),
         (["--size", "100"], ConfigError, "--size 100: width and height must be multiples of 32, not 100x100"),
         (["--plot", "a.doc"], ConfigError, "--plot a.doc: allowed are .png, .pdf, .svg, .jpg, not '.doc'"),

@@ -78,7 +78,7 @@ def anchors(
 def _parse_range(text: str) -> list[int]:
     """Return the integers of `1-15` or `5`; an empty list for an empty text."""
     parts = [part.strip() for part in text.split("-")] if text else []
-    if not all(part.isdigit() for part in parts) or len(parts) > 2:
+    if not all(part.isdecimal() for part in parts) or len(parts) > 2:
         raise ConfigError(f"--sweep {text}: must be FIRST-LAST, e.g. --sweep 1-15")
     if not parts:
         return []

@@ -38,7 +38,8 @@ class DarknetData:
             names = read_class_names(names_file)
             check_distinct(names, names_file)
         classes = values.get("classes", "")
-        if names and classes.isdigit() and int(classes) != len(names):
+        is_count = classes.isascii() and classes.isdigit()
+        if names and is_count and classes.lstrip("0") != str(len(names)):  # as text: it may be of any length
             raise DataError(f"{path}: classes is {classes}, but {values['names']} has {len(names)} names")
         return cls(splits, names, tuple(key for key in TREE_KEYS if values.get(key)))
 
