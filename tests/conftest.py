@@ -12,6 +12,7 @@ from pathlib import Path
 import hypothesis
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from yolo9k.signals import STOP_SIGNALS
@@ -32,6 +33,19 @@ def interruptible() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say with which seed pytest-randomly ordered the tests: `-q` hides its own line."""
+    seed = config.getoption("randomly_seed", default=None)
+    if seed is not None:
+        terminalreporter.write_line(f"order of the tests: --randomly-seed={seed}")
+
+
+@pytest.fixture(autouse=True)
+def torch_seed() -> None:
+    """Torch's random numbers depend neither on the order of the tests nor on the seed of that order."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
