@@ -58,7 +58,9 @@ def test_a_missing_python_is_an_error(tmp_path):
     assert "No Python 3.10 or newer found" in result.stderr
 
 
-@pytest.mark.parametrize("name", ["scripts/demo", "scripts/test", "scripts/ablation", "scripts/norms", ".ci/run"])
+@pytest.mark.parametrize(
+    "name", ["scripts/demo", "scripts/test", "scripts/ablation", "scripts/norms", "scripts/mutants", ".ci/run"]
+)
 def test_scripts_are_executable(name):
     assert os.access(REPOSITORY / name, os.X_OK)
     subprocess.run(["bash", "-n", REPOSITORY / name], check=True)
