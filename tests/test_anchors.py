@@ -5,7 +5,19 @@ from itertools import product
 import numpy as np
 import pytest
 
-from yolo9k.anchors import FINE_STEP, LAST_STEP, Anchors, _seeds, climb, cluster, measure, nearest, suspicions, sweep
+from yolo9k.anchors import (
+    FINE_STEP,
+    LAST_STEP,
+    Anchors,
+    _k_means,
+    _seeds,
+    climb,
+    cluster,
+    measure,
+    nearest,
+    suspicions,
+    sweep,
+)
 from yolo9k.errors import DataError
 from yolo9k.placements import letterbox_placement
 
@@ -64,6 +76,19 @@ def test_climbing_moves_each_anchor_for_its_own_boxes():
     sizes = np.array([[1.0, 1.0], [8.0, 4.0]])
     found = climb(sizes, np.array([[6.0, 6.0], [1.5, 1.0]]), 0.1)
     assert np.allclose(found, sizes[::-1], rtol=2 * LAST_STEP)
+
+
+def test_an_anchor_without_boxes_stays():
+    sizes, start = np.array([[4.0, 3.0]]), np.array([[3.0, 3.0], [50.0, 50.0]])
+    assert np.allclose(climb(sizes, start, 0.1), [[4, 3], [50, 50]], rtol=2 * LAST_STEP)
+    assert _k_means(sizes, start, np.mean).tolist() == [[4, 3], [50, 50]]
+
+
+def test_k_means_by_hand():
+    sizes = np.array([[1.0, 1.0], [1.0, 2.0], [1.0, 6.0], [8.0, 8.0], [8.0, 10.0]])
+    start = np.array([[1.0, 1.0], [8.0, 8.0]])
+    assert _k_means(sizes, start, np.mean).tolist() == [[1, 3], [8, 9]]
+    assert _k_means(sizes, start, np.median).tolist() == [[1, 2], [8, 9]]
 
 
 def test_a_cluster_is_a_peak_of_the_average_iou():

@@ -158,3 +158,7 @@ def test_nms_in_a_tree_and_max_detections_are_per_image():
     assert result.xyxy[:, 0].tolist() == [0, 0, 20, 20]
     everything = suppress(boxes_of(rows), Thresholds(iou=0.7), spans=spans)
     assert len(everything.label) == 7
+
+
+def test_no_candidates_in_a_tree():
+    assert len(suppress(boxes_of([]), Thresholds(), spans=torch.from_numpy(TREE.spans)).label) == 0

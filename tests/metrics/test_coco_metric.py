@@ -34,6 +34,14 @@ def coco_files(detections, ground_truth):
     return annotations, coco_results(detections, ids, CATEGORIES)
 
 
+def test_a_second_detection_of_a_box_is_a_false_positive():
+    """Even if the first of the list is the first detection: pycocotools takes the id 0 for no match."""
+    box, other = [0, 0, 10, 10], [100, 100, 120, 120]
+    found = Detections(np.array([box, box, other], np.float32), np.array([0.9, 0.8, 0.7], np.float32), np.zeros(3, int))
+    ap50 = coco_statistics(*coco_files([found], [BoxLabels.of(np.array([box, other], np.float32), [0, 0])]))["AP50"]
+    assert ap50 == pytest.approx((51 + 50 * 2 / 3) / 101)  # precision 1 up to recall .5, then 2/3
+
+
 def test_ground_truth_as_an_annotation_file():
     ground_truth = [BoxLabels.of([(1, 2, 11, 22)], [1], [True])]
     annotations = coco_ground_truth(ground_truth, [42], [SIZE], NAMES, CATEGORIES)

@@ -32,6 +32,13 @@ def test_envelope_over_recall(lines):
     np.testing.assert_allclose(lines.envelope[0], [1] * 6 + [2 / 3] * 5)
 
 
+def test_curves_of_another_iou_threshold():
+    """The detection has an IoU of .6: the first threshold is the default."""
+    found = Detections(np.array([[0, 0, 10, 6]], np.float32), np.ones(1, np.float32), np.zeros(1, int))
+    matches = match([found], [BoxLabels.of(BOXES[:1], [0])], 1, [0.5, 0.75])
+    assert [curves(matches).recall.max(), curves(matches, 1).recall.max()] == [1, 0]
+
+
 def test_mean_of_the_envelope_is_the_area():
     rng = np.random.default_rng(0)
     xy = rng.random((400, 2)) * 1000

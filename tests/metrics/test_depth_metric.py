@@ -29,6 +29,7 @@ def test_levels_of_flat_labels():
 
 def test_heights():
     assert heights(TREE).tolist() == [2, 1, 1, 0, 0, 0, 0]
+    assert heights(WordTree(("a", "b", "c"), ("a", "b", "c"), (-1, 0, 1))).tolist() == [2, 1, 0]
 
 
 @pytest.mark.parametrize(

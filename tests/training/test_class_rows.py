@@ -211,6 +211,13 @@ def test_nothing_of_the_head_moves_if_its_boxes_mean_something_else(changes, rea
     assert torch.equal(network.head.conv.weight, before)
 
 
+def test_a_head_with_other_inputs_is_new():
+    config, labels = updated(DETECTOR, {"model.width": 0.1}), WordTree.flat(["a", "b"])
+    report = transfer(stored_of(DETECTOR, labels), build(config, labels, seed=2), config, labels)
+    assert "head" in report.new
+    assert report.classes == "head: new: it has other inputs"
+
+
 def test_the_rows_of_a_classifier_never_move_to_a_detector():
     cfg = CFG.format(classes=1, filters=12, norm=0)
     classifier = config_from_cfg(parse_cfg(cfg.partition("[region]")[0] + "[avgpool]\n[softmax]\n"))

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from yolo9k.errors import MachineError, WeightsError
+from yolo9k.errors import ConfigError, MachineError, WeightsError
+from yolo9k.pretrained import DarknetFiles
 from yolo9k.training import train
 from yolo9k.training.dry_run import dry_run_report
 from yolo9k.training.step import Stepper
@@ -39,6 +40,12 @@ def test_weights_are_loaded_and_reported(tiny, run_folder):
     assert dry_run_report(tiny()).notes == ()
     layers, _ = dry_run_report(tiny("model.norm.kind=none"), weights=run_folder).notes
     assert layers.endswith("unused: none; batch norms converted to none")
+
+
+def test_files_of_darknet_are_for_darknet_weights(tiny, run_folder):
+    train(tiny("train.steps=1"), run_folder)
+    with pytest.raises(ConfigError, match="cfg"):
+        dry_run_report(tiny(), weights=run_folder, files=DarknetFiles(cfg="a.cfg"))
 
 
 def test_too_little_memory_is_a_machine_error(tiny, monkeypatch):

@@ -210,6 +210,17 @@ def test_from_unfreeze_at_on_all_layers_are_trained():
     assert all(name in after for name in before if name.startswith("backbone."))
 
 
+def test_the_step_from_which_layers_are_trained():
+    """After two epochs of 1.5 steps: steps 0, 1, 2 are frozen."""
+    net = network()
+    freezing = Freezing(net, TrainConfig(freeze="backbone", unfreeze_at=2), 1.5)
+    for step, is_trained in ((2, False), (3, True)):
+        freezing.apply(step)
+        assert {p.requires_grad for p in net.backbone.parameters()} == {is_trained}
+        freezing.fill_gradients(step)
+        assert all((p.grad is not None) == is_trained for p in net.backbone.parameters())
+
+
 @pytest.mark.parametrize("mode", ["frozen", "stopbackward"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_resuming_across_unfreezing_is_exact(mode, optimizer):

@@ -25,6 +25,11 @@ def test_a_blown_up_loss_is_high_and_does_not_raise_the_level():
     assert level.level == pytest.approx(19)
 
 
+def test_ten_times_the_level_is_not_high_yet():
+    level = level_after([1.0])
+    assert [level.is_high(loss) for loss in (10.0, 10.01)] == [False, True]
+
+
 @given(st.lists(st.floats(1, 3), min_size=1, max_size=50), st.floats(1, 3))
 def test_usual_noise_is_not_high(losses, loss):
     assert not level_after(losses).is_high(loss)

@@ -145,6 +145,12 @@ def test_a_run_is_resumed_from_an_earlier_checkpoint(tiny, tmp_path, stopped):
         resume(tmp_path / "elsewhere.pt")
 
 
+def test_the_checkpoint_before_a_step_with_a_usual_loss_is_healthy(tiny, tmp_path):
+    each = train(tiny(EACH_STEP), tmp_path / "each")
+    assert last(each).training["healthy_step"] == 3  # the loss of step 4 was usual
+    assert last(train(tiny(), tmp_path / "one")).training["healthy_step"] == 0  # no step after a checkpoint
+
+
 @pytest.mark.parametrize("lr", [1, 30, 3000])
 @pytest.mark.parametrize("checkpoints", ["1", "10min"])
 def test_an_exploded_run_keeps_the_checkpoint_from_before(tiny, run_folder, lr, checkpoints):
