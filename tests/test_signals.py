@@ -27,6 +27,13 @@ def test_stores_a_signal_and_restores_the_handlers():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_without_a_signal_the_handlers_are_restored():
+    before = signal.getsignal(signal.SIGINT)
+    with StopSignal():
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_a_later_signal_acts_as_before(monkeypatch):
     with StopSignal():
         signal.raise_signal(signal.SIGINT)

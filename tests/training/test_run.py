@@ -10,6 +10,7 @@ from yolo9k.errors import ConfigError, DataError, MachineError, WeightsError
 from yolo9k.pretrained import open_weights
 from yolo9k.training.run import build_run
 from yolo9k.training.stages import DEFAULT_EPOCHS
+from yolo9k.wordtree.supervision import Supervision
 
 
 def write(run, name):
@@ -126,6 +127,28 @@ def test_label_errors_are_counted_before_the_first_step(tiny, toy, tmp_path, run
 def test_a_missing_folder_names_itself(tiny, run_folder):
     with pytest.raises(DataError, match="/nowhere: no such folder"):
         build_run(tiny("data.dataset.root=/nowhere"), run_folder)
+
+
+def test_a_checkpoint_counts_images_and_knows_the_supervision(tiny, run_folder):
+    run = build_run(tiny(), run_folder)
+    run.task.supervision, run.next_step = Supervision((0, 1), (2,)), 3
+    write(run, LAST)
+    stored = checkpoint.load(run_folder / "checkpoints" / LAST)
+    assert stored.training["seen"] == 3 * 4
+    assert stored.supervision == run.task.supervision
+
+
+def test_the_memory_of_a_step(tiny, run_folder, monkeypatch):
+    """Four images of 1000 bytes in float32, and a gradient of four bytes per parameter that is ever trained."""
+    needed = []
+    monkeypatch.setattr("yolo9k.training.run.require_memory", lambda amount, *_: needed.append(amount))
+    monkeypatch.setattr("yolo9k.training.run.image_bytes", lambda *_, **__: 1000)
+    network = build_run(tiny(), run_folder).network
+    for change in ("train.precision=bf16", "train.accumulate=2", "train.freeze=backbone"):
+        build_run(tiny(change), run_folder)
+    build_run(tiny("train.freeze=backbone", "train.unfreeze_at=1"), run_folder)
+    every, frozen = (4 * sum(p.numel() for p in part.parameters()) for part in (network, network.backbone))
+    assert needed == [every + 4000, every + 2000, every + 2000, every - frozen + 4000, every + 4000]
 
 
 # --- joint data sets

@@ -79,3 +79,9 @@ def test_all_steps_are_checked_before_the_first(schedule):
     with pytest.raises(ConfigError, match=r"train\.schedule: the learning rate of step \d+ would be "):
         Stage(0, 40_000, train, ((416, 416),)).check_schedule(100.0)
     Stage(0, 4000, train, ((416, 416),)).check_schedule(100.0)
+
+
+def test_a_single_impossible_step_is_found():
+    schedule = ScheduleConfig(policy="steps", at=[10, 11], scales=[1e10, 1e-10])
+    with pytest.raises(ConfigError, match=r"train\.schedule: the learning rate of step 10 would be "):
+        Stage(0, 100, TrainConfig(lr=0.001, warmup=0, schedule=schedule), ((416, 416),)).check_schedule(1.0)

@@ -71,6 +71,14 @@ def test_micro_batches_give_the_same_update_as_the_whole_batch():
     assert not torch.equal(before["head.conv.weight"], whole.network.state_dict()["head.conv.weight"])
 
 
+def test_the_state_of_earlier_versions_has_no_count_of_skipped_steps():
+    made = stepper()
+    state = made.state()
+    del state["skipped"]
+    made.restore(state)
+    assert int(made.guard.skipped) == 0
+
+
 def test_losses_are_per_image_of_the_step():
     once, twice = stepper(batch_size=8, kind=FrozenStatistics), stepper(batch_size=16, kind=FrozenStatistics)
     for name, value in once(0, [batch()], 0.0).items():

@@ -137,3 +137,18 @@ def test_a_file_that_cannot_be_written(folder, name):
 def test_closing_twice_is_harmless(folder):
     folder.close()
     folder.close()
+
+
+def test_a_folder_may_be_closed_twice_or_before_it_is_opened(tmp_path):
+    made = RunFolder(tmp_path / "run")
+    made.close()
+    made.open(Config(), 0)
+    made.close()
+    made.close()
+
+
+def test_a_run_without_a_checkpoint_keeps_its_name_unless_it_may_be_reused(tmp_path):
+    for reuse, expected in ((True, "a"), (False, "a-2")):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        with new_run_folder(tmp_path, "a", **({"reuse": True} if reuse else {})) as folder:
+            assert folder.name == expected

@@ -32,6 +32,14 @@ def test_a_loss_is_averaged_over_the_steps_that_have_it():
     assert "loss/warmup" not in entry(log)
 
 
+def test_the_speed_of_a_quarter_of_a_second(monkeypatch):
+    clock = iter([0.0, 0.25, 0.25])
+    monkeypatch.setattr("yolo9k.training.output.step_log.time.monotonic", lambda: next(clock))
+    log = StepLog(batch_size=4)
+    log.add(losses(1.0))
+    assert entry(log)["images_per_second"] == pytest.approx(16.0)
+
+
 def test_the_speed_counts_only_training_time(monkeypatch):
     clock = iter([0.0, 100.0, 102.0, 102.0])
     monkeypatch.setattr("yolo9k.training.output.step_log.time.monotonic", lambda: next(clock))

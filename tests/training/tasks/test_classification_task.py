@@ -82,8 +82,23 @@ def test_stages_have_their_own_sizes_lengths_and_learning_rates(tiny_classifier,
     lrs = [run.stage(step).learning_rate(step, run.steps_per_epoch) for step in range(10)]
     assert [lrs[step] for step in (0, 2, 5)] == pytest.approx([0.1 * 5 / 6, 0.1 * 3 / 6, 0])
     assert [lrs[step] for step in (6, 7, 9)] == pytest.approx([0.01 * 0.5**4, 0.01 * 0.5, 0])
+    for run.next_step, side in ((6, 32), (7, 64)):  # a checkpoint has the size of the stage of its last step
+        assert run.eval_model().config.data.size == (side, side)
+    run.next_step = 0
     sizes = [(len(batches), {batch.size_wh for batch in batches}) for _, batches in run.remaining_steps()]
     assert sizes == [(1, {(32, 32)})] * 6 + [(2, {(64, 64)})] * 4
+
+
+def test_a_missing_validation_split_is_a_warning(tiny_classifier, run_folder, caplog):
+    config = tiny_classifier("eval.split=holiday")
+    named = updated(config, {"data.dataset": updated(config.data.dataset, {"name": "colours"})})
+    build_run(named, run_folder)
+    build_run(updated(named, {"data.dataset": updated(config.data.dataset, {"name": ""})}), run_folder)
+    build_run(tiny_classifier("eval.split=holiday", "train.eval_every=0"), run_folder)  # none is expected
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.partition(" (it has")[0] for line in lines] == [
+        "colours: no split 'holiday'", f"{config.data.dataset.root}: no split 'holiday'",
+    ]  # fmt: skip
 
 
 def test_a_config_without_stages_has_one_stage(tiny_classifier):
