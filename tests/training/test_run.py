@@ -1,3 +1,4 @@
+import re
 import shutil
 
 import pytest
@@ -8,6 +9,7 @@ from yolo9k.checkpoint import BEST, LAST
 from yolo9k.config import load_dataset_config, updated
 from yolo9k.errors import ConfigError, DataError, MachineError, WeightsError
 from yolo9k.pretrained import open_weights
+from yolo9k.progress import silent
 from yolo9k.training.run import build_run
 from yolo9k.training.stages import DEFAULT_EPOCHS
 from yolo9k.wordtree.supervision import Supervision
@@ -161,6 +163,17 @@ def joint(tiny, zoo):
         return updated(tiny(*overrides), {"data.dataset": dataset})
 
     return config
+
+
+def test_the_evaluation_knows_how_each_label_is_trained(joint, run_folder, monkeypatch):
+    def evaluate(detector, *_, **__):
+        raise DataError(str(detector.supervision))
+
+    monkeypatch.setattr("yolo9k.training.tasks.detection.evaluate_detector", evaluate)
+    run = build_run(joint("train.batch=6", "train.steps=1"), run_folder)
+    assert run.task.supervision.images
+    with pytest.raises(DataError, match=re.escape(str(run.task.supervision))):
+        run.task.score(run.eval_model(), None, silent)
 
 
 def test_a_joint_run_trains_on_box_labels_and_image_level_labels(joint, run_folder):

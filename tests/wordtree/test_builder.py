@@ -75,3 +75,20 @@ def test_skipped_labels_are_reported_by_reason():
 def test_a_cycle_in_the_graph_is_ignored():
     graph = {"top": (), "a": ("b", "top"), "b": ("a",), "c": ("b",)}
     assert build_tree(["c", "a"], graph, "top").tree.ids == ("a", "c")
+
+
+def test_leaves_without_siblings_are_promoted_and_reported_in_order():
+    graph = {"top": (), "p": ("top",), "b": ("p",), "a": ("b",), "q": ("top",), "z": ("q",), "y": ("z",)}
+    built = build_tree(list(graph)[1:], graph, "top")
+    assert built.report.promoted == ("a", "y")
+    parents = [parent if parent < 0 else built.tree.ids[parent] for parent in built.tree.parents]
+    assert dict(zip(built.tree.ids, parents, strict=True)) == {"p": -1, "q": -1, "a": "p", "b": "p", "y": "q", "z": "q"}
+    assert build_tree(list(graph)[1:], graph, "top", promote=False).report.promoted == ()
+
+
+def test_the_number_of_paths_is_limited(monkeypatch):
+    monkeypatch.setattr("yolo9k.wordtree.builder.MAX_PATHS", 2)
+    graph = {"top": (), "a": ("top",), "b": ("top",), "c": ("top",), "x": ("a", "b"), "y": ("a", "b", "c")}
+    assert len(build_tree(["x"], graph, "top").tree) == 1
+    with pytest.raises(DataError, match="y: more than 2 paths to top"):
+        build_tree(["y"], graph, "top")

@@ -193,3 +193,32 @@ def test_a_chain_of_labels_is_allowed_up_to_a_table_size():
     ids = tuple(map(str, range(20_000)))
     with pytest.raises(DataError, match=r"20,000 nodes with up to 20,000 siblings .* too many for a network"):
         HierarchicalSoftmax(WordTree(ids, ids, tuple(range(-1, 19_999))))
+
+
+def test_a_descent_changes_none_of_its_arguments():
+    tree = WordTree(("a", "b", "c", "d"), ("a", "b", "c", "d"), (-1, -1, 0, 0))
+    softmax = HierarchicalSoftmax(tree)
+    conditional = torch.tensor([[0.9, 0.1, 0.8, 0.2]])
+    start = torch.tensor([0.5])
+
+    def of_group(rows, group):
+        return conditional[rows[:, None], softmax.members[group]]
+
+    found = softmax.descend_with(of_group, start, 0.2)
+    assert (found.node.tolist(), start.tolist()) == ([2], [0.5])
+    assert found.path[0].tolist() == pytest.approx([0.45, 0.36])
+
+
+def test_the_groups_on_a_path_by_hand():
+    """The own group first, then those of the ancestors; padded with node 0 and group 2, the length of a path."""
+    softmax = HierarchicalSoftmax(TREE)
+    assert softmax.group_nodes[[2, 5]].tolist() == [[2, 3, 4, 0, 1], [5, 0, 1, 0, 0]]
+    assert softmax.group_on_path[[2, 5]].tolist() == [[0, 0, 0, 1, 1], [0, 1, 1, 2, 2]]
+
+
+def test_the_size_of_a_tree_is_limited(monkeypatch):
+    monkeypatch.setattr("yolo9k.wordtree.softmax.MAX_TABLE", 30)  # 6 nodes, 3 + 2 siblings on the longest path
+    HierarchicalSoftmax(TREE)
+    monkeypatch.setattr("yolo9k.wordtree.softmax.MAX_TABLE", 29)
+    with pytest.raises(DataError, match="6 nodes with up to 5 siblings"):
+        HierarchicalSoftmax(TREE)

@@ -64,3 +64,18 @@ def test_the_real_wordnet_builds_the_tree_of_the_paper(shared):
     assert len(built.tree) == 1369
     theirs = read_tree(shared("golden", "wordtree", "9k.tree"))
     assert set(build_tree(theirs.ids, net.hypernyms, ROOT).tree.ids) == set(theirs.ids)
+
+
+def test_a_noun_with_several_pointers(tmp_path):
+    pointers = "003 @ 00000001 n 0000 ~ 00000002 n 0000 @ 00000003 n 0000"
+    (tmp_path / "data.noun").write_text(f"00000009 03 n 02 thing 0 some_object 1 {pointers} | gloss\n")
+    found = read_wordnet(tmp_path)
+    assert found.hypernyms == {"n00000009": ("n00000001", "n00000003")}
+    assert found.words == {"n00000009": ("thing", "some object")}
+
+
+@pytest.mark.parametrize("line", ["00000009 03 n 00 000 | x", "00000009 03 n 01 a 0 001 @ 00000001 n"])
+def test_a_noun_without_words_or_with_half_a_pointer(tmp_path, line):
+    (tmp_path / "data.noun").write_text(f"{line}\n")
+    with pytest.raises(DataError, match="not a noun in the format"):
+        read_wordnet(tmp_path)
