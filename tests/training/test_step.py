@@ -23,12 +23,12 @@ class FrozenStatistics(DetectionStep):
         return super().forward(batch, images, seen)
 
 
-def stepper(batch_size=8, kind=DetectionStep, memory_format=torch.contiguous_format, **changes):
+def stepper(batch_size=8, kind=DetectionStep, memory_format=torch.contiguous_format, precision="float32", **changes):
     torch.manual_seed(0)
     network = yolov2_tiny(torch.tensor([[0.5, 0.5], [1.0, 1.5]]), len(LABELS), width=0.1)
     network = network.to(memory_format=memory_format)
     loss = RegionLoss(Codec(network.anchors), HierarchicalSoftmax(LABELS, "softmax"), LossConfig(anchor_warmup=0))
-    step = kind(network, loss, device=CPU, precision="float32", batch_size=batch_size)
+    step = kind(network, loss, device=CPU, precision=precision, batch_size=batch_size)
     return Stepper(step, TrainConfig(**{"batch": batch_size, "momentum": 0, **changes}), memory_format)
 
 
@@ -69,6 +69,16 @@ def test_micro_batches_give_the_same_update_as_the_whole_batch():
     for name, value in whole.network.state_dict().items():
         torch.testing.assert_close(accumulated.network.state_dict()[name], value, rtol=1e-4, atol=1e-6)
     assert not torch.equal(before["head.conv.weight"], whole.network.state_dict()["head.conv.weight"])
+
+
+def test_the_scaled_loss_of_half_precision_gives_the_same_update():
+    """`GradScaler` multiplies the loss by 65,536, so that small gradients are no zeros; the update must not be."""
+    whole, half = stepper(), stepper(precision="fp16")
+    norms = [made(0, [batch()], 1e-3)["gradient_norm"].item() for made in (whole, half)]
+    assert half.scaler.is_enabled()
+    assert norms[1] == pytest.approx(norms[0], rel=0.05)
+    before, whole, half = (each.network.state_dict()["head.conv.weight"] for each in (stepper(), whole, half))
+    torch.testing.assert_close(half - before, whole - before, rtol=0.1, atol=0.05 * (whole - before).abs().max().item())
 
 
 def test_the_state_of_earlier_versions_has_no_count_of_skipped_steps():
