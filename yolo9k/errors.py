@@ -4,6 +4,8 @@ A message names the place (file, line, key), the value and what is allowed. Anyt
 bug and keeps its traceback (exit code 1).
 """
 
+from typing import Any
+
 MAX_MESSAGE = 1800  # characters; lists and names in files have no limit of their own
 MAX_QUOTED = 80
 
@@ -30,10 +32,21 @@ class Yolo9kError(Exception):
     def __init__(self, message: str = "") -> None:
         super().__init__(shorten(message, MAX_MESSAGE))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how another process makes the same error, whatever arguments its class takes."""
+        return _restore, (type(self), self.args, vars(self))
+
     @classmethod
     def at(cls, location: object, message: str) -> "Yolo9kError":
         """Return the error about a place: a file, a line, a key."""
         return cls(f"{location}: {message}")
+
+
+def _restore(kind: type[Yolo9kError], args: tuple[Any, ...], values: dict[str, Any]) -> Yolo9kError:
+    error = kind.__new__(kind)
+    error.args = args
+    vars(error).update(values)
+    return error
 
 
 class ConfigError(Yolo9kError):
@@ -75,7 +88,3 @@ class Stopped(Yolo9kError):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
-
-    def __reduce__(self) -> tuple[type, tuple[str, int]]:
-        """Return what another process makes the same error from."""
-        return type(self), (str(self), self.exit_code)
