@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from yolo9k.metrics import area_under_envelope, average_precision, curves, match
+from yolo9k.metrics.curves import Curves
 from yolo9k.samples import BoxLabels, Detections
 
 BOXES = np.array([[0, 0, 10, 10], [100, 0, 110, 10], [200, 0, 210, 10]], np.float32)
@@ -25,6 +26,12 @@ def test_precision_recall_and_f1_by_hand(lines):
     np.testing.assert_allclose(lines.precision[0, [0, 3, 5, 8, 10]], [2 / 3, 2 / 3, 0.5, 1, 0])
     np.testing.assert_allclose(lines.f1[0, [0, 3, 5, 8, 10]], [0.8, 0.8, 0.5, 2 / 3, 0])
     assert lines.best_confidence == 0
+
+
+def test_the_best_confidence_is_that_of_the_mean_over_labels():
+    none = np.zeros((2, 3))
+    both = Curves(np.arange(2), np.array([0, 0.5, 1]), none, none, np.array([[0.4, 0.6, 0], [0.1, 0.5, 0.7]]), none)
+    assert (both.best, both.best_confidence) == (1, 0.5)
 
 
 def test_envelope_over_recall(lines):
