@@ -30,7 +30,7 @@ def test_precision_recall_and_f1_by_hand(lines):
 
 def test_the_best_confidence_is_that_of_the_mean_over_labels():
     none = np.zeros((2, 3))
-    both = Curves(np.arange(2), np.array([0, 0.5, 1]), none, none, np.array([[0.4, 0.6, 0], [0.1, 0.5, 0.7]]), none)
+    both = Curves(np.arange(2), np.array([0, 0.5, 1]), none, none, np.array([[0.4, 0.9, 0.1], [0.1, 0.5, 0.3]]), none)
     assert (both.best, both.best_confidence) == (1, 0.5)
 
 
