@@ -4,7 +4,6 @@ import contextlib
 import importlib
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -108,6 +107,8 @@ class Worker:
 
 def _run_child(copy: Path, tests: Sequence[str], chosen: Path, log: Path, temporary: Path) -> None:
     """Run pytest and end the process."""
+    import resource  # not on Windows, where the command line says what is needed
+
     status = 3
     try:
         os.setsid()

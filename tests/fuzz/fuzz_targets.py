@@ -265,6 +265,7 @@ TARGETS = {
     "darknet-tree-data": Target(
         described_by("a.data", read_data_file), (b"tree = a.tree\nmap=a.map\n# all\nnames = a.names\n",)
     ),
+    "image-list": Target(described_by("list.txt", read_detected), (b"images/a.png\n",)),
     "names": Target(reader_of("a.names", read_names), (b"cat\ndog\n",)),
     "map": Target(reader_of("a.map", lambda path: read_map(path, 5)), (b"0\n3\n4\n",)),
     "tree": Target(reader_of("a.tree", read_tree), (b"n1 -1\nn2 0\nn3 0\n",)),
