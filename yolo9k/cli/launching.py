@@ -11,6 +11,7 @@ from typing import Any
 from yolo9k import processes
 from yolo9k.errors import ConfigError, MachineError
 
+LAUNCHER_LOGGERS = ("torch.distributed.elastic", "torch.multiprocessing")
 MAX_RESTARTS = 3
 SIGNALLED = 128  # higher exit codes are of signals
 SHUTDOWN_S = 300  # to finish a step and save after a signal
@@ -23,12 +24,14 @@ def launch(devices: str, device: str, max_restarts: int) -> int:
     killed, all of them start again, at most `max_restarts` times. Raises `ConfigError` for other values, and
     `MachineError` if a process is killed once more.
     """
+    count = _choose_devices(devices, device)
+    _prepare_environment(count)
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
-    count = _choose_devices(devices, device)
-    _prepare_environment(count)
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith(LAUNCHER_LOGGERS)]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # tracebacks of restarts, and each signal that is passed on
     try:
         codes: dict[int, int] = elastic_launch(_settings(count, max_restarts), run_worker)(sys.argv[1:])
     except SignalException as error:
@@ -82,13 +85,11 @@ def _choose_devices(devices: str, device: str) -> int:
 
 
 def _prepare_environment(count: int) -> None:
-    """Set what the processes inherit: threads that share the cores, and no messages of the launcher itself."""
+    """Set what the processes inherit: threads that share the cores, and that torch's C++ code prints errors only."""
     from yolo9k.hardware import available_cores
 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // count)))
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", processes.CPP_LOG_LEVEL)
-    for name in ("torch.distributed.elastic", "torch.multiprocessing"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _settings(count: int, max_restarts: int) -> Any:

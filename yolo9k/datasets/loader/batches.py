@@ -2,9 +2,11 @@
 
 import multiprocessing
 import multiprocessing.connection
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from multiprocessing.process import BaseProcess
 
 import cv2
@@ -36,7 +38,7 @@ def load_batches(
         collate_fn=collate,
         num_workers=workers,
         pin_memory=pin_memory,
-        worker_init_fn=_initialise_worker,
+        worker_init_fn=partial(_initialise_worker, os.getpid()),
         prefetch_factor=PREFETCH_FACTOR if workers else None,
     )
     others = set(multiprocessing.active_children())
@@ -93,7 +95,9 @@ def _end(workers: Iterable[BaseProcess]) -> None:
             worker.join()
 
 
-def _initialise_worker(_: int) -> None:
+def _initialise_worker(parent: int, _: int) -> None:
+    if hasattr(os, "fork") and os.getppid() != parent:  # killed since: torch checks only changes
+        os._exit(1)
     signals.ignore()  # all processes of a run get them: the training loop saves first, then ends the workers
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
