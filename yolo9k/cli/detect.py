@@ -70,7 +70,7 @@ def detect(
     check_overwriting("--txt", texts.values(), inputs=inputs, overwrite=overwrite)
     arguments = load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device)
     arguments["resize_mode"] = resize_mode.value if resize_mode else None
-    detector, used_weights = _load_detector(weights, arguments)
+    detector, used_weights = processes.together(lambda: _load_detector(weights, arguments))
     class_decoder = detector.class_decoder(
         hier_thresh=hier_thresh, rule=tree_mode.value, leaves_only=leaves_only, under=_split_names(under)
     )

@@ -74,7 +74,8 @@ def evaluate(
         overwrite=overwrite,
     )
     arguments = load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device)
-    detector = Detector.load(weights, resize_mode=resize_mode.value if resize_mode else None, **arguments)
+    arguments["resize_mode"] = resize_mode.value if resize_mode else None
+    detector = processes.together(lambda: Detector.load(weights, **arguments))
     source, settings = _choose_dataset(
         dataset, detector, split=split, conf=conf, iou=iou, max_detections=max_detections, batch=batch
     )

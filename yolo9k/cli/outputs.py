@@ -10,12 +10,13 @@ import re
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, combinations
 from pathlib import Path
 from typing import TextIO
 
+from yolo9k import processes
 from yolo9k.errors import ConfigError, MachineError
 from yolo9k.io import is_file, replacing, writing
 
@@ -58,17 +59,27 @@ def check_outputs(
 
     `inputs`: files and folders that the command reads; texts that are no path are skipped, as are options that are not
     given. Raises `MachineError` if an output cannot be written (no permission, no space, a file in the place of a
-    folder), and `ConfigError` if two are the same or `check_overwriting` refuses one.
+    folder), and `ConfigError` if two are the same or `check_overwriting` refuses one. Of several processes the main one
+    checks.
     """
     to_files, to_folders = list(_given(files)), list(_given(folders))
-    for (option, target), (other, second) in combinations(to_files + to_folders, 2):
+    processes.from_main(lambda: _check(to_files, to_folders, list(inputs), overwrite=overwrite))
+
+
+def _check(
+    to_files: Sequence[tuple[str, str | Path]],
+    to_folders: Sequence[tuple[str, str | Path]],
+    read: Sequence[Target],
+    *,
+    overwrite: bool,
+) -> None:
+    for (option, target), (other, second) in combinations([*to_files, *to_folders], 2):
         if _is_same_place(target, second):
             raise ConfigError(f"{option} and {other}: both are {target}; choose another file for one of them")
     for targets, is_folder in ((to_files, False), (to_folders, True)):
         for option, target in targets:
             if not is_standard_output(target) and (reason := _obstacle(Path(target), is_folder=is_folder)):
                 raise MachineError(f"{option} {target}: cannot be written: {reason}")
-    read = list(inputs)
     for option, target in to_files:
         if not is_standard_output(target):
             check_overwriting(option, [Path(target)], inputs=read, overwrite=overwrite)

@@ -36,8 +36,8 @@ class NormConfig(Section):
     `kind`: `batch`: batch norm; `momentum` is the weight of the new batch (Darknet .01, PyTorch's default .1). `group`:
     group norm, independent of the batch size; the number of groups is the largest divisor of the channels up to
     `groups`. `frozen`: batch norm with the statistics and affine parameters of the initial weights, not trained.
-    `sync`: synchronised batch norm, for training loops with several processes; `yolo9k train` runs in one, where it
-    equals `batch`. `none`: no norm, but a bias. The layers of a torchvision backbone keep their own `eps`.
+    `sync`: synchronised batch norm over several processes on GPUs; in one process it equals `batch`. `none`: no norm,
+    but a bias. The layers of a torchvision backbone keep their own `eps`.
     """
 
     kind: Literal["batch", "group", "frozen", "sync", "none"] = "batch"

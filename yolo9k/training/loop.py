@@ -123,6 +123,7 @@ class Loop:
         self.losses_after_save: Mapping[str, Tensor] = {}  # of the first step after the last checkpoint
         self.saved_at = time.monotonic()
         self.is_high_loss_noted = False
+        self.is_device_usable = True  # a GPU waits for ever in an exchange with a process that has ended
         self.stop = StopSignal()
         self.unreadable: dict[str, None] = {}  # names of unreadable training images, in the order of their first use
         self.resized: dict[str, None] = {}  # names of training images of another size than annotated, likewise
@@ -148,8 +149,9 @@ class Loop:
             complete.is_shared = error.is_shared
             raise complete from error
         except MachineError as error:
-            self._save_completed_steps()
             is_lost = isinstance(error, processes.LostProcessError)
+            self.is_device_usable = not (is_lost and run.device.type == "cuda")
+            self._save_completed_steps()
             if stop.received and not is_lost:  # the terminal that sent SIGHUP is gone, and cannot be written
                 raise self._stopped(stop.received) from error
             raise
@@ -283,7 +285,7 @@ class Loop:
 
     def _report_skipped_steps(self) -> None:
         """Pass on how many steps were skipped, if `train.on_nonfinite` is `skip`."""
-        if count := int(self.run.stepper.guard.skipped):
+        if self.is_device_usable and (count := int(self.run.stepper.guard.skipped)):
             self.callback.on_note(
                 f"warning: {count:,} steps were skipped because their loss or gradient was not finite"
             )
@@ -308,6 +310,8 @@ class Loop:
 
     def _save_completed_steps(self) -> None:
         """Save the steps before a failure, if that is possible."""
+        if not self.is_device_usable:
+            return
         self.run.stepper.guard.undo()
         if self.run.next_step > self.first_step:
             with suppress(MachineError):

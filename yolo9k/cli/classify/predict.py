@@ -51,10 +51,8 @@ def predict(
     images = find_images(sources, track, on_skipped=err.print)
     inputs = (weights, cfg, names, tree, data, *images)
     check_outputs(files={"--json": json}, inputs=inputs, overwrite=overwrite)
-    classifier = ImageClassifier.load(
-        weights,
-        **load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device),
-    )
+    arguments = load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device)
+    classifier = processes.together(lambda: ImageClassifier.load(weights, **arguments))
     with StoppableWork() as work:
         options = {"batch": batch, "top": top, "hier_thresh": hier_thresh}
         share = processes.share(images)
