@@ -97,6 +97,13 @@ def test_descent_by_groups_equals_the_descent_on_all_probabilities(scene, rule, 
     check_paths(scene, decoded)
 
 
+def test_a_score_must_be_above_the_confidence_threshold(scene):
+    decoder = HierarchicalDescent(scene.tree, scene.scores, 0.5, "darknet")  # its score is the objectness
+    order = scene.objectness.sort(descending=True).values
+    assert len(scene.decode(decoder, conf=order[0].item()).box) == 0
+    assert len(scene.decode(decoder, conf=order[1].item()).box) == 1
+
+
 def test_descent_under_some_nodes_returns_only_them_and_their_descendants(scene):
     starts = [0, len(scene.tree) // 2]
     allowed = {node for start in starts for node in scene.tree.subtree(start)}

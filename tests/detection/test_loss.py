@@ -129,6 +129,14 @@ def test_ignored_ground_truth_adds_no_logistic_label():
     assert features.grad[0, 0, 5:, 0, 0].tolist() == [-0.5, 0.5, 0.5]
 
 
+@pytest.mark.parametrize("ignore", [[False, True], [True, False]])
+def test_ignored_ground_truth_removes_no_logistic_label(ignore):
+    features = zeros()
+    boxes = batch_of([(0, 2, 2, 8, 8, 1), (0, 1, 3, 6, 9, 1)], ignore=ignore)
+    region_loss(features, boxes, kind="logistic")["classification"].backward()
+    assert features.grad[0, 0, 5:, 0, 0].tolist() == [0.5, -0.5, 0.5]
+
+
 def test_ground_truth_on_the_bottom_right_border():
     losses = region_loss(zeros(), batch_of([(0, 19, 19, 21, 21, 0)]))  # its centre is the corner of the image
     box = 0.5 * (2 - 0.1 * 0.1) * (2 * 0.5**2 + 2 * math.log(0.2) ** 2)

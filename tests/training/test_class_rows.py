@@ -229,6 +229,15 @@ def test_the_rows_of_a_classifier_never_move_to_a_detector():
     assert report.classes == "layers.1: new: the weights are a classifier's, the model is a detector"
 
 
+def test_the_count_of_batches_moves_with_a_norm_of_the_head():
+    config, labels = darknet_config(2, norm=1), WordTree.flat(["a", "b"])
+    stored, network = stored_of(config, labels), build(config, labels, seed=2)
+    (name,) = (name for name in stored.weights if name == "layers.1.norm.num_batches_tracked")
+    stored.weights[name].fill_(7)
+    transfer(stored, network, config, labels)
+    assert network.state_dict()[name] == 7
+
+
 # --- from the command line
 
 

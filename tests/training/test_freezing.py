@@ -274,7 +274,7 @@ def test_a_note_warns_of_frozen_norms_without_statistics():
     assert note.startswith("warning: 22 frozen norms have no statistics and change nothing, first: backbone.fine.0.0")
     for norm in net.modules():
         if isinstance(norm, nn.BatchNorm2d):
-            norm.running_mean.fill_(0.5)
+            norm.running_mean[0] = 0.5
     assert list(Freezing(net, TrainConfig()).notes()) == []
 
 

@@ -51,6 +51,19 @@ def differing(before, after):
     return [name for name in before if not torch.equal(before[name], after[name])]
 
 
+def test_only_a_step_that_was_not_completed_is_undone():
+    training = Training()
+    training.step(0)
+    after = training.state()
+    training.guard.undo()
+    assert differing(after, training.state()) == []
+    training.guard.begin()
+    training.network(torch.randn(2, 2, 6, 6))  # changes the statistics of the batch norm
+    assert differing(after, training.state()) != []
+    training.guard.undo()
+    assert differing(after, training.state()) == []
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize(
     "failure",
