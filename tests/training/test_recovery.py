@@ -7,8 +7,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_loop import Recorder, differences, last, metrics, state
 
 from yolo9k.checkpoint import BEST, LAST
-from yolo9k.errors import ConfigError, DivergedError, Stopped, WeightsError
+from yolo9k.errors import ConfigError, DivergedError, MachineError, Stopped, WeightsError
 from yolo9k.training import resume, train
+from yolo9k.training.output.checkpoints import RunCheckpoints
 from yolo9k.training.output.run_folder import locked
 
 EACH_STEP = "train.checkpoint_every=1"
@@ -149,6 +150,20 @@ def test_the_checkpoint_before_a_step_with_a_usual_loss_is_healthy(tiny, tmp_pat
     each = train(tiny(EACH_STEP), tmp_path / "each")
     assert last(each).training["healthy_step"] == 3  # the loss of step 4 was usual
     assert last(train(tiny(), tmp_path / "one")).training["healthy_step"] == 0  # no step after a checkpoint
+
+
+def test_a_last_checkpoint_that_cannot_be_written_is_an_error(tiny, run_folder, monkeypatch):
+    write, calls = RunCheckpoints._replace_last, []
+
+    def fail_after_the_evaluation(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise MachineError("disk full")
+        write(*arguments)
+
+    monkeypatch.setattr(RunCheckpoints, "_replace_last", fail_after_the_evaluation)
+    with pytest.raises(MachineError, match="disk full"):
+        train(tiny("train.steps=1"), run_folder)
 
 
 @pytest.mark.parametrize("lr", [1, 30, 3000])

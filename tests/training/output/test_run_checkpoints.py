@@ -91,6 +91,15 @@ def test_going_on_from_an_earlier_checkpoint_forgets_the_later_ones(tmp_path):
     assert {path.name: step_of(path) for path in tmp_path.iterdir()} == {LAST: 3, "step1.pt": 1, "step2.pt": 2}
 
 
+def test_a_checkpoint_of_the_same_step_takes_no_place_of_an_earlier_one(tmp_path):
+    saved(tmp_path, [1, 2, 3, 4], keep_last=9)
+    checkpoints = RunCheckpoints(tmp_path, 1, 0)
+    checkpoints.continue_from(tmp_path / "step2.pt", 2)
+    checkpoints.save_last(state(3), 3, 0)  # step3.pt is from before
+    checkpoints.close()
+    assert {path.name for path in tmp_path.iterdir()} == {LAST, "step2.pt"}
+
+
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "zeros"])
 def test_a_damaged_last_one_gives_way_to_the_newest_whole_one(tmp_path, damage):
     folder = tmp_path / "checkpoints"
