@@ -98,10 +98,15 @@ def test_descent_by_groups_equals_the_descent_on_all_probabilities(scene, rule, 
 
 
 def test_a_score_must_be_above_the_confidence_threshold(scene):
-    decoder = HierarchicalDescent(scene.tree, scene.scores, 0.5, "darknet")  # its score is the objectness
-    order = scene.objectness.sort(descending=True).values
-    assert len(scene.decode(decoder, conf=order[0].item()).box) == 0
-    assert len(scene.decode(decoder, conf=order[1].item()).box) == 1
+    decoders = (
+        HierarchicalDescent(scene.tree, scene.scores, 0.5),
+        BestLabel(scene.tree, CPU, range(len(scene.tree))),
+        MultiLabel(scene.tree, "softmax", CPU),
+    )
+    for decoder in decoders:
+        highest = scene.decode(decoder).score.max().item()
+        assert len(scene.decode(decoder, conf=highest).box) == 0
+        assert len(scene.decode(decoder, conf=highest - 1e-6).box) > 0
 
 
 def test_descent_under_some_nodes_returns_only_them_and_their_descendants(scene):

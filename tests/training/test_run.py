@@ -140,15 +140,20 @@ def test_a_checkpoint_counts_images_and_knows_the_supervision(tiny, run_folder):
     assert stored.supervision == run.task.supervision
 
 
+def test_an_impossible_schedule_is_an_error_before_the_first_step(tiny, run_folder):
+    with pytest.raises(ConfigError, match=r"train\.schedule: the learning rate of step \d+ would be "):
+        build_run(tiny("train.schedule={policy: exp, gamma: 1e308}"), run_folder)
+
+
 def test_the_memory_of_a_step(tiny, run_folder, monkeypatch):
-    """Four images of 1000 bytes in float32, and a gradient of four bytes per parameter that is ever trained."""
+    """Four images of 1000 bytes in float32, and four bytes per parameter that is trained in the last step."""
     needed = []
     monkeypatch.setattr("yolo9k.training.run.require_memory", lambda amount, *_: needed.append(amount))
     monkeypatch.setattr("yolo9k.training.run.image_bytes", lambda *_, **__: 1000)
     network = build_run(tiny(), run_folder).network
     for change in ("train.precision=bf16", "train.accumulate=2", "train.freeze=backbone"):
         build_run(tiny(change), run_folder)
-    build_run(tiny("train.freeze=backbone", "train.unfreeze_at=1"), run_folder)
+    build_run(tiny("train.freeze=backbone", "train.unfreeze_at=2"), run_folder)
     every, frozen = (4 * sum(p.numel() for p in part.parameters()) for part in (network, network.backbone))
     assert needed == [every + 4000, every + 2000, every + 2000, every - frozen + 4000, every + 4000]
 
