@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from yolo9k import signals
-from yolo9k.datasets.loader.batches import load_batches
+from yolo9k.datasets.loader.batches import _initialise_worker, load_batches
 from yolo9k.datasets.loader.sampler import SampleOrder, StepSampler
 from yolo9k.errors import MachineError
 from yolo9k.hardware import explain_out_of_memory
@@ -51,6 +51,16 @@ def test_workers_that_hang_are_ended_at_once():
     loaded.close()
     assert multiprocessing.active_children() == []
     assert time.monotonic() - start < 4
+
+
+def test_a_worker_ends_whose_process_was_killed_while_it_started(monkeypatch):
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(signals, "ignore", lambda: None)
+    _initialise_worker(os.getppid(), 0)
+    assert ended == []
+    _initialise_worker(os.getpid(), 0)  # not the parent of this process
+    assert ended == [1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
