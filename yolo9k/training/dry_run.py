@@ -68,7 +68,7 @@ def dry_run_report(
         parameters=count_parameters(run.network),
         operations=count_operations(run.network, size_wh),
         size_wh=size_wh,
-        device=str(run.device),
+        device=run.info().device,
         precision=run.precision,
         step_seconds=seconds,
         images_per_second=run.config.train.batch / seconds,

@@ -1,9 +1,12 @@
 """Training a classifier: images, loss, stages and resuming."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
 import torch
+from several import in_processes
 from typer.testing import CliRunner
 
 from yolo9k import checkpoint
@@ -254,3 +257,16 @@ def test_a_classifier_trains_with_every_norm(tiny_classifier, run_folder, kind):
     train(tiny_classifier(f"model.norm.kind={kind}", "train.steps=2"), run_folder)
     resume(run_folder, overrides=["train.steps=4"])
     assert open_weights(run_folder).config.model.norm.kind == kind
+
+
+@pytest.mark.parametrize("tree", [False, True])
+def test_two_processes_train_as_one(tiny_classifier, tmp_path, tree):
+    # AdamW divides by the gradient's size, which makes rounding of tiny gradients large.
+    changes = "train.steps=3", "model.norm.kind=group", "train.optimizer=sgd", "train.lr=0.001"
+    config = tiny_classifier(*changes, tree=tree)
+    train(config, tmp_path / "one")
+    assert in_processes(2, train, config, tmp_path / "two") == [tmp_path / "two"] * 2
+    rows = [[json.loads(line) for line in (tmp_path / name / "metrics.jsonl").open()] for name in ("one", "two")]
+    for one, two in zip(*rows, strict=True):
+        assert two | {"images_per_second": 0} == pytest.approx(one | {"images_per_second": 0}, rel=2e-4, abs=1e-6)
+    assert (tmp_path / "one/results.csv").read_text() == (tmp_path / "two/results.csv").read_text()
