@@ -261,8 +261,8 @@ def test_a_classifier_trains_with_every_norm(tiny_classifier, run_folder, kind):
 
 @pytest.mark.parametrize("tree", [False, True])
 def test_two_processes_train_as_one(tiny_classifier, tmp_path, tree):
-    # AdamW divides by the gradient's size, which makes rounding of tiny gradients large.
-    changes = "train.steps=3", "model.norm.kind=group", "train.optimizer=sgd", "train.lr=0.001"
+    # Group norm of a 1x1 map and AdamW amplify rounding.
+    changes = "train.steps=3", "model.norm.kind=none", "train.optimizer=sgd", "train.lr=0.001"
     config = tiny_classifier(*changes, tree=tree)
     train(config, tmp_path / "one")
     assert in_processes(2, train, config, tmp_path / "two") == [tmp_path / "two"] * 2
