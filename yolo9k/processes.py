@@ -271,4 +271,4 @@ def explain_lost_process() -> Iterator[None]:
         group = _group()
         if group is None or not (isinstance(error, group.DistError) or any(s in str(error).lower() for s in LOST)):
             raise
-        raise LostProcessError("another process has ended or cannot be reached; its own message says why") from error
+        raise LostProcessError("another process has ended; unless it was killed, its own message says why") from error

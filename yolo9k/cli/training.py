@@ -112,9 +112,9 @@ def run_training(
     _check_run_folder(options.name, options.runs)
     config = adjust(_with_dataset(_load_config(kind, options, overrides), options.dataset, open_dataset))
     name = options.name or _default_name(options.config, config)
-    folder, reason = _folder_to_resume(options, name)
+    folder, message = _folder_to_resume(options, name)
     if folder is not None:
-        err.print(f"{reason}: {folder} is resumed")
+        err.print(message.format(folder))
         _resume(folder, kind, overrides)
         return
     with _cfg_named(options.config):
@@ -171,7 +171,7 @@ def _replay(path: Path, kind: "type[Run]", options: TrainingOptions) -> None:
 
 
 def _folder_to_resume(options: TrainingOptions, name: str) -> tuple[Path | None, str]:
-    """Return the run that `--auto-resume`, or a launcher that starts the command again, goes on with, and the reason.
+    """Return the run that `--auto-resume`, or a launcher that starts the command again, goes on with, and its message.
 
     `None`: a new run begins.
     """
@@ -180,10 +180,10 @@ def _folder_to_resume(options: TrainingOptions, name: str) -> tuple[Path | None,
 
     def find() -> tuple[Path | None, str]:
         if options.auto_resume and is_resumable(options.runs / name):
-            return options.runs / name, "--auto-resume"
+            return options.runs / name, "--auto-resume: {} exists and is resumed"
         folder = folder_of_launch(options.runs) if processes.restarts() else None
         if folder is not None and is_resumable(folder):
-            return folder, "restart"
+            return folder, "restart: {} is resumed"
         return None, ""
 
     return processes.from_main(find)
