@@ -152,7 +152,7 @@ def test_incomplete_variables_of_a_launcher_are_refused(monkeypatch, variables, 
 
 
 def test_processes_that_do_not_meet_are_a_fault_of_the_machine(monkeypatch):
-    monkeypatch.setattr(processes, "TIMEOUT", processes.timedelta(seconds=1))
+    monkeypatch.setattr(processes, "MEETING_TIMEOUT", processes.timedelta(seconds=1))
     variables = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "9"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

@@ -28,7 +28,8 @@ def choose_device(requested: str) -> torch.device:
     Of several processes on a machine, each gets a GPU of its own. Raises `MachineError` if the device is not available.
     """
     if requested == "auto":
-        requested = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        has_mps = torch.backends.mps.is_available() and not processes.is_joined()  # exchanges nothing
+        requested = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
     if requested.isdigit():
         requested = f"cuda:{requested}"
     if processes.local_count() > 1 and requested != "cpu":

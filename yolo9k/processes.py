@@ -11,6 +11,7 @@ An error in one process must end all of them, or the others would wait for it fo
 import os
 import socket
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +28,9 @@ MISSING: Any = object()
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # torch's launcher sets them
 CPP_LOG_LEVEL = "ERROR"  # torch's warnings are about parameters without gradient, which cost little here
+MEETING_TIMEOUT = timedelta(minutes=10)  # for all processes to start
 TIMEOUT = timedelta(hours=2)  # for the slowest process to read its data
+POLL_S = 0.05
 LOST = ("gloo", "nccl", "closed by peer", "reset by peer")  # in messages of torch; lower case
 
 
@@ -42,12 +45,17 @@ class LostProcessError(MachineError):
 
 def is_launched() -> bool:
     """Return whether a launcher has started this process, by the variables that it sets."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    return all(os.environ.get(name, "").isdecimal() for name in ("RANK", "WORLD_SIZE"))
 
 
 def launched_rank() -> int:
     """Return the rank that the launcher has given, before or after `joined`; 0 without a launcher."""
     return _number("RANK") if is_launched() else 0
+
+
+def launched_count() -> int:
+    """Return the number of processes that the launcher has started, before or after `joined`; 1 without a launcher."""
+    return _number("WORLD_SIZE") if is_launched() else 1
 
 
 def launch_id() -> str:
@@ -64,16 +72,20 @@ def new_launch_id() -> str:
 
 
 def restarts() -> int:
-    """Return how often the launcher has started this process again, after one of the group was killed."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) if is_launched() else 0
+    """Return how often the launcher has started the processes again, after one of the group was killed.
+
+    Launchers of several machines count only what happens on theirs: this is the maximum, which all processes exchange.
+    """
+    return maximum([int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))])[0] if is_launched() else 0
 
 
 @contextmanager
 def joined() -> Iterator[None]:
     """Join the group of the processes that the launcher has started, for the block; without a launcher, do nothing.
 
-    Tensors on GPUs are exchanged by NCCL, all others by Gloo. Raises `ConfigError` for incomplete variables of the
-    launcher, `MachineError` if the processes do not reach each other.
+    Tensors on GPUs are exchanged by NCCL, all others by Gloo. After an error the process should end soon: only then do
+    the others notice. Raises `ConfigError` for incomplete variables of the launcher, `MachineError` if the processes do
+    not reach each other.
     """
     if not is_launched():
         yield
@@ -89,17 +101,44 @@ def joined() -> Iterator[None]:
     has_nccl = torch.cuda.is_available() and distributed.is_nccl_available()
     backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
     try:
-        store, own_rank, size = next(rendezvous("env://", timeout=TIMEOUT))
-        # The launcher keeps its store when it starts processes again: without a prefix they would try to reach the old.
-        store = distributed.PrefixStore(f"restart {restarts()}", store)
+        store, own_rank, size = next(rendezvous("env://", timeout=MEETING_TIMEOUT))
+        store = distributed.PrefixStore(_meet(store, own_rank, size), store)
         distributed.init_process_group(backend, store=store, rank=own_rank, world_size=size, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise MachineError(f"cannot join the {_number('WORLD_SIZE')} processes at {address}: {error}") from error
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
+    if "LOCAL_WORLD_SIZE" not in os.environ:
+        hosts = gather(socket.gethostname())
+        os.environ["LOCAL_WORLD_SIZE"] = str(hosts.count(socket.gethostname()))
+    yield
+    distributed.destroy_process_group()  # not after an error: NCCL would wait for the other processes
+
+
+def _meet(store: Any, own_rank: int, size: int) -> str:
+    """Return a name of this start of the group, the same in all processes and unlike that of any earlier start.
+
+    Launchers keep their store when they start processes again, so what the old ones have left there must not be taken
+    for the new ones': each process writes a new name, the main one answers with all of them until all have seen it.
+    """
+    own, deadline = uuid.uuid4().hex, time.monotonic() + MEETING_TIMEOUT.total_seconds()
+    store.set(f"name {own_rank}", own)
+    while time.monotonic() < deadline:
+        if own_rank == 0:
+            store.set("names", ",".join(_read(store, f"name {each}") for each in range(size)))
+            if all(_read(store, f"seen {each}") == own for each in range(1, size)):
+                return own
+        else:
+            names = _read(store, "names").split(",")
+            if len(names) == size and names[own_rank] == own:
+                store.set(f"seen {own_rank}", names[0])
+                return names[0]
+        time.sleep(POLL_S)
+    raise RuntimeError(f"not all of the {size} processes have started within {MEETING_TIMEOUT}")
+
+
+def _read(store: Any, key: str) -> str:
+    """Return the text of a key; empty without one."""
+    return str(store.get(key).decode()) if store.check([key]) else ""
 
 
 def _number(variable: str) -> int:
@@ -146,7 +185,7 @@ def local_rank() -> int:
 
 def local_count() -> int:
     """Return the number of processes of the group on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE") or count()) if is_joined() else 1
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if is_joined() else 1
 
 
 # --- shares

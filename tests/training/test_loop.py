@@ -18,6 +18,7 @@ from yolo9k.detection.loss import RegionLoss
 from yolo9k.errors import ConfigError, DataError, DivergedError, MachineError, Stopped, WeightsError
 from yolo9k.training import resume, train
 from yolo9k.training.output.callbacks import Callback
+from yolo9k.training.run import Run
 from yolo9k.training.step import Stepper
 from yolo9k.training.tasks import detection
 
@@ -224,14 +225,17 @@ def test_a_signal_saves_and_says_how_to_resume(tiny, run_folder, number, code):
     assert signal.getsignal(number) is before
 
 
-def test_a_late_signal_stops_after_the_next_step(tiny, run_folder):
-    class Late(Callback):
-        def on_log(self, entry):
-            if entry["step"] == 2:
-                signal.raise_signal(signal.SIGINT)
+def test_a_late_signal_stops_after_the_next_step(tiny, run_folder, monkeypatch):
+    save_last = Run.save_last
 
+    def interrupted(run):
+        save_last(run)
+        if run.next_step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Run, "save_last", interrupted)
     with pytest.raises(Stopped, match="stopped after step 3"):
-        train(tiny(), run_folder, callback=Late())
+        train(tiny("train.checkpoint_every=1"), run_folder)
     assert last(run_folder).training["next_step"] == 3
 
 

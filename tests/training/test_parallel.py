@@ -129,7 +129,7 @@ def test_a_loss_that_is_not_finite_stops_all_and_names_the_images_of_its_process
     results = in_processes(2, run_and_fail, tiny(), run_folder, 2, give_nan)
     for error, _ in results:
         assert isinstance(error, DivergedError)
-        assert str(error).startswith("step 2: the loss or its gradient is not finite; images train-")
+        assert str(error).startswith("step 2: the loss or its gradient is not finite; images ")
     named = str(results[0][0]).split("images ")[1].split("; ")[0]
     assert named.count(".jpg") == 2  # of the four of the step
     assert last(run_folder).training["next_step"] == 2

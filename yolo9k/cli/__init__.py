@@ -4,7 +4,7 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -78,19 +78,29 @@ def main() -> None:
 
 def run(command: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit; a user error is printed as one line on standard error, with its exit code."""
-    sys.exit(exit_code(command, name, sys.argv[1:] if arguments is None else arguments))
+    code = exit_code(command, name, sys.argv[1:] if arguments is None else arguments)
+    if code and processes.is_launched():  # at once: the others wait for this process, and NCCL for them
+        os._exit(code)
+    sys.exit(code)
 
 
-def exit_code(command: typer.Typer, name: str, arguments: Sequence[str]) -> Any:
-    """Run a command and return its exit code; of several processes only the main one prints."""
+def exit_code(
+    command: typer.Typer, name: str, arguments: Sequence[str], on_error: Callable[[Yolo9kError], None] | None = None
+) -> Any:
+    """Run a command and return its exit code; of several processes only the main one prints.
+
+    `on_error` receives the error that ended it.
+    """
     logging.basicConfig(handlers=[LogHandler()], level=logging.WARNING)
     logging.getLogger("yolo9k").setLevel(logging.INFO)
     out.quiet = err.quiet = processes.launched_rank() > 0
     with guarded_streams():
-        return _run(command, name, arguments)
+        return _run(command, name, arguments, on_error)
 
 
-def _run(command: typer.Typer, name: str, arguments: Sequence[str]) -> Any:
+def _run(
+    command: typer.Typer, name: str, arguments: Sequence[str], on_error: Callable[[Yolo9kError], None] | None
+) -> Any:
     with stop_signals() as stops:
         try:
             require_output()
@@ -106,8 +116,10 @@ def _run(command: typer.Typer, name: str, arguments: Sequence[str]) -> Any:
             _report_usage(error)
             return ConfigError.exit_code
         except Yolo9kError as error:
+            if on_error:
+                on_error(error)
             if not (isinstance(error, StreamError) and error.is_broken_pipe):
-                _report(str(error), is_everywhere=error.is_shared or not isinstance(error, MachineError))
+                _report(str(error), is_everywhere=error.is_shared)
             return stops.exit_code if isinstance(error, StreamError) and stops.number else error.exit_code
         except (KeyboardInterrupt, typer.Abort):
             _report("interrupted", is_everywhere=True)
@@ -141,8 +153,10 @@ def _refuse_several(arguments: Sequence[str]) -> None:
     """Raise `ConfigError` if several processes of a launcher would all do the same."""
     names = [argument for argument in arguments if not argument.startswith("-")]
     is_divided = any(tuple(names[: len(each)]) == each for each in DIVIDED_COMMANDS)
-    if processes.is_launched() and names and not is_divided:
-        raise ConfigError(f"{names[0]}: runs in one process; start it without torchrun")
+    if processes.launched_count() > 1 and names and not is_divided:
+        error = ConfigError(f"{names[0]}: runs in one process; start it without torchrun")
+        error.is_shared = True
+        raise error
 
 
 def _machine_failure(error: Exception) -> str:

@@ -61,7 +61,7 @@ def detect(
     from yolo9k.inference.sources import find_images
 
     check_outputs(folders={"--out": drawn if draw else None, "--txt": txt})
-    images = find_images(sources, track, on_skipped=err.print)
+    images = processes.from_main(lambda: find_images(sources, track, on_skipped=err.print))
     inputs = (weights, cfg, names, tree, data, *images)
     check_outputs(files={"--json": json, "--csv": csv}, inputs=inputs, overwrite=overwrite)
     targets = unique_files(images, drawn, ".jpg") if draw else {}
@@ -70,10 +70,9 @@ def detect(
     check_overwriting("--txt", texts.values(), inputs=inputs, overwrite=overwrite)
     arguments = load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device)
     arguments["resize_mode"] = resize_mode.value if resize_mode else None
-    detector, used_weights = processes.together(lambda: _load_detector(weights, arguments))
-    class_decoder = detector.class_decoder(
-        hier_thresh=hier_thresh, rule=tree_mode.value, leaves_only=leaves_only, under=_split_names(under)
-    )
+    detector, used_weights = _load_detector(weights, arguments)
+    descent: dict[str, Any] = {"hier_thresh": hier_thresh, "rule": tree_mode.value, "leaves_only": leaves_only}
+    class_decoder = processes.together(lambda: detector.class_decoder(under=_split_names(under), **descent))
     with StoppableWork() as work:
         output, unreadable = _detect_all(
             detector, images, targets, work, batch=batch, thresholds=Thresholds(conf, iou, max_detections, agnostic),
@@ -100,11 +99,11 @@ def _load_detector(weights: str, arguments: dict[str, Any]) -> "tuple[Detector, 
     """Return the detector and its weights: `weights`, else the newest run, else the official ones."""
     from yolo9k.inference import Detector
 
-    name = weights or _newest_run()
+    name = weights or processes.from_main(_newest_run)
     if name:
-        return Detector.load(name, **arguments), name
+        return processes.together(lambda: Detector.load(name, **arguments)), name
     try:
-        detector = Detector.load(OFFICIAL, **arguments)
+        detector = processes.together(lambda: Detector.load(OFFICIAL, **arguments))
     except WeightsError as error:
         raise WeightsError(
             f"--weights: not given, runs/ has no run, and the official {OFFICIAL} could not be downloaded (for the "

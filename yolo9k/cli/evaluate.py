@@ -76,9 +76,8 @@ def evaluate(
     arguments = load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device)
     arguments["resize_mode"] = resize_mode.value if resize_mode else None
     detector = processes.together(lambda: Detector.load(weights, **arguments))
-    source, settings = _choose_dataset(
-        dataset, detector, split=split, conf=conf, iou=iou, max_detections=max_detections, batch=batch
-    )
+    given = {"split": split, "conf": conf, "iou": iou, "max_detections": max_detections, "batch": batch}
+    source, settings = processes.together(lambda: _choose_dataset(dataset, detector, **given))
     descent = detector.class_decoder(hier_thresh=hier_thresh, rule=tree_mode.value, leaves_only=leaves_only)
     if not source.has_boxes:
         _refuse_box_options(
@@ -86,7 +85,7 @@ def evaluate(
             plots=plots, hier_thresh=hier_thresh, tree_mode=None if tree_mode == opt.TreeMode.paper else tree_mode,
         )  # fmt: skip
         return _evaluate_image_labels(detector, source, settings, json)
-    annotations = _read_annotations(detector, source, settings.split)
+    annotations = processes.together(lambda: _read_annotations(detector, source, settings.split))
     ground_truth = read_ground_truth(source, settings.split, annotations) if coco or results else None
     selection = _select_classes(detector, annotations, map_file, exact=exact, inner=inner)
     detector.supervision = _read_supervision(box_supervised, detector)
@@ -131,7 +130,7 @@ def _evaluate_image_labels(detector: "Detector", source: "DatasetConfig", settin
     from yolo9k.datasets.load import read_images
     from yolo9k.evaluation.image_accuracy import evaluate_image_accuracy
 
-    images = read_images(source, settings.split, track)
+    images = processes.together(lambda: read_images(source, settings.split, track))
     with StoppableWork() as work:
         scores = evaluate_image_accuracy(detector, images, batch=settings.batch, track=work.track)
         work.combine(scores.images, len(images.records))

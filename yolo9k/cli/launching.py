@@ -4,16 +4,20 @@ import logging
 import os
 import signal
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from yolo9k import processes
-from yolo9k.errors import ConfigError, MachineError
+from yolo9k.errors import ConfigError, MachineError, Yolo9kError
 
 LAUNCHER_LOGGERS = ("torch.distributed.elastic", "torch.multiprocessing")
 MAX_RESTARTS = 3
 SIGNALLED = 128  # higher exit codes are of signals
+ALL_FAIL_S = 2.0  # within which all processes fail that do so for the same reason
 SHUTDOWN_S = 300  # to finish a step and save after a signal
 
 
@@ -32,32 +36,55 @@ def launch(devices: str, device: str, max_restarts: int) -> int:
 
     for name in [name for name in logging.root.manager.loggerDict if name.startswith(LAUNCHER_LOGGERS)]:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # tracebacks of restarts, and each signal that is passed on
-    try:
-        codes: dict[int, int] = elastic_launch(_settings(count, max_restarts), run_worker)(sys.argv[1:])
-    except SignalException as error:
-        return 128 + int(error.sigval)
-    except ChildFailedError as error:
-        raise MachineError(_failure(error, count, max_restarts)) from error
-    return _exit_code([codes[index] for index in sorted(codes)])
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            elastic_launch(_settings(count, max_restarts), run_worker)(folder, count, sys.argv[1:])
+        except SignalException as error:
+            return 128 + int(error.sigval)
+        except ChildFailedError as error:
+            if not _codes(Path(folder)):
+                raise MachineError(_failure(error, count, max_restarts)) from error
+        return max(_codes(Path(folder)), default=0)
 
 
-def run_worker(arguments: Sequence[str]) -> int:
-    """Run the command in one of the processes and return its exit code, since errors are no reason to restart.
+def run_worker(folder: str, count: int, arguments: Sequence[str]) -> None:
+    """Run the command in one of `count` processes.
 
-    Exits if a signal stopped it: the launcher goes on when all processes have returned, or one has exited.
+    An exit code that is an error is left in `folder`, so that processes which the launcher starts again end at once:
+    only after a kill can they go on. The launcher lets processes that return wait for the others, and would never end
+    those that wait for this one: so it exits, unless all have failed.
     """
     from yolo9k.cli import app, exit_code
 
+    if _codes(Path(folder)):
+        return
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # Ctrl-C reaches the launcher alone, which passes it on once
+    errors: list[Yolo9kError] = []
     try:
-        code = exit_code(app, "yolo9k", arguments) or 0
+        code = exit_code(app, "yolo9k", arguments, on_error=errors.append) or 0
     except Exception:
         sys.excepthook(*sys.exc_info())
         code = 1
-    if code > SIGNALLED:
-        sys.exit(code)
-    return int(code)
+    if not code:
+        return
+    is_interrupted = code > SIGNALLED and not errors  # before anything was saved; so the launcher ends survivors
+    if not is_interrupted and not any(isinstance(error, processes.LostProcessError) for error in errors):
+        (Path(folder) / f"{processes.launched_rank()}").write_text(str(code), encoding="utf-8")
+        deadline = time.monotonic() + ALL_FAIL_S
+        while time.monotonic() < deadline:
+            if len(_codes(Path(folder))) == count:
+                return
+            time.sleep(0.05)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _codes(folder: Path) -> list[int]:
+    """Return the exit codes that processes have left."""
+    texts = (path.read_text(encoding="utf-8") for path in folder.iterdir())
+    return [int(text) for text in texts if text]
 
 
 def _choose_devices(devices: str, device: str) -> int:
@@ -99,7 +126,8 @@ def _settings(count: int, max_restarts: int) -> Any:
     newer: dict[str, Any] = {"shutdown_timeout": SHUTDOWN_S} if "shutdown_timeout" in known else {}
     return LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=max_restarts,
-        run_id=processes.new_launch_id(), rdzv_backend="c10d", rdzv_endpoint="localhost:0", **newer,
+        run_id=processes.new_launch_id(), rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
+        **newer,
     )  # fmt: skip
 
 
@@ -109,9 +137,3 @@ def _failure(error: Any, count: int, max_restarts: int) -> str:
     end = signal.Signals(-failure.exitcode).name if failure.exitcode < 0 else f"exit code {failure.exitcode}"
     restarts = f"; {max_restarts} restarts did not help" if max_restarts else ""
     return f"process {failure.local_rank} of {count} ended with {end}{restarts}; was the memory too small?"
-
-
-def _exit_code(codes: Sequence[int]) -> int:
-    """Return the exit code of the first process that did not end because of another one."""
-    lost = processes.LostProcessError.exit_code
-    return next((code for code in codes if code not in (0, lost)), max(codes))

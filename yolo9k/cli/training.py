@@ -102,17 +102,24 @@ def run_training(
         raise SystemExit(launch(options.devices, options.device, restarts))
     if options.max_restarts is not None and not options.devices:
         raise ConfigError("--max-restarts: only with --devices")
-    if processes.restarts():
-        err.print(f"warning: a process was killed; restart {processes.restarts()}", style="yellow")
+    if restarts := processes.restarts():
+        err.print(f"warning: a process was killed; restart {restarts}", style="yellow")
     overrides = _overrides(options, cleared_by_size)
     if options.resume is not None:
-        _refuse_with_resume([name for name in new_run_only if getattr(options, name) not in ("", None, False, RUNS)])
-        _resume(_path_to_resume(options.resume), kind, overrides)
+        given = [name for name in new_run_only if getattr(options, name) not in ("", None, False, RUNS)]
+        processes.together(lambda: _refuse_with_resume(given))
+        _resume(_path_to_resume(options.resume, restarts), kind, overrides)
         return
-    _check_run_folder(options.name, options.runs)
-    config = adjust(_with_dataset(_load_config(kind, options, overrides), options.dataset, open_dataset))
+    processes.together(lambda: _check_name(options.name))
+    check_outputs(folders={"--runs": options.runs})
+    check_outputs(folders={"--name": options.runs / options.name})
+
+    def read_config() -> "Run":
+        return adjust(_with_dataset(_load_config(kind, options, overrides), options.dataset, open_dataset))
+
+    config = processes.together(read_config)
     name = options.name or _default_name(options.config, config)
-    folder, message = _folder_to_resume(options, name)
+    folder, message = _folder_to_resume(options, name, restarts)
     if folder is not None:
         err.print(message.format(folder))
         _resume(folder, kind, overrides)
@@ -170,7 +177,7 @@ def _replay(path: Path, kind: "type[Run]", options: TrainingOptions) -> None:
     out.print("every loss and gradient is finite: the failure was not repeated")
 
 
-def _folder_to_resume(options: TrainingOptions, name: str) -> tuple[Path | None, str]:
+def _folder_to_resume(options: TrainingOptions, name: str, restarts: int) -> tuple[Path | None, str]:
     """Return the run that `--auto-resume`, or a launcher that starts the command again, goes on with, and its message.
 
     `None`: a new run begins.
@@ -181,7 +188,7 @@ def _folder_to_resume(options: TrainingOptions, name: str) -> tuple[Path | None,
     def find() -> tuple[Path | None, str]:
         if options.auto_resume and is_resumable(options.runs / name):
             return options.runs / name, "--auto-resume: {} exists and is resumed"
-        folder = folder_of_launch(options.runs) if processes.restarts() else None
+        folder = folder_of_launch(options.runs) if restarts else None
         if folder is not None and is_resumable(folder):
             return folder, "restart: {} is resumed"
         return None, ""
@@ -189,11 +196,15 @@ def _folder_to_resume(options: TrainingOptions, name: str) -> tuple[Path | None,
     return processes.from_main(find)
 
 
-def _path_to_resume(path: Path) -> Path:
-    """Return what `--resume` names; if a process was killed since, the run folder, which has later checkpoints."""
-    from yolo9k.training.output.run_folder import run_folder_of
+def _path_to_resume(path: Path, restarts: int) -> Path:
+    """Return what `--resume` names; its run folder if the run went on from there before a process was killed."""
+    from yolo9k.training.output.run_folder import folder_of_launch, run_folder_of
 
-    return processes.from_main(lambda: run_folder_of(path)) if processes.restarts() else path
+    def find() -> Path:
+        folder = run_folder_of(path)
+        return folder if restarts and folder_of_launch(folder.parent) == folder else path
+
+    return processes.from_main(find)
 
 
 def _resume(path: Path, kind: "type[Run]", overrides: "list[str | Override]") -> None:
@@ -204,14 +215,12 @@ def _resume(path: Path, kind: "type[Run]", overrides: "list[str | Override]") ->
         loop.resume(path, overrides=overrides, kind=kind, callback=screen, track=track)
 
 
-def _check_run_folder(name: str, runs: Path) -> None:
-    """Raise `ConfigError` if the name is a path or unprintable, `MachineError` if the folder cannot be written."""
+def _check_name(name: str) -> None:
+    """Raise `ConfigError` if the name of a run is a path or unprintable."""
     if Path(name).name != name or name in (".", ".."):
         raise ConfigError(f"--name {name}: must be the name of a folder inside --runs, not a path")
     if name and (not name.isprintable() or name.isspace()):
         raise ConfigError(f"--name {name!r}: must be printable")
-    check_outputs(folders={"--runs": runs})
-    check_outputs(folders={"--name": runs / name})
 
 
 def _load_config(kind: "type[Run]", options: TrainingOptions, overrides: "list[str | Override]") -> "Run":

@@ -46,6 +46,8 @@ class SyncedBatchNorm(nn.SyncBatchNorm):
         """Normalise (B, C, H, W). Raises `ConfigError` for several processes on CPUs, which torch does not support."""
         if self.training and x.device.type == "cpu" and processes.count() > 1:
             raise ConfigError("model.norm.kind: sync with several processes needs GPUs; choose batch or group")
+        if processes.count() == 1:  # torch's refuses CPUs as soon as there is a group
+            return nn.BatchNorm2d.forward(self, x)
         return super().forward(x)
 
 

@@ -56,7 +56,9 @@ def dry_run_report(
     stage, size = max(((stage, size) for stage in run.stages for size in stage.sizes), key=lambda pair: _area(pair[1]))
     sampler, dataset = run.sampler(stage.start, stage.start + 1), run.task.dataset_in(stage)
     shares = sampler.micro_batches(stage.start, processes.rank())
-    micro_batches = [make_batch(dataset, resize_requests(requests, size)) for requests in shares]
+    micro_batches = processes.together(
+        lambda: [make_batch(dataset, resize_requests(requests, size)) for requests in shares]
+    )
     with explain_out_of_memory(run.device, "raise train.accumulate, or lower train.batch or the image size"):
         _step_seconds(run, micro_batches)  # the first step allocates memory and selects kernels
         seconds = _step_seconds(run, micro_batches)

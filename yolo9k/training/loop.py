@@ -137,10 +137,16 @@ class Loop:
         for note in notes:
             self.callback.on_note(note)
         run.log.restart_clock()
+        with self.stop:  # also while a failed run is saved
+            self._run_and_save()
+        self.callback.on_end(run.folder.path, run.best if run.best >= 0 else None)
+        return run.folder.path
+
+    def _run_and_save(self) -> None:
+        run, stop = self.run, self.stop
         hint = "raise train.accumulate, or lower train.batch, the image size or data.workers"
-        stop = self.stop
         try:
-            with stop, explain_out_of_memory(run.device, hint), closing(run.remaining_steps()) as steps:
+            with explain_out_of_memory(run.device, hint), closing(run.remaining_steps()) as steps:
                 self._run_steps(steps)
                 run.checkpoints.wait()
         except DataError as error:
@@ -161,8 +167,6 @@ class Loop:
             with suppress(MachineError):  # waited for above; here another error ends the run
                 run.checkpoints.close()
             run.folder.close()
-        self.callback.on_end(run.folder.path, run.best if run.best >= 0 else None)
-        return run.folder.path
 
     def _open_folder(self) -> list[str]:
         run = self.run
@@ -179,12 +183,14 @@ class Loop:
                 raise self._stopped(stopping)
         while (loaded := processes.together(lambda: next(remaining, None))) is not None:
             step, micro_batches = loaded
+            self._note_images(micro_batches)
             stage, size_wh = run.stage(step), micro_batches[0].size_wh
             lr = stage.learning_rate(step, run.steps_per_epoch)
             losses = run.stepper(step, micro_batches, lr)
             run.log.add(losses)
             self.losses_after_save = self.losses_after_save or losses
             run.next_step = step + 1
+            run.evaluation_pending = False
             self.callback.on_step(step, size_wh)
             ends_stage = run.next_step == stage.stop
             logs = ends_stage or run.next_step % log_every == 0
@@ -194,15 +200,16 @@ class Loop:
                 self._check_finite()
             if run.ema:
                 run.ema.update(run.network)
-            stopping, is_due = self._agree(micro_batches)  # now, when this process has done all of the step
-            saves = evaluates or bool(stopping) or is_due
-            if saves and not checks:
-                self._check_finite()
             if logs:
                 self._log(run.log.entry(run.next_step, lr, size_wh, run.steps_per_epoch))
             if ends_stage and run.next_step < run.total_steps:
                 run.save(STAGE.format(stage.index + 1))
             run.evaluation_pending = evaluates
+            # Exchanged now that the step is complete here: if another process has ended, this one saves the step.
+            stopping, is_due = processes.maximum([self.stop.received, self._is_checkpoint_due()])
+            saves = evaluates or bool(stopping) or bool(is_due)
+            if saves and not checks:
+                self._check_finite()
             if saves:
                 self._save_last()
             if evaluates:
@@ -215,20 +222,14 @@ class Loop:
         if processes.is_main():
             plot_run(run.folder.path)
 
-    def _agree(self, micro_batches: Sequence[Batch]) -> tuple[int, bool]:
-        """Return the stop signal that a process has received (0: none) and whether a checkpoint is due in one.
-
-        Signals that arrive later stop the next step. Takes note of the images that were unreadable or resized.
-        """
+    def _note_images(self, micro_batches: Sequence[Batch]) -> None:
+        """Take note of the images that were unreadable or resized, in all processes."""
         unreadable = [name for batch in micro_batches for name in batch.unreadable]
         resized = [name for batch in micro_batches for name in batch.resized]
-        has_names = bool(unreadable or resized)
-        stopping, is_due, is_noted = processes.maximum([self.stop.received, self._is_checkpoint_due(), has_names])
-        if is_noted:
+        if processes.maximum([bool(unreadable or resized)])[0]:
             for their_unreadable, their_resized in processes.gather((unreadable, resized)):
                 self.unreadable |= dict.fromkeys(their_unreadable)
                 self.resized |= dict.fromkeys(their_resized)
-        return stopping, bool(is_due)
 
     def _signal(self) -> int:
         """Return the stop signal that a process has received; 0: none."""
@@ -251,10 +252,7 @@ class Loop:
         steps_done = run.next_step
         step = run.next_step = int(guard.first_bad_step)  # neither this step nor later ones changed the weights
         run.log.drop(steps_done - step)
-        sampler = run.sampler(step, step + 1)
-        batch = make_batch(run.task.dataset_in(run.stage(step)), sampler.requests(step))
-        names = [batch.names[position] for position in self._suspects(sampler, step)]
-        dumped = self._dump(step, batch)
+        names, dumped = self._suspects_and_dump(step) if processes.is_main() else ([], "")
         self._save_last()
         run.checkpoints.wait()
         healthy = self._healthy_checkpoint()
@@ -266,6 +264,12 @@ class Loop:
             f"{resuming}start again, with a lower train.lr, with train.clip_grad{skipping}"
         )
 
+    def _suspects_and_dump(self, step: int) -> tuple[list[str], str]:
+        """Dump the batch; return the names of images that may be the cause, and the words that say where it is."""
+        sampler = self.run.sampler(step, step + 1)
+        batch = make_batch(self.run.task.dataset_in(self.run.stage(step)), sampler.requests(step))
+        return [batch.names[position] for position in self._suspects(sampler, step)], self._dump(step, batch)
+
     def _suspects(self, sampler: StepSampler, step: int) -> list[int]:
         """Return the positions in the batch of the images of the processes whose loss was not finite; else all."""
         bad = self.run.stepper.guard.bad_processes.nonzero().flatten().tolist() or range(processes.count())
@@ -274,8 +278,6 @@ class Loop:
 
     def _dump(self, step: int, batch: Batch) -> str:
         """Save what repeats the step and return the words that say how; empty if it cannot be saved."""
-        if not processes.is_main():
-            return ""
         path = self.run.folder.path / f"diverged-step{step}.pt"
         try:
             save_step(self.run, step, batch, path)

@@ -58,9 +58,8 @@ def prepare_run(
     if stored is not None and weights is not None:
         run.start_from(stored, weights)
     elif config.model.pretrained:
-        processes.from_main(lambda: run.start_pretrained(track))  # the main process downloads, the others find the file
-        if not processes.is_main():
-            run.start_pretrained(track)
+        processes.from_main(lambda: run.start_pretrained(track))  # downloads what the others on its machine then find
+        processes.together(lambda: None if processes.is_main() else run.start_pretrained(track))
     return run
 
 

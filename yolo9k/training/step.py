@@ -83,8 +83,12 @@ class Stepper:
         """Run step `step` (from 0) with learning rate `lr`; return the losses and `gradient_norm`, on the device.
 
         `micro_batches`: the images of this process; the losses are those of all processes. Nothing here waits for a
-        GPU. Raises `LostProcessError`.
+        GPU, but for parameters that get no gradient in one of several processes. Raises `LostProcessError`.
         """
+        with processes.explain_lost_process():
+            return self._run(step, micro_batches, lr)
+
+    def _run(self, step: int, micro_batches: Sequence[Batch], lr: float) -> dict[str, Tensor]:
         set_learning_rate(self.optimizer, lr)
         if self._has_dropout:
             seed_dropout(self.config.seed, step)
@@ -123,8 +127,7 @@ class Stepper:
                 "raise train.batch or the image size, lower train.accumulate, or choose another model.norm"
             ) from error
         loss = torch.stack(list(losses.values())).sum()
-        with processes.explain_lost_process():
-            self.scaler.scale(loss * self.parallel.count).backward()  # torch divides it by the number of processes
+        self.scaler.scale(loss * self.parallel.count).backward()  # torch divides it by the number of processes
         return {name: value.detach() for name, value in losses.items()}
 
     def state(self) -> dict[str, Any]:

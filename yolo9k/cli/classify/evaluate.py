@@ -58,8 +58,8 @@ def evaluate(
     check_outputs(files={"--json": json}, folders={"--plots": plots}, inputs=inputs, overwrite=overwrite)
     arguments = load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device)
     classifier = processes.together(lambda: ImageClassifier.load(weights, **arguments))
-    source, read_split = _choose_dataset(dataset, classifier, split)
-    images = read_images(source, read_split, track)
+    source, read_split = processes.together(lambda: _choose_dataset(dataset, classifier, split))
+    images = processes.together(lambda: read_images(source, read_split, track))
     node_map = read_node_map(map_file, nodes=len(classifier.labels), labels=images.labels) if map_file else None
     batch = batch or classifier.config.eval.batch
     with StoppableWork() as work:

@@ -48,7 +48,7 @@ def predict(
     from yolo9k.inference.classifier import ImageClassifier
     from yolo9k.inference.sources import find_images, stream_results
 
-    images = find_images(sources, track, on_skipped=err.print)
+    images = processes.from_main(lambda: find_images(sources, track, on_skipped=err.print))
     inputs = (weights, cfg, names, tree, data, *images)
     check_outputs(files={"--json": json}, inputs=inputs, overwrite=overwrite)
     arguments = load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device)

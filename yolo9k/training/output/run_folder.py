@@ -82,13 +82,17 @@ def new_run_folder(base: Path, name: str, *, reuse: bool = False) -> Iterator[Pa
 
 
 def folder_of_launch(runs: Path) -> Path | None:
-    """Return the run in `runs` that the launcher of this process began before it started all processes again."""
+    """Return the run in `runs` that the launcher of this process began before it started all processes again.
+
+    The newest one: a launcher's id may be the same as that of an earlier one.
+    """
+    found: list[tuple[float, Path]] = []
     for path in runs.glob("*/environment.json"):
         with suppress(OSError, ValueError):
             environment = json.loads(path.read_text(encoding="utf-8"))
             if isinstance(environment, dict) and environment.get("launch") == processes.launch_id():
-                return path.parent
-    return None
+                found.append((path.stat().st_mtime, path.parent))
+    return max(found)[1] if found else None
 
 
 def _has_no_checkpoint(folder: Path) -> bool:
