@@ -198,3 +198,28 @@ def test_unreadable_images_of_all_processes_are_reported(damaged, run_folder):
     (_, notes), (_, others) = in_processes(2, run_and_fail, damaged("data.on_error=skip"), run_folder, -1, die)
     assert [note for note in notes if note.startswith("warning: 1 training images could not be read")]
     assert others == []
+
+
+def run_and_die_after_step(config, folder, step):
+    """Train; process 1 is killed when it has done so many steps."""
+    whole = Loop._is_checkpoint_due
+
+    def with_death(loop):
+        if processes.rank() == 1 and loop.run.next_step == step:
+            die()
+        return whole(loop)
+
+    Loop._is_checkpoint_due = with_death
+    with pytest.raises(processes.LostProcessError):
+        train(config, folder)
+
+
+@pytest.mark.parametrize("step", [2, 4])  # with an evaluation, in between and at the end
+def test_a_step_is_complete_when_another_process_is_lost_after_it(tiny, tmp_path, step):
+    config = tiny("train.eval_every=1", "train.log_every=2")
+    in_processes(2, train, config, tmp_path / "whole")
+    assert in_processes(2, run_and_die_after_step, config, tmp_path / "lost", step) == [None, None]
+    assert last(tmp_path / "lost").training["next_step"] == step
+    in_processes(2, resume, tmp_path / "lost")
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "lost")
+    assert (tmp_path / "whole/results.csv").read_text() == (tmp_path / "lost/results.csv").read_text()
