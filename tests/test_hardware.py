@@ -96,6 +96,34 @@ def system(root, files):
     return hardware.free_memory(root)
 
 
+def test_processes_share_the_cores_and_memory_of_their_machine(tmp_path, monkeypatch):
+    cores = hardware.available_cores()
+    assert hardware.choose_workers("auto") == min(cores, hardware.MAX_WORKERS)
+    monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    free = hardware.free_memory()
+    monkeypatch.setattr(hardware.processes, "local_count", lambda: 4)
+    assert hardware.available_cores() == hardware.choose_workers("auto") == 1
+    monkeypatch.setattr(hardware.processes, "local_count", lambda: 2)
+    assert hardware.available_cores() == 3
+    if free is not None:
+        assert hardware.free_memory() < 0.7 * free
+
+
+def test_a_process_gets_its_own_gpu(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(hardware.processes, "local_count", lambda: 2)
+    monkeypatch.setattr(hardware.processes, "local_rank", lambda: 1)
+    monkeypatch.setattr(hardware.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(hardware.torch.cuda, "set_device", chosen.append)
+    assert hardware._own_gpu("cuda") == hardware._own_gpu("cuda:1") == "cuda:1"
+    assert chosen == [1, 1]
+    with pytest.raises(MachineError, match="device 'cuda:0': 2 processes cannot share it; choose auto, cuda or cpu"):
+        hardware._own_gpu("cuda:0")
+    monkeypatch.setattr(hardware.torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(MachineError, match="2 processes need 2 GPUs; available: cpu, cuda:0; with device cpu"):
+        hardware._own_gpu("cuda")
+
+
 def test_free_memory_without_limits(tmp_path):
     assert system(tmp_path, {}) is None
     assert system(tmp_path, {"proc/meminfo": "MemTotal: 9 kB\nMemAvailable: 5 kB\n"}) == 5 * 1024

@@ -84,16 +84,14 @@ def choose_memory_format(requested: Literal["auto"] | bool, device: torch.device
 
 
 def choose_workers(requested: Literal["auto"] | int) -> int:
-    """Return the number of data loader workers; `auto`: one per core, at most 8.
-
-    Processes that train together share the cores of their machine.
-    """
-    return min(max(available_cores() // processes.local_count(), 1), MAX_WORKERS) if requested == "auto" else requested
+    """Return the number of data loader workers; `auto`: one per core, at most 8."""
+    return min(available_cores(), MAX_WORKERS) if requested == "auto" else requested
 
 
 def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores that this process may use: of several on this machine, its part of them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // processes.local_count())
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
@@ -160,7 +158,7 @@ def free_memory(root: Path = Path("/")) -> int | None:
     """Return the bytes of memory that are available to new work, on Linux; `None` elsewhere.
 
     The least of the machine's and of what the limits of the process's control groups leave, which containers and batch
-    systems set. `root`: of the file system.
+    systems set; of several processes on this machine, each gets the same part. `root`: of the file system.
     """
     machine = _numbers(root / "proc/meminfo").get("MemAvailable:")
     free = [] if machine is None else [machine * 1024]
@@ -168,7 +166,7 @@ def free_memory(root: Path = Path("/")) -> int | None:
         limit, usage = (next(iter(_numbers(group / name)), "") for name in (files.limit, files.usage))
         if limit.isdigit() and usage.isdigit():  # a group without a limit has the text "max" there
             free.append(max(int(limit) - int(usage) + _numbers(group / "memory.stat").get(files.cache, 0), 0))
-    return min(free, default=None)
+    return min(free) // processes.local_count() if free else None
 
 
 def _control_groups(root: Path) -> Iterator[tuple[GroupFiles, Path]]:

@@ -81,13 +81,15 @@ def restarts() -> int:
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Join the group of the processes that the launcher has started, for the block; without a launcher, do nothing.
+    """Join the group of the processes that the launcher has started, for the block.
+
+    Without a launcher, and if the program has already joined one, do nothing.
 
     Tensors on GPUs are exchanged by NCCL, all others by Gloo. After an error the process should end soon: only then do
     the others notice. Raises `ConfigError` for incomplete variables of the launcher, `MachineError` if the processes do
     not reach each other.
     """
-    if not is_launched():
+    if not is_launched() or is_joined():
         yield
         return
     if missing := [name for name in VARIABLES if name not in os.environ]:
@@ -185,7 +187,7 @@ def local_rank() -> int:
 
 def local_count() -> int:
     """Return the number of processes of the group on this machine."""
-    return int(os.environ["LOCAL_WORLD_SIZE"]) if is_joined() else 1
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or count()) if is_joined() else 1
 
 
 # --- shares

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torchvision
+from several import in_processes
 from torch import nn
 
 from yolo9k.build import build_network
@@ -134,6 +135,18 @@ def test_sync_with_one_process_equals_batch_norm():
     for (name, own), other in zip(batch.named_parameters(), sync.parameters(), strict=True):
         assert torch.equal(own.grad, other.grad), name
     assert all(torch.equal(a, b) for a, b in zip(batch.buffers(), sync.buffers(), strict=True))
+
+
+def test_sync_in_a_group_of_one_process_is_batch_norm():
+    [result] = in_processes(1, normalise_synced)
+    assert result == nn.BatchNorm2d(3)(IMAGES).tolist()
+
+
+IMAGES = torch.arange(24.0).view(2, 3, 2, 2)
+
+
+def normalise_synced():
+    return SyncedBatchNorm(3)(IMAGES).tolist()
 
 
 def test_sync_with_several_processes_needs_gpus(monkeypatch):

@@ -122,7 +122,7 @@ class Run:
             needed = parameters + in_float32 * DTYPES[self.precision].itemsize // 4
             what = f"a step with {images:,} images of {size[0]}x{size[1]}"
             hint = "raise train.accumulate, or lower train.batch or the image size"
-            require_memory(needed * processes.local_count(), self.device, what, hint)
+            require_memory(needed, self.device, what, hint)
 
     def _should_compile(self) -> bool:
         """`auto`: on CUDA with one image size. Each size compiles anew, and a CPU gains only a tenth."""
