@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -131,6 +132,19 @@ def test_an_unreadable_image_is_reported_once(work):
     assert results[0][2].strip().endswith("error: 1 of 3 images could not be read; first: damaged/1.jpg: "
                                           "not a readable image")  # fmt: skip
     assert results[1][2] == ""
+
+
+def test_what_was_printed_before_an_error_is_not_lost(work, tmp_path):
+    (tmp_path / "a.jpg").write_bytes((work / "toy/images/val/val-0000.jpg").read_bytes())
+    (tmp_path / "b.jpg").write_bytes(b"no image")
+    command = [sys.executable, "-m", "yolo9k", "detect", str(tmp_path), "--weights", "d.pt", "--no-draw"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    launched = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    done = subprocess.run(command, cwd=work, env=os.environ | launched, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 3, done.stderr
+    assert "detections in 1 images" in done.stdout
 
 
 def test_a_wrong_option_is_reported_once(work):

@@ -79,9 +79,17 @@ def main() -> None:
 def run(command: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit; a user error is printed as one line on standard error, with its exit code."""
     code = exit_code(command, name, sys.argv[1:] if arguments is None else arguments)
-    if code and processes.is_launched():  # at once: the others wait for this process, and NCCL for them
-        os._exit(code)
+    if code and processes.is_launched():
+        leave(code)
     sys.exit(code)
+
+
+def leave(code: int) -> None:
+    """End one of several processes at once, with what it has printed: the others wait for it, and NCCL for them."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # closed, or its reader has ended
+            stream.flush()
+    os._exit(code)
 
 
 def exit_code(

@@ -54,7 +54,7 @@ def run_worker(folder: str, count: int, arguments: Sequence[str]) -> None:
     only after a kill can they go on. The launcher lets processes that return wait for the others, and would never end
     those that wait for this one: so it exits, unless all have failed.
     """
-    from yolo9k.cli import app, exit_code
+    from yolo9k.cli import app, exit_code, leave
 
     if _codes(Path(folder)):
         return
@@ -76,9 +76,7 @@ def run_worker(folder: str, count: int, arguments: Sequence[str]) -> None:
             if len(_codes(Path(folder))) == count:
                 return
             time.sleep(0.05)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    leave(code)
 
 
 def _codes(folder: Path) -> list[int]:
