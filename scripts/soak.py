@@ -27,7 +27,7 @@ from pathlib import Path
 
 from yolo9k.config import dump, updated
 from yolo9k.demo.toy_joint import write_toy_joint
-from yolo9k.inference import Detector
+from yolo9k.inference.detector import Detector
 
 SETTINGS = (
     "model.name=yolov2-tiny", "model.width=0.2", "model.anchors=[[1,1],[2,2]]", "data.size=64", "data.workers=2",

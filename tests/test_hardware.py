@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from yolo9k import hardware
+from yolo9k import hardware, machine
 from yolo9k.errors import MachineError
 
 CPU, MPS = torch.device("cpu"), torch.device("mps")
@@ -93,20 +93,20 @@ def system(root, files):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return hardware.free_memory(root)
+    return machine.free_memory(root)
 
 
 def test_processes_share_the_cores_and_memory_of_their_machine(tmp_path, monkeypatch):
-    cores = hardware.available_cores()
+    cores = machine.available_cores()
     assert hardware.choose_workers("auto") == min(cores, hardware.MAX_WORKERS)
-    monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
-    free = hardware.free_memory()
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    free = machine.free_memory()
     monkeypatch.setattr(hardware.processes, "local_count", lambda: 4)
-    assert hardware.available_cores() == hardware.choose_workers("auto") == 1
+    assert machine.available_cores() == hardware.choose_workers("auto") == 1
     monkeypatch.setattr(hardware.processes, "local_count", lambda: 2)
-    assert hardware.available_cores() == 3
+    assert machine.available_cores() == 3
     if free is not None:
-        assert hardware.free_memory() < 0.7 * free
+        assert machine.free_memory() < 0.7 * free
 
 
 def test_a_process_gets_its_own_gpu(monkeypatch):

@@ -12,7 +12,7 @@ from soak import MIB, Sample, process_tree, report, take_sample, watched
 
 from yolo9k.build import build_network
 from yolo9k.config import load_config
-from yolo9k.inference import Detector
+from yolo9k.inference.detector import Detector
 from yolo9k.wordtree import WordTree
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -58,7 +58,7 @@ def test_children_count(tmp_path):
 def test_detections_are_watched(tmp_path):
     config = load_config(None, ["model={name: yolov2-tiny, width: 0.1, anchors: [[1, 1]]}", "data.size=64"])
     labels = WordTree.flat(["cat"])
-    detector = Detector(build_network(config.model, labels), labels, config, device="cpu")
+    detector = Detector.of_network(build_network(config.model, labels), labels, config, device="cpu")
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "a.jpg")
     for work in (soak.stream_all, soak.call_all):
         seen = watched(lambda work=work: work(detector, [tmp_path / "a.jpg"], 3), every_s=0.2)

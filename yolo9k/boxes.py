@@ -6,21 +6,43 @@ return new arrays.
 """
 
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
 
-Array = TypeVar("Array", np.ndarray, torch.Tensor)
+if TYPE_CHECKING:
+    import torch
+    from typing_extensions import TypeIs
+
+Array = TypeVar("Array", np.ndarray, "torch.Tensor")
 
 MAX_PAIRS = 1 << 20  # pairs of boxes compared at once: an image of 100,000 boxes has 10 billion
 
 
+def is_tensor(values: Any) -> "TypeIs[torch.Tensor]":
+    """Return whether values are a torch tensor, without importing torch."""
+    return type(values).__module__.partition(".")[0] == "torch"
+
+
 def _stack(like: Array, *columns: Array) -> Array:
     """Stack columns of shape (...) to (..., len(columns)), with the library that `like` belongs to."""
-    if isinstance(like, torch.Tensor):
+    if is_tensor(like):
+        import torch
+
         return torch.stack(columns, dim=-1)
     return np.stack(columns, axis=-1)
+
+
+def _maximum(a: Array, b: Array) -> Array:
+    if is_tensor(a):
+        return a.maximum(b)
+    return np.maximum(a, b)
+
+
+def _minimum(a: Array, b: Array) -> Array:
+    if is_tensor(a):
+        return a.minimum(b)
+    return np.minimum(a, b)
 
 
 def xywh_to_xyxy(xywh: Array) -> Array:
@@ -63,13 +85,12 @@ def clip(xyxy: Array, size_wh: tuple[float, float]) -> Array:
 
 def intersection(a_xyxy: Array, b_xyxy: Array) -> Array:
     """Return intersection areas of boxes that broadcast: (..., 4) and (..., 4) to (...)."""
-    maximum, minimum = (torch.maximum, torch.minimum) if isinstance(a_xyxy, torch.Tensor) else (np.maximum, np.minimum)
     corners = _stack(
         a_xyxy,
-        maximum(a_xyxy[..., 0], b_xyxy[..., 0]),
-        maximum(a_xyxy[..., 1], b_xyxy[..., 1]),
-        minimum(a_xyxy[..., 2], b_xyxy[..., 2]),
-        minimum(a_xyxy[..., 3], b_xyxy[..., 3]),
+        _maximum(a_xyxy[..., 0], b_xyxy[..., 0]),
+        _maximum(a_xyxy[..., 1], b_xyxy[..., 1]),
+        _minimum(a_xyxy[..., 2], b_xyxy[..., 2]),
+        _minimum(a_xyxy[..., 3], b_xyxy[..., 3]),
     )
     return area(corners)
 
@@ -87,8 +108,7 @@ def iou(a_xyxy: Array, b_xyxy: Array) -> Array:
 
 def shape_iou(a_wh: Array, b_wh: Array) -> Array:
     """Return the IoU of boxes with the same centre, from sizes alone: (..., 2) and (..., 2) to (...)."""
-    minimum = torch.minimum if isinstance(a_wh, torch.Tensor) else np.minimum
-    shared = minimum(a_wh[..., 0], b_wh[..., 0]) * minimum(a_wh[..., 1], b_wh[..., 1])
+    shared = _minimum(a_wh[..., 0], b_wh[..., 0]) * _minimum(a_wh[..., 1], b_wh[..., 1])
     return shared / (a_wh[..., 0] * a_wh[..., 1] + b_wh[..., 0] * b_wh[..., 1] - shared)
 
 

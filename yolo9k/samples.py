@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from yolo9k.boxes import xyxy_to_xywh
+from yolo9k.boxes import is_tensor, xyxy_to_xywh
 
 if TYPE_CHECKING:
     import supervision
+    import torch
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,13 @@ class Batch:
     `Sample`.
     """
 
-    images: torch.Tensor
-    image_index: torch.Tensor
-    xyxy: torch.Tensor
-    label: torch.Tensor
-    ignore: torch.Tensor
-    labelled_image: torch.Tensor
-    image_label: torch.Tensor
+    images: "torch.Tensor"
+    image_index: "torch.Tensor"
+    xyxy: "torch.Tensor"
+    label: "torch.Tensor"
+    ignore: "torch.Tensor"
+    labelled_image: "torch.Tensor"
+    image_label: "torch.Tensor"
     names: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
     resized: tuple[str, ...] = ()
@@ -95,6 +95,8 @@ class Batch:
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> "Batch":
         """Collate samples whose images have the same size."""
+        import torch
+
         images = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2)
         counts = [len(s.boxes) for s in samples]
         labelled = [(i, s.image_label) for i, s in enumerate(samples) if s.image_label is not None]
@@ -136,10 +138,10 @@ class Batch:
         )
 
     def _map(self, change: Any) -> "Batch":
-        tensors = {k: change(v) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
+        tensors = {k: change(v) for k, v in vars(self).items() if is_tensor(v)}
         return replace(self, **tensors)
 
-    def to(self, device: torch.device | str) -> "Batch":
+    def to(self, device: "torch.device | str") -> "Batch":
         """Copy the batch to a device; asynchronous if the memory is pinned."""
         return self._map(lambda t: t.to(device, non_blocking=True))
 
@@ -147,9 +149,9 @@ class Batch:
         """Copy the batch to page-locked memory (called by the data loader)."""
         return self._map(lambda t: t.pin_memory())
 
-    def normalised(self) -> torch.Tensor:
+    def normalised(self) -> "torch.Tensor":
         """Return the images as network input: float32 in [0, 1], no mean subtraction."""
-        return self.images.float().div_(255) if self.images.dtype == torch.uint8 else self.images
+        return self.images if self.images.is_floating_point() else self.images.float().div_(255)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from yolo9k.cli import app
 from yolo9k.darknet.weights import Header, conv_layers, write_weights
 from yolo9k.datasets.transforms.grey import to_grey
 from yolo9k.errors import Yolo9kError
-from yolo9k.inference import Detector
+from yolo9k.inference.detector import Detector
 from yolo9k.pretrained import DarknetFiles
 
 CFG = """[net]
@@ -106,7 +106,7 @@ def test_a_grey_network_sees_the_luma_in_every_command(run, model, tmp_path):
     assert np.array_equal(colour.xyxy, grey.xyxy)
     (tensor, _) = detector._prepare(image)
     assert tensor.shape == (1, 96, 96)
-    assert np.array_equal(tensor.numpy()[0], darknet.letterbox(to_grey(image), (96, 96))[0])
+    assert np.array_equal(tensor[0], darknet.letterbox(to_grey(image), (96, 96))[0])
     detected(run, tmp_path, "--weights", weights)
     toy = write_toy(tmp_path / "toy", {"train": 4, "val": 2}, side_px=64)
     (tmp_path / "a.names").write_text("\n".join(toy.labels))

@@ -70,11 +70,10 @@ def test_half_precision_is_decoded_in_float32():
     assert DIRECT.decode(torch.zeros(1, 2, 5, 1, 1, dtype=torch.bfloat16)).cx.dtype == torch.float32
 
 
-def test_boxes_at_flat_indices():
+def test_boxes_at_positions():
     geometry = torch.randn(2, 2, 5, 2, 3, generator=torch.Generator().manual_seed(0))
     boxes = DIRECT.decode(geometry)
-    index = ((1 * 2 + 0) * 2 + 1) * 3 + 2  # image 1, anchor 0, row 1, column 2
-    assert boxes.cxcywh(torch.tensor([index]))[0].tolist() == box_at(boxes, 1, 0, 1, 2)[:4]
+    assert boxes.cxcywh(torch.tensor([[1, 0, 1, 2]]))[0].tolist() == box_at(boxes, 1, 0, 1, 2)[:4]
     assert boxes.shape == (2, 2, 2, 3)
     assert boxes.pixels_per_cell((96, 128)).tolist() == [32, 64, 32, 64]
 

@@ -6,7 +6,7 @@ from yolo9k.datasets.autodetect import open_dataset
 from yolo9k.datasets.load import read_annotations
 from yolo9k.evaluation import evaluate_detector
 from yolo9k.evaluation.coco import add_coco_metrics, read_ground_truth
-from yolo9k.inference import Detector
+from yolo9k.inference.detector import Detector
 
 
 @pytest.mark.parametrize(("mode", "ap50"), [("letterbox", 0.128), ("stretch", 0.152)])

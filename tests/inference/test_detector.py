@@ -10,8 +10,9 @@ from yolo9k.checkpoint import Checkpoint
 from yolo9k.config import load_config
 from yolo9k.detection.thresholds import Thresholds
 from yolo9k.errors import ConfigError, DataError, MachineError, WeightsError
-from yolo9k.inference.detector import Detector, fold_norms
+from yolo9k.inference.detector import Detector
 from yolo9k.models.layers import ConvBlock
+from yolo9k.models.norms import fold_norms
 from yolo9k.wordtree import WordTree
 
 LABELS = WordTree.flat(["cat", "dog"])
@@ -40,7 +41,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def detector(network):
-    return Detector(fold_norms(network), LABELS, CONFIG, device="cpu", precision="float32")
+    return Detector.of_network(fold_norms(network), LABELS, CONFIG, device="cpu", precision="float32")
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ class OneBox(nn.Module):
 
 @pytest.fixture
 def one_box():
-    return Detector(OneBox(), LABELS, CONFIG, device="cpu", precision="float32")
+    return Detector.of_network(OneBox(), LABELS, CONFIG, device="cpu", precision="float32")
 
 
 def equal(one, other, tolerance=1e-4):
@@ -95,7 +96,7 @@ def equal(one, other, tolerance=1e-4):
 def test_detections_are_in_pixels_of_the_image(one_box):
     # 192x64 into 96x64: half the size, 16 rows of padding above. The box is [64, 40, 96, 56] in the network's input.
     detections = one_box(np.zeros((64, 192, 3), np.uint8), conf=0.5)
-    assert one_box.network.shape == (1, 3, 64, 96)
+    assert one_box.engine.network.shape == (1, 3, 64, 96)
     assert detections.xyxy.tolist() == [[128, 48, 192, 64]]  # clipped at the lower border: 16 + 64 / 2 = 48
     assert detections.score.tolist() == pytest.approx([0.6])
     assert [name for _, _, name in detections] == ["cat"]
@@ -140,11 +141,11 @@ def test_folded_norms_change_nothing():
 def test_folding_works_on_a_copy(network, detector):
     assert not any(isinstance(m, nn.BatchNorm2d) for m in fold_norms(network).modules())
     assert all(isinstance(m.norm, nn.BatchNorm2d) for m in network.modules() if isinstance(m, ConvBlock))  # a copy
-    assert all(m.conv.bias is not None for m in detector.network.modules() if isinstance(m, ConvBlock))
+    assert all(m.conv.bias is not None for m in detector.engine.network.modules() if isinstance(m, ConvBlock))
 
 
 def test_folded_and_unfolded_detect_the_same(network, detector, images):
-    plain = Detector(network, LABELS, CONFIG, device="cpu", precision="float32")
+    plain = Detector.of_network(network, LABELS, CONFIG, device="cpu", precision="float32")
     for image in images:
         detections = detector(image, **LOW)
         assert len(detections)
@@ -180,11 +181,11 @@ def test_invalid_images(detector, tmp_path):
 
 
 def test_another_size(network, images):
-    detector = Detector(network, LABELS, CONFIG, size_wh=(64, 128), device="cpu")
+    detector = Detector.of_network(network, LABELS, CONFIG, size_wh=(64, 128), device="cpu")
     assert detector.size_wh == detector.config.data.size == (64, 128)
     detector(images[0])
     with pytest.raises(ConfigError, match=r"data\.size: width and height must be multiples of 32, not 100x64"):
-        Detector(network, LABELS, CONFIG, size_wh=(100, 64), device="cpu")
+        Detector.of_network(network, LABELS, CONFIG, size_wh=(100, 64), device="cpu")
 
 
 def test_load_from_a_run(network, detector, images, tmp_path):
@@ -213,6 +214,6 @@ def test_out_of_memory(detector, monkeypatch):
     def fail(_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(detector.network, "features", fail)
+    monkeypatch.setattr(detector.engine.network, "features", fail)
     with pytest.raises(MachineError, match="out of memory on cpu; 1 images of 96x64 per batch are too many; use"):
         detector(np.zeros((4, 4, 3), np.uint8))

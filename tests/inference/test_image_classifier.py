@@ -10,8 +10,8 @@ from yolo9k.checkpoint import Checkpoint
 from yolo9k.config import load_classifier_config, load_config
 from yolo9k.darknet.weights import Header, conv_layers, write_weights
 from yolo9k.errors import ConfigError, DataError, MachineError, WeightsError
-from yolo9k.inference import Detector
 from yolo9k.inference.classifier import Classification, ImageClassifier
+from yolo9k.inference.detector import Detector
 from yolo9k.models.norms import fold_norms
 from yolo9k.pretrained import DarknetFiles
 from yolo9k.wordtree import WordTree

@@ -6,9 +6,9 @@ from torch import nn
 
 from yolo9k import hardware
 from yolo9k.errors import MachineError
-from yolo9k.hardware import free_memory
 from yolo9k.inference import network_input
 from yolo9k.inference.network_input import MemoryLimit
+from yolo9k.machine import free_memory
 
 IMAGE = 2 * 100 * 200 * 4 * 10  # bytes: input and output of the activation
 

@@ -66,7 +66,7 @@ def test_every_listed_backbone_trains_resumes_and_detects(name, tmp_path):
 
     image = np.random.default_rng(0).integers(0, 256, (80, 120, 3), np.uint8)
     for size_wh in ((64, 64), (96, 32)):
-        detector = Detector(again, LABELS, config, size_wh=size_wh, device="cpu", precision="float32")
+        detector = Detector.of_network(again, LABELS, config, size_wh=size_wh, device="cpu", precision="float32")
         detections = detector(image, conf=0.0)
         assert len(detections.score)
         assert np.isfinite(detections.xyxy).all()

@@ -14,7 +14,7 @@ from yolo9k.errors import WeightsError
 if TYPE_CHECKING:
     from yolo9k.cli.detection_output import DetectionOutput
     from yolo9k.errors import DataError
-    from yolo9k.inference import Detector
+    from yolo9k.inference.detector import Detector
     from yolo9k.samples import Detections
 
 OFFICIAL = "yolov2"  # catalogue model that is used if there is no run
@@ -97,7 +97,7 @@ def _split_names(values: list[str] | None) -> list[str]:
 
 def _load_detector(weights: str, arguments: dict[str, Any]) -> "tuple[Detector, str]":
     """Return the detector and its weights: `weights`, else the newest run, else the official ones."""
-    from yolo9k.inference import Detector
+    from yolo9k.inference.detector import Detector
 
     name = weights or processes.from_main(_newest_run)
     if name:

@@ -65,7 +65,7 @@ def evaluate(
     Example: yolo9k eval --weights yolo9000 --dataset coco --map coco9k.map --exact
     """
     from yolo9k.evaluation.coco import add_coco_metrics, read_ground_truth
-    from yolo9k.inference import Detector
+    from yolo9k.inference.detector import Detector
 
     check_outputs(
         files={"--json": json, "--results": results and [results, *_ground_truth_target(results)]},

@@ -111,7 +111,7 @@ def _choose_devices(devices: str, device: str) -> int:
 
 def _prepare_environment(count: int) -> None:
     """Set what the processes inherit: threads that share the cores, and that torch's C++ code prints errors only."""
-    from yolo9k.hardware import available_cores
+    from yolo9k.machine import available_cores
 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // count)))
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", processes.CPP_LOG_LEVEL)

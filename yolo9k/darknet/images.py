@@ -11,9 +11,8 @@ from typing import Literal
 
 import cv2
 import numpy as np
-import torch
 
-from yolo9k.boxes import Array
+from yolo9k.boxes import Array, is_tensor
 from yolo9k.errors import ConfigError
 
 LastRow = Literal["correct", "darknet"]
@@ -152,11 +151,13 @@ def _to_unit(values: np.ndarray) -> np.ndarray:
 def _row(like: Array, *values: float | np.float32, double: bool = False) -> Array:
     """Return four values in the library (torch or numpy) and dtype of `like`, or as doubles."""
     floats = [float(value) for value in values]
-    if isinstance(like, torch.Tensor):
+    if is_tensor(like):
+        import torch
+
         return like.new_tensor(floats, dtype=torch.float64 if double else like.dtype)
     return np.array(floats, np.float64 if double else like.dtype)
 
 
 def _cast_like(like: Array, values: Array) -> Array:
     """Cast values to the dtype of `like`."""
-    return values.to(like.dtype) if isinstance(like, torch.Tensor) else values.astype(like.dtype)
+    return values.to(like.dtype) if is_tensor(like) else values.astype(like.dtype)

@@ -34,9 +34,10 @@ class GridBoxes:
         corners = (self.cx - half_w, self.cy - half_h, self.cx + half_w, self.cy + half_h)
         return torch.stack(corners, dim=-1).flatten(1, 3)
 
-    def cxcywh(self, flat_index: Tensor) -> Tensor:
-        """Return centres and sizes in cells, (N, 4), of the boxes at indices (N,) into the flattened (B, A, H, W)."""
-        return torch.stack([field.flatten()[flat_index] for field in (self.cx, self.cy, self.w, self.h)], dim=1)
+    def cxcywh(self, positions: Tensor) -> Tensor:
+        """Return centres and sizes in cells, (N, 4), of the boxes at `positions` (N, 4): image, anchor, row, column."""
+        index = tuple(positions.unbind(1))
+        return torch.stack([field[index] for field in (self.cx, self.cy, self.w, self.h)], dim=1)
 
     def pixels_per_cell(self, size_wh: tuple[int, int]) -> Tensor:
         """Return the factor (4,) that converts `xyxy` in cells to pixels; `size_wh`: the network's input size."""

@@ -88,7 +88,7 @@ class RegionLoss(nn.Module):
     @torch.no_grad()
     def _rescored(self, boxes: GridBoxes, targets: GroundTruth, assignment: Assignment) -> Tensor:
         """Return the IoU of each ground truth with its predicted box, (N,)."""
-        return iou(cxcywh_to_xyxy(boxes.cxcywh(assignment.flat_index)), targets.xyxy)
+        return iou(cxcywh_to_xyxy(boxes.cxcywh(assignment.positions)), targets.xyxy)
 
     def _image_label_objectness(self, boxes: GridBoxes, best_box: Tensor) -> Tensor:
         """Return the loss that raises the objectness of the boxes of image-level labels to `MIN_OBJECTNESS`.

@@ -44,11 +44,10 @@ def find_candidates(
     Class logits are computed only for boxes whose objectness is above `conf`, as in Darknet.
     """
     boxes = codec.decode(head.geometry(features))
-    objectness = boxes.objectness.flatten()
-    flat_index = (objectness > conf).nonzero().flatten()
-    positions = torch.stack(torch.unravel_index(flat_index, boxes.shape), dim=1)  # image, anchor, row, column
-    xyxy = cxcywh_to_xyxy(boxes.cxcywh(flat_index)) * boxes.pixels_per_cell(size_wh)
-    decoded = class_decoder(head, features, positions, objectness[flat_index], conf)
+    positions = (boxes.objectness > conf).nonzero()  # image, anchor, row, column
+    objectness = boxes.objectness[tuple(positions.unbind(1))]
+    xyxy = cxcywh_to_xyxy(boxes.cxcywh(positions)) * boxes.pixels_per_cell(size_wh)
+    decoded = class_decoder(head, features, positions, objectness, conf)
     return Candidates(positions[decoded.box, 0], xyxy[decoded.box], decoded.score, decoded.label, decoded.path)
 
 

@@ -1,6 +1,6 @@
-"""Run trained detectors and classifiers on images."""
+"""Run trained detectors and classifiers on images.
 
-from yolo9k.inference.classifier import ImageClassifier
-from yolo9k.inference.detector import Detector
-
-__all__ = ["Detector", "ImageClassifier"]
+- `detector.py`, `classifier.py`: from images to detections and class probabilities
+- `sources.py`: which images, and reading them ahead; `resize.py`: fit them to the network
+- `engines/`: what runs the network: PyTorch, ONNX Runtime, OpenVINO
+"""

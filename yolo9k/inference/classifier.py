@@ -14,8 +14,8 @@ from yolo9k.config import ClassifierConfig, Override, with_overrides
 from yolo9k.darknet.network import DarknetNetwork
 from yolo9k.errors import DataError
 from yolo9k.hardware import autocast, choose_device, choose_memory_format, choose_precision
-from yolo9k.inference.network_input import MemoryLimit, explain_large_batch, prepare, to_network_input
-from yolo9k.inference.resize import CENTER_CROPS
+from yolo9k.inference.network_input import MemoryLimit, explain_large_batch, to_network_input
+from yolo9k.inference.resize import CENTER_CROPS, prepare
 from yolo9k.inference.sources import ImageInput, read_ahead
 from yolo9k.models.norms import fold_norms
 from yolo9k.pretrained import DarknetFiles, build_whole_classifier, open_weights
@@ -165,15 +165,15 @@ class ImageClassifier:
             readable = [item for item in items if not isinstance(item, DataError)]
             yield LogitBatch([not isinstance(item, DataError) for item in items], self._logits(readable))
 
-    def _prepare(self, image: np.ndarray) -> Tensor:
+    def _prepare(self, image: np.ndarray) -> np.ndarray:
         """Return the centre of an image at the network's size: (C, H, W), uint8 or floats in [0, 1]."""
         return prepare(image, self.resize, self.config.data.channels)
 
     @torch.inference_mode()
-    def _logits(self, inputs: list[Tensor]) -> Tensor:
+    def _logits(self, inputs: list[np.ndarray]) -> Tensor:
         if not inputs:
             return torch.zeros(0, len(self.labels), device=self.device)
-        images = torch.stack(inputs)
+        images = torch.from_numpy(np.stack(inputs))
         with explain_large_batch(self.device, images), autocast(self.device, self.precision):
             logits: Tensor = self.network(to_network_input(images, self.device, self.memory_format))
         return logits.float()

@@ -1,35 +1,17 @@
-"""The input of networks: check images, scale batches to [0, 1] on the device, fit batches to the memory."""
+"""The input of networks in PyTorch: scale batches to [0, 1] on the device, fit batches to the memory."""
 
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from yolo9k.datasets.transforms.grey import to_grey
-from yolo9k.errors import ConfigError
-from yolo9k.hardware import DTYPES, Precision, explain_out_of_memory, free_memory, require_memory
-from yolo9k.inference.resize import Resize
+from yolo9k.hardware import DTYPES, Precision, explain_out_of_memory, require_memory
+from yolo9k.machine import free_memory
 from yolo9k.models.memory import image_bytes
 
 LOG = logging.getLogger(__name__)
-
-
-def check_image(image: np.ndarray) -> None:
-    """Raise `ConfigError` unless the array is an image: uint8 (H, W, 3)."""
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ConfigError(f"image: must be uint8 (H, W, 3) RGB, not {image.dtype} {image.shape}")
-
-
-def prepare(image: np.ndarray, resize: Resize, channels: int) -> torch.Tensor:
-    """Return an image at the network's size: (3, H, W), or (1, H, W) of grey; uint8 or floats in [0, 1].
-
-    Raises `ConfigError` unless the array is an image.
-    """
-    check_image(image)
-    return resize.apply(image) if channels == 3 else resize.apply(to_grey(image))[:channels]
 
 
 def to_network_input(images: torch.Tensor, device: torch.device, memory_format: torch.memory_format) -> torch.Tensor:

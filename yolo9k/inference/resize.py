@@ -10,18 +10,18 @@ from functools import partial
 from typing import Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from yolo9k.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
 from yolo9k.darknet.images import center_crop, correct_boxes, letterbox, stretch
+from yolo9k.datasets.transforms.grey import to_grey
+from yolo9k.errors import ConfigError
 from yolo9k.placements import ResizeMode, apply_placement, fit_placement, resize_center_crop
 
 
 class Resize(Protocol):
     """Fits images to a network's input size."""
 
-    def apply(self, image: np.ndarray) -> Tensor:
+    def apply(self, image: np.ndarray) -> np.ndarray:
         """Convert an image, uint8 (H, W, 3), to the network's size: (3, H, W), uint8 or floats in [0, 1]."""
 
 
@@ -39,10 +39,10 @@ class AreaFit:
     size_wh: tuple[int, int]
     mode: ResizeMode = "letterbox"
 
-    def apply(self, image: np.ndarray) -> Tensor:
+    def apply(self, image: np.ndarray) -> np.ndarray:
         """As `Resize.apply`."""
         placement = fit_placement((image.shape[1], image.shape[0]), self.size_wh, self.mode)
-        return torch.from_numpy(apply_placement(image, placement, self.size_wh)).permute(2, 0, 1)
+        return apply_placement(image, placement, self.size_wh).transpose(2, 0, 1)
 
     def undo(self, xyxy: np.ndarray, image_wh: tuple[int, int]) -> np.ndarray:
         """As `Fit.undo`."""
@@ -55,9 +55,9 @@ class DarknetLetterbox:
 
     size_wh: tuple[int, int]
 
-    def apply(self, image: np.ndarray) -> Tensor:
+    def apply(self, image: np.ndarray) -> np.ndarray:
         """As `Resize.apply`."""
-        return torch.from_numpy(letterbox(image, self.size_wh))
+        return letterbox(image, self.size_wh)
 
     def undo(self, xyxy: np.ndarray, image_wh: tuple[int, int]) -> np.ndarray:
         """As `Fit.undo`."""
@@ -71,9 +71,9 @@ class DarknetStretch:
 
     size_wh: tuple[int, int]
 
-    def apply(self, image: np.ndarray) -> Tensor:
+    def apply(self, image: np.ndarray) -> np.ndarray:
         """As `Resize.apply`."""
-        return torch.from_numpy(stretch(image, self.size_wh))
+        return stretch(image, self.size_wh)
 
     def undo(self, xyxy: np.ndarray, image_wh: tuple[int, int]) -> np.ndarray:
         """As `Fit.undo`."""
@@ -86,9 +86,9 @@ class AreaCenterCrop:
 
     size_wh: tuple[int, int]
 
-    def apply(self, image: np.ndarray) -> Tensor:
+    def apply(self, image: np.ndarray) -> np.ndarray:
         """As `Resize.apply`."""
-        return torch.from_numpy(resize_center_crop(image, self.size_wh)).permute(2, 0, 1)
+        return resize_center_crop(image, self.size_wh).transpose(2, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ class DarknetCenterCrop:
 
     size_wh: tuple[int, int]
 
-    def apply(self, image: np.ndarray) -> Tensor:
+    def apply(self, image: np.ndarray) -> np.ndarray:
         """As `Resize.apply`."""
-        return torch.from_numpy(center_crop(image, self.size_wh))
+        return center_crop(image, self.size_wh)
 
 
 FITS: dict[tuple[str, str], Callable[[tuple[int, int]], Fit]] = {  # by `data.resize` and `data.resize_mode`
@@ -109,3 +109,18 @@ FITS: dict[tuple[str, str], Callable[[tuple[int, int]], Fit]] = {  # by `data.re
     ("darknet", "stretch"): DarknetStretch,
 }
 CENTER_CROPS: dict[str, Callable[[tuple[int, int]], Resize]] = {"area": AreaCenterCrop, "darknet": DarknetCenterCrop}
+
+
+def check_image(image: np.ndarray) -> None:
+    """Raise `ConfigError` unless the array is an image: uint8 (H, W, 3)."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ConfigError(f"image: must be uint8 (H, W, 3) RGB, not {image.dtype} {image.shape}")
+
+
+def prepare(image: np.ndarray, resize: Resize, channels: int) -> np.ndarray:
+    """Return an image at the network's size: (3, H, W), or (1, H, W) of grey; uint8 or floats in [0, 1].
+
+    Raises `ConfigError` unless the array is an image.
+    """
+    check_image(image)
+    return resize.apply(image) if channels == 3 else resize.apply(to_grey(image))[:channels]

@@ -15,10 +15,10 @@ from urllib.request import url2pathname
 import numpy as np
 
 from yolo9k.errors import DataError
-from yolo9k.hardware import available_cores
 from yolo9k.image_formats import describe_skipped, is_image_name
 from yolo9k.images import ImageSource, reading_image
 from yolo9k.io import check_regular, exists, is_folder, is_folder_entry, is_hidden, reading, visible_files
+from yolo9k.machine import available_cores
 from yolo9k.progress import Track, silent
 
 ImageInput = np.ndarray | str | ImageSource

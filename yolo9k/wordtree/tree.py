@@ -5,7 +5,7 @@ first group. The network predicts one logit per node, and a softmax over each gr
 A flat label set is a single group.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -123,6 +123,10 @@ class WordTree:
             if self.parents[other] in nodes:
                 nodes.add(other)
         return sorted(nodes)
+
+    def with_descendants(self, nodes: Iterable[int]) -> list[int]:
+        """Return nodes and all their descendants, each once, in ascending order."""
+        return sorted({below for node in nodes for below in self.subtree(node)})
 
     @cached_property
     def spans(self) -> np.ndarray:

@@ -108,9 +108,9 @@ class DetectionTask(Task):
         """Score a network on the validation split."""
         assert self.val is not None
         settings = self.config.eval
-        detector = Detector(
+        detector = Detector.of_network(
             eval_model.network, self.labels, self.config,
-            device=eval_model.device, precision=eval_model.precision, supervision=self.supervision,
+            device=str(eval_model.device), precision=eval_model.precision, supervision=self.supervision,
         )  # fmt: skip
         evaluation, _ = evaluate_detector(
             detector, self.val, Thresholds.of(settings),
