@@ -106,7 +106,8 @@ def test_only_commands_print():
     for path in SOURCES:
         calls = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
         names = {node.func.id for node in calls if isinstance(node.func, ast.Name)}
-        assert part_of(path) == "cli" or "print" not in names, path
+        is_program = part_of(path) == "cli" or path.stem == "detect_example"  # the latter is copied beside exports
+        assert is_program or "print" not in names, path
 
 
 def test_one_module_knows_albumentations():

@@ -86,7 +86,7 @@ def choose_workers(requested: Literal["auto"] | int) -> int:
     return min(available_cores(), MAX_WORKERS) if requested == "auto" else requested
 
 
-def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
     """Return the autocast context of a forward pass; a null context for float32."""
     if precision == "float32":
         return nullcontext()

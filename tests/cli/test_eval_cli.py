@@ -64,7 +64,7 @@ def run(monkeypatch, dataset):
         return OneBox(dataset if path == "trained" else "", size_wh)
 
     stand_in = SimpleNamespace(Detector=SimpleNamespace(load=load))
-    monkeypatch.setitem(sys.modules, "yolo9k.inference", stand_in)
+    monkeypatch.setitem(sys.modules, "yolo9k.inference.detector", stand_in)
     app = typer.Typer()
     app.command()(evaluate)
 
@@ -166,7 +166,7 @@ def test_skipped_images_are_counted(run, dataset, monkeypatch):
                 on_unreadable(DataError(f"{path}: is no image"))
                 yield Detections.empty(self.labels.names)
 
-    monkeypatch.setattr(sys.modules["yolo9k.inference"].Detector, "load", lambda *_, **__: Skipping())
+    monkeypatch.setattr(sys.modules["yolo9k.inference.detector"].Detector, "load", lambda *_, **__: Skipping())
     result = run("--weights", "x.pt", "--dataset", dataset, "--no-coco")
     assert result.exit_code == 0, result.output
     assert "1 images could not be read" in " ".join(result.output.split())

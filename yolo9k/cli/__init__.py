@@ -11,7 +11,21 @@ from typing import Annotated, Any
 import typer
 
 from yolo9k import __version__, processes
-from yolo9k.cli import anchors, bench, classify, config, data, demo, detect, doctor, evaluate, train, tree, weights
+from yolo9k.cli import (
+    anchors,
+    bench,
+    classify,
+    config,
+    data,
+    demo,
+    detect,
+    doctor,
+    evaluate,
+    export,
+    train,
+    tree,
+    weights,
+)
 from yolo9k.cli.console import LogHandler, err, out
 from yolo9k.cli.interrupts import stop_signals
 from yolo9k.cli.streams import StreamError, guarded_streams, require_output
@@ -50,6 +64,7 @@ app.command("anchors")(anchors.anchors)
 app.add_typer(classify.app, name="classify")
 app.add_typer(tree.app, name="tree")
 app.add_typer(weights.app, name="weights")
+app.command("export")(export.export)
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(bench.app, name="bench")

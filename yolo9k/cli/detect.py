@@ -7,7 +7,7 @@ from yolo9k import processes
 from yolo9k.cli import options as opt
 from yolo9k.cli.console import err, speaker, track, write_json
 from yolo9k.cli.interrupts import StoppableWork
-from yolo9k.cli.loading import load_arguments
+from yolo9k.cli.loading import describe_engine, load_arguments, say_engine
 from yolo9k.cli.outputs import check_outputs, check_overwriting
 from yolo9k.errors import WeightsError
 
@@ -44,6 +44,8 @@ def detect(
     batch: opt.InferenceBatchOption = 8,
     max_pixels: opt.MaxPixelsOption = None,
     device: opt.DeviceOption = "auto",
+    engine: opt.EngineOption = opt.EngineName.auto,
+    precision: opt.InferencePrecisionOption = opt.InferencePrecision.auto,
     json: opt.DetectionsJsonOption = "",
     csv: opt.CsvOption = None,
     txt: opt.TxtOption = None,
@@ -54,6 +56,7 @@ def detect(
     Example: yolo9k detect photos/ --weights runs/voc --conf 0.3 --json detections.json
     Example: yolo9k detect image.jpg --weights yolov2-voc
     Example: yolo9k detect image.jpg --weights my.weights --cfg my.cfg --names my.names
+    Example: yolo9k detect photos/ --weights cells.onnx --engine openvino --precision bf16
     Example: yolo9k detect image.jpg --weights yolo9000 --under animal --hier-thresh 0.6
     """
     from yolo9k.cli.detection_output import unique_files
@@ -68,7 +71,10 @@ def detect(
     check_overwriting("--out", targets.values(), inputs=inputs, overwrite=overwrite)
     texts = unique_files(images, txt, ".txt") if txt else {}
     check_overwriting("--txt", texts.values(), inputs=inputs, overwrite=overwrite)
-    arguments = load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device)
+    arguments = load_arguments(
+        cfg=cfg, names=names, tree=tree, data=data, strict=strict,
+        size=size, device=device, engine=engine, precision=precision,
+    )  # fmt: skip
     arguments["resize_mode"] = resize_mode.value if resize_mode else None
     detector, used_weights = _load_detector(weights, arguments)
     descent: dict[str, Any] = {"hier_thresh": hier_thresh, "rule": tree_mode.value, "leaves_only": leaves_only}
@@ -79,10 +85,13 @@ def detect(
             classes=_split_names(classes), class_decoder=class_decoder,
         )  # fmt: skip
         if processes.is_main():
-            model = {"weights": used_weights, "size_wh": list(detector.size_wh), "labels": list(detector.labels.names)}
+            model = {
+                "weights": used_weights, **describe_engine(detector), "labels": list(detector.labels.names),
+            }  # fmt: skip
             _write_files(output, model | work.to_dict(), json=json, csv=csv, texts=texts)
         console = speaker(json)
         output.show(console)
+        say_engine(console, detector)
         if not any(map(len, output.detections)):
             console.print(f"no detection reaches the confidence threshold {conf:g}; lower it with --conf")
         if draw:

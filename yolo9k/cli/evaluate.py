@@ -10,7 +10,7 @@ from yolo9k import processes
 from yolo9k.cli import options as opt
 from yolo9k.cli.console import err, out, speaker, table, track, warn, write_json
 from yolo9k.cli.interrupts import StoppableWork
-from yolo9k.cli.loading import load_arguments
+from yolo9k.cli.loading import describe_engine, load_arguments, say_engine
 from yolo9k.cli.node_map import read_node_map
 from yolo9k.cli.outputs import check_outputs, is_standard_output
 from yolo9k.errors import ConfigError, DataError
@@ -42,6 +42,8 @@ def evaluate(
     batch: opt.EvalBatchOption = None,
     max_pixels: opt.MaxPixelsOption = None,
     device: opt.DeviceOption = "auto",
+    engine: opt.EngineOption = opt.EngineName.auto,
+    precision: opt.InferencePrecisionOption = opt.InferencePrecision.auto,
     json: opt.JsonOption = "",
     results: opt.CocoResultsOption = "",
     plots: opt.PlotsOption = None,
@@ -73,7 +75,10 @@ def evaluate(
         inputs=(weights, cfg, names, tree, data, dataset, map_file, box_supervised),
         overwrite=overwrite,
     )
-    arguments = load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device)
+    arguments = load_arguments(
+        cfg=cfg, names=names, tree=tree, data=data, strict=strict,
+        size=size, device=device, engine=engine, precision=precision,
+    )  # fmt: skip
     arguments["resize_mode"] = resize_mode.value if resize_mode else None
     detector = processes.together(lambda: Detector.load(weights, **arguments))
     given = {"split": split, "conf": conf, "iou": iou, "max_detections": max_detections, "batch": batch}
@@ -94,8 +99,9 @@ def evaluate(
         work.combine(len(detections), len(annotations.records))
         if processes.is_main():
             scores = add_coco_metrics(scores, detections, ground_truth) if coco else scores
-            model = {"weights": weights, "dataset": source.name or source.root, "size_wh": list(detector.size_wh)}
+            model = {"weights": weights, "dataset": source.name or source.root, **describe_engine(detector)}
             _report(scores, detections, settings, model, ground_truth, work, json=json, results=results, plots=plots)
+            say_engine(speaker(json or results), detector)
         work.finish("the scores are those of these images")
 
 

@@ -13,14 +13,15 @@ RUNS = Path("runs")  # default of --runs
 WeightsOption = Annotated[
     str,
     typer.Option(
-        help="Trained weights: a run folder, a checkpoint, a Darknet file or a name of `yolo9k weights list`."
+        help="Trained weights: a run folder, a checkpoint, a Darknet file, a name of `yolo9k weights list` or an "
+        "exported file (.onnx, .xml)."
     ),
 ]
 DetectionWeightsOption = Annotated[
     str,
     typer.Option(
-        help="Trained weights: a run folder, a checkpoint, a Darknet file or a name of `yolo9k weights list` "
-        "(default: the newest run in runs/; without a run, yolov2, a download of 200 MB)."
+        help="Trained weights: a run folder, a checkpoint, a Darknet file, a name of `yolo9k weights list` or an "
+        "exported file (.onnx, .xml) (default: the newest run in runs/; without a run, yolov2, a download of 200 MB)."
     ),
 ]
 InitialWeightsOption = Annotated[
@@ -43,7 +44,9 @@ DataOption = Annotated[
     Path | None, typer.Option("--data", help="Darknet .data file: gives the class names file and the label tree.")
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Turn warnings about the Darknet .cfg file into errors.")]
-InspectedFileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="Darknet weights file or checkpoint.")]
+InspectedFileArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Darknet weights file, checkpoint or exported file.")
+]
 InspectedCfgOption = Annotated[
     Path | None, typer.Option("--cfg", help="Darknet .cfg file: shows which layers the weights file holds.")
 ]
@@ -297,6 +300,41 @@ AnchorResizeModeOption = Annotated[
     ResizeMode | None,
     typer.Option(help="Letterbox or stretch images (default: `data.resize_mode` of the --write config, or letterbox)."),
 ]
+
+
+class EngineName(str, Enum):
+    """What runs a network."""
+
+    auto = "auto"
+    torch = "torch"
+    onnxruntime = "onnxruntime"
+    openvino = "openvino"
+
+
+EngineOption = Annotated[
+    EngineName,
+    typer.Option(help="What runs the network: an exported file by onnxruntime or openvino, other weights by torch."),
+]
+
+
+class InferencePrecision(str, Enum):
+    """Number format of the network."""
+
+    auto = "auto"
+    float32 = "float32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
+InferencePrecisionOption = Annotated[
+    InferencePrecision,
+    typer.Option(
+        "--precision",
+        help="Precision of the network (auto: bf16 if the hardware multiplies it natively, fp16 on other CUDA GPUs, "
+        "else float32; always float32 for Darknet's files).",
+    ),
+]
 InferenceBatchOption = Annotated[int, typer.Option(min=1, help="Batch size (images per forward pass).")]
 EvalBatchOption = Annotated[
     int | None,
@@ -506,3 +544,59 @@ PlotsOption = Annotated[
     Path | None, typer.Option("--plots", metavar="FOLDER", help="Folder for plots and example images.")
 ]
 CocoOption = Annotated[bool, typer.Option(help="Compute the twelve COCO metrics (the slowest part of the evaluation).")]
+
+# Export
+
+ExportedWeightsArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="WEIGHTS",
+        help="Weights: a run folder, a checkpoint, a Darknet file or a name of `yolo9k weights list`.",
+    ),
+]
+
+
+class ExportFormat(str, Enum):
+    """File formats of `yolo9k export`."""
+
+    onnx = "onnx"
+    openvino = "openvino"
+
+
+ExportFormatOption = Annotated[
+    ExportFormat, typer.Option("--format", help="File format: onnx (.onnx) or openvino (.xml and .bin).")
+]
+
+
+class ExportForm(str, Enum):
+    """What an exported file computes."""
+
+    detections = "detections"
+    raw = "raw"
+    probabilities = "probabilities"
+
+
+ExportFormOption = Annotated[
+    ExportForm | None,
+    typer.Option(
+        help="Output of the file. detections: boxes after NMS, with thresholds as inputs; raw: the network's own map "
+        "(of a classifier: logits); probabilities: of a classifier (default: detections, of a classifier "
+        "probabilities)."
+    ),
+]
+ExportBatchOption = Annotated[
+    str, typer.Option("--batch", metavar="N|dynamic", help="Batch size of the file: a fixed one, or any.")
+]
+ExportOutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="File to write, e.g. cells.onnx (default: exported/NAME/NAME.onnx or NAME.xml)."
+    ),
+]
+ParityImagesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--images",
+        help="Images on which the file is compared with PyTorch, the first 8 (default: a photo that matplotlib ships).",
+    ),
+]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,11 @@ from torch import Tensor
 from yolo9k.build import ClassifierNetwork
 from yolo9k.config import ClassifierConfig, Override, with_overrides
 from yolo9k.darknet.network import DarknetNetwork
-from yolo9k.errors import DataError
+from yolo9k.errors import DataError, WeightsError
+from yolo9k.exported import is_exported
 from yolo9k.hardware import autocast, choose_device, choose_memory_format, choose_precision
+from yolo9k.inference.engines.session import Session, check_exported_size, open_session, refuse_runtime
+from yolo9k.inference.engines.session_network import SessionNetwork
 from yolo9k.inference.network_input import MemoryLimit, explain_large_batch, to_network_input
 from yolo9k.inference.resize import CENTER_CROPS, prepare
 from yolo9k.inference.sources import ImageInput, read_ahead
@@ -61,6 +65,14 @@ class Classification:
 
 
 @dataclass(frozen=True)
+class EngineFacts:
+    """What runs a classifier's network, and its number format."""
+
+    name: str
+    precision: str
+
+
+@dataclass(frozen=True)
 class LogitBatch:
     """The logits of a batch of B images, of which M could be read.
 
@@ -91,6 +103,7 @@ class ImageClassifier:
     ) -> None:
         self.device = choose_device(str(device))
         self.precision = choose_precision(precision, self.device)
+        self.engine = EngineFacts("torch", self.precision)
         self.memory_format = choose_memory_format(config.train.channels_last, self.device)
         self.network = network.to(self.device, memory_format=self.memory_format).eval()  # type: ignore[call-overload]
         self.labels, self.softmax = labels, HierarchicalSoftmax(labels).to(self.device)
@@ -110,18 +123,38 @@ class ImageClassifier:
         device: str = "auto",
         size_wh: tuple[int, int] | None = None,
         precision: str = "auto",
+        engine: str = "auto",
         files: DarknetFiles | None = None,
         track: Track = silent,
     ) -> "ImageClassifier":
-        """Load a classifier from a run folder, a checkpoint, a Darknet file or the catalogue.
+        """Load a classifier from a run folder, a checkpoint, a Darknet file, the catalogue or an exported file.
 
         Arguments as for `Detector.load`. Raises `WeightsError` if the file is missing, invalid, partial or of a
         detector, and as `ImageClassifier` does.
         """
+        if is_exported(weights):
+            if files is not None:
+                files.refuse(weights, "an exported file")
+            return cls._of_session(open_session(Path(weights), engine, precision, device), weights, size_wh)
+        refuse_runtime(engine, weights)
         stored = open_weights(weights, files, track)
         network, config = build_whole_classifier(stored, weights)
+        if precision == "auto" and stored.darknet is not None:
+            precision = "float32"
         folded = fold_norms(network.eval())
         return cls(folded, stored.labels, config, size_wh=size_wh, device=device, precision=precision)
+
+    @classmethod
+    def _of_session(cls, session: Session, source: str | Path, size_wh: tuple[int, int] | None) -> "ImageClassifier":
+        """Return a classifier that runs an exported file."""
+        info = session.info
+        if not isinstance(info.config, ClassifierConfig):
+            raise WeightsError(f"{source}: a detector, not a classifier; run it with yolo9k detect")
+        check_exported_size(info, source, size_wh)
+        network: Any = SessionNetwork(session)
+        classifier = cls(network, info.labels, info.config, device="cpu", precision="float32")
+        classifier.engine = EngineFacts(session.name, session.precision)
+        return classifier
 
     def __call__(self, image: ImageInput, *, top: int = TOP, hier_thresh: float | None = None) -> Classification:
         """Classify one image: a path, or uint8 (H, W, 3) RGB. Options and errors as for `stream`."""

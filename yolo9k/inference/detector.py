@@ -11,8 +11,10 @@ import numpy as np
 from yolo9k.boxes import area, clip
 from yolo9k.config import Config, Override, with_overrides
 from yolo9k.detection.thresholds import ThresholdOptions, Thresholds
-from yolo9k.errors import ConfigError, DataError
+from yolo9k.errors import ConfigError, DataError, WeightsError
+from yolo9k.exported import is_exported
 from yolo9k.inference.engines import HIER_THRESH, DecoderOptions, DescentRule, DetectedRows, Engine
+from yolo9k.inference.engines.session import Session, check_exported_size, open_session, refuse_runtime
 from yolo9k.inference.resize import FITS, prepare
 from yolo9k.inference.sources import ImageInput, read_ahead
 from yolo9k.placements import ResizeMode
@@ -55,27 +57,56 @@ class Detector:
         size_wh: tuple[int, int] | None = None,
         resize_mode: ResizeMode | None = None,
         precision: str = "auto",
+        engine: str = "auto",
         files: "DarknetFiles | None" = None,
         track: Track = silent,
     ) -> "Detector":
-        """Load a detector from a run folder, a checkpoint, a Darknet file or the catalogue.
+        """Load a detector from a run folder, a checkpoint, a Darknet file, the catalogue or an exported file.
 
-        Its batch norms are folded into the convolutions. `size_wh`: input size, multiples of the network's stride,
-        `resize_mode`: letterbox or stretch images to it (defaults: `data.size` and `data.resize_mode` of the config);
-        `files`: the other files of a Darknet network (cfg, names, tree). Raises `WeightsError` if the file is missing,
-        invalid or partial, `ConfigError` for a size that the network cannot take and `MachineError` for a device that
-        is not available.
+        Batch norms are folded into the convolutions. `precision`: float32, bf16 or fp16 (`auto`: what the machine
+        multiplies fastest, but float32 for Darknet's files); `engine`: what runs an exported file. `size_wh`: input
+        size, multiples of the network's stride, `resize_mode`: letterbox or stretch images to it (defaults:
+        `data.size` and `data.resize_mode` of the config); `files`: the other files of a Darknet network (cfg, names,
+        tree). Raises `WeightsError` if the file is missing, invalid or partial, `ConfigError` for a size that the
+        network cannot take and `MachineError` for a device that is not available.
         """
+        if is_exported(weights):
+            if files is not None:
+                files.refuse(weights, "an exported file")
+            session = open_session(Path(weights), engine, precision, device)
+            return cls._of_session(session, weights, size_wh, resize_mode)
+        refuse_runtime(engine, weights)
         from yolo9k.models.norms import fold_norms
         from yolo9k.pretrained import build_detector, open_weights
 
         stored = open_weights(weights, files, track)
         network, config = build_detector(stored, weights)
+        if precision == "auto" and stored.darknet is not None:
+            precision = "float32"
         return cls.of_network(
             fold_norms(network.eval()), stored.labels, config,
             size_wh=size_wh, resize_mode=resize_mode, device=device, precision=precision,
-            supervision=stored.supervision,
+            supervision=stored.supervision, is_owned=True,
         )  # fmt: skip
+
+    @classmethod
+    def _of_session(
+        cls, session: Session, source: str | Path, size_wh: tuple[int, int] | None, resize_mode: ResizeMode | None
+    ) -> "Detector":
+        """Return a detector that runs an exported file."""
+        info = session.info
+        if not isinstance(info.config, Config):
+            raise WeightsError(f"{source}: a classifier, not a detector; run it with yolo9k classify")
+        check_exported_size(info, source, size_wh)
+        if info.form == "detections":
+            from yolo9k.inference.engines.graph_engine import GraphEngine
+
+            engine: Engine = GraphEngine(session)
+        else:
+            from yolo9k.inference.engines.raw_engine import RawEngine
+
+            engine = RawEngine(session)
+        return cls(engine, info.labels, fitted_config(info.config, None, resize_mode), supervision=info.supervision)
 
     @classmethod
     def of_network(
@@ -89,15 +120,19 @@ class Detector:
         device: str = "auto",
         precision: str = "auto",
         supervision: Supervision | None = None,
+        is_owned: bool = False,
     ) -> "Detector":
         """Return a detector with a network in memory, which runs in evaluation mode and otherwise as it is.
 
-        Options and errors as for `Detector.load`.
+        Options and errors as for `Detector.load`. `is_owned`: nobody else uses the network, so its weights may be cast
+        to the precision once, which is faster than in each pass.
         """
         from yolo9k.inference.engines.torch_engine import TorchEngine
 
         config = fitted_config(config, size_wh, resize_mode)
         engine = TorchEngine(network, labels, config, device=device, precision=precision)
+        if is_owned:
+            engine.cast_weights()
         return cls(engine, labels, config, supervision=supervision)
 
     def class_decoder(

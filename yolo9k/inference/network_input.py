@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from yolo9k.hardware import DTYPES, Precision, explain_out_of_memory, require_memory
+from yolo9k.hardware import DTYPES, explain_out_of_memory, require_memory
+from yolo9k.inference.engines.session_network import SessionNetwork
 from yolo9k.machine import free_memory
 from yolo9k.models.memory import image_bytes
 
@@ -31,7 +32,8 @@ def explain_large_batch(device: torch.device, images: torch.Tensor) -> AbstractC
 class MemoryLimit:
     """Fits batches of `size_wh` pixels to the memory of a device; `forward`: the part of the network that runs.
 
-    On other devices than the CPU, batches are left as they are: the device says if its memory is too small.
+    On other devices than the CPU, batches are left as they are: the device says if its memory is too small. An
+    exported file may have a fixed batch size, and its runtime allocates the memory.
     """
 
     def __init__(
@@ -39,11 +41,13 @@ class MemoryLimit:
         network: nn.Module,
         size_wh: tuple[int, int],
         device: torch.device,
-        precision: Precision,
+        precision: str,
         forward: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.size, self.device = f"{size_wh[0]}x{size_wh[1]}", device
-        in_float32 = image_bytes(network, size_wh, forward=forward) if device.type == "cpu" else 0
+        self.fixed_batch = network.session.info.batch if isinstance(network, SessionNetwork) else None
+        is_counted = device.type == "cpu" and not isinstance(network, SessionNetwork)
+        in_float32 = image_bytes(network, size_wh, forward=forward) if is_counted else 0
         self.image_bytes = in_float32 * DTYPES[precision].itemsize // torch.float32.itemsize
 
     def fit(self, batch: int) -> int:
@@ -51,6 +55,8 @@ class MemoryLimit:
 
         Raises `MachineError` if it does not bear one image.
         """
+        if self.fixed_batch is not None:
+            return self.fixed_batch
         require_memory(self.image_bytes, self.device, f"size {self.size}: one image", "use a smaller size")
         free = free_memory() if self.image_bytes else None
         fitting = batch if free is None else min(batch, max(1, free * 4 // 5 // self.image_bytes))  # some is for others

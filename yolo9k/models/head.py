@@ -67,8 +67,8 @@ class AnchorHead(nn.Module):
         weight, bias = weight[:, rows], bias[:, rows]
         if bias.numel() <= MAX_DENSE_ROWS:  # no synchronisation with the GPU to count the boxes of each anchor
             all_anchors = F.linear(inputs, weight.flatten(0, 1), bias.flatten()).unflatten(1, bias.shape)
-            return all_anchors[torch.arange(len(positions), device=positions.device), anchor]
-        logits = features.new_empty(len(positions), bias.shape[1])
+            return all_anchors[torch.arange(positions.shape[0], device=positions.device), anchor]
+        logits = features.new_empty(positions.shape[0], bias.shape[1])
         for index in range(self.num_anchors):
             own = (anchor == index).nonzero().flatten()
             logits = logits.index_put((own,), F.linear(inputs[own], weight[index], bias[index]))
@@ -136,3 +136,12 @@ class RawMap:
     def dense(self, raw: Tensor) -> Tensor:
         """Return the map itself."""
         return raw
+
+
+def cast_convolutions(network: nn.Module, dtype: torch.dtype) -> None:
+    """Cast the weights of all convolutions but those of anchor heads, in place."""
+    for child in network.children():
+        if isinstance(child, nn.Conv2d):
+            child.to(dtype)
+        elif not isinstance(child, AnchorHead):
+            cast_convolutions(child, dtype)

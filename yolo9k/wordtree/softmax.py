@@ -96,7 +96,7 @@ class HierarchicalSoftmax(nn.Module):
         sizes, counts = zip(*self.nodes_per_group_size, strict=True)
         same_size = logits.t()[self.nodes_by_group_size].split(counts)
         log_probability = [
-            F.log_softmax(part.view(len(part) // size, size, len(logits)), dim=1).view(part.shape)
+            F.log_softmax(part.view(part.shape[0] // size, size, logits.shape[0]), dim=1).view(part.shape)
             for part, size in zip(same_size, sizes, strict=True)
         ]
         return torch.cat(log_probability)[self.position_by_group_size].t()

@@ -8,7 +8,7 @@ from yolo9k import processes
 from yolo9k.cli import options as opt
 from yolo9k.cli.console import speaker, table, track, warn, write_json
 from yolo9k.cli.interrupts import StoppableWork
-from yolo9k.cli.loading import load_arguments
+from yolo9k.cli.loading import describe_engine, load_arguments
 from yolo9k.cli.node_map import read_node_map
 from yolo9k.cli.outputs import check_outputs
 from yolo9k.errors import DataError
@@ -34,6 +34,8 @@ def evaluate(
     batch: opt.EvalBatchOption = None,
     max_pixels: opt.MaxPixelsOption = None,
     device: opt.DeviceOption = "auto",
+    engine: opt.EngineOption = opt.EngineName.auto,
+    precision: opt.InferencePrecisionOption = opt.InferencePrecision.auto,
     json: opt.JsonOption = "",
     plots: opt.PlotsOption = None,
     map_file: opt.MapOption = None,
@@ -56,7 +58,10 @@ def evaluate(
 
     inputs = (weights, cfg, names, tree, data, dataset, map_file)
     check_outputs(files={"--json": json}, folders={"--plots": plots}, inputs=inputs, overwrite=overwrite)
-    arguments = load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device)
+    arguments = load_arguments(
+        cfg=cfg, names=names, tree=tree, data=data, strict=strict,
+        size=size, device=device, engine=engine, precision=precision,
+    )  # fmt: skip
     classifier = processes.together(lambda: ImageClassifier.load(weights, **arguments))
     source, read_split = processes.together(lambda: _choose_dataset(dataset, classifier, split))
     images = processes.together(lambda: read_images(source, read_split, track))
@@ -67,7 +72,7 @@ def evaluate(
         work.combine(scores.images + scores.unreadable, len(images.records))
         if json and processes.is_main():
             model = {"weights": weights, "dataset": source.name or source.root, "split": read_split}
-            write_json(json, {**model, "size_wh": list(classifier.size_wh), **work.to_dict(), **scores.to_dict()})
+            write_json(json, {**model, **describe_engine(classifier), **work.to_dict(), **scores.to_dict()})
         written = write_plots(plots, scores) if plots and processes.is_main() else ()
         console = speaker(json)
         _print(console, work.titled(f"{source.name or source.root}, {read_split}"), scores, worst)

@@ -10,7 +10,7 @@ from yolo9k.cli import options as opt
 from yolo9k.cli.console import err, speaker, table, track, write_json
 from yolo9k.cli.interrupts import StoppableWork
 from yolo9k.cli.label_paths import LabelPath, label_path, path_text, path_to_json, short_path_text
-from yolo9k.cli.loading import load_arguments
+from yolo9k.cli.loading import describe_engine, load_arguments
 from yolo9k.cli.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def predict(
     batch: opt.InferenceBatchOption = 16,
     max_pixels: opt.MaxPixelsOption = None,
     device: opt.DeviceOption = "auto",
+    engine: opt.EngineOption = opt.EngineName.auto,
+    precision: opt.InferencePrecisionOption = opt.InferencePrecision.auto,
     json: opt.JsonOption = "",
     overwrite: opt.OverwriteOption = False,
 ) -> None:
@@ -51,7 +53,10 @@ def predict(
     images = processes.from_main(lambda: find_images(sources, track, on_skipped=err.print))
     inputs = (weights, cfg, names, tree, data, *images)
     check_outputs(files={"--json": json}, inputs=inputs, overwrite=overwrite)
-    arguments = load_arguments(cfg=cfg, names=names, tree=tree, data=data, strict=strict, size=size, device=device)
+    arguments = load_arguments(
+        cfg=cfg, names=names, tree=tree, data=data, strict=strict,
+        size=size, device=device, engine=engine, precision=precision,
+    )  # fmt: skip
     classifier = processes.together(lambda: ImageClassifier.load(weights, **arguments))
     with StoppableWork() as work:
         options = {"batch": batch, "top": top, "hier_thresh": hier_thresh}
@@ -65,7 +70,7 @@ def predict(
         predictions = {path: classification for path, (classification, error) in pairs if error is None}
         if json and processes.is_main():
             rows = [{"file": str(path), **_to_json(each, classifier.labels)} for path, each in predictions.items()]
-            model = {"weights": weights, "size_wh": list(classifier.size_wh)}
+            model = {"weights": weights, **describe_engine(classifier)}
             write_json(json, {**model, **work.to_dict(), "images": rows})
         _show(speaker(json), predictions, classifier.labels)
         work.finish("the outputs contain these", unreadable)

@@ -10,9 +10,10 @@ from yolo9k.config import Config
 from yolo9k.detection.class_decoder import BestLabel, ClassDecoder, HierarchicalDescent, MultiLabel
 from yolo9k.detection.postprocess import Candidates, find_candidates, suppress
 from yolo9k.detection.thresholds import Thresholds
-from yolo9k.hardware import autocast, choose_device, choose_memory_format, choose_precision
+from yolo9k.hardware import DTYPES, autocast, choose_device, choose_memory_format, choose_precision
 from yolo9k.inference.engines import DecoderOptions, DetectedRows
 from yolo9k.inference.network_input import MemoryLimit, explain_large_batch, to_network_input
+from yolo9k.models.head import cast_convolutions
 from yolo9k.wordtree import WordTree
 
 
@@ -23,13 +24,19 @@ class TorchEngine:
     `MachineError` for a device that is not available.
     """
 
-    name = "torch"
+    name: str = "torch"
 
     def __init__(
-        self, network: Network, labels: WordTree, config: Config, *, device: str = "auto", precision: str = "auto"
+        self,
+        network: Network,
+        labels: WordTree,
+        config: Config,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
     ) -> None:
         self.device = choose_device(device)
-        self.precision = choose_precision(precision, self.device)
+        self.precision: str = choose_precision(precision, self.device)
         self.memory_format = choose_memory_format(config.train.channels_last, self.device)
         self.network = network.to(self.device, memory_format=self.memory_format).eval()  # type: ignore[call-overload]
         self.labels, self.size_wh = labels, config.data.size
@@ -38,6 +45,11 @@ class TorchEngine:
         self.network.check_size(self.size_wh)
         # Here, where no other thread has the network yet: the estimate replaces its parameters for a moment.
         self._memory_limit = MemoryLimit(network, self.size_wh, self.device, self.precision, network.features)
+
+    def cast_weights(self) -> None:
+        """Cast the weights that autocast would cast in each pass; the head, which runs in float32, stays as it is."""
+        if self.precision != "float32":
+            cast_convolutions(self.network, DTYPES[self.precision])
 
     def fit_batch(self, batch: int) -> int:
         """See `Engine`."""

@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+"""Run the exported model beside this file on images: an example without PyTorch, to start your own program from.
+
+    python detect.py image.jpg [more.jpg ...] [--conf 0.25]
+
+Needs numpy and Pillow, and onnxruntime for a model in ONNX or openvino for one in OpenVINO's format.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+HERE = Path(__file__).resolve().parent
+GREY = 128  # of the padding; 127.5 in Darknet's letterbox
+MAX_DETECTIONS = 300
+
+Description = dict[str, Any]
+Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]  # from inputs by name to all outputs
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray]  # boxes (N, 4), scores (N,), labels (N,)
+
+
+def open_model(folder: Path) -> tuple[Run, Description]:
+    """Return a function from inputs by name to a list of outputs, and the description of the model."""
+    onnx_files, xml_files = sorted(folder.glob("*.onnx")), sorted(folder.glob("*.xml"))
+    if onnx_files:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(onnx_files[0], options, providers=["CPUExecutionProvider"])
+        text = session.get_modelmeta().custom_metadata_map["yolo9k"]
+        return lambda inputs: session.run(None, inputs), json.loads(text)
+    import openvino
+
+    model = openvino.Core().compile_model(xml_files[0], "CPU")
+    text = xml_files[0].with_suffix(".json").read_text(encoding="utf-8")
+    return lambda inputs: list(model(inputs).to_tuple()), json.loads(text)
+
+
+def prepare(image: Image.Image, description: Description) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """Return the input (1, C, h, w) in [0, 1] for an RGB image, and how to get boxes back to its pixels."""
+    width, height = description["input"]["size_wh"]
+    mode = description["input"]["resize_mode"]
+    if mode == "center_crop":
+        scale = max(width / image.width, height / image.height)
+    else:
+        scale = min(width / image.width, height / image.height)
+    if mode == "stretch":
+        size = width, height
+    else:
+        size = max(1, int(image.width * scale + 1e-6)), max(1, int(image.height * scale + 1e-6))
+    left, top = (width - size[0]) // 2, (height - size[1]) // 2
+    resized = image.resize(size, Image.Resampling.BOX if size < image.size else Image.Resampling.BILINEAR)
+    canvas = Image.new("RGB", (width, height), (GREY, GREY, GREY))
+    canvas.paste(resized, (left, top))
+    values = np.asarray(canvas, np.float32) / 255
+    if description["input"]["channels"] == 1:
+        values = values @ np.array([[77], [150], [29]], np.float32) / 256
+    offset = np.array([left, top] * 2, np.float32)
+    factor = np.array([size[0] / image.width, size[1] / image.height] * 2, np.float32)
+    return values.transpose(2, 0, 1)[None], lambda boxes: (boxes - offset) / factor
+
+
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    """Return 1 / (1 + exp(-values))."""
+    return 1 / (1 + np.exp(-values))
+
+
+def decode(grid: np.ndarray, description: Description) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Decode a raw map (A * (5 + K), H, W): boxes (N, 4) as corners in pixels, objectness (N,), logits (N, K)."""
+    anchors = np.array(description["anchors"], np.float32)
+    labels = len(description["labels"]["names"])
+    _, rows, columns = grid.shape
+    values = grid.reshape(len(anchors), 5 + labels, rows, columns)
+    offset = description["config"]["model"]["location"] == "offset"  # centres by anchor sides, not by a sigmoid
+    dx, dy = (0.5 + values[:, i] * anchors[:, i, None, None] if offset else sigmoid(values[:, i]) for i in (0, 1))
+    x, y = np.arange(columns) + dx, np.arange(rows)[:, None] + dy
+    w, h = (np.exp(values[:, 2 + i]) * anchors[:, i, None, None] for i in (0, 1))
+    corners = np.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=-1) * description["stride"]
+    logits = values[:, 5:].transpose(0, 2, 3, 1).reshape(-1, labels)
+    return corners.reshape(-1, 4), sigmoid(values[:, 4]).ravel(), logits
+
+
+def softmax(values: np.ndarray) -> np.ndarray:
+    """Return the softmax over the last axis."""
+    exponentials = np.exp(values - values.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def descend(logits: np.ndarray, parents: list[int], threshold: float) -> tuple[int, float]:
+    """Return the node where a descent through the label tree ends, and its probability, for logits (K,)."""
+    node, probability = -1, 1.0
+    while True:
+        children = np.flatnonzero(np.asarray(parents) == node)
+        if not len(children):
+            return node, probability
+        conditional = softmax(logits[children])
+        best = int(conditional.argmax())
+        is_above = probability * conditional[best] > threshold
+        if not is_above and node >= 0:
+            return node, probability
+        node, probability = int(children[best]), probability * float(conditional[best])
+        if not is_above:
+            return node, probability
+
+
+def overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Return the IoU of a box with each of many."""
+    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
+    shared = np.prod(np.clip(high - low, 0, None), axis=1)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    return shared / (np.prod(box[2:] - box[:2]) + areas - shared)
+
+
+def related(label: int, labels: np.ndarray, parents: list[int]) -> np.ndarray:
+    """Return which labels are the label itself, its ancestors or its descendants."""
+
+    def path(node: int) -> set[int]:
+        return {node} | (path(parents[node]) if parents[node] >= 0 else set())
+
+    own = path(label)
+    return np.array([other in own or label in path(other) for other in labels], bool)
+
+
+def suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, parents: list[int], iou: float) -> list[int]:
+    """Return the indices that non-maximum suppression keeps, best score first."""
+    order, kept = np.argsort(-scores, kind="stable"), []
+    while len(order):
+        best, order = order[0], order[1:]
+        kept.append(best)
+        same = related(labels[best], labels[order], parents)
+        order = order[~(same & (overlap(boxes[best], boxes[order]) > iou))]
+    return kept
+
+
+def detect_raw(grid: np.ndarray, description: Description, options: argparse.Namespace) -> Rows:
+    """Return boxes, scores and labels from a raw map (A * (5 + K), H, W)."""
+    parents = description["labels"]["parents"]
+    boxes, objectness, logits = decode(grid, description)
+    found: list[tuple[int, int, float]] = []
+    for box in np.flatnonzero(objectness > options.conf):
+        if max(parents) >= 0:
+            pairs: Any = [descend(logits[box], parents, options.hier_thresh)]
+        elif description["config"]["model"]["classes"] == "logistic":
+            pairs = enumerate(sigmoid(logits[box]))
+        else:
+            pairs = enumerate(softmax(logits[box]))
+        scored = ((int(box), label, float(objectness[box] * probability)) for label, probability in pairs)
+        found += [row for row in scored if row[2] > options.conf]
+    boxes = boxes[[row[0] for row in found]]
+    labels, scores = np.array([row[1] for row in found], int), np.array([row[2] for row in found])
+    kept = suppress(boxes, scores, labels, parents, options.iou)[:MAX_DETECTIONS]
+    return boxes[kept], scores[kept], labels[kept]
+
+
+def detect(run: Run, values: np.ndarray, description: Description, options: argparse.Namespace) -> Rows:
+    """Return boxes in pixels of the input, scores and labels of the first image of a batch (B, C, h, w)."""
+    if description["form"] == "raw":
+        return detect_raw(run({"image": values})[0][0], description, options)
+    inputs = {
+        "image": values,
+        "conf": np.array(options.conf, np.float32),
+        "iou": np.array(options.iou, np.float32),
+        "max_detections": np.array(MAX_DETECTIONS, np.int64),
+    }
+    if max(description["labels"]["parents"]) >= 0:
+        inputs["hier_thresh"] = np.array(options.hier_thresh, np.float32)
+    boxes, scores, labels, image_index, *_ = run(inputs)
+    own = image_index == 0
+    return boxes[own], scores[own], labels[own]
+
+
+def classify(run: Run, values: np.ndarray, description: Description, top: int = 5) -> list[tuple[int, float]]:
+    """Return the most probable labels without children, with their outputs (probabilities, or logits if raw)."""
+    output = run({"image": values})[0][0]
+    is_leaf = ~np.isin(np.arange(len(output)), description["labels"]["parents"])
+    best = np.argsort(-np.where(is_leaf, output, -np.inf))[: min(top, int(is_leaf.sum()))]
+    return [(int(label), float(output[label])) for label in best]
+
+
+def main() -> None:
+    """Print one line per detection, or the best labels of a classifier, for each image."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("images", nargs="+", type=Path)
+    parser.add_argument("--conf", type=float, default=0.25, help="confidence threshold")
+    parser.add_argument("--iou", type=float, default=0.45, help="NMS IoU threshold")
+    parser.add_argument("--hier-thresh", type=float, default=0.5, help="threshold of the descent through a label tree")
+    options = parser.parse_args()
+    run, description = open_model(HERE)
+    names = description["labels"]["names"]
+    for path in options.images:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file).convert("RGB")
+        values, to_image = prepare(image, description)
+        values = np.repeat(values, description["input"]["batch"] or 1, axis=0)
+        if description["task"] == "classify":
+            for label, score in classify(run, values, description):
+                print(f"{path}  {names[label]}  {score:.4f}")
+            continue
+        boxes, scores, labels = detect(run, values, description, options)
+        boxes = np.clip(to_image(boxes), 0, [image.width, image.height] * 2)
+        for (left, top, right, bottom), score, label in zip(boxes, scores, labels, strict=True):
+            if right > left and bottom > top:
+                print(f"{path}  {names[label]}  {score:.4f}  {left:.1f} {top:.1f} {right:.1f} {bottom:.1f}")
+
+
+if __name__ == "__main__":
+    main()
