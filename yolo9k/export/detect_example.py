@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 HERE = Path(__file__).resolve().parent
-GREY = 128  # of the padding; 127.5 in Darknet's letterbox
+GREY = 128  # of the padding
+EXACT = 1e-6  # for whole numbers in floating point
 MAX_DETECTIONS = 300
 
 Description = dict[str, Any]
@@ -37,33 +38,50 @@ def open_model(folder: Path) -> tuple[Run, Description]:
         return lambda inputs: session.run(None, inputs), json.loads(text)
     import openvino
 
-    model = openvino.Core().compile_model(xml_files[0], "CPU")
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}  # without it, OpenVINO takes bfloat16 where that is faster
+    model = openvino.Core().compile_model(xml_files[0], "CPU", exact)
     text = xml_files[0].with_suffix(".json").read_text(encoding="utf-8")
     return lambda inputs: list(model(inputs).to_tuple()), json.loads(text)
+
+
+def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize (H, W, 3) values in [0, 1] as Darknet does: bilinear between corners, without averaging."""
+
+    def along(values: np.ndarray, length: int) -> np.ndarray:
+        position = np.arange(length, dtype=np.float32) * np.float32((len(values) - 1) / max(length - 1, 1))
+        first = position.astype(int)
+        weight = (position - first)[:, None, None]
+        return (1 - weight) * values[first] + weight * values[np.minimum(first + 1, len(values) - 1)]
+
+    width, height = size
+    return along(along(image.transpose(1, 0, 2), width).transpose(1, 0, 2), height)
 
 
 def prepare(image: Image.Image, description: Description) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
     """Return the input (1, C, h, w) in [0, 1] for an RGB image, and how to get boxes back to its pixels."""
     width, height = description["input"]["size_wh"]
-    mode = description["input"]["resize_mode"]
-    if mode == "center_crop":
-        scale = max(width / image.width, height / image.height)
-    else:
-        scale = min(width / image.width, height / image.height)
+    mode, rule = description["input"]["resize_mode"], description["input"]["resize"]
+    sides = width / image.width, height / image.height
+    scale = max(sides) if mode == "center_crop" else min(sides)
     if mode == "stretch":
         size = width, height
     else:
-        size = max(1, int(image.width * scale + 1e-6)), max(1, int(image.height * scale + 1e-6))
+        size = max(1, int(image.width * scale + EXACT)), max(1, int(image.height * scale + EXACT))
     left, top = (width - size[0]) // 2, (height - size[1]) // 2
-    resized = image.resize(size, Image.Resampling.BOX if size < image.size else Image.Resampling.BILINEAR)
-    canvas = Image.new("RGB", (width, height), (GREY, GREY, GREY))
-    canvas.paste(resized, (left, top))
-    values = np.asarray(canvas, np.float32) / 255
+    if rule == "darknet":
+        resized, grey = resize(np.asarray(image, np.float32) / 255, size), 0.5
+    else:
+        shrinks = size[0] * size[1] < image.width * image.height
+        how = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
+        resized, grey = np.asarray(image.resize(size, how), np.float32) / 255, GREY / 255
+    canvas = np.full((height, width, 3), grey, np.float32)
+    shown = resized[max(-top, 0) : max(-top, 0) + height, max(-left, 0) : max(-left, 0) + width]
+    canvas[max(top, 0) : max(top, 0) + len(shown), max(left, 0) : max(left, 0) + shown.shape[1]] = shown
     if description["input"]["channels"] == 1:
-        values = values @ np.array([[77], [150], [29]], np.float32) / 256
+        canvas = canvas @ np.array([[77], [150], [29]], np.float32) / 256
     offset = np.array([left, top] * 2, np.float32)
     factor = np.array([size[0] / image.width, size[1] / image.height] * 2, np.float32)
-    return values.transpose(2, 0, 1)[None], lambda boxes: (boxes - offset) / factor
+    return canvas.transpose(2, 0, 1)[None], lambda boxes: (boxes - offset) / factor
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
