@@ -12,7 +12,9 @@ from yolo9k import processes
 
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", processes.CPP_LOG_LEVEL)  # inherited, since torch is imported first
 CONTEXT = multiprocessing.get_context("forkserver")  # imports once, and forks from a process without threads
-CONTEXT.set_forkserver_preload(["yolo9k.training", "yolo9k.inference.engines.torch_engine", "torch.distributed.rendezvous"])
+CONTEXT.set_forkserver_preload(
+    ["yolo9k.training", "yolo9k.inference.engines.torch_engine", "torch.distributed.rendezvous"]
+)
 LIMIT_S = 120
 
 

@@ -4,6 +4,8 @@ Letters: B images, A anchors, K labels, H and W grid rows and columns, N = A x H
 D the length of the longest path in the label tree.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +16,7 @@ from yolo9k.detection.codec import Codec
 from yolo9k.detection.head import Head
 from yolo9k.detection.postprocess import MAX_COORDINATE, Candidates, find_candidates
 from yolo9k.export.operators import greedy_nms, nms_per_label
+from yolo9k.models.head import GEOMETRY, AnchorHead, RawMap, SplitHead
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.softmax import HierarchicalSoftmax
 
@@ -49,18 +52,17 @@ class FlatGraph(nn.Module):
 
     def __init__(self, network: Network, codec: Codec, scores: HierarchicalSoftmax) -> None:
         super().__init__()
-        self.network, self.codec, self.scores = network, codec, scores
+        self.features, self.head = _split(network)
+        self.codec, self.scores = codec, scores
 
     def forward(self, image: Tensor, conf: Tensor, iou: Tensor, max_detections: Tensor) -> tuple[Tensor, ...]:
         """Return boxes (R, 4) in pixels of the input, scores, labels and image indices (R,), best score first.
 
         `image` (B, C, H, W) in [0, 1]; the thresholds are scalars, see `Thresholds`.
         """
-        head = self.network.head
-        features = self.network.features(image)
-        boxes = self.codec.decode(head.geometry(features))
-        image_index = torch.arange(image.shape[0])
-        logits = head.class_maps(features, image_index, None).movedim(2, -1)  # (B, A, H, W, K)
+        features = self.features(image)
+        boxes = self.codec.decode(self.head.geometry(features))
+        logits = self.head.class_maps(features).movedim(2, -1)  # (B, A, H, W, K)
         probability = self.scores.absolute(logits.flatten(0, 3)).exp().view(logits.shape)
         score = (boxes.objectness[..., None] * probability).flatten(1, 3).movedim(-1, 1)  # (B, K, N)
         size_wh = image.shape[3], image.shape[2]
@@ -80,7 +82,8 @@ class TreeGraph(nn.Module):
 
     def __init__(self, network: Network, codec: Codec, scores: HierarchicalSoftmax, tree: WordTree) -> None:
         super().__init__()
-        self.network, self.codec, self.scores = network, codec, scores
+        self.features, self.head = _split(network)
+        self.codec, self.scores = codec, scores
         self.register_buffer("spans", torch.from_numpy(tree.spans))
 
     def forward(
@@ -90,10 +93,10 @@ class TreeGraph(nn.Module):
 
         `hier_thresh`: the descent continues while the path probability is above it.
         """
-        features = self.network.features(image)
+        features = self.features(image)
         size_wh = image.shape[3], image.shape[2]
         decoder = TracedDescent(self.scores, hier_thresh)
-        rows = find_candidates(self.network.head, features, self.codec, size_wh, decoder, conf)  # type: ignore[arg-type]
+        rows = find_candidates(self.head, features, self.codec, size_wh, decoder, conf)  # type: ignore[arg-type]
         rows = rows[rows.score.topk(rows.score.shape[0]).indices[:MAX_CANDIDATES]]
         rows = rows[greedy_nms(self._conflicts(rows, iou)).nonzero().flatten()]
         return _outputs(_best(rows, max_detections, image.shape[0]))
@@ -139,6 +142,33 @@ class TracedDescent:
         score = objectness * probability
         box = (score > conf).nonzero().flatten()
         return DecodedLabels(box, node[box], score[box], torch.stack(path, dim=1)[box])
+
+
+class FeatureGraph(nn.Module):
+    """A detector without its head."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the input of the head."""
+        return self.network.features(image)
+
+
+class MapHead(RawMap):
+    """The head of a network whose last layer is no plain convolution: reads a raw map."""
+
+    def class_maps(self, raw: Tensor, images: Tensor | None = None, nodes: Tensor | None = None) -> Tensor:
+        """Return all class logits of all boxes of all images, (B, A, K, H, W)."""
+        return self._by_anchor(raw)[:, :, GEOMETRY:]
+
+
+def _split(network: Network) -> tuple[FeatureGraph, Any]:
+    """Return the network without its head, and its head."""
+    head = network.head
+    traced = SplitHead(head) if isinstance(head, AnchorHead) else MapHead(head.num_anchors, head.num_labels)
+    return FeatureGraph(network), traced
 
 
 def _best(rows: Candidates, max_detections: Tensor, images: int) -> Candidates:

@@ -48,6 +48,7 @@ def to_onnx(graph: nn.Module, info: ExportInfo) -> onnx.ModelProto:
     assert exported is not None
     model = exported.model_proto
     merge_padding(model.graph)
+    _remove_unused(model.graph)
     for name, value in thresholds.items():
         dtype = np.int64 if isinstance(value, int) else np.float32
         model.graph.initializer.append(numpy_helper.from_array(np.array(value, dtype), name))
@@ -100,13 +101,29 @@ def merge_padding(graph: onnx.GraphProto) -> None:
             graph.node.remove(pad)
 
 
+def _remove_unused(graph: onnx.GraphProto) -> None:
+    """Remove initialisers that no node reads: the traced network still has its whole head."""
+    used = _inputs(graph) | {each.name for each in graph.output}
+    kept = [each for each in graph.initializer if each.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
+def _inputs(graph: onnx.GraphProto) -> set[str]:
+    """Return the names that the nodes of a graph and of its subgraphs read."""
+    parts = [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
+    return {name for node in graph.node for name in node.input}.union(*map(_inputs, parts))
+
+
 def _clear_traces(graph: onnx.GraphProto) -> None:
     """Remove what the tracer notes at each node: the lines of this program, with the paths of this machine."""
+    for each in (*graph.node, *graph.value_info, *graph.input, *graph.output):
+        each.ClearField("metadata_props")
+        each.ClearField("doc_string")
     for node in graph.node:
-        node.ClearField("metadata_props")
-        node.ClearField("doc_string")
-    for value in (*graph.value_info, *graph.input, *graph.output):
-        value.ClearField("metadata_props")
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _clear_traces(attribute.g)
 
 
 @contextmanager

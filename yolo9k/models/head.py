@@ -36,9 +36,9 @@ class AnchorHead(nn.Module):
         nn.init.normal_(self.conv.weight, std=0.01)
         nn.init.zeros_(self.conv.bias)
         with torch.no_grad():
-            self._rows()[1][:, GEOMETRY - 1] = math.log(INITIAL_OBJECTNESS / (1 - INITIAL_OBJECTNESS))
+            self.rows()[1][:, GEOMETRY - 1] = math.log(INITIAL_OBJECTNESS / (1 - INITIAL_OBJECTNESS))
 
-    def _rows(self) -> tuple[Tensor, Tensor]:
+    def rows(self) -> tuple[Tensor, Tensor]:
         """Return views of the weights, (A, 5 + K, C), and the biases, (A, 5 + K)."""
         assert self.conv.bias is not None
         shape = self.num_anchors, GEOMETRY + self.num_labels
@@ -46,7 +46,7 @@ class AnchorHead(nn.Module):
 
     def geometry(self, features: Tensor) -> Tensor:
         """Return raw x, y, w, h, objectness of all boxes: (B, C, H, W) to (B, A, 5, H, W)."""
-        weight, bias = self._rows()
+        weight, bias = self.rows()
         kernel = weight[:, :GEOMETRY].flatten(0, 1)[..., None, None]
         raw = F.conv2d(features, kernel, bias[:, :GEOMETRY].flatten())
         return raw.unflatten(1, (self.num_anchors, GEOMETRY))
@@ -62,7 +62,7 @@ class AnchorHead(nn.Module):
         if nodes is not None and nodes.dim() == 2:
             weight, bias = self._rows_per_box(anchor, nodes)
             return torch.baddbmm(bias[..., None], weight, inputs[..., None]).squeeze(-1)
-        weight, bias = self._rows()
+        weight, bias = self.rows()
         rows = slice(GEOMETRY, None) if nodes is None else nodes + GEOMETRY
         weight, bias = weight[:, rows], bias[:, rows]
         if bias.numel() <= MAX_DENSE_ROWS:  # no synchronisation with the GPU to count the boxes of each anchor
@@ -81,7 +81,7 @@ class AnchorHead(nn.Module):
         """
         inputs = features[images]
         if nodes is None:
-            weight, bias = self._rows()
+            weight, bias = self.rows()
             kernel = weight[:, GEOMETRY:].flatten(0, 1)[..., None, None]
             return F.conv2d(inputs, kernel, bias[:, GEOMETRY:].flatten()).unflatten(1, (self.num_anchors, -1))
         anchors = torch.arange(self.num_anchors, device=nodes.device).repeat(len(nodes))
@@ -103,6 +103,45 @@ class AnchorHead(nn.Module):
     def dense(self, features: Tensor) -> Tensor:
         """Return the whole raw map: (B, C, H, W) to (B, A * (5 + K), H, W)."""
         return self.conv(features)
+
+
+class SplitHead(nn.Module):
+    """An anchor head for inference whose weights are split once into those of boxes and those of labels.
+
+    A traced graph would otherwise hold the whole weights, and split them in each pass.
+    """
+
+    class_weight: Tensor  # (A, K, C)
+    class_bias: Tensor  # (A, K)
+
+    def __init__(self, head: AnchorHead) -> None:
+        super().__init__()
+        self.num_anchors, self.num_labels = head.num_anchors, head.num_labels
+        weight, bias = (each.detach() for each in head.rows())
+        self.box_conv = nn.Conv2d(weight.shape[2], self.num_anchors * GEOMETRY, 1)
+        self.box_conv.weight.data = weight[:, :GEOMETRY].flatten(0, 1)[..., None, None].clone()
+        self.box_conv.bias.data = bias[:, :GEOMETRY].flatten().clone()  # type: ignore[union-attr]
+        self.register_buffer("class_weight", weight[:, GEOMETRY:].clone())
+        self.register_buffer("class_bias", bias[:, GEOMETRY:].clone())
+
+    def geometry(self, features: Tensor) -> Tensor:
+        """Return raw x, y, w, h, objectness of all boxes: (B, C, H, W) to (B, A, 5, H, W)."""
+        return self.box_conv(features).unflatten(1, (self.num_anchors, GEOMETRY))
+
+    def class_logits(self, features: Tensor, positions: Tensor, nodes: Tensor | None = None) -> Tensor:
+        """Return all class logits of M boxes, (M, K); see `AnchorHead.class_logits`."""
+        image, anchor, row, column = positions.unbind(1)
+        inputs = features.permute(0, 2, 3, 1)[image, row, column]  # (M, C)
+        logits = features.new_zeros(positions.shape[0], self.num_labels)
+        for index in range(self.num_anchors):
+            own = (anchor == index).nonzero().flatten()
+            logits = logits.index_put((own,), F.linear(inputs[own], self.class_weight[index], self.class_bias[index]))
+        return logits
+
+    def class_maps(self, features: Tensor, images: Tensor | None = None, nodes: Tensor | None = None) -> Tensor:
+        """Return all class logits of all boxes of all images, (B, A, K, H, W)."""
+        kernel = self.class_weight.flatten(0, 1)[..., None, None]
+        return F.conv2d(features, kernel, self.class_bias.flatten()).unflatten(1, (self.num_anchors, -1))
 
 
 class RawMap:
