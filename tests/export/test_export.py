@@ -74,7 +74,8 @@ def test_an_exported_detector_detects_what_pytorch_detects(export, images, name,
     found = Detector.load(exported.path, precision="float32")
     assert found.size_wh == expected.size_wh
     atol = 1e-4 if name == "backbone" else 1e-5  # many layers with random weights amplify rounding
-    for thresholds in ({"conf": 0.1}, {"conf": 0.02, "iou": 0.2, "max_detections": 7}):
+    conf = 0.001 if name == "backbone" else 0.02
+    for thresholds in ({"conf": 5 * conf}, {"conf": conf, "iou": 0.2, "max_detections": 7}):
         for batch in (1, 3):
             pairs = zip(
                 found.stream(images, batch=batch, **thresholds),
@@ -84,7 +85,7 @@ def test_an_exported_detector_detects_what_pytorch_detects(export, images, name,
             for each, other in pairs:
                 assert_equal(each, other, atol)
     image, classes = images[1], ["dog"]
-    assert_equal(found(image, conf=0.02, classes=classes), expected(image, conf=0.02, classes=classes), atol)
+    assert_equal(found(image, conf=conf, classes=classes), expected(image, conf=conf, classes=classes), atol)
 
 
 def test_the_descent_follows_its_threshold(export, images):
@@ -154,8 +155,8 @@ def test_the_last_pool_of_the_tinies_pads_itself(export):
 def test_a_tree_computes_class_logits_of_candidates_only(export):
     _, exported = export("tree")
     initialisers = {each.name: list(each.dims) for each in onnx.load(exported.path).graph.initializer}
-    heads = [dims for dims in initialisers.values() if dims[:1] == [2 * (5 + len(TREE))] and dims[2:] == [1, 1]]
-    assert not heads  # no convolution over all anchors and labels
+    kernels = [dims for name, dims in initialisers.items() if name.startswith("head") and len(dims) == 4]
+    assert [dims[0] for dims in kernels] == [2 * 5]  # one convolution, of the boxes
 
 
 def test_a_file_tells_what_it_is_and_nothing_of_this_machine(export):
