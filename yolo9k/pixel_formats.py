@@ -120,7 +120,7 @@ def _blend(image: Image.Image) -> np.ndarray:
         rgba = image.convert("RGBA")
         canvas = Image.new("RGBA", rgba.size, (GREY, GREY, GREY, 255))
         image = Image.alpha_composite(canvas, rgba)
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # converting RGB would copy it
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -4,6 +4,7 @@ An image is uint8 (H, W, 3) RGB. `Placement` is the one mapping from pixels of a
 letterboxing and Darknet's crop and place augmentations are all placements.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,8 +14,11 @@ import numpy as np
 from yolo9k.pixel_formats import GREY
 
 EXACT = 1e-6  # pixels: tolerance for a whole number in floating point
+BELOW_ONE = 1 - 1e-9  # a factor that moves what is a whole number, but for rounding, to the same side of it
+MAX_HALVED = 1 << 22  # pixels of a result that is averaged in two steps; the first needs four times its memory
 
 ResizeMode = Literal["letterbox", "stretch"]
+Recolour = Callable[[np.ndarray], np.ndarray]
 
 cv2.setNumThreads(0)  # workers run in parallel; OpenCV's own threads would compete with them for the cores
 
@@ -72,22 +76,27 @@ def resize_center_crop(image: np.ndarray, canvas_wh: tuple[int, int]) -> np.ndar
     return apply_placement(image, center_crop_placement((image.shape[1], image.shape[0]), canvas_wh), canvas_wh)
 
 
-def apply_placement(image: np.ndarray, placement: Placement, canvas_wh: tuple[int, int]) -> np.ndarray:
+def apply_placement(
+    image: np.ndarray, placement: Placement, canvas_wh: tuple[int, int], recolour: Recolour | None = None
+) -> np.ndarray:
     """Draw the image on a grey canvas (canvas_h, canvas_w, 3); parts outside the canvas are cut off.
 
-    Shrinking averages areas, enlarging interpolates linearly; edges are rounded to whole pixels.
+    Shrinking averages areas, enlarging interpolates linearly; edges are rounded to whole pixels. `recolour`: changes
+    the colours of uint8 (H, W, 3), pixel by pixel and all grey ones to greys; it sees the image on its canvas.
     """
     h, w = image.shape[:2]
     across = _visible(w, placement.scale_xy[0], placement.offset_xy[0], canvas_wh[0])
     down = _visible(h, placement.scale_xy[1], placement.offset_xy[1], canvas_wh[1])
-    canvas = np.full((canvas_wh[1], canvas_wh[0], 3), GREY, np.uint8)
+    grey = np.full((1, 1, 3), GREY, np.uint8)
     if not across.length or not down.length:
-        return canvas
+        return np.full((canvas_wh[1], canvas_wh[0], 3), recolour(grey) if recolour else GREY, np.uint8)
     shown = resize(image[down.source, across.source], (across.length, down.length))
     cut = shown[down.cut(canvas_wh[1]), across.cut(canvas_wh[0])]
+    if recolour is not None:  # the padding has one colour: for it one pixel is enough
+        cut, grey = recolour(cut), recolour(grey)
     top, left = max(down.start, 0), max(across.start, 0)
-    canvas[top : top + cut.shape[0], left : left + cut.shape[1]] = cut
-    return canvas
+    bottom, right = canvas_wh[1] - top - cut.shape[0], canvas_wh[0] - left - cut.shape[1]
+    return cv2.copyMakeBorder(cut, top, bottom, left, right, cv2.BORDER_CONSTANT, value=grey[0, 0].tolist())
 
 
 def resize(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
@@ -95,8 +104,28 @@ def resize(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
     h, w = image.shape[:2]
     if (w, h) == size_wh:
         return image
-    shrinks = size_wh[0] * size_wh[1] < w * h
-    return cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    if size_wh[0] * size_wh[1] >= w * h:
+        return cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR)
+    if _is_between_half_and_whole((w, h), size_wh):
+        return _average_in_two_steps(image, size_wh)
+    return cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
+
+
+def _is_between_half_and_whole(image_wh: tuple[int, int], size_wh: tuple[int, int]) -> bool:
+    """Return whether both sides shrink, by at most a factor of two."""
+    is_between = all(side < whole <= 2 * side for side, whole in zip(size_wh, image_wh, strict=True))
+    return is_between and size_wh[0] * size_wh[1] <= MAX_HALVED
+
+
+def _average_in_two_steps(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
+    """Average areas as OpenCV does in one step, in half the time; the results differ by at most one level of 256.
+
+    The first step makes half pixels. Each covers at most two pixels of the image per axis, so that OpenCV computes
+    its average as fast as it interpolates. The second step averages 2x2 of them.
+    """
+    fx, fy = (2 * side / whole * BELOW_ONE for side, whole in zip(size_wh, image.shape[1::-1], strict=True))
+    halves = cv2.resize(image, None, fx=fx, fy=fy, interpolation=cv2.INTER_AREA)
+    return cv2.resize(halves, size_wh, interpolation=cv2.INTER_AREA)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from yolo9k.config.schema import AugmentConfig
-from yolo9k.datasets.transforms.detection import DetectionTransform, clip_to_canvas, distort_hsv, draw_placement, flip
+from yolo9k.datasets.transforms.detection import DetectionTransform, HsvDistortion, clip_to_canvas, draw_placement, flip
 from yolo9k.pixel_formats import GREY
 from yolo9k.samples import BoxLabels, Sample
 
@@ -122,7 +122,7 @@ def test_an_ignored_box_stays_ignored():
 
 def test_no_distortion_returns_the_same_values():
     image = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
-    assert np.array_equal(distort_hsv(image, 0, 1, 1), image)
+    assert np.array_equal(HsvDistortion(0, 1, 1).apply(image), image)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_no_distortion_returns_the_same_values():
 )
 def test_distort_by_hand(distortion, colour, expected):
     image = np.full((3, 3, 3), colour, np.uint8)
-    assert np.abs(distort_hsv(image, *distortion).astype(int) - expected).max() <= 6  # hue has 256 steps
+    assert np.abs(HsvDistortion(*distortion).apply(image).astype(int) - expected).max() <= 6  # hue has 256 steps
     assert (image == colour).all()
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from yolo9k.config.classifier import ClassifierAugmentConfig
 from yolo9k.datasets.readers.index import NO_BOXES
 from yolo9k.datasets.transforms.albumentations import AlbumentationsChain
-from yolo9k.datasets.transforms.detection import distort_hsv, draw_factor, draw_hsv_distortion
+from yolo9k.datasets.transforms.detection import draw_factor, draw_hsv_distortion
 from yolo9k.placements import apply_placement, crop_placement, resize, resize_center_crop
 from yolo9k.samples import Sample
 
@@ -42,10 +42,9 @@ class ClassificationTransform:
         image = _crop(self.albumentations(sample, rng).image, size_wh, config, rng)
         for axis, probability in ((1, config.flip), (0, config.flip_vertical)):
             if rng.random() < probability:
-                image = np.flip(image, axis)
+                image = cv2.flip(image, axis)
         distortion = draw_hsv_distortion(config.hue, config.saturation, config.exposure, rng)
-        image = distort_hsv(np.ascontiguousarray(image), *distortion)
-        return Sample(image, NO_BOXES, sample.name, sample.image_label)
+        return Sample(distortion.apply(image), NO_BOXES, sample.name, sample.image_label)
 
 
 def _crop(

@@ -4,6 +4,8 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -34,13 +36,13 @@ class DetectionTransform:
         (sample,) = samples
         sample, config = self.albumentations(sample, rng), self.augment
         placement = draw_placement(sample.size_wh, size_wh, config, rng, self.mode)
-        image = apply_placement(sample.image, placement, size_wh)
+        distortion = draw_hsv_distortion(config.hue, config.saturation, config.exposure, rng)
+        image = apply_placement(sample.image, placement, size_wh, distortion.apply)
         boxes = clip_to_canvas(sample.boxes, placement.to_canvas(sample.boxes.xyxy), size_wh, config.min_visible)
-        image = distort_hsv(image, *draw_hsv_distortion(config.hue, config.saturation, config.exposure, rng))
         for axis, probability in ((1, config.flip), (0, config.flip_vertical)):
             if rng.random() < probability:
                 image, boxes = flip(image, boxes, axis)
-        return Sample(np.ascontiguousarray(image), boxes, sample.name, sample.image_label)
+        return Sample(image, boxes, sample.name, sample.image_label)
 
 
 # --- geometry
@@ -115,38 +117,48 @@ def flip(image: np.ndarray, boxes: BoxLabels, axis: int) -> tuple[np.ndarray, Bo
     first, last = (0, 2) if axis == 1 else (1, 3)
     xyxy = boxes.xyxy.copy()
     xyxy[:, [first, last]] = length - boxes.xyxy[:, [last, first]]
-    return np.flip(image, axis), BoxLabels(xyxy, boxes.label, boxes.ignore)
+    return cv2.flip(image, axis), BoxLabels(xyxy, boxes.label, boxes.ignore)
 
 
 # --- HSV distortion
 
 
-def draw_hsv_distortion(
-    hue: float, saturation: float, exposure: float, rng: np.random.Generator
-) -> tuple[float, float, float]:
-    """Draw the arguments of `distort_hsv`: a hue shift in U(-hue, hue), and two factors (`draw_factor`)."""
-    return rng.uniform(-hue, hue), draw_factor(saturation, rng), draw_factor(exposure, rng)
+@dataclass(frozen=True)
+class HsvDistortion:
+    """Shifts the hue (1 is a full turn) and multiplies saturation and value of a uint8 RGB image, with lookup tables.
+
+    The saturation is clipped to 1 at once; Darknet lets it exceed 1 until the conversion back to RGB.
+    """
+
+    hue: float = 0.0
+    saturation: float = 1.0
+    exposure: float = 1.0
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """Return the distorted image, uint8 (H, W, 3)."""
+        if self == HsvDistortion():
+            return image  # converting to HSV and back would lose precision
+        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+        return cv2.cvtColor(cv2.LUT(hsv, self._table), cv2.COLOR_HSV2RGB_FULL)
+
+    @cached_property
+    def _table(self) -> np.ndarray:
+        """Return the new hue, saturation and value of each of their 256 values, uint8 (1, 256, 3)."""
+        ramp = np.arange(256, dtype=np.float32)
+        tables = (
+            (ramp + round(self.hue * 256)) % 256,  # OpenCV's full-range hue: 256 steps are a full turn
+            np.clip(ramp * self.saturation, 0, 255),
+            np.clip(ramp * self.exposure, 0, 255),
+        )
+        return np.stack(tables, axis=-1).astype(np.uint8)[None]
+
+
+def draw_hsv_distortion(hue: float, saturation: float, exposure: float, rng: np.random.Generator) -> HsvDistortion:
+    """Draw a distortion: a hue shift in U(-hue, hue), and two factors (`draw_factor`)."""
+    return HsvDistortion(rng.uniform(-hue, hue), draw_factor(saturation, rng), draw_factor(exposure, rng))
 
 
 def draw_factor(limit: float, rng: np.random.Generator) -> float:
     """Draw from U(1, limit) and invert the factor with probability 1/2 (Darknet `rand_scale`)."""
     factor = rng.uniform(min(1.0, limit), max(1.0, limit))
     return factor if rng.random() < 0.5 else 1 / factor
-
-
-def distort_hsv(image: np.ndarray, hue: float, saturation: float, exposure: float) -> np.ndarray:
-    """Shift the hue (1 is a full turn) and multiply saturation and value of a uint8 RGB image, with lookup tables.
-
-    The saturation is clipped to 1 at once; Darknet lets it exceed 1 until the conversion back to RGB.
-    """
-    if (hue, saturation, exposure) == (0, 1, 1):
-        return image  # converting to HSV and back would lose precision
-    ramp = np.arange(256, dtype=np.float32)
-    tables = (
-        (ramp + round(hue * 256)) % 256,  # OpenCV's full-range hue: 256 steps are a full turn
-        np.clip(ramp * saturation, 0, 255),
-        np.clip(ramp * exposure, 0, 255),
-    )
-    table = np.stack(tables, axis=-1).astype(np.uint8)[None]
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-    return cv2.cvtColor(cv2.LUT(hsv, table), cv2.COLOR_HSV2RGB_FULL)
