@@ -138,19 +138,17 @@ class HsvDistortion:
         """Return the distorted image, uint8 (H, W, 3)."""
         if self == HsvDistortion():
             return image  # converting to HSV and back would lose precision
-        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-        return cv2.cvtColor(cv2.LUT(hsv, self._table), cv2.COLOR_HSV2RGB_FULL)
+        hue, *others = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))
+        hue += np.uint8(round(self.hue * 256) % 256)  # OpenCV's full-range hue: 256 steps are a full turn, 255 + 1 is 0
+        # One table per channel: OpenCV looks three channels up together in more than the time of splitting them.
+        changed = map(cv2.LUT, others, self._tables)
+        return cv2.cvtColor(cv2.merge([hue, *changed]), cv2.COLOR_HSV2RGB_FULL)
 
     @cached_property
-    def _table(self) -> np.ndarray:
-        """Return the new hue, saturation and value of each of their 256 values, uint8 (1, 256, 3)."""
-        ramp = np.arange(256, dtype=np.float32)
-        tables = (
-            (ramp + round(self.hue * 256)) % 256,  # OpenCV's full-range hue: 256 steps are a full turn
-            np.clip(ramp * self.saturation, 0, 255),
-            np.clip(ramp * self.exposure, 0, 255),
-        )
-        return np.stack(tables, axis=-1).astype(np.uint8)[None]
+    def _tables(self) -> np.ndarray:
+        """Return the new saturation and the new value of each of their 256 values, uint8 (2, 256)."""
+        factors = np.array([[self.saturation], [self.exposure]], np.float32)
+        return np.minimum(np.arange(256, dtype=np.float32) * factors, 255).astype(np.uint8)
 
 
 def draw_hsv_distortion(hue: float, saturation: float, exposure: float, rng: np.random.Generator) -> HsvDistortion:
