@@ -2,16 +2,19 @@
 
 Files may come from strangers. Only regular files of the formats of `image_formats.py` are opened. Sizes are limited,
 and so are the pixels that threads decode at once.
+
+What is shrunk anyway needs no full decoding: `read_reduced` decodes a large JPEG at 1/2, 1/4 or 1/8 of its size.
 """
 
 import ctypes
 import io
 import logging
+import math
 import os
 import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +32,10 @@ MAX_PIXELS = 178_956_970  # of one image, Pillow's own limit
 MAX_PIXELS_VARIABLE = "YOLO9K_MAX_PIXELS"
 ALLOW_MORE = f"allow more with --max-pixels or {MAX_PIXELS_VARIABLE}"
 BYTES_PER_PIXEL = 8  # of the largest files: 16-bit RGBA without compression
+REDUCTIONS = (8, 4, 2)  # of a JPEG's sides: what libjpeg can do while it decodes
+REDUCIBLE_FORMATS = ("JPEG", "MPO")  # Pillow's names
+MIN_REDUCIBLE = 1_000_000  # pixels; a smaller image is decoded in a few milliseconds
+OVERSAMPLING = 3  # at least: sides of a reduced image by those that are needed; area averaging does the rest
 MAX_PIXELS_IN_FLIGHT = 1 << 27  # decoded at once by all threads; decoding takes 7 to 14 bytes a pixel
 # What Pillow warns of in odd files (broken EXIF, sizes) is either an error here or does not matter.
 warnings.filterwarnings("ignore", module=r"PIL\b")
@@ -76,6 +83,8 @@ class FilePart:
 
 
 ImageSource = Path | FilePart
+SizeWH = tuple[int, int]
+NeededSize = Callable[[SizeWH], tuple[float, float] | None]
 
 
 def read_image(source: str | ImageSource) -> np.ndarray:
@@ -98,11 +107,55 @@ def reading_image(source: str | ImageSource) -> Iterator[np.ndarray]:
         yield _decode(source, held)
 
 
+def read_reduced(source: str | ImageSource, needed: NeededSize) -> tuple[np.ndarray, SizeWH]:
+    """Read an image as `read_image` does, or a JPEG smaller; return it with the width and height of the whole image.
+
+    `needed`: returns width and height, in pixels, to which an image of some width and height will be shrunk, or `None`
+    if all its pixels are needed. A JPEG of at least `MIN_REDUCIBLE` pixels is decoded at the smallest of 1/8, 1/4 and
+    1/2 of its size at which both sides have `OVERSAMPLING` times the needed pixels. Each pixel then stands for 8x8, 4x4
+    or 2x2 pixels; the last column and row may extend beyond the image. If the EXIF orientation turns the image, its
+    sides must be divisible by the 8, 4 or 2, so that no first column or row extends beyond it.
+    """
+    with reading_reduced(source, needed) as read:
+        return read
+
+
+@contextmanager
+def reading_reduced(source: str | ImageSource, needed: NeededSize) -> Iterator[tuple[np.ndarray, SizeWH]]:
+    """Yield what `read_reduced` returns; meanwhile it counts among the pixels that threads hold decoded."""
+    with ExitStack() as held:
+        with _named_errors(source), _open(source) as image:
+            image_wh = upright_size_wh(image)
+            _reduce(image, image_wh, needed)
+            pixels = _decode_opened(image, source, held)
+        yield pixels, image_wh
+
+
+def _reduce(image: Image.Image, image_wh: SizeWH, needed: NeededSize) -> None:
+    """Let an image that is not loaded be decoded at the size of `read_reduced`."""
+    if image.format not in REDUCIBLE_FORMATS or image_wh[0] * image_wh[1] < MIN_REDUCIBLE:
+        return
+    needed_wh = needed(image_wh)
+    if needed_wh is None:
+        return
+    enough = [OVERSAMPLING * max(1, math.ceil(side)) for side in needed_wh]
+    is_turned = find_orientation(image) != 1
+    for reduction in REDUCTIONS:
+        is_enough = all(side >= reduction * least for side, least in zip(image_wh, enough, strict=True))
+        if is_enough and not (is_turned and any(side % reduction for side in image_wh)):
+            image.draft(image.mode, (image.width // reduction, image.height // reduction))
+            return
+
+
 def _decode(source: str | ImageSource, held: ExitStack) -> np.ndarray:
     """Decode an image; its pixels are in flight until `held` is closed."""
     with _named_errors(source), _open(source) as image:
-        held.enter_context(IN_FLIGHT.holding(image.width * image.height))
-        return to_rgb(image, lambda: _open(source))
+        return _decode_opened(image, source, held)
+
+
+def _decode_opened(image: Image.Image, source: str | ImageSource, held: ExitStack) -> np.ndarray:
+    held.enter_context(IN_FLIGHT.holding(image.width * image.height))
+    return to_rgb(image, lambda: _open(source))
 
 
 def read_size_wh(source: str | ImageSource) -> tuple[int, int]:

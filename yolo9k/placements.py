@@ -2,8 +2,12 @@
 
 An image is uint8 (H, W, 3) RGB. `Placement` is the one mapping from pixels of an image to pixels of a canvas and back:
 letterboxing and Darknet's crop and place augmentations are all placements.
+
+Placements refer to the whole image. Where a function takes `image_wh`, its width and height, the pixels may be those
+of `images.read_reduced`: each stands for 2x2, 4x4 or 8x8 pixels of the image.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -38,6 +42,10 @@ class Placement:
         """Map boxes (N, 4) from the canvas to the image: the inverse of `to_canvas`."""
         return ((xyxy - np.array(self.offset_xy * 2)) / np.array(self.scale_xy * 2)).astype(np.float32)
 
+    def size_of(self, image_wh: tuple[int, int]) -> tuple[float, float]:
+        """Return width and height of the whole image on the canvas, as if that had no end."""
+        return image_wh[0] * self.scale_xy[0], image_wh[1] * self.scale_xy[1]
+
 
 def letterbox_placement(image_wh: tuple[int, int], canvas_wh: tuple[int, int]) -> Placement:
     """Return the largest centred placement that keeps the aspect ratio (Darknet `letterbox_image`, truncated)."""
@@ -71,26 +79,31 @@ def center_crop_placement(image_wh: tuple[int, int], canvas_wh: tuple[int, int])
     return crop_placement(((w - part_w) // 2, (h - part_h) // 2, part_w, part_h), canvas_wh)
 
 
-def resize_center_crop(image: np.ndarray, canvas_wh: tuple[int, int]) -> np.ndarray:
+def resize_center_crop(
+    image: np.ndarray, canvas_wh: tuple[int, int], image_wh: tuple[int, int] | None = None
+) -> np.ndarray:
     """Scale the shorter side to the canvas and crop the centre, as classifiers do; (canvas_h, canvas_w, 3)."""
-    return apply_placement(image, center_crop_placement((image.shape[1], image.shape[0]), canvas_wh), canvas_wh)
+    image_wh = image_wh or (image.shape[1], image.shape[0])
+    return apply_placement(image, center_crop_placement(image_wh, canvas_wh), canvas_wh, image_wh=image_wh)
 
 
 def apply_placement(
-    image: np.ndarray, placement: Placement, canvas_wh: tuple[int, int], recolour: Recolour | None = None
+    image: np.ndarray,
+    placement: Placement,
+    canvas_wh: tuple[int, int],
+    recolour: Recolour | None = None,
+    image_wh: tuple[int, int] | None = None,
 ) -> np.ndarray:
     """Draw the image on a grey canvas (canvas_h, canvas_w, 3); parts outside the canvas are cut off.
 
     Shrinking averages areas, enlarging interpolates linearly; edges are rounded to whole pixels. `recolour`: changes
     the colours of uint8 (H, W, 3), pixel by pixel and all grey ones to greys; it sees the image on its canvas.
     """
-    h, w = image.shape[:2]
-    across = _visible(w, placement.scale_xy[0], placement.offset_xy[0], canvas_wh[0])
-    down = _visible(h, placement.scale_xy[1], placement.offset_xy[1], canvas_wh[1])
+    across, down = _visible_spans((image.shape[1], image.shape[0]), placement, canvas_wh, image_wh)
     grey = np.full((1, 1, 3), GREY, np.uint8)
     if not across.length or not down.length:
         return np.full((canvas_wh[1], canvas_wh[0], 3), recolour(grey) if recolour else GREY, np.uint8)
-    shown = resize(image[down.source, across.source], (across.length, down.length))
+    shown = resize(image[down.source, across.source], (across.length, down.length), (across.extent, down.extent))
     cut = shown[down.cut(canvas_wh[1]), across.cut(canvas_wh[0])]
     if recolour is not None:  # the padding has one colour: for it one pixel is enough
         cut, grey = recolour(cut), recolour(grey)
@@ -99,9 +112,14 @@ def apply_placement(
     return cv2.copyMakeBorder(cut, top, bottom, left, right, cv2.BORDER_CONSTANT, value=grey[0, 0].tolist())
 
 
-def resize(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
-    """Resize an image: area averaging if it shrinks, linear interpolation if it grows."""
+def resize(image: np.ndarray, size_wh: tuple[int, int], extent_wh: tuple[float, float] | None = None) -> np.ndarray:
+    """Resize an image: area averaging if it shrinks, linear interpolation if it grows.
+
+    `extent_wh`: width and height of what is resized, if the last column and row of the image extend beyond it.
+    """
     h, w = image.shape[:2]
+    if extent_wh not in (None, (w, h)):
+        return _average_extent(image, size_wh, extent_wh)
     if (w, h) == size_wh:
         return image
     if size_wh[0] * size_wh[1] >= w * h:
@@ -109,6 +127,13 @@ def resize(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
     if _is_between_half_and_whole((w, h), size_wh):
         return _average_in_two_steps(image, size_wh)
     return cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
+
+
+def _average_extent(image: np.ndarray, size_wh: tuple[int, int], extent_wh: tuple[float, float]) -> np.ndarray:
+    """Average areas of a part of the image, which begins at its corner and may end inside pixels."""
+    fx, fy = (side / extent for side, extent in zip(size_wh, extent_wh, strict=True))
+    averaged = cv2.resize(image, None, fx=fx, fy=fy, interpolation=cv2.INTER_AREA)
+    return averaged[: size_wh[1], : size_wh[0]]  # what is beyond may be half a pixel
 
 
 def _is_between_half_and_whole(image_wh: tuple[int, int], size_wh: tuple[int, int]) -> bool:
@@ -132,10 +157,12 @@ def _average_in_two_steps(image: np.ndarray, size_wh: tuple[int, int]) -> np.nda
 class _Span:
     """The visible pixels of one axis: `source` of the image covers `length` pixels of the canvas from `start`.
 
-    Pixels are whole, so an enlarged pixel may extend beyond the canvas.
+    Pixels are whole, so an enlarged pixel may extend beyond the canvas. `extent`: length of the image in `source`,
+    whose last pixel may extend beyond the image.
     """
 
     source: slice
+    extent: float
     start: int
     length: int
 
@@ -144,8 +171,34 @@ class _Span:
         return slice(max(-self.start, 0), max(canvas - self.start, 0))
 
 
-def _visible(length: int, scale: float, offset: float, canvas: int) -> _Span:
-    first = min(max(int(np.floor(-offset / scale + EXACT)), 0), length)
-    last = min(max(int(np.ceil((canvas - offset) / scale - EXACT)), first), length)
-    start, stop = (round(edge * scale + offset) for edge in (first, last))
-    return _Span(slice(first, last), start, stop - start if last > first else 0)
+def _visible_spans(
+    pixels_wh: tuple[int, int], placement: Placement, canvas_wh: tuple[int, int], image_wh: tuple[int, int] | None
+) -> tuple[_Span, _Span]:
+    """Return what is visible across and down of an image of `pixels_wh` pixels."""
+    image_wh = image_wh or pixels_wh
+    reduction = _find_reduction(pixels_wh, image_wh)
+    across, down = (
+        _visible(side / reduction, scale * reduction, offset, canvas)
+        for side, scale, offset, canvas in zip(
+            image_wh, placement.scale_xy, placement.offset_xy, canvas_wh, strict=True
+        )
+    )
+    return across, down
+
+
+def _find_reduction(pixels_wh: tuple[int, int], image_wh: tuple[int, int]) -> int:
+    """Return how many pixels of the image one pixel stands for, in both directions."""
+    for reduction in (1, 2, 4, 8):
+        if pixels_wh == tuple(-(-side // reduction) for side in image_wh):
+            return reduction
+    raise ValueError(f"{pixels_wh[0]}x{pixels_wh[1]} pixels are not a reduced image of {image_wh[0]}x{image_wh[1]}")
+
+
+def _visible(length: float, scale: float, offset: float, canvas: int) -> _Span:
+    """Return what is visible of an axis; `length`: of the image in its pixels, of which the last may be a part."""
+    pixels = math.ceil(length)
+    first = min(max(math.floor(-offset / scale + EXACT), 0), pixels)
+    last = min(max(math.ceil((canvas - offset) / scale - EXACT), first), pixels)
+    extent = min(last, length) - first
+    start, stop = (round(edge * scale + offset) for edge in (first, first + extent))
+    return _Span(slice(first, last), extent, start, stop - start if extent > 0 else 0)

@@ -55,7 +55,8 @@ class Sample:
     """One image with its labels: `image` uint8 (H, W, 3) RGB; box labels or one image-level label, not both.
 
     `unreadable`: names of the unreadable images that this sample replaces. `resized`: names of its images whose size
-    differs from the annotated one, so that their boxes were scaled or turned.
+    differs from the annotated one, so that their boxes were scaled or turned. `full_wh`: width and height of the whole
+    image, if `image` may be smaller (`images.read_reduced`); boxes are in pixels of the whole image.
     """
 
     image: np.ndarray
@@ -64,11 +65,12 @@ class Sample:
     image_label: int | None = None
     unreadable: tuple[str, ...] = ()
     resized: tuple[str, ...] = ()
+    full_wh: tuple[int, int] | None = None
 
     @property
     def size_wh(self) -> tuple[int, int]:
-        """Return width and height of the image."""
-        return self.image.shape[1], self.image.shape[0]
+        """Return width and height of the whole image."""
+        return self.full_wh or (self.image.shape[1], self.image.shape[0])
 
 
 @dataclass(frozen=True)

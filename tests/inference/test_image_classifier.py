@@ -227,7 +227,7 @@ def test_darknets_probabilities(shared):
         tree = case / "mini.tree" if folder == "tree" else None
         files = DarknetFiles(cfg=case / "net.cfg", names=case / "mini.names", tree=tree)
         classifier = ImageClassifier.load(case / "net.weights", device="cpu", precision="float32", files=files)
-        classifier._prepare = torch.from_numpy  # the images already are the network's input
+        classifier._prepare = lambda image, _: torch.from_numpy(image)  # the images already are the network's input
         classifications = list(classifier.stream([np.asarray(image) for image in given["image"]], batch=3))
         assert np.stack([each.label for each in classifications]).tolist() == expected["topk"].tolist()
         final = expected["probs_cudnn"] if folder == "flat" else expected["abs_prob_leaves"]

@@ -9,6 +9,15 @@ from yolo9k.errors import DataError
 from yolo9k.inference.sources import find_images, read_ahead
 
 
+def same(image, _):
+    """Prepares nothing."""
+    return image
+
+
+def whole(_):
+    """All pixels are needed."""
+
+
 @pytest.fixture
 def folder(tmp_path):
     for name in ("b.png", "a.JPG", "deep/c.png", "deep/er/d.png"):
@@ -138,7 +147,7 @@ def test_what_is_no_file_is_refused_at_once(folder):
     for source, message in ((folder / "fifo.png", "is a named pipe"), ("/dev/zero", "is a device")):
         with pytest.raises(DataError, match=message):
             find_images([str(source)])
-    stream = read_ahead(find_images([str(folder)]), lambda image: image, ahead=9)  # of a folder, one image of many
+    stream = read_ahead(find_images([str(folder)]), same, whole, ahead=9)  # of a folder, one image of many
     errors = [str(item) for item in stream if isinstance(item, DataError)]
     assert errors == [f"{folder}/fifo.png: is a named pipe; a file is needed"]
 
@@ -197,7 +206,7 @@ def test_large_images_are_read_one_by_one(folder, monkeypatch):
     most = [0]
     monkeypatch.setattr(module, "IN_FLIGHT", module.PixelBudget(20))
 
-    def prepare(image):
+    def prepare(image, _):
         with lock:
             held[0] += image.size // 3
             most[0] = max(most[0], held[0])
@@ -205,15 +214,15 @@ def test_large_images_are_read_one_by_one(folder, monkeypatch):
         with lock:
             held[0] -= image.size // 3
 
-    list(read_ahead([folder / "b.png"] * 12, prepare, ahead=12))
+    list(read_ahead([folder / "b.png"] * 12, prepare, whole, ahead=12))
     assert most[0] == 16
 
 
 def test_reading_ahead_keeps_the_order(folder):
     images = [np.full((1, 1, 3), n, np.uint8) for n in range(50)]
-    assert list(read_ahead(images, lambda image: int(image[0, 0, 0]), ahead=7)) == list(range(50))
-    assert list(read_ahead([], lambda image: image, ahead=7)) == []
-    assert [image.shape for image in read_ahead([folder / "b.png"], lambda image: image, 1)] == [(4, 4, 3)]
+    assert list(read_ahead(images, lambda image, _: int(image[0, 0, 0]), whole, ahead=7)) == list(range(50))
+    assert list(read_ahead([], same, whole, ahead=7)) == []
+    assert [image.shape for image in read_ahead([folder / "b.png"], same, whole, 1)] == [(4, 4, 3)]
 
 
 def test_at_most_ahead_images_are_read():
@@ -225,14 +234,14 @@ def test_at_most_ahead_images_are_read():
                 consumed.append(n)
             yield np.zeros((1, 1, 3), np.uint8)
 
-    stream = read_ahead(source(), lambda image: image, ahead=5)
+    stream = read_ahead(source(), same, whole, ahead=5)
     next(stream)
     assert len(consumed) == 6
     stream.close()
 
 
 def test_an_error_is_yielded_in_order(folder):
-    stream = read_ahead([folder / "b.png", folder / "notes.txt"], lambda image: image, ahead=9)
+    stream = read_ahead([folder / "b.png", folder / "notes.txt"], same, whole, ahead=9)
     assert next(stream).shape == (4, 4, 3)
     error = next(stream)
     assert isinstance(error, DataError)

@@ -188,7 +188,7 @@ class ImageClassifier:
     ) -> Iterator[LogitBatch]:
         """Yield the logits of many images, batch by batch. Errors and `on_unreadable` as for `stream`."""
         batch = self._memory_limit.fit(batch)
-        prepared = read_ahead(images, self._prepare, ahead=2 * batch)
+        prepared = read_ahead(images, self._prepare, self.resize.needed_wh, ahead=2 * batch)
         while items := list(islice(prepared, batch)):
             for item in items:
                 if isinstance(item, DataError):
@@ -198,9 +198,9 @@ class ImageClassifier:
             readable = [item for item in items if not isinstance(item, DataError)]
             yield LogitBatch([not isinstance(item, DataError) for item in items], self._logits(readable))
 
-    def _prepare(self, image: np.ndarray) -> np.ndarray:
+    def _prepare(self, image: np.ndarray, image_wh: tuple[int, int]) -> np.ndarray:
         """Return the centre of an image at the network's size: (C, H, W), uint8 or floats in [0, 1]."""
-        return prepare(image, self.resize, self.config.data.channels)
+        return prepare(image, self.resize, self.config.data.channels, image_wh)
 
     @torch.inference_mode()
     def _logits(self, inputs: list[np.ndarray]) -> Tensor:

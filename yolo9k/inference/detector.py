@@ -211,7 +211,7 @@ class Detector:
         nodes = self.labels.with_descendants(self._find_nodes(classes, "classes"))
         decoder = class_decoder or self.default_decoder
         batch = self.engine.fit_batch(batch)
-        prepared = read_ahead(images, self._prepare, ahead=2 * batch)
+        prepared = read_ahead(images, self._prepare, self.resize.needed_wh, ahead=2 * batch)
         while items := list(islice(prepared, batch)):
             readable = [item for item in items if not isinstance(item, DataError)]
             results: Iterator[Detections] = iter(())
@@ -233,9 +233,9 @@ class Detector:
         except DataError as error:
             raise ConfigError(f"{option}: {error}") from error
 
-    def _prepare(self, image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+    def _prepare(self, image: np.ndarray, image_wh: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
         """Return an image fitted to the network's size, (C, H, W) as from `prepare`, and its own size."""
-        return prepare(image, self.resize, self.config.data.channels), (image.shape[1], image.shape[0])
+        return prepare(image, self.resize, self.config.data.channels, image_wh), image_wh
 
     def _split(self, rows: DetectedRows, sizes_wh: Sequence[tuple[int, int]]) -> Iterator[Detections]:
         """Yield the rows of a batch image by image, in pixels of the image; boxes within the padding are removed."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from yolo9k.errors import DataError
 from yolo9k.image_formats import describe_skipped, is_image_name
-from yolo9k.images import ImageSource, reading_image
+from yolo9k.images import ImageSource, NeededSize, SizeWH, reading_reduced
 from yolo9k.io import check_regular, exists, is_folder, is_folder_entry, is_hidden, reading, visible_files
 from yolo9k.machine import available_cores
 from yolo9k.progress import Track, silent
@@ -201,19 +201,20 @@ def _path_of_url(source: str) -> Path:
 
 
 def read_ahead(
-    images: Iterable[ImageInput], prepare: Callable[[np.ndarray], Prepared], ahead: int
+    images: Iterable[ImageInput], prepare: Callable[[np.ndarray, SizeWH], Prepared], needed: NeededSize, ahead: int
 ) -> Iterator[Prepared | DataError]:
     """Read and prepare images in threads, in order, at most `ahead` images in advance.
 
-    An image that cannot be read yields its `DataError` instead.
+    `prepare` gets the pixels, and width and height of the whole image: files are read at the size that is `needed`
+    (`images.read_reduced`). An image that cannot be read yields its `DataError` instead.
     """
 
     def read(image: ImageInput) -> Prepared | DataError:
         try:
             if isinstance(image, np.ndarray):
-                return prepare(image)
-            with reading_image(image) as pixels:
-                return prepare(pixels)
+                return prepare(image, image.shape[1::-1])
+            with reading_reduced(image, needed) as (pixels, image_wh):
+                return prepare(pixels, image_wh)
         except DataError as error:
             return error
 

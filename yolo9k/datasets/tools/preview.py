@@ -26,7 +26,7 @@ def augmented_mosaic(training: TrainingSet, config: Config, count: int) -> np.nd
     data, train = config.data, config.train
     sources = [source.read.records for source in training.sources]
     transform = for_channels(DetectionTransform(data.augment, data.resize_mode), data.channels)
-    dataset = TrainingDataset(sources, transform, train.seed, data.on_error)
+    dataset = TrainingDataset(sources, transform, train.seed, data.on_error, reduce=data.resize != "darknet")
     order, steps = training.sample_order(train.seed), -(-count // train.batch)
     sampler = StepSampler(order, train.batch, 1, data.training_sizes, data.size_period, 0, steps)
     requests = islice(chain.from_iterable(sampler), count)

@@ -14,7 +14,7 @@ from yolo9k.config.classifier import ClassifierAugmentConfig
 from yolo9k.datasets.readers.index import NO_BOXES
 from yolo9k.datasets.transforms.albumentations import AlbumentationsChain
 from yolo9k.datasets.transforms.detection import draw_factor, draw_hsv_distortion
-from yolo9k.placements import apply_placement, crop_placement, resize, resize_center_crop
+from yolo9k.placements import Placement, apply_placement, center_crop_placement, crop_placement, resize
 from yolo9k.samples import Sample
 
 CROP_TRIES = 10  # random crops that are tried before the centre crop is used
@@ -32,6 +32,14 @@ class ClassificationTransform:
     def __init__(self, augment: ClassifierAugmentConfig) -> None:
         self.augment, self.albumentations = augment, AlbumentationsChain(augment.transforms)
 
+    def needed_wh(
+        self, image_wh: tuple[int, int], size_wh: tuple[int, int], rng: np.random.Generator
+    ) -> tuple[float, float] | None:
+        """As `SizedTransform.needed_wh`; albumentations transforms and Darknet's crop need all pixels."""
+        if self.augment.transforms or self.augment.geometry == "darknet":
+            return None
+        return _draw_crop_placement(image_wh, size_wh, self.augment, rng).size_of(image_wh)
+
     def __call__(self, samples: Sequence[Sample], size_wh: tuple[int, int], rng: np.random.Generator) -> Sample:
         """Transform one sample to `size_wh`; its boxes are dropped.
 
@@ -39,7 +47,7 @@ class ClassificationTransform:
         """
         (sample,) = samples
         config = self.augment
-        image = _crop(self.albumentations(sample, rng).image, size_wh, config, rng)
+        image = _crop(self.albumentations(sample, rng), size_wh, config, rng)
         for axis, probability in ((1, config.flip), (0, config.flip_vertical)):
             if rng.random() < probability:
                 image = cv2.flip(image, axis)
@@ -48,16 +56,21 @@ class ClassificationTransform:
 
 
 def _crop(
-    image: np.ndarray, size_wh: tuple[int, int], config: ClassifierAugmentConfig, rng: np.random.Generator
+    sample: Sample, size_wh: tuple[int, int], config: ClassifierAugmentConfig, rng: np.random.Generator
 ) -> np.ndarray:
     """Crop the image and resize the crop to `size_wh`, as `config.geometry` says."""
-    image_wh = (image.shape[1], image.shape[0])
     if config.geometry == "darknet":
-        return draw_rotated_crop(image_wh, size_wh, config, rng).apply(image, size_wh)
+        return draw_rotated_crop(sample.size_wh, size_wh, config, rng).apply(sample.image, size_wh)
+    placement = _draw_crop_placement(sample.size_wh, size_wh, config, rng)
+    return apply_placement(sample.image, placement, size_wh, image_wh=sample.size_wh)
+
+
+def _draw_crop_placement(
+    image_wh: tuple[int, int], size_wh: tuple[int, int], config: ClassifierAugmentConfig, rng: np.random.Generator
+) -> Placement:
+    """Draw the placement of a random resized crop; the centre crop if `config.geometry` says so or no crop fits."""
     crop = draw_crop(image_wh, size_wh, config, rng) if config.geometry == "crop" else None
-    if crop is None:
-        return resize_center_crop(image, size_wh)
-    return apply_placement(image, crop_placement(crop, size_wh), size_wh)
+    return center_crop_placement(image_wh, size_wh) if crop is None else crop_placement(crop, size_wh)
 
 
 @dataclass(frozen=True)

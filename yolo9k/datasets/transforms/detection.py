@@ -31,13 +31,21 @@ class DetectionTransform:
     def __init__(self, augment: AugmentConfig, mode: ResizeMode = "letterbox") -> None:
         self.augment, self.albumentations, self.mode = augment, AlbumentationsChain(augment.transforms), mode
 
+    def needed_wh(
+        self, image_wh: tuple[int, int], size_wh: tuple[int, int], rng: np.random.Generator
+    ) -> tuple[float, float] | None:
+        """As `SizedTransform.needed_wh`; albumentations transforms need all pixels."""
+        if self.augment.transforms:
+            return None
+        return draw_placement(image_wh, size_wh, self.augment, rng, self.mode).size_of(image_wh)
+
     def __call__(self, samples: Sequence[Sample], size_wh: tuple[int, int], rng: np.random.Generator) -> Sample:
         """Transform one sample to `size_wh`. Raises `ConfigError` if an albumentations transform cannot be applied."""
         (sample,) = samples
         sample, config = self.albumentations(sample, rng), self.augment
         placement = draw_placement(sample.size_wh, size_wh, config, rng, self.mode)
         distortion = draw_hsv_distortion(config.hue, config.saturation, config.exposure, rng)
-        image = apply_placement(sample.image, placement, size_wh, distortion.apply)
+        image = apply_placement(sample.image, placement, size_wh, distortion.apply, sample.size_wh)
         boxes = clip_to_canvas(sample.boxes, placement.to_canvas(sample.boxes.xyxy), size_wh, config.min_visible)
         for axis, probability in ((1, config.flip), (0, config.flip_vertical)):
             if rng.random() < probability:

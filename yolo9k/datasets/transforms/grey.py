@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from yolo9k.datasets.transforms.transform import Transform
+from yolo9k.datasets.transforms.transform import SizedTransform, Transform
 from yolo9k.samples import Sample
 
 LUMA = np.array((77, 150, 29), np.uint16)  # of 256: red, green, blue
@@ -28,6 +28,14 @@ class GreyTransform:
 
     def __init__(self, transform: Transform) -> None:
         self.transform, self.num_samples = transform, transform.num_samples
+
+    def needed_wh(
+        self, image_wh: tuple[int, int], size_wh: tuple[int, int], rng: np.random.Generator
+    ) -> tuple[float, float] | None:
+        """As the other transform; all pixels if it does not say."""
+        if not isinstance(self.transform, SizedTransform):
+            return None
+        return self.transform.needed_wh(image_wh, size_wh, rng)
 
     def __call__(self, samples: Sequence[Sample], size_wh: tuple[int, int], rng: np.random.Generator) -> Sample:
         """As the other transform; the image is uint8 (H, W, 1)."""

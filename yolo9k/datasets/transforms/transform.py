@@ -1,7 +1,7 @@
 """The interface of a transform (augmentation): samples as read from disk in, one training sample out."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,4 +24,20 @@ class Transform(Protocol):
 
         All randomness must come from `rng`: a resumed run repeats the same augmentation. `Sample.unreadable` of the
         result is filled in by the caller. Raises `ConfigError` if the transform cannot be applied.
+        """
+
+
+@runtime_checkable
+class SizedTransform(Transform, Protocol):
+    """A transform of one sample that knows to which size it will shrink an image, before the image is read.
+
+    Its images may be reduced ones (`images.read_reduced`): it must regard `Sample.size_wh`, not the shape.
+    """
+
+    def needed_wh(
+        self, image_wh: tuple[int, int], size_wh: tuple[int, int], rng: np.random.Generator
+    ) -> tuple[float, float] | None:
+        """Return width and height of the whole image after shrinking, in pixels; `None`: all pixels are needed.
+
+        `rng` is a generator in the state of the one that the call with this image will get.
         """

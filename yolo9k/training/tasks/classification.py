@@ -15,6 +15,7 @@ from yolo9k.datasets.loader.dataset import TrainingDataset
 from yolo9k.datasets.loader.sampler import SampleOrder
 from yolo9k.datasets.transforms.classification import ClassificationTransform
 from yolo9k.datasets.transforms.grey import for_channels
+from yolo9k.datasets.transforms.transform import Transform
 from yolo9k.errors import ConfigError
 from yolo9k.evaluation.classifier import evaluate_classifier
 from yolo9k.hardware import Precision
@@ -111,7 +112,7 @@ class ClassificationTask(Task):
         torch.manual_seed(config.train.seed)
         self.network = build_classifier(config.model, self.labels)
         transform = for_channels(ClassificationTransform(data.augment), data.channels)
-        self.dataset = TrainingDataset([self.train.records], transform, config.train.seed, data.on_error)
+        self.dataset = self._dataset(transform)
         self.images_per_epoch = float(len(self.train.records))
         self.has_val = self.val is not None
         classes = sum(each.node is not None for each in self.train.classes)
@@ -133,7 +134,12 @@ class ClassificationTask(Task):
         crops = self.config.stages[stage.index].model_dump(include={"min_crop", "max_crop"}, exclude_none=True)
         data = self.config.data
         transform = for_channels(ClassificationTransform(updated(data.augment, crops)), data.channels)
-        return TrainingDataset([self.train.records], transform, self.config.train.seed, data.on_error)
+        return self._dataset(transform)
+
+    def _dataset(self, transform: Transform) -> TrainingDataset:
+        data = self.config.data
+        reduce = data.resize != "darknet"  # as the classifier reads them
+        return TrainingDataset([self.train.records], transform, self.config.train.seed, data.on_error, reduce=reduce)
 
     def config_in(self, stage: Stage) -> ClassifierConfig:
         """Return the config with `data.size` of this stage, so that evaluation uses it, too."""

@@ -86,7 +86,8 @@ class DetectionTask(Task):
         data = self.config.data
         sources = [source.read.records for source in self.train.sources]
         transform = for_channels(DetectionTransform(data.augment, data.resize_mode), data.channels)
-        self.dataset = TrainingDataset(sources, transform, self.config.train.seed, data.on_error)
+        reduce = data.resize != "darknet"  # as the detector reads them
+        self.dataset = TrainingDataset(sources, transform, self.config.train.seed, data.on_error, reduce=reduce)
         self.images_per_epoch = self.train.images_per_epoch
         self.has_val = self.val is not None
         box_records = self.train.box_records
