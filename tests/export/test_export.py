@@ -120,7 +120,7 @@ def test_thresholds_have_defaults(export, images):
     _, exported = export("tree")
     session = onnxruntime.InferenceSession(exported.path)
     detector = Detector.load(exported.path)
-    image = detector._prepare(images[1])[0][None].astype(np.float32) / 255
+    image = detector._prepare(images[1], images[1].shape[1::-1])[0][None].astype(np.float32) / 255
     assert len(session.run(None, {"image": image})[1]) == len(detector(images[1]))
 
 

@@ -128,7 +128,7 @@ def _clear_traces(graph: onnx.GraphProto) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the tracer's remarks about itself from the user."""
+    """Do not show what the tracer logs about itself."""
     loggers = [logging.getLogger(name) for name in TRACERS]
     levels = [logger.level for logger in loggers]
     try:
