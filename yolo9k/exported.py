@@ -7,6 +7,7 @@ module needs no torch.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from yolo9k import __version__
@@ -14,6 +15,7 @@ from yolo9k.config import ClassifierConfig, Config, RunConfig
 from yolo9k.errors import DataError, WeightsError, quote
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.supervision import Supervision
+from yolo9k.wordtree.tree import describe
 
 KEY, VERSION = "yolo9k", 1  # of the metadata
 SUFFIXES = (".onnx", ".xml")
@@ -78,6 +80,23 @@ class ExportInfo:
             "config": self.config.model_dump(mode="json"),
         }  # fmt: skip
 
+    def summary(self, path: Path) -> dict[str, Any]:
+        """Return the facts for people, by title."""
+        w, h = self.size_wh
+        return {
+            "file": str(path),
+            "bytes": sum(each.stat().st_size for each in _parts(path)),
+            "task": self.task,
+            "form": self.form,
+            "model": self.config.model.name,
+            "labels": f"{len(self.labels)}: {describe(self.labels.names)}",
+            "size": f"{w}x{h}",
+            "batch": self.batch or "any",
+            "precision": self.precision,
+            **({"anchors in cells": "; ".join(f"{w:g},{h:g}" for w, h in self.anchors)} if self.anchors else {}),
+            "exported by": ", ".join(f"{name} {version}" for name, version in self.versions.items()),
+        }
+
     def to_json(self) -> str:
         """Return the facts as a JSON text."""
         return json.dumps(self.to_dict(), ensure_ascii=False)
@@ -122,3 +141,9 @@ class ExportInfo:
 def is_exported(path: object) -> bool:
     """Return whether a path is that of an exported file, by its suffix."""
     return str(path).lower().endswith(SUFFIXES)
+
+
+def _parts(path: Path) -> list[Path]:
+    """Return the files that hold a model: OpenVINO has its weights in a second one."""
+    weights = path.with_suffix(".bin")
+    return [path, weights] if path.suffix.lower() == ".xml" and weights.is_file() else [path]

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +33,10 @@ PACKAGES = {  # pip package: module
     "opencv-python-headless": "cv2",
     "albumentations": "albumentations",
     "pycocotools": "pycocotools",
+}
+ENGINES = {  # runtimes of exported files: the extra that installs each, and what it gains
+    "onnxruntime": ("onnx", "runs exported ONNX files without torch"),
+    "openvino": ("openvino", "fast on Intel and AMD CPUs, in bf16 too"),
 }
 STYLES = {"ok": "green", "warning": "yellow", "broken": "red"}
 
@@ -134,6 +139,15 @@ def _devices() -> Check:
     return Check("devices", "warning" if hint else "ok", "cpu only", hint)
 
 
+def _engines() -> Check:
+    """Tell which runtimes of exported files are installed."""
+    found = [f"{name} {version(name)}" for name in ENGINES if find_spec(name)]
+    missing = [f"{name}: {gain}" for name, (extra, gain) in ENGINES.items() if not find_spec(name)]
+    extras = ",".join(extra for name, (extra, _) in ENGINES.items() if not find_spec(name))
+    hint = f"optional: pip install 'yolo9k[{extras}]' ({'; '.join(missing)})" if missing else ""
+    return Check("engines", "ok", ", ".join(["torch", *found]), hint)
+
+
 def _threads() -> Check:
     import torch
 
@@ -210,6 +224,7 @@ CHECKS: dict[str, Callable[[], Check]] = {
     "nms": _operators,
     "coco metric": _coco_masks,
     "devices": _devices,
+    "engines": _engines,
     "threads": _threads,
     "bf16 on cpu": _bf16,
     "memory": _memory,

@@ -5,7 +5,7 @@ from pathlib import Path
 from yolo9k.cli import options as opt
 from yolo9k.cli.console import err, speaker, track, write_json
 from yolo9k.cli.outputs import check_outputs
-from yolo9k.errors import ConfigError
+from yolo9k.errors import ConfigError, WeightsError
 
 FOLDER = Path("exported")  # of the default --output
 
@@ -39,9 +39,12 @@ def export(
     from yolo9k.export.beside import write_beside
     from yolo9k.export.export import FORMATS, export_weights, require_packages
     from yolo9k.export.parity import sample_images
+    from yolo9k.exported import is_exported
     from yolo9k.inference.sources import find_images
     from yolo9k.pretrained import DarknetFiles, open_weights
 
+    if is_exported(weights):
+        raise WeightsError(f"{weights}: an exported file; export the weights that it came from")
     suffix = FORMATS[format_name.value].suffix
     target = _target(weights, output, suffix)
     written = [target, *(target.with_suffix(each) for each in ((".bin", ".json") if suffix == ".xml" else ()))]

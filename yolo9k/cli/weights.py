@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -13,6 +14,7 @@ from yolo9k.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
     from yolo9k.darknet.catalogue import Entry, FileCheck
+    from yolo9k.inspection import LayerRow
 
 app = typer.Typer(no_args_is_help=True, help="Official weights: list, download, verify. Any weights: inspect, convert.")
 
@@ -100,20 +102,12 @@ def inspect(
     json: opt.JsonOption = "",
     overwrite: opt.OverwriteOption = False,
 ) -> None:
-    """Inspect a weights file or checkpoint: header, layers, leftover bytes.
+    """Inspect a weights file, checkpoint or exported file: header, layers, leftover bytes, input, labels.
 
     Example: yolo9k weights inspect yolov2-voc.weights --cfg yolov2-voc.cfg
     """
-    from yolo9k.checkpoint import is_checkpoint
-    from yolo9k.inspection import inspect_checkpoint, inspect_weights
-
     check_outputs(files={"--json": json}, inputs=(file, cfg), overwrite=overwrite)
-    if is_checkpoint(file):
-        if cfg is not None:
-            raise ConfigError("--cfg: only for Darknet weights files; a checkpoint contains its model config")
-        facts, rows = inspect_checkpoint(file)
-    else:
-        facts, rows = inspect_weights(file, cfg, strict=strict)
+    facts, rows = _inspect(file, cfg, strict=strict)
     if json:
         write_json(json, {**facts, "layers": [row._asdict() for row in rows]})
     console = speaker(json)
@@ -121,6 +115,29 @@ def inspect(
         console.print(f"{name}: {value}", markup=False)
     if rows:
         console.print(table("", ["layer", "shape", "values", "in the file"], rows))
+
+
+def _inspect(file: Path, cfg: Path | None, *, strict: bool) -> "tuple[dict[str, Any], list[LayerRow]]":
+    """Return the facts and layers of a file of any kind."""
+    from yolo9k.exported import is_exported
+
+    if is_exported(file):
+        from yolo9k.inference.engines.session import open_session
+
+        _refuse_cfg(cfg, "an exported file")
+        return open_session(file).info.summary(file), []
+    from yolo9k.checkpoint import is_checkpoint
+    from yolo9k.inspection import inspect_checkpoint, inspect_weights
+
+    if is_checkpoint(file):
+        _refuse_cfg(cfg, "a checkpoint")
+        return inspect_checkpoint(file)
+    return inspect_weights(file, cfg, strict=strict)
+
+
+def _refuse_cfg(cfg: Path | None, kind: str) -> None:
+    if cfg is not None:
+        raise ConfigError(f"--cfg: only for Darknet weights files; {kind} contains its model config")
 
 
 @app.command()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import openvino
+from openvino.frontend import FrontEndManager
 
 from yolo9k.errors import ConfigError, WeightsError
 from yolo9k.exported import KEY, THRESHOLDS, ExportInfo
@@ -19,11 +20,7 @@ class OpenVinoSession:
     name: str = "openvino"
 
     def __init__(self, path: Path, precision: str = "auto") -> None:
-        core = openvino.Core()
-        try:
-            model = core.read_model(path)
-        except RuntimeError as error:
-            raise WeightsError(f"{path}: not a file that OpenVINO can read: {_reason(error)}") from error
+        core, model = openvino.Core(), read_model(path)
         self.info = _read_info(path, model)
         set_threshold_inputs(model)
         able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -44,6 +41,15 @@ class OpenVinoSession:
         except RuntimeError as error:
             raise WeightsError(f"{self._path}: OpenVINO cannot run it: {_reason(error)}") from error
         return [results[index] for index in range(len(results))]
+
+
+def read_model(path: Path) -> openvino.Model:
+    """Read a file with the reader of its suffix, not with all that OpenVINO has. Raises `WeightsError`."""
+    try:
+        reader = FrontEndManager().load_by_framework("onnx" if path.suffix.lower() == ".onnx" else "ir")
+        return reader.convert(reader.load(str(path)))
+    except Exception as error:  # the readers' errors have no common base
+        raise WeightsError(f"{path}: not a file that OpenVINO can read: {_reason(error)}") from error
 
 
 def _read_info(path: Path, model: openvino.Model) -> ExportInfo:
@@ -74,7 +80,7 @@ def _choose_precision(info: ExportInfo, requested: str, able: bool, path: Path) 
     return requested
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: Exception) -> str:
     """Return the last line of the runtime's message that says something: places in its source come first."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
