@@ -2,8 +2,11 @@ import json
 import re
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -11,6 +14,8 @@ from yolo9k.config import DatasetConfig
 from yolo9k.config.datasets import SplitSource
 from yolo9k.datasets.autodetect import detect_dataset
 from yolo9k.datasets.load import read_annotations
+from yolo9k.datasets.readers import coco as reader
+from yolo9k.datasets.readers.coco import CocoFile
 from yolo9k.errors import DataError
 
 CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
@@ -259,6 +264,79 @@ def test_not_a_coco_file(tmp_path, text, message):
     write(tmp_path, []).write_text(text)
     with pytest.raises(DataError, match=message):
         read(tmp_path)
+
+
+def as_text(*annotations: str) -> str:
+    return f'{{"images": [],\n"annotations": [{", ".join(annotations)}],\n"categories": []}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (as_text('{"id" 1}'), "Expecting ':' delimiter: line 2 column 23 (char 37)"),
+        (as_text('{"id": 1, "unread": [1,, 2]}'), "Expecting value: line 2 column 40 (char 54)"),
+        (as_text('{"segmentation": [[1, 2, 03]]}'), "line 2 column"),
+        (as_text('{"id": "a\tb"}'), "Invalid control character at: line 2"),
+        (as_text('{"unread": "\\x"}'), "Invalid \\escape: line 2"),
+        (as_text() + "]", "Extra data: line 3 column 18"),
+        ("\ufeff\ufeff" + as_text(), "Unexpected UTF-8 BOM"),
+        (as_text('{"id": ' + "1" * 5000 + "}"), "Exceeds the limit"),
+        (as_text('{"unread": ' + "[" * 200_000 + "]" * 200_000 + "}"), "recursion"),
+    ],
+)
+def test_an_error_of_json_names_its_place(tmp_path, text, message):
+    path = tmp_path / "a.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=f"^{re.escape(str(path))}: not JSON: .*{re.escape(message)}"):
+        CocoFile.open(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("name", ["cat", "Käse", "猫", "\\ud800"])
+@pytest.mark.parametrize("value", ["1", "NaN", "-Infinity", "1e400", "1" * 400, "[" * 20 + "]" * 20, '1, "id": 2'])
+def test_everything_that_json_accepts_is_read(tmp_path, encoding, name, value):
+    text = f'{{"images": [], "annotations": [{{"id": {value}, "note": "{name}"}}], '
+    (tmp_path / "a.json").write_text(text + f'"categories": [{{"id": 1, "name": "{name}"}}]}}', encoding)
+    file = CocoFile.open(tmp_path / "a.json")
+    expected = json.loads(f'{{"id": {value}}}')["id"]
+    assert repr(file.annotations[0]["id"]) == repr(expected)
+    assert file.categories == {1: json.loads(f'"{name}"')}
+
+
+ODD_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["3", "1.0", 10**30, -0.0]),
+    lambda values: st.lists(values, max_size=4) | st.dictionaries(st.text(max_size=3), values, max_size=2),
+    max_leaves=6,
+)
+ODD_ENTRIES = st.dictionaries(
+    st.sampled_from(["id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "file_name", "width"]),
+    ODD_VALUES,
+)
+
+
+@given(st.lists(ODD_ENTRIES, max_size=3), st.lists(ODD_ENTRIES, max_size=3), st.booleans())
+def test_a_file_says_the_same_as_with_json(tmp_path_factory, images, annotations, is_ascii):
+    """Of annotations also the box that is read, or the error of one that is refused."""
+    path = tmp_path_factory.mktemp("coco") / "a.json"
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 3, "name": "cat"}]}
+    path.write_bytes(json.dumps(content, ensure_ascii=is_ascii).encode("utf-8", "replace"))
+    fast = CocoFile.open(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "_DECODER", msgspec.json.Decoder(int))
+        slow = CocoFile.open(path)
+    keys = {"id", "file_name", "width"}
+    shown = [[{key: entry[key] for key in entry.keys() & keys} for entry in file.images] for file in (fast, slow)]
+    assert repr(shown[0]) == repr(shown[1])
+    assert list(map(box_or_error, [fast] * len(annotations), fast.annotations)) == list(
+        map(box_or_error, [slow] * len(annotations), slow.annotations)
+    )
+
+
+def box_or_error(file: CocoFile, entry):
+    try:
+        return repr(reader.read_box(entry, file, {3: 0}))
+    except DataError as error:
+        return str(error)
 
 
 def test_two_images_with_one_id(tmp_path):

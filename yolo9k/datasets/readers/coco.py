@@ -4,16 +4,19 @@ The format is documented at cocodataset.org, "Data format". Boxes are `bbox` = (
 counted from 0. COCO's category ids have gaps (80 of 1..90); labels are the categories sorted by id.
 """
 
+import gc
 import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypedDict, TypeGuard
+
+import msgspec
 
 from yolo9k.config.datasets import SplitSource
 from yolo9k.datasets.readers.paths import UPLOAD_HASH, FileFinder, path_parts
@@ -54,6 +57,39 @@ class NoCocoFile(BadFile):
     """A JSON file with none of the keys of COCO's format."""
 
 
+class _Image(TypedDict, total=False):
+    """The keys of an image that are read; their types are checked later, where an error costs one image."""
+
+    id: Any
+    file_name: Any
+    coco_url: Any
+    width: Any
+    height: Any
+
+
+class _Annotation(TypedDict, total=False):
+    """The keys of an annotation that are read. The segmentation, nine tenths of COCO's files, stays text."""
+
+    id: Any
+    image_id: Any
+    category_id: Any
+    bbox: Any
+    area: Any
+    iscrowd: Any
+    segmentation: msgspec.Raw
+
+
+class _Content(TypedDict, total=False):
+    """The keys of a file that are read."""
+
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: Any
+
+
+_DECODER = msgspec.json.Decoder(_Content)
+
+
 @dataclass(frozen=True)
 class CocoFile:
     """A COCO annotation file; `categories`: names by category id, sorted by id."""
@@ -70,11 +106,7 @@ class CocoFile:
         Raises `BadFile` if it is not in COCO's format, or an id or name of a category occurs twice, and `NoCocoFile` if
         it is JSON of another kind.
         """
-        text = read_text(path, MAX_JSON_BYTES)
-        try:
-            content = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise unreadable_annotation(path, f"not JSON: {shorten(str(error))}") from error
+        content = _parse(path)
         if not (isinstance(content, dict) and content.keys() & set(KEYS)):
             raise NoCocoFile(
                 "unreadable annotation", path, "not a COCO annotation file: 'images' must be a list of objects"
@@ -89,6 +121,36 @@ class CocoFile:
         for entry in self.annotations:
             by_image.setdefault(parse_id(entry.get("image_id")), []).append(entry)
         return by_image
+
+
+def _parse(path: Path) -> Any:
+    """Return the content of a JSON file; of COCO's objects only the keys that are read. Raises `BadFile`.
+
+    What msgspec refuses is parsed again by `json`, which takes several times the time and memory: it accepts more (NaN,
+    numbers beyond the range of floats), and its errors name the line and column.
+    """
+    content = read_text(path, MAX_JSON_BYTES).encode()  # not the text: segmentations keep all of it in memory
+    with _no_collection():
+        try:
+            return _DECODER.decode(content)
+        except (msgspec.MsgspecError, RecursionError):
+            pass  # below, because this handler keeps what has been parsed
+        try:
+            return json.loads(content.decode())
+        except (ValueError, RecursionError) as error:
+            raise unreadable_annotation(path, f"not JSON: {shorten(str(error))}") from error
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Pause the garbage collector, which visits all new objects many times and takes most of the time of parsing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @dataclass(frozen=True)
@@ -304,9 +366,10 @@ def read_box(entry: Mapping[str, Any], file: CocoFile, label_of_category: Mappin
 
 def _corners(entry: Mapping[str, Any], location: str) -> Corners:
     """Return the box of an annotation, or the one around its outline or mask if it has no box."""
-    bbox, segmentation = entry.get("bbox"), entry.get("segmentation")
+    bbox = entry.get("bbox")
     is_missing = not bbox or (isinstance(bbox, list) and not any(bbox))  # or four zeros
-    if not (is_missing and segmentation):
+    segmentation = _parse_segmentation(entry, location) if is_missing else None
+    if not segmentation:
         if not isinstance(bbox, list) or len(bbox) != len(BBOX_FIELDS):
             shown = shorten(repr(bbox), 60)
             raise unreadable_annotation(location, f"bbox must be [left, top, width, height], not {shown}")
@@ -319,6 +382,14 @@ def _corners(entry: Mapping[str, Any], location: str) -> Corners:
     if len(values) < MIN_OUTLINE_VALUES or len(values) % 2:
         raise unreadable_annotation(location, "has no bbox, and its segmentation is no list of outlines [x1, y1, …]")
     return min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])
+
+
+def _parse_segmentation(entry: Mapping[str, Any], location: str) -> Any:
+    segmentation = entry.get("segmentation")
+    if not isinstance(segmentation, msgspec.Raw):
+        return segmentation
+    with reading_data(location):
+        return json.loads(bytes(segmentation))
 
 
 def _mask_corners(mask: Mapping[str, Any], location: str) -> Corners:
