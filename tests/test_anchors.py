@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from yolo9k.anchors import (
-    FINE_STEP,
-    LAST_STEP,
+    SAME_IOU,
+    STAGES,
     Anchors,
+    Stage,
+    _count_different,
     _k_means,
+    _run,
     _seeds,
     climb,
     cluster,
@@ -18,8 +21,11 @@ from yolo9k.anchors import (
     suspicions,
     sweep,
 )
+from yolo9k.boxes import shape_iou
 from yolo9k.errors import DataError
 from yolo9k.placements import letterbox_placement
+
+LAST_STEP = STAGES[-1].last_step
 
 
 def boxes_around(centres, count=100, spread=0.05, seed=0):
@@ -63,24 +69,24 @@ def test_one_anchor_is_near_the_best_of_a_fine_search():
 def test_climbing_never_falls():
     sizes = boxes_around([(1, 1), (3, 2), (2, 6)], 60, 0.4)
     start = sizes[:4]
-    assert measure(sizes, climb(sizes, start, 0.1)).average_iou >= measure(sizes, start).average_iou
+    assert measure(sizes, climb(sizes, start, 0.1, LAST_STEP)).average_iou >= measure(sizes, start).average_iou
 
 
 def test_climbing_reaches_the_box_in_every_direction():
     for start in ([1.0, 1.0], [9.0, 9.0], [9.0, 1.0]):
-        (found,) = climb(np.array([[4.0, 3.0]]), np.array([start]), 0.1)
+        (found,) = climb(np.array([[4.0, 3.0]]), np.array([start]), 0.1, LAST_STEP)
         assert found == pytest.approx([4, 3], rel=2 * LAST_STEP)
 
 
 def test_climbing_moves_each_anchor_for_its_own_boxes():
     sizes = np.array([[1.0, 1.0], [8.0, 4.0]])
-    found = climb(sizes, np.array([[6.0, 6.0], [1.5, 1.0]]), 0.1)
+    found = climb(sizes, np.array([[6.0, 6.0], [1.5, 1.0]]), 0.1, LAST_STEP)
     assert np.allclose(found, sizes[::-1], rtol=2 * LAST_STEP)
 
 
 def test_an_anchor_without_boxes_stays():
     sizes, start = np.array([[4.0, 3.0]]), np.array([[3.0, 3.0], [50.0, 50.0]])
-    assert np.allclose(climb(sizes, start, 0.1), [[4, 3], [50, 50]], rtol=2 * LAST_STEP)
+    assert np.allclose(climb(sizes, start, 0.1, LAST_STEP), [[4, 3], [50, 50]], rtol=2 * LAST_STEP)
     assert _k_means(sizes, start, np.mean).tolist() == [[4, 3], [50, 50]]
 
 
@@ -96,17 +102,17 @@ def test_a_cluster_is_a_peak_of_the_average_iou():
     sizes = boxes_around([(1, 1)], 25, 0.8)
     found = cluster(sizes, 1)
     for start in (found.wh[0], sizes.mean(0), np.median(sizes, 0), *sizes):
-        assert measure(sizes, climb(sizes, start[None], FINE_STEP)).average_iou <= found.average_iou + 1e-4
+        assert measure(sizes, climb(sizes, start[None], 0.01, LAST_STEP)).average_iou <= found.average_iou + 1e-4
     for start in (sizes.mean(0), np.median(sizes, 0), *sizes):
         assert measure(sizes, start[None]).average_iou < found.average_iou - 1e-3
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_best_anchors_of_a_sample_are_refined_on_all_boxes(monkeypatch, seed):
-    monkeypatch.setattr("yolo9k.anchors.SAMPLE", 6)
+def test_the_best_anchors_of_few_boxes_are_refined_on_many(monkeypatch, seed):
+    monkeypatch.setattr("yolo9k.anchors.STAGES", (Stage(6, 48, 0.1, 0.02), Stage(100, 2, 0.1, 0.001)))
     sizes = boxes_around([(1, 1)], 100, 0.6)
     found = cluster(sizes, 1, seed)
-    best = measure(sizes, climb(sizes, found.wh, 0.1)).average_iou
+    best = measure(sizes, climb(sizes, found.wh, 0.1, LAST_STEP)).average_iou
     assert found.average_iou == pytest.approx(best, abs=1e-3)
 
 
@@ -133,8 +139,44 @@ def test_seeds_are_drawn_by_their_distance():
     assert second == pytest.approx([0, 1, 0], abs=1e-9)
 
 
+def test_a_stage_returns_each_peak_once_and_the_best_first():
+    sizes = boxes_around([(1, 1), (3, 3), (9, 9)], 50, 0.02)
+    one_and_six, two_and_nine = np.array([[1.0, 1.0], [6.0, 6.0]]), np.array([[9.0, 9.0], [2.0, 2.0]])
+    starts = [one_and_six * 1.01, two_and_nine, one_and_six, two_and_nine[::-1], np.array([[99.0, 99.0], [50.0, 50.0]])]
+    found = _run(Stage(150, 4, 0.1, 0.001), sizes, starts)
+    scores = [measure(sizes, anchors).average_iou for anchors in found]
+    assert len(found) == 2
+    assert scores == sorted(scores, reverse=True)
+    assert nearest(*found)[1].min() <= SAME_IOU
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_sample_reaches_the_average_iou_of_all_boxes(seed):
+    sizes = boxes_around([(1, 1), (3, 2), (2, 6)], 60_000, 0.5)
+    found = cluster(sizes, 3, seed)
+    best = measure(sizes, climb(sizes, found.wh, 0.02, LAST_STEP))
+    assert found.average_iou >= best.average_iou - 2e-4
+    assert found.average_iou == measure(sizes, found.wh).average_iou  # the score of all boxes
+
+
+@pytest.mark.parametrize("k", [1, 2, 7])
+def test_nearest_is_the_first_of_the_best(k):
+    rng = np.random.default_rng(k)
+    sizes, anchors = rng.integers(1, 5, (200, 2)).astype(float), rng.integers(1, 5, (k, 2)).astype(float)
+    overlaps = shape_iou(sizes[:, None], anchors[None])
+    best, overlap = nearest(sizes, anchors)
+    assert best.tolist() == overlaps.argmax(axis=1).tolist()
+    assert overlap.tolist() == overlaps.max(axis=1).tolist()
+
+
+def test_different_sizes_are_counted_up_to_a_limit():
+    few = np.array([[1, 1]] * 5_000 + [[1, 2], [2, 1], [2.00001, 1]])
+    assert [_count_different(few, limit) for limit in (1, 2, 3, 4, 9)] == [1, 2, 3, 3, 3]
+
+
 def test_same_seed_same_anchors_also_beyond_the_sample():
-    sizes = boxes_around([(1, 1), (3, 2), (2, 6)], 2_000, 0.4)
+    sizes = boxes_around([(1, 1), (3, 2), (2, 6)], 30_000, 0.4)
+    assert len(sizes) > STAGES[-1].boxes
     first, second = cluster(sizes, 3, seed=7), cluster(sizes, 3, seed=7)
     assert np.array_equal(first.wh, second.wh)
     assert first.average_iou == second.average_iou

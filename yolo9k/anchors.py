@@ -2,13 +2,15 @@
 
 Sizes and anchors are (width, height) in grid cells of the network's stride; IoU is that of boxes with the same centre.
 The paper judges anchors by their average IoU, which neither the mean nor the median of a cluster maximises. Each
-restart therefore runs k-means with medians, with means, or not at all, and then hill-climbs on the average IoU itself.
+restart therefore runs k-means with medians, with means, or not at all, and then hill-climbs on the average IoU itself:
+all restarts coarsely on few boxes, the best ones finely on many.
 """
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,12 +21,30 @@ from yolo9k.progress import Track, silent
 log = logging.getLogger(__name__)
 
 DECIMALS = 4  # of anchors in configs
-MAX_PAIRS = 1 << 20  # of boxes and anchors in memory at once
-SAMPLE = 4_096  # boxes that the restarts use; the best result is then refined on all boxes
 RESTARTS = 48
-FIRST_STEP, FINE_STEP, LAST_STEP = 0.1, 0.01, 0.001  # of hill climbing, relative to an anchor's side
 K_MEANS_ROUNDS = 20  # hill climbing does the rest
 TWIN_IOU = 0.9  # more similar anchors split their boxes by chance
+SAME_IOU = 0.96  # restarts whose anchors are all more similar have ended in one peak
+SIZES_COUNTED_FIRST = 1_024
+
+
+class Stage(NamedTuple):
+    """One stage of hill climbing: on the first `boxes` of a random sample, from the best `candidates` so far.
+
+    Steps are relative to an anchor's side: they begin with `first_step`, and end below `last_step`.
+    """
+
+    boxes: int
+    candidates: int
+    first_step: float
+    last_step: float
+
+
+STAGES = (
+    Stage(1_024, RESTARTS, 0.1, 0.02),
+    Stage(8_192, 16, 0.02, 0.005),
+    Stage(65_536, 4, 0.01, 0.001),
+)
 
 Centre = Callable[..., np.ndarray]
 _CENTRES: tuple[Centre | None, ...] = (np.median, np.mean, None)
@@ -61,21 +81,34 @@ class Anchors:
 def cluster(sizes_wh: np.ndarray, k: int, seed: int = 0, track: Track = silent) -> Anchors:
     """Return the `k` anchors with the highest average IoU with boxes of `sizes_wh` (N, 2), in the unit of the sizes.
 
-    If fewer than `k` sizes differ, that many anchors are returned, and a warning is logged. Seeded restarts run on at
-    most `SAMPLE` boxes, and the best result is refined on all boxes: the same input and seed give the same anchors.
+    If fewer than `k` sizes differ, that many anchors are returned, and a warning is logged. Seeded restarts run in
+    `STAGES` on a random sample, and all boxes choose the best result: the same input and seed give the same anchors.
     Raises `DataError` if a size is not positive or if there is none.
     """
     sizes = _checked(sizes_wh, k)
-    different = _count_different(sizes)
+    different = _count_different(sizes, k)
     if different < k:
         log.warning("anchors: %d instead of %d: %s", different, k, _describe_sizes(len(sizes), different))
         k = different
     rng = np.random.default_rng(seed)
-    sample = sizes if len(sizes) <= SAMPLE else sizes[rng.choice(len(sizes), SAMPLE, replace=False)]
+    sample = sizes[rng.choice(len(sizes), min(len(sizes), STAGES[-1].boxes), replace=False)]
+    few = sample[: STAGES[0].boxes]
     centres = track(_CENTRES * (RESTARTS // len(_CENTRES)), f"Clustering {k} anchors")
-    candidates = [climb(sample, _start(sample, k, centre, rng), FIRST_STEP) for centre in centres]
-    best = max(candidates, key=lambda anchors: measure(sample, anchors).average_iou)
-    return measure(sizes, best if sample is sizes else climb(sizes, best, FINE_STEP))
+    candidates = [_start(few, k, centre, rng) for centre in centres]
+    for stage in STAGES:
+        candidates = _run(stage, sample[: stage.boxes], candidates)
+    return max((measure(sizes, each) for each in candidates), key=lambda anchors: anchors.average_iou)
+
+
+def _run(stage: Stage, sizes: np.ndarray, candidates: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the candidates after a stage, best first, each once: most restarts end in the same few peaks."""
+    climbed = [climb(sizes, each, stage.first_step, stage.last_step) for each in candidates[: stage.candidates]]
+    ranked = sorted(climbed, key=lambda anchors: measure(sizes, anchors).average_iou, reverse=True)
+    different: list[np.ndarray] = []
+    for anchors in ranked:
+        if all(nearest(anchors, other)[1].min() <= SAME_IOU for other in different):
+            different.append(anchors)
+    return different
 
 
 def sweep(sizes_wh: np.ndarray, ks: Sequence[int], seed: int = 0, track: Track = silent) -> list[Anchors]:
@@ -83,7 +116,7 @@ def sweep(sizes_wh: np.ndarray, ks: Sequence[int], seed: int = 0, track: Track =
 
     Numbers above the count of different sizes are left out.
     """
-    different = _count_different(_checked(sizes_wh, 1)) if ks else 0
+    different = _count_different(_checked(sizes_wh, 1), max(ks, default=0))
     possible = list(dict.fromkeys(min(k, different) for k in ks))
     return [cluster(sizes_wh, k, seed) for k in track(possible, "Clustering", len(possible))]
 
@@ -97,26 +130,24 @@ def measure(sizes_wh: np.ndarray, anchors_wh: np.ndarray) -> Anchors:
 
 def nearest(sizes_wh: np.ndarray, anchors_wh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return for each box the index of its best anchor (N,) and the IoU with it (N,)."""
-    best = np.empty(len(sizes_wh), np.int64)
-    overlap = np.empty(len(sizes_wh))
-    size = max(1, MAX_PAIRS // len(anchors_wh))
-    for start in range(0, len(sizes_wh), size):
-        part = slice(start, start + size)
-        pairs = shape_iou(sizes_wh[part, None], anchors_wh[None])
-        best[part] = pairs.argmax(axis=1)
-        overlap[part] = pairs.max(axis=1)
+    best = np.zeros(len(sizes_wh), np.int64)
+    overlap = shape_iou(sizes_wh, anchors_wh[0])
+    for index in range(1, len(anchors_wh)):  # several times as fast as a matrix of all pairs
+        other = shape_iou(sizes_wh, anchors_wh[index])
+        best[other > overlap] = index
+        np.maximum(overlap, other, out=overlap)
     return best, overlap
 
 
-def climb(sizes_wh: np.ndarray, anchors_wh: np.ndarray, step: float) -> np.ndarray:
+def climb(sizes_wh: np.ndarray, anchors_wh: np.ndarray, first_step: float, last_step: float) -> np.ndarray:
     """Raise the average IoU by hill climbing from `anchors_wh`; it never decreases.
 
     In each round every box is assigned to its best anchor, and each anchor becomes wider, narrower, taller or lower by
     its step if that raises the summed IoU of its boxes. Success makes its step longer, failure halves it, until all
-    steps are below `LAST_STEP`.
+    steps are below `last_step`.
     """
-    anchors, steps = anchors_wh.copy(), np.full(len(anchors_wh), step)
-    while steps.max() > LAST_STEP:
+    anchors, steps = anchors_wh.copy(), np.full(len(anchors_wh), first_step)
+    while steps.max() > last_step:
         owner, overlap = nearest(sizes_wh, anchors)
         score = np.bincount(owner, overlap, minlength=len(anchors))
         before = score
@@ -165,10 +196,14 @@ def _describe_sizes(boxes: int, different: int) -> str:
     return f"all {boxes:,} boxes have one size" if different == 1 else f"{boxes:,} boxes have {different} sizes"
 
 
-def _count_different(sizes: np.ndarray) -> int:
-    """Return how many sizes differ by more than rounding."""
-    rounded = sizes.round(DECIMALS)
-    return len(np.unique(rounded[:, 0] + 1j * rounded[:, 1]))  # much faster than unique rows
+def _count_different(sizes: np.ndarray, limit: int) -> int:
+    """Return how many sizes differ by more than rounding; `limit` if more do, which few sizes mostly show."""
+    for part in (sizes[:SIZES_COUNTED_FIRST], sizes):
+        rounded = part.round(DECIMALS)
+        different = len(np.unique(rounded[:, 0] + 1j * rounded[:, 1]))  # much faster than unique rows
+        if different >= limit:
+            return limit
+    return different
 
 
 def _start(sizes: np.ndarray, k: int, centre: Centre | None, rng: np.random.Generator) -> np.ndarray:
