@@ -14,6 +14,7 @@ from yolo9k.cli.evaluate import evaluate
 from yolo9k.config import load_config
 from yolo9k.detection.thresholds import Thresholds
 from yolo9k.errors import ConfigError, DataError, MachineError
+from yolo9k.inference.detector import Decoding
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
 
@@ -40,11 +41,11 @@ class OneBox:
     def class_decoder(self, **options):
         type(self).named = options
 
-    def stream(self, paths, **settings):
-        type(self).settings = settings
+    def stream_each(self, paths, decodings, **settings):
+        type(self).settings = {"decodings": decodings, **settings}
         for _ in paths:
             box = np.array([[10, 10, 40, 40]], np.float32)
-            yield Detections(box, np.array([0.9], np.float32), np.zeros(1, int), self.labels.names)
+            yield (Detections(box, np.array([0.9], np.float32), np.zeros(1, int), self.labels.names),)
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_options_reach_the_detector(run, dataset):
     assert result.exit_code == 0, result.output
     assert OneBox.loaded == ("x.pt", "cpu", (320, 256))
     assert OneBox.settings | {"on_unreadable": None} == {
-        "thresholds": Thresholds(0.1, 0.3, 9), "batch": 2, "on_unreadable": None,
+        "decodings": [Decoding(Thresholds(0.1, 0.3, 9))], "batch": 2, "on_unreadable": None,
     }  # fmt: skip
     assert "COCO" not in result.output
 
@@ -161,10 +162,10 @@ def test_skipped_images_are_counted(run, dataset, monkeypatch):
             super().__init__()
             self.config = load_config(None, [f"data.dataset={dataset}", "data.on_error=skip"])
 
-        def stream(self, paths, on_unreadable, **settings):
+        def stream_each(self, paths, decodings, on_unreadable, **settings):
             for path in paths:
                 on_unreadable(DataError(f"{path}: is no image"))
-                yield Detections.empty(self.labels.names)
+                yield (Detections.empty(self.labels.names),)
 
     monkeypatch.setattr(sys.modules["yolo9k.inference.detector"].Detector, "load", lambda *_, **__: Skipping())
     result = run("--weights", "x.pt", "--dataset", dataset, "--no-coco")

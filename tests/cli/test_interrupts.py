@@ -121,18 +121,18 @@ def test_eval_on_a_coco_file_compares_only_the_images_before_the_signal(yolo9k, 
     assert [box["image_id"] for box in used[0]["annotations"]] == [10, 11]
 
 
-def test_a_stop_in_the_second_pass_leaves_out_the_depth(yolo9k, zoo, signal_in):
+def test_a_stopped_eval_over_a_tree_has_the_depth_of_the_images_before(yolo9k, zoo, signal_in):
     config = load_config(None, [*TINY, f"data.dataset={zoo / 'boxes.yaml'}"])
     labels = WordTree(("animal", "car", "hound"), ("animal", "car", "hound"), (-1, -1, 0))
     checkpoint.save(Checkpoint(config, labels, build_network(config.model, labels).state_dict()), zoo / "tree.pt")
-    signal_in(None, 1)
+    signal_in(2)
     options = "--split", "train", "--device", "cpu", "--json", "s.json"
     code, out, err = yolo9k("eval", "--weights", zoo / "tree.pt", "--dataset", "boxes.yaml", *options)
-    assert (code, err) == (143, "error: stopped after 4 of 4 images; the scores are those of these images\n")
-    assert "PARTIAL, stopped while descending the tree" in " ".join(out.split())
+    assert (code, err) == (143, "error: stopped after 3 of 4 images; the scores are those of these images\n")
+    assert "PARTIAL, first 3 of 4 images" in out
     found, part = part_of(zoo / "s.json")
-    assert part == (True, 4, 4)
-    assert (found["depth"], found["all"]["images"]) == (None, 4)
+    assert part == (True, 3, 4)
+    assert found["depth"]["boxes"] == found["all"]["boxes"] == 6
 
 
 @pytest.mark.parametrize("command", ["eval", "predict"])

@@ -67,17 +67,20 @@ class PerfectDetector:
     def multi_label_decoder(self, nodes):
         return "all"
 
-    def stream(self, paths, class_decoder=None, **_):
+    def stream_each(self, paths, decodings, **_):
         for record in self.test.records:
-            paths_in_tree = [self.labels.path(int(label))[::-1][: self.levels] for label in record.boxes.label]
-            rows = [
-                (box, node)
-                for box, path in zip(record.boxes.xyxy, paths_in_tree, strict=True)
-                for node in (path if class_decoder == "all" else path[-1:])
-            ]
-            xyxy = np.array([box for box, _ in rows], np.float32).reshape(-1, 4)
-            nodes = np.array([node for _, node in rows], np.int64)
-            yield Detections(xyxy, np.ones(len(rows), np.float32), nodes, self.labels.names)
+            yield tuple(self.detections_of(record, each.class_decoder) for each in decodings)
+
+    def detections_of(self, record, class_decoder):
+        paths_in_tree = [self.labels.path(int(label))[::-1][: self.levels] for label in record.boxes.label]
+        rows = [
+            (box, node)
+            for box, path in zip(record.boxes.xyxy, paths_in_tree, strict=True)
+            for node in (path if class_decoder == "all" else path[-1:])
+        ]
+        xyxy = np.array([box for box, _ in rows], np.float32).reshape(-1, 4)
+        nodes = np.array([node for _, node in rows], np.int64)
+        return Detections(xyxy, np.ones(len(rows), np.float32), nodes, self.labels.names)
 
 
 @pytest.mark.parametrize(("levels", "weakly_supervised"), [(3, 1.0), (1, 0.0)])

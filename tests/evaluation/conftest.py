@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from yolo9k.datasets.readers.records import Annotations, Record
+from yolo9k.inference.detector import Decoding
 from yolo9k.samples import BoxLabels, Detections
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.supervision import Supervision
@@ -20,7 +21,7 @@ LABELS = WordTree.flat(["cat", "dog", "eel"])
 
 @dataclass
 class FixedDetector:
-    """A stand-in for `Detector` with fixed detections per image; it records the arguments of `stream`.
+    """A stand-in for `Detector` with fixed detections per image; it records the arguments of `stream_each`.
 
     `multi_label`: the detections with a multi-label decoder, if they differ.
     """
@@ -37,11 +38,15 @@ class FixedDetector:
     def multi_label_decoder(self, nodes: list[int]) -> tuple[int, ...]:
         return tuple(nodes)
 
-    def stream(self, paths: list[Path], **settings: Any) -> Iterator[Detections]:
-        self.calls.append(settings)
+    def stream_each(
+        self, paths: list[Path], decodings: list[Decoding], **settings: Any
+    ) -> Iterator[tuple[Detections, ...]]:
+        self.calls.append({"decodings": decodings, **settings})
         for path in paths:
-            is_multi_label = isinstance(settings.get("class_decoder"), tuple)
-            yield (self.multi_label if is_multi_label and self.multi_label else self.detections)[path.name]
+            yield tuple(self._detections_of(each)[path.name] for each in decodings)
+
+    def _detections_of(self, decoding: Decoding) -> dict[str, Detections]:
+        return self.multi_label if isinstance(decoding.class_decoder, tuple) and self.multi_label else self.detections
 
 
 def make_detections(rows: list[tuple[list[float], float, int]]) -> Detections:

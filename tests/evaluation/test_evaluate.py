@@ -6,6 +6,7 @@ import pytest
 
 from yolo9k.detection.thresholds import Thresholds
 from yolo9k.evaluation import add_coco_metrics, evaluate, evaluate_detector
+from yolo9k.inference.detector import Decoding
 from yolo9k.samples import BoxLabels, Detections
 from yolo9k.wordtree import WordTree
 
@@ -42,8 +43,8 @@ def test_settings_reach_the_detector(detector, annotations):
     for call in detector.calls:
         del call["on_unreadable"]
     assert detector.calls == [
-        {"thresholds": Thresholds(0.1, 0.3, 7), "batch": 2},
-        {"thresholds": Thresholds(0.005, 0.45, 100), "batch": 16},
+        {"decodings": [Decoding(Thresholds(0.1, 0.3, 7))], "batch": 2},
+        {"decodings": [Decoding(Thresholds(0.005, 0.45, 100))], "batch": 16},
     ]
 
 
@@ -92,7 +93,7 @@ def test_labels_in_another_order_are_matched_by_name(detector, annotations):
     assert detections[0].name(int(detections[0].label[0])) == "cat"
 
 
-def test_a_tree_is_evaluated_in_two_passes(tree_detector, tree_annotations):
+def test_a_tree_is_evaluated_in_one_pass_with_two_decoders(tree_detector, tree_annotations):
     scores, detections = evaluate_detector(
         tree_detector, tree_annotations, Thresholds(max_detections=10), descent=tree_detector.default_decoder
     )
@@ -108,7 +109,8 @@ def test_a_tree_is_evaluated_in_two_passes(tree_detector, tree_annotations):
     ]
     assert levels == [(2, 0, 1, 0), (2, 0, 1, 0), (0, 1, 0, 0)]
     # a box can be a dog and a terrier: twice as many rows as boxes
-    assert [(call["thresholds"].max_detections, call["class_decoder"]) for call in tree_detector.calls] == [
+    (call,) = tree_detector.calls
+    assert [(each.thresholds.max_detections, each.class_decoder) for each in call["decodings"]] == [
         (20, (2, 3, 4)),
         (10, "default"),
     ]
@@ -117,12 +119,13 @@ def test_a_tree_is_evaluated_in_two_passes(tree_detector, tree_annotations):
 def test_without_a_descent_there_is_no_depth_report(tree_detector, tree_annotations):
     scores, _ = evaluate_detector(tree_detector, tree_annotations)
     assert scores.depth is None
-    assert len(tree_detector.calls) == 1
+    assert [len(call["decodings"]) for call in tree_detector.calls] == [1]
 
 
 def test_the_descent_reaches_the_detector(tree_detector, tree_annotations):
     evaluate_detector(tree_detector, tree_annotations, descent="leaves")
-    assert [call["class_decoder"] for call in tree_detector.calls] == [(2, 3, 4), "leaves"]
+    (call,) = tree_detector.calls
+    assert [each.class_decoder for each in call["decodings"]] == [(2, 3, 4), "leaves"]
 
 
 def test_only_the_labels_of_the_data_set_are_decoded(detector, annotations):
@@ -131,7 +134,7 @@ def test_only_the_labels_of_the_data_set_are_decoded(detector, annotations):
         subset, records=tuple(replace(r, boxes=BoxLabels.of(r.boxes.xyxy[1:], [0])) for r in subset.records)
     )
     scores, detections = evaluate_detector(detector, subset)
-    assert detector.calls[0]["class_decoder"] == (1, 2)
+    assert detector.calls[0]["decodings"][0].class_decoder == (1, 2)
     assert [row.name for row in scores.classes] == ["dog"]
     assert [name for each in detections for _, _, name in each] == ["dog"]
     assert scores.confusion is not None

@@ -47,10 +47,11 @@ class FixedDetector:
         assert leaves_only
         return "leaves"
 
-    def stream(self, paths, class_decoder, **_):
-        assert class_decoder == (None if self.labels.is_flat else "leaves")
+    def stream_each(self, paths, decodings, **_):
+        (decoding,) = decodings
+        assert decoding.class_decoder == (None if self.labels.is_flat else "leaves")
         for path in paths:
-            yield make_detections(self.labels.find(path.parent.name))
+            yield (make_detections(self.labels.find(path.parent.name)),)
 
 
 @pytest.fixture
@@ -72,10 +73,10 @@ def test_over_shards(folder, tmp_path):
     paths = []
 
     class ShardDetector(FixedDetector):
-        def stream(self, sources, class_decoder, **_):
+        def stream_each(self, sources, decodings, **_):
             for source in sources:
                 paths.append(str(source))
-                yield make_detections(self.labels.find(source.name.partition("/")[0]))
+                yield (make_detections(self.labels.find(source.name.partition("/")[0])),)
 
     assert evaluate_image_accuracy(ShardDetector(TREE), read_images(shards, "train")).top1 == 1
     assert paths == [f"{tmp_path / 'all.tar'}: {name}/a.jpg" for name in ("cat", "poodle")]

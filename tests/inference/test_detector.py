@@ -10,7 +10,7 @@ from yolo9k.checkpoint import Checkpoint
 from yolo9k.config import load_config
 from yolo9k.detection.thresholds import Thresholds
 from yolo9k.errors import ConfigError, DataError, MachineError, WeightsError
-from yolo9k.inference.detector import Detector
+from yolo9k.inference.detector import Decoding, Detector
 from yolo9k.models.layers import ConvBlock
 from yolo9k.models.norms import fold_norms
 from yolo9k.wordtree import WordTree
@@ -163,6 +163,48 @@ def test_the_batch_size_does_not_change_detections(detector, images, batch):
         assert (each.xyxy >= 0).all()
         assert (each.xyxy <= [w, h, w, h]).all()
         assert each.names == ("cat", "dog")
+
+
+TREE = WordTree(*[("animal", "car", "cat", "dog", "poodle")] * 2, (-1, -1, 0, 0, 3))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 8])
+def test_several_decodings_detect_what_each_alone_detects_and_the_network_runs_once(images, monkeypatch, batch):
+    torch.manual_seed(0)
+    over_tree = randomised(build_network(CONFIG.model, TREE))
+    detector = Detector.of_network(over_tree, TREE, CONFIG, device="cpu", precision="float32")
+    decodings = [
+        Decoding(Thresholds(conf=0.01, max_detections=20), detector.multi_label_decoder([0, 2, 3])),
+        Decoding(Thresholds(conf=0.1, iou=0.3)),
+        Decoding(Thresholds(conf=0.01), detector.class_decoder(leaves_only=True), classes=("animal",)),
+    ]
+    alone = [
+        list(
+            detector.stream(
+                images, each.thresholds, batch=batch, classes=each.classes, class_decoder=each.class_decoder
+            )
+        )
+        for each in decodings
+    ]
+    ran, features = [], over_tree.features
+    monkeypatch.setattr(over_tree, "features", lambda batch: ran.append(len(batch)) or features(batch))
+    together = list(detector.stream_each(images, decodings, batch=batch))
+    assert sum(ran) == len(together) == len(images)
+    assert all(sum(map(len, column)) for column in alone)
+    for row, expected in zip(together, zip(*alone, strict=True), strict=True):
+        assert len(row) == len(decodings)
+        for found, one in zip(row, expected, strict=True):
+            for name in ("xyxy", "score", "label", "path"):
+                np.testing.assert_array_equal(getattr(found, name), getattr(one, name))
+
+
+def test_an_unreadable_image_has_no_detections_in_any_decoding(detector, images, tmp_path):
+    errors = []
+    decodings = [Decoding(Thresholds(conf=0.01)), Decoding(Thresholds(conf=0.02))]
+    sources = [images[0], tmp_path / "a.png", images[1]]
+    found = list(detector.stream_each(sources, decodings, on_unreadable=errors.append))
+    assert [[len(each) > 0 for each in row] for row in found] == [[True, True], [False, False], [True, True]]
+    assert [str(error) for error in errors] == [f"{tmp_path / 'a.png'}: no such image"]
 
 
 def test_paths_and_arrays_give_the_same_detections(detector, images, tmp_path):

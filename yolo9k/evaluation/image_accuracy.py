@@ -10,6 +10,7 @@ from yolo9k.datasets.load import ImageSet
 from yolo9k.detection.thresholds import Thresholds
 from yolo9k.errors import ConfigError
 from yolo9k.evaluation.detector import detect_together
+from yolo9k.inference.detector import Decoding
 from yolo9k.metrics.classification import TOP_K, is_correct, top_k_accuracy
 from yolo9k.metrics.depth import compare_levels
 from yolo9k.progress import Track, silent
@@ -61,10 +62,8 @@ def evaluate_image_accuracy(
     class_decoder = None if detector.labels.is_flat else detector.class_decoder(leaves_only=True)
     records = [images.records[index] for index in range(len(images.records))]
     sources = [record.source for record in records]
-    detections = detect_together(
-        detector, sources, title="Classifying images", track=track,
-        thresholds=THRESHOLDS, batch=batch, class_decoder=class_decoder,
-    )  # fmt: skip
+    decoding = Decoding(THRESHOLDS, class_decoder)
+    (detections,) = detect_together(detector, sources, [decoding], title="Classifying images", batch=batch, track=track)
     done = records[: len(detections)]
     return image_accuracy(detections, [record.image_label for record in done], detector.labels)
 

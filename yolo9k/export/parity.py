@@ -11,7 +11,7 @@ from torch import nn
 
 from yolo9k.detection.thresholds import Thresholds
 from yolo9k.errors import WeightsError
-from yolo9k.inference.engines import DecoderOptions, DetectedRows, Engine
+from yolo9k.inference.engines import DecoderOptions, DetectedRows, Engine, Request
 from yolo9k.inference.engines.graph_engine import GraphEngine, to_input
 from yolo9k.inference.engines.session import Session
 
@@ -97,7 +97,7 @@ def _detect(engine: Engine, session: Session, images: np.ndarray, thresholds: Th
     """Return the detections in all images; `image_index` counts all of them."""
     decoder, found, start = engine.class_decoder(DecoderOptions()), [], 0
     for part in _parts(session, images):
-        rows = engine.detect(part, thresholds, decoder, ())
+        (rows,) = engine.detect(part, [Request(thresholds, decoder)])
         found.append((rows.image_index + start, rows.xyxy, rows.score, rows.label))
         start += len(part)
     return DetectedRows(*map(np.concatenate, zip(*found, strict=True)))

@@ -1,7 +1,7 @@
 """`Detector`: run a trained detector on images and return boxes in pixels of the image."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from yolo9k.config import Config, Override, with_overrides
 from yolo9k.detection.thresholds import ThresholdOptions, Thresholds
 from yolo9k.errors import ConfigError, DataError, WeightsError
 from yolo9k.exported import is_exported
-from yolo9k.inference.engines import HIER_THRESH, DecoderOptions, DescentRule, DetectedRows, Engine
+from yolo9k.inference.engines import HIER_THRESH, DecoderOptions, DescentRule, DetectedRows, Engine, Request
 from yolo9k.inference.engines.session import Session, check_exported_size, open_session, refuse_runtime
 from yolo9k.inference.resize import FITS, prepare
 from yolo9k.inference.sources import ImageInput, read_ahead
@@ -31,6 +31,18 @@ if TYPE_CHECKING:
     from yolo9k.pretrained import DarknetFiles
 
 DEFAULT_THRESHOLDS = Thresholds()
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How features become detections: by which thresholds and class decoder, and of which classes.
+
+    `class_decoder`: from a method of the detector, `None`: its default. `classes`: as for `Detector.__call__`.
+    """
+
+    thresholds: Thresholds = DEFAULT_THRESHOLDS
+    class_decoder: Any = None
+    classes: Sequence[str] = ()
 
 
 class Detector:
@@ -207,17 +219,32 @@ class Detector:
         those of `Detector.__call__`, and `MachineError` if not even one image fits. If `on_unreadable` is given, it
         receives the `DataError` of an unreadable image, the image gets no detections, and the stream goes on.
         """
-        thresholds = replace(thresholds, **overrides)
-        nodes = self.labels.with_descendants(self._find_nodes(classes, "classes"))
-        decoder = class_decoder or self.default_decoder
+        decoding = Decoding(replace(thresholds, **overrides), class_decoder, classes)
+        for (detections,) in self.stream_each(images, [decoding], batch=batch, on_unreadable=on_unreadable):
+            yield detections
+
+    def stream_each(
+        self,
+        images: Iterable[ImageInput],
+        decodings: Sequence[Decoding],
+        *,
+        batch: int = 8,
+        on_unreadable: Callable[[DataError], None] | None = None,
+    ) -> Iterator[tuple[Detections, ...]]:
+        """Yield for each image the detections of each of several decodings; the network runs once.
+
+        The options and errors are those of `Detector.stream`.
+        """
+        requests = [self._request(decoding) for decoding in decodings]
         batch = self.engine.fit_batch(batch)
         prepared = read_ahead(images, self._prepare, self.resize.needed_wh, ahead=2 * batch)
         while items := list(islice(prepared, batch)):
             readable = [item for item in items if not isinstance(item, DataError)]
-            results: Iterator[Detections] = iter(())
+            results: Iterator[tuple[Detections, ...]] = iter(())
             if readable:
-                rows = self.engine.detect(np.stack([fitted for fitted, _ in readable]), thresholds, decoder, nodes)
-                results = self._split(rows, [image_wh for _, image_wh in readable])
+                fitted, sizes_wh = zip(*readable, strict=True)
+                found = self.engine.detect(np.stack(fitted), requests)
+                results = zip(*(self._split(rows, sizes_wh) for rows in found), strict=True)
             for item in items:
                 if not isinstance(item, DataError):
                     yield next(results)
@@ -225,7 +252,7 @@ class Detector:
                     raise item
                 else:
                     on_unreadable(item)
-                    yield Detections.empty(self.labels.names)
+                    yield (Detections.empty(self.labels.names),) * len(decodings)
 
     def _find_nodes(self, names: Sequence[str], option: str) -> list[int]:
         try:
@@ -236,6 +263,10 @@ class Detector:
     def _prepare(self, image: np.ndarray, image_wh: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
         """Return an image fitted to the network's size, (C, H, W) as from `prepare`, and its own size."""
         return prepare(image, self.resize, self.config.data.channels, image_wh), image_wh
+
+    def _request(self, decoding: Decoding) -> Request:
+        nodes = self.labels.with_descendants(self._find_nodes(decoding.classes, "classes"))
+        return Request(decoding.thresholds, decoding.class_decoder or self.default_decoder, tuple(nodes))
 
     def _split(self, rows: DetectedRows, sizes_wh: Sequence[tuple[int, int]]) -> Iterator[Detections]:
         """Yield the rows of a batch image by image, in pixels of the image; boxes within the padding are removed."""

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -23,7 +23,7 @@ from yolo9k.progress import Track, silent
 
 ImageInput = np.ndarray | str | ImageSource
 Prepared = TypeVar("Prepared")
-Result = TypeVar("Result", bound=Sized)
+Result = TypeVar("Result")
 WILDCARDS = "*?["
 ANY_FOLDERS = "**"
 
@@ -229,13 +229,20 @@ def read_ahead(
 
 
 def stream_results(
-    stream: Callable[..., Iterator[Result]], images: Sequence[ImageInput], track: Track, title: str, **options: Any
+    stream: Callable[..., Iterator[Result]],
+    images: Sequence[ImageInput],
+    track: Track,
+    title: str,
+    *,
+    count: Callable[[Result], int] = len,  # type: ignore[assignment]
+    **options: Any,
 ) -> Iterator[tuple[Result, DataError | None]]:
     """Yield the result of each image with its error, which only unreadable images have; `track` shows the progress.
 
-    `stream` is that of a `Detector` or `ImageClassifier`, and takes the `options`.
+    `stream` is that of a `Detector` or `ImageClassifier`, and takes the `options`. `count` returns how many detections
+    or labels a result has.
     """
     errors: deque[DataError] = deque()
     for result in track(stream(images, on_unreadable=errors.append, **options), title, len(images)):
-        is_unreadable = errors and not len(result)  # errors come before their result; some with those of their batch
+        is_unreadable = errors and not count(result)  # errors come before their result; some with those of their batch
         yield result, errors.popleft() if is_unreadable else None

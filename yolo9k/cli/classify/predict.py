@@ -59,7 +59,7 @@ def predict(
     )  # fmt: skip
     classifier = processes.together(lambda: ImageClassifier.load(weights, **arguments))
     with StoppableWork() as work:
-        options = {"batch": batch, "top": top, "hier_thresh": hier_thresh}
+        options: dict[str, Any] = {"batch": batch, "top": top, "hier_thresh": hier_thresh}
         share = processes.share(images)
         results = processes.collect(
             lambda: list(stream_results(classifier.stream, share, work.track, "Classifying", **options))

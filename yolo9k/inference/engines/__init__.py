@@ -43,6 +43,15 @@ class DetectedRows:
     path: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class Request:
+    """Which detections of a batch an engine returns; `nodes`: only these labels, empty: all."""
+
+    thresholds: Thresholds
+    class_decoder: Any
+    nodes: tuple[int, ...] = ()
+
+
 class Engine(Protocol):
     """Detects objects in batches of images that have the network's size.
 
@@ -74,10 +83,5 @@ class Engine(Protocol):
         Raises `ConfigError` if the engine cannot.
         """
 
-    def detect(
-        self, images: np.ndarray, thresholds: Thresholds, class_decoder: Any, nodes: Sequence[int]
-    ) -> DetectedRows:
-        """Detect objects in images (B, C, H, W), uint8 or floats in [0, 1].
-
-        `nodes`: return only these labels; empty: all.
-        """
+    def detect(self, images: np.ndarray, requests: Sequence[Request]) -> list[DetectedRows]:
+        """Return the detections in images (B, C, H, W), uint8 or floats in [0, 1], for each request."""

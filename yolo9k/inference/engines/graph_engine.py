@@ -7,7 +7,7 @@ import numpy as np
 
 from yolo9k.detection.thresholds import Thresholds
 from yolo9k.errors import ConfigError
-from yolo9k.inference.engines import HIER_THRESH, DecoderOptions, DetectedRows
+from yolo9k.inference.engines import HIER_THRESH, DecoderOptions, DetectedRows, Request
 from yolo9k.inference.engines.session import Session
 
 UNLIMITED = 1 << 30
@@ -53,10 +53,12 @@ class GraphEngine:
             )
         return GraphDecoder(nodes=tuple(nodes))
 
-    def detect(
-        self, images: np.ndarray, thresholds: Thresholds, class_decoder: GraphDecoder, nodes: Sequence[int]
-    ) -> DetectedRows:
-        """See `Engine`. The file suppresses boxes per label; `agnostic` needs the weights (`ConfigError`)."""
+    def detect(self, images: np.ndarray, requests: Sequence[Request]) -> list[DetectedRows]:
+        """See `Engine`. Raises `ConfigError` for `agnostic`: the file suppresses boxes per label."""
+        return [self._detect(images, request) for request in requests]
+
+    def _detect(self, images: np.ndarray, request: Request) -> DetectedRows:
+        thresholds, class_decoder, nodes = request.thresholds, request.class_decoder, request.nodes
         if thresholds.agnostic:
             raise ConfigError("agnostic: an exported file suppresses boxes per label; use the weights or the form raw")
         chosen = np.intersect1d(nodes, class_decoder.nodes) if nodes and class_decoder.nodes else None

@@ -9,9 +9,8 @@ from yolo9k.build import Network, build_codec, build_scores
 from yolo9k.config import Config
 from yolo9k.detection.class_decoder import BestLabel, ClassDecoder, HierarchicalDescent, MultiLabel
 from yolo9k.detection.postprocess import Candidates, find_candidates, suppress
-from yolo9k.detection.thresholds import Thresholds
 from yolo9k.hardware import DTYPES, autocast, choose_device, choose_memory_format, choose_precision
-from yolo9k.inference.engines import DecoderOptions, DetectedRows
+from yolo9k.inference.engines import DecoderOptions, DetectedRows, Request
 from yolo9k.inference.network_input import MemoryLimit, explain_large_batch, to_network_input
 from yolo9k.models.head import cast_convolutions
 from yolo9k.wordtree import WordTree
@@ -68,22 +67,23 @@ class TorchEngine:
         """See `Engine`."""
         return MultiLabel(self.labels, self.softmax.kind, self.device, nodes)
 
-    def detect(
-        self, images: np.ndarray, thresholds: Thresholds, class_decoder: ClassDecoder, nodes: Sequence[int]
-    ) -> DetectedRows:
-        """See `Engine`."""
-        boxes = self._find(torch.from_numpy(images), thresholds.conf, class_decoder)
-        if nodes:
-            boxes = boxes[torch.isin(boxes.label, torch.tensor(nodes, device=self.device))]
-        return _to_numpy(suppress(boxes, thresholds, spans=class_decoder.spans))
-
     @torch.inference_mode()
-    def _find(self, images: torch.Tensor, conf: float, class_decoder: ClassDecoder) -> Candidates:
-        with explain_large_batch(self.device, images):
+    def detect(self, images: np.ndarray, requests: Sequence[Request]) -> list[DetectedRows]:
+        """See `Engine`; the network runs once for all requests."""
+        batch = torch.from_numpy(images)
+        with explain_large_batch(self.device, batch):
             with autocast(self.device, self.precision):
-                features = self.network.features(to_network_input(images, self.device, self.memory_format))
+                features = self.network.features(to_network_input(batch, self.device, self.memory_format))
             # The head runs in float32: it costs little, and bf16 would quantise the scores coarsely.
-            return find_candidates(self.network.head, features.float(), self.codec, self.size_wh, class_decoder, conf)
+            features = features.float()
+            return [self._decode(features, request) for request in requests]
+
+    def _decode(self, features: torch.Tensor, request: Request) -> DetectedRows:
+        thresholds, decoder = request.thresholds, request.class_decoder
+        boxes = find_candidates(self.network.head, features, self.codec, self.size_wh, decoder, thresholds.conf)
+        if request.nodes:
+            boxes = boxes[torch.isin(boxes.label, torch.tensor(request.nodes, device=self.device))]
+        return _to_numpy(suppress(boxes, thresholds, spans=decoder.spans))
 
 
 def _to_numpy(boxes: Candidates) -> DetectedRows:
