@@ -198,6 +198,22 @@ def test_several_decodings_detect_what_each_alone_detects_and_the_network_runs_o
                 np.testing.assert_array_equal(getattr(found, name), getattr(one, name))
 
 
+def test_weights_cast_once_give_what_autocast_gives(network, images):
+    options = {"device": "cpu", "precision": "bf16"}
+    by_autocast, cast = (
+        Detector.of_network(fold_norms(network), LABELS, CONFIG, **options, is_owned=is_owned)
+        for is_owned in (False, True)
+    )
+    kinds = {m.conv.weight.dtype for m in cast.engine.network.modules() if isinstance(m, ConvBlock)}
+    assert kinds == {torch.bfloat16}
+    assert cast.engine.network.head.conv.weight.dtype == torch.float32
+    for image in images:
+        expected, found = by_autocast(image, **LOW), cast(image, **LOW)
+        assert len(found) > 0
+        np.testing.assert_array_equal(found.xyxy, expected.xyxy)
+        np.testing.assert_array_equal(found.score, expected.score)
+
+
 def test_an_unreadable_image_has_no_detections_in_any_decoding(detector, images, tmp_path):
     errors = []
     decodings = [Decoding(Thresholds(conf=0.01)), Decoding(Thresholds(conf=0.02))]
