@@ -113,7 +113,7 @@ def test_eval_on_a_coco_file_compares_only_the_images_before_the_signal(yolo9k, 
         f"kind: coco\nroot: {zoo}\nsplits: {{val: [{{annotations: val.json, images: boxes/train}}]}}\n"
     )
     used = []
-    monkeypatch.setattr("yolo9k.evaluation.coco.coco_statistics", lambda given, _: used.append(given) or {"AP": 0.5})
+    monkeypatch.setattr("yolo9k.evaluation.coco.coco_statistics", lambda given, *_: used.append(given) or {"AP": 0.5})
     signal_in(1)
     code, _, _ = yolo9k("eval", "--weights", detector, "--dataset", "coco.yaml", "--device", "cpu")
     assert code == 143

@@ -1,6 +1,7 @@
 from yolo9k.detection.thresholds import Thresholds
 from yolo9k.evaluation import add_coco_metrics, evaluate, evaluate_detector
 from yolo9k.evaluation.report import COLUMNS, DEPTH_COLUMNS, columns, depth_rows, protocol, summary, table_rows
+from yolo9k.metrics.coco_packages import choose_package
 from yolo9k.samples import Detections
 
 
@@ -9,6 +10,15 @@ def test_protocol_describes_the_measurement(detector, annotations):
     text = " ".join(protocol(scores, Thresholds(0.005, 0.45, 100)))
     for part in ("confidence >= 0.005", "NMS IoU 0.45", "100 detections", "difficult", "+1", "area"):
         assert part in text
+
+
+def test_protocol_names_the_package_of_the_coco_metrics(detector, annotations):
+    scores, detections = evaluate_detector(detector, annotations)
+    thresholds = Thresholds()
+    assert not any("COCO" in line for line in protocol(scores, thresholds))
+    scores = add_coco_metrics(scores, detections)
+    assert protocol(scores, thresholds)[-1] == f"COCO: computed by {choose_package()}"
+    assert scores.to_dict()["coco_package"] == choose_package()
 
 
 def test_table_starts_with_all(detector, annotations):

@@ -68,7 +68,8 @@ class Evaluation:
     the pixel. `total`: the table's row of all classes; `classes`: a row for each class that has a box that counts.
     `labels`, `records` and `category_ids` are what the detections were evaluated against. `by_ancestry`: a box counts
     for several classes; then `confusion` is `None`. `depth`: accuracy by depth in the label tree, `None`: not
-    evaluated. `coco`: the twelve metrics of pycocotools by name, `None`: not evaluated (see `add_coco_metrics`).
+    evaluated. `coco`: COCO's twelve metrics by name, `None`: not evaluated (see `add_coco_metrics`);
+    `coco_package`: what computed them.
     """
 
     map50: float
@@ -86,6 +87,7 @@ class Evaluation:
     by_ancestry: bool = False
     depth: DepthReport | None = None
     coco: dict[str, float] | None = None
+    coco_package: str | None = None
 
     @property
     def groups(self) -> tuple[GroupScores, ...]:
@@ -106,6 +108,7 @@ class Evaluation:
             "voc_area": self.voc_area,
             "best_f1_confidence": self.curves.best_confidence,
             "coco": self.coco,
+            "coco_package": self.coco_package,
             "all": asdict(self.total),
             "classes": [asdict(row) for row in self.classes],
             "groups": [asdict(group) for group in self.groups],

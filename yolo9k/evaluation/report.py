@@ -28,6 +28,8 @@ def protocol(scores: Evaluation, thresholds: Thresholds) -> list[str]:
         )
     if scores.depth is not None:
         lines.append("depth: one label per box, matched at IoU >= 0.5 regardless of labels; roots have depth 0")
+    if scores.coco_package is not None:
+        lines.append(f"COCO: computed by {scores.coco_package}")
     return lines
 
 

@@ -1,14 +1,20 @@
-"""Compute COCO's twelve metrics with pycocotools. `map50_95` is computed without it, in `evaluation/evaluate.py`."""
+"""Compute COCO's twelve metrics with pycocotools or faster-coco-eval, see `coco_packages.py`.
+
+`map50_95` is computed without them, in `evaluation/evaluate.py`.
+"""
 
 import contextlib
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from yolo9k.boxes import xyxy_to_xywh
 from yolo9k.samples import BoxLabels, Detections
+
+if TYPE_CHECKING:
+    from yolo9k.metrics.coco_packages import CocoPackage
 
 STATISTICS = (
     *("AP", "AP50", "AP75", "AP small", "AP medium", "AP large"),
@@ -50,15 +56,17 @@ def coco_results(
     return [result for each, image_id in pairs for result in each.to_coco(image_id, category_ids)]
 
 
-def coco_statistics(ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return pycocotools' twelve box metrics by name; NaN (its -1) for kinds without ground truth.
+def coco_statistics(
+    ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], package: "CocoPackage | None" = None
+) -> dict[str, float]:
+    """Return COCO's twelve box metrics by name; NaN (-1 in the packages) for kinds without ground truth.
 
     `ground_truth` is the content of an annotation file, `results` that of a results file. Only images listed in
-    `ground_truth` are evaluated.
+    `ground_truth` are evaluated. `package`: `None`: `choose_package`.
     """
-    from pycocotools.coco import COCO
+    from pycocotools.coco import COCO  # late, as it is slow to import
 
-    from yolo9k.metrics.bounded_cocoeval import BoundedCOCOeval
+    from yolo9k.metrics.coco_packages import choose_package, coco_evaluation
 
     # pycocotools prints progress, and adds keys to the annotations it receives
     with contextlib.redirect_stdout(io.StringIO()):
@@ -70,7 +78,7 @@ def coco_statistics(ground_truth: Mapping[str, Any], results: Sequence[Mapping[s
         }
         coco_gt.createIndex()
         coco_dt.createIndex()
-        evaluation = BoundedCOCOeval(coco_gt, coco_dt, "bbox")
+        evaluation = coco_evaluation(package or choose_package(), coco_gt, coco_dt)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
