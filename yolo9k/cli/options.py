@@ -503,6 +503,9 @@ BenchBatchOption = Annotated[int, typer.Option(min=1, help="Batch size (images p
 SpeedStepsOption = Annotated[int, typer.Option(min=2, help="Steps per measurement.")]
 BenchStepsOption = Annotated[int, typer.Option(min=1, help="Steps per measurement.")]
 BenchRoundsOption = Annotated[int, typer.Option(min=1, help="Rounds: the variants are measured alternately.")]
+DetectionRoundsOption = Annotated[
+    int, typer.Option("--rounds", min=2, help="Rounds: the engines are measured alternately; the first warms up.")
+]
 BenchRunsOption = Annotated[int, typer.Option(min=1, help="Runs per backbone; the median is reported.")]
 BackboneOption = Annotated[
     list[str] | None, typer.Option("--only", help="Backbone to measure (default: all); repeat for more.")
