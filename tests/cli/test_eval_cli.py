@@ -1,5 +1,4 @@
 import json
-import sys
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -14,7 +13,7 @@ from yolo9k.cli.evaluate import evaluate
 from yolo9k.config import load_config
 from yolo9k.detection.thresholds import Thresholds
 from yolo9k.errors import ConfigError, DataError, MachineError
-from yolo9k.inference.detector import Decoding
+from yolo9k.inference.detector import Decoding, Detector
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
 
@@ -31,6 +30,7 @@ class OneBox:
     labels = WordTree.flat(["cat", "dog"])
     device = torch.device("cpu")
     supervision = None
+    engine = SimpleNamespace(name="torch", precision="float32")
     loaded: ClassVar[tuple] = ()
     settings: ClassVar[dict] = {}
 
@@ -64,8 +64,7 @@ def run(monkeypatch, dataset):
         OneBox.loaded = (path, device, size_wh)
         return OneBox(dataset if path == "trained" else "", size_wh)
 
-    stand_in = SimpleNamespace(Detector=SimpleNamespace(load=load))
-    monkeypatch.setitem(sys.modules, "yolo9k.inference.detector", stand_in)
+    monkeypatch.setattr(Detector, "load", load)
     app = typer.Typer()
     app.command()(evaluate)
 
@@ -167,7 +166,7 @@ def test_skipped_images_are_counted(run, dataset, monkeypatch):
                 on_unreadable(DataError(f"{path}: is no image"))
                 yield (Detections.empty(self.labels.names),)
 
-    monkeypatch.setattr(sys.modules["yolo9k.inference.detector"].Detector, "load", lambda *_, **__: Skipping())
+    monkeypatch.setattr(Detector, "load", lambda *_, **__: Skipping())
     result = run("--weights", "x.pt", "--dataset", dataset, "--no-coco")
     assert result.exit_code == 0, result.output
     assert "1 images could not be read" in " ".join(result.output.split())

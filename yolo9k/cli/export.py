@@ -61,6 +61,7 @@ def export(
     exported = export_weights(
         stored, weights, target, format_name.value,
         form=form.value if form else None, size_wh=parse_size(size) if size else None, batch=fixed, images=compared,
+        track=track,
     )  # fmt: skip
     write_beside(exported.path, exported.info)
     console = speaker(json)

@@ -22,6 +22,7 @@ from yolo9k.inference.resize import CENTER_CROPS, FITS, prepare
 from yolo9k.io import writing
 from yolo9k.models.norms import fold_norms
 from yolo9k.pretrained import build_detector, build_whole_classifier
+from yolo9k.progress import Track, silent
 from yolo9k.wordtree.softmax import HierarchicalSoftmax
 
 
@@ -67,6 +68,7 @@ def export_weights(
     size_wh: tuple[int, int] | None = None,
     batch: int | None = None,
     images: Sequence[np.ndarray] = (),
+    track: Track = silent,
 ) -> Exported:
     """Write weights as a file of a format and compare it with PyTorch on images (H, W, 3).
 
@@ -79,11 +81,11 @@ def export_weights(
     given = [Override("data.size", size_wh, "data.size")] if size_wh else []
     if isinstance(stored.config, ClassifierConfig):
         network, config = build_whole_classifier(stored, source)
-        return _export(stored, with_overrides(config, given), network, target, format_name, form, batch, images)
+        return _export(stored, with_overrides(config, given), network, target, format_name, form, batch, images, track)
     detector, detector_config = build_detector(stored, source)
     detector_config = with_overrides(detector_config, given)
     detector.check_size(detector_config.data.size)
-    return _export(stored, detector_config, detector, target, format_name, form, batch, images)
+    return _export(stored, detector_config, detector, target, format_name, form, batch, images, track)
 
 
 def _export(
@@ -95,6 +97,7 @@ def _export(
     form: Form | None,
     batch: int | None,
     images: Sequence[np.ndarray],
+    track: Track,
 ) -> Exported:
     info = ExportInfo(
         _choose_form(form, config), config, stored.labels,
@@ -106,7 +109,8 @@ def _export(
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:  # nothing is replaced by a file that is wrong
             draft = Path(folder) / target.name
-            _writer(format_name)(_graph(folded, info), info, draft)
+            for write in track([_writer(format_name)], "Exporting", 1):
+                write(_graph(folded, info), info, draft)
             session = open_session(draft, FORMATS[format_name].runtime, "float32")
             parity = _compare(session, network, np.stack([_fit(image, config) for image in images]), target)
             for path in sorted(Path(folder).iterdir()):
