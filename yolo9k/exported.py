@@ -5,6 +5,7 @@ module needs no torch.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,14 +127,19 @@ class ExportInfo:
         config, labels, batch = kind.model_validate(stored["config"]), WordTree.from_dict(stored["labels"]), None
         if stored["input"]["batch"] is not None:
             batch = int(stored["input"]["batch"])
+        stride = int(stored["stride"])
+        if stride < 1:
+            raise ValueError(f"stride {stride} is less than 1")
         if stored["form"] not in FORMS[stored["task"]] or stored["precision"] not in ("float32", "int8"):
             raise ValueError(f"unknown form {quote(stored['form'])} or precision {quote(stored['precision'])}")
         anchors = tuple((float(w), float(h)) for w, h in stored["anchors"])
+        if not all(0 < side < math.inf for sides in anchors for side in sides):
+            raise ValueError("anchors must be above 0")
         supervision = None if stored["supervision"] is None else Supervision.from_dict(stored["supervision"])
         if supervision is not None:
             supervision.kinds(labels)
         return cls(
-            stored["form"], config, labels, int(stored["stride"]), anchors, batch, stored["precision"],
+            stored["form"], config, labels, stride, anchors, batch, stored["precision"],
             bool(stored["from_darknet"]), supervision, dict(stored["quantisation"]), dict(stored["versions"]),
         )  # fmt: skip
 
@@ -147,3 +153,21 @@ def _parts(path: Path) -> list[Path]:
     """Return the files that hold a model: OpenVINO has its weights in a second one."""
     weights = path.with_suffix(".bin")
     return [path, weights] if path.suffix.lower() == ".xml" and weights.is_file() else [path]
+
+
+def output_names(info: ExportInfo) -> list[str]:
+    """Return the names of the outputs of a file, in order."""
+    if info.form == "raw":
+        return ["grid" if info.task == "detect" else "logits"]
+    if info.form == "probabilities":
+        return ["probabilities"]
+    return ["boxes", "scores", "labels", "image_index", *([] if info.labels.is_flat else ["path"])]
+
+
+def check_outputs(path: Path, info: ExportInfo, names: list[str]) -> None:
+    """Raise `WeightsError` unless the outputs of a file are those of its description."""
+    if names != (expected := output_names(info)):
+        raise WeightsError(
+            f"{path}: its description does not fit it: outputs {', '.join(map(quote, names))} instead of "
+            f"{', '.join(expected)}"
+        )

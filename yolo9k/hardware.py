@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from yolo9k import processes
-from yolo9k.errors import MachineError, quote
+from yolo9k.errors import ConfigError, MachineError, quote
 from yolo9k.machine import available_cores, free_memory
 
 Precision = Literal["float32", "bf16", "fp16"]
@@ -62,7 +62,9 @@ def choose_precision(requested: str, device: torch.device) -> Precision:
     `auto` is fp16 on CUDA devices without native bf16. Raises `MachineError` for fp16 on a CPU.
     """
     if requested == "fp16" and device.type == "cpu":
-        raise MachineError("train.precision: fp16 needs a GPU; use float32 or bf16 on a CPU")
+        raise MachineError("precision: fp16 needs a GPU; use float32 or bf16 on a CPU")
+    if requested == "int8":
+        raise ConfigError("precision: int8 is only for exported files that are int8; use float32 or bf16")
     if requested != "auto":
         return requested  # type: ignore[return-value]  # the schema has checked it
     if device.type == "cuda":

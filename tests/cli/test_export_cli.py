@@ -108,6 +108,13 @@ def damaged(exported, tmp_path):
             properties["yolo9k"] = "[" * 100_000
         elif kind == "no labels":
             properties["yolo9k"] = json.dumps({key: value for key, value in facts.items() if key != "labels"})
+        elif kind == "other labels":
+            names = ["cat"]
+            properties["yolo9k"] = json.dumps(facts | {"labels": WordTree.flat(names).to_dict()})
+        elif kind == "another form":
+            properties["yolo9k"] = json.dumps(facts | {"form": "raw"})
+        elif kind == "odd anchors":
+            properties["yolo9k"] = json.dumps(facts | {"anchors": [[float("nan"), 1], [2, 2]]})
         elif kind == "odd form":
             properties["yolo9k"] = json.dumps(facts | {"form": "probabilities"})
         onnx.helper.set_model_props(model, properties)
@@ -129,6 +136,8 @@ def damaged(exported, tmp_path):
         ("no JSON", "its description is damaged"),
         ("no labels", "its description is damaged: a part is missing"),
         ("odd form", "its description is damaged: unknown form"),
+        ("another form", "its description does not fit it: outputs 'boxes', "),
+        ("odd anchors", "its description is damaged: anchors must be above 0"),
         ("cut off", "not "),
         ("a text", "not "),
     ],
@@ -197,3 +206,23 @@ def test_files_beside_a_foreign_one_are_not_overwritten(folder, capsys, tmp_path
     assert code == 2
     assert "README.md" in error
     assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def test_a_description_with_other_labels(damaged, folder, capsys):
+    path = damaged("other labels")
+    code, _, error = run(capsys, "detect", folder / "a.png", "--weights", path, "--no-draw", "--conf", "0.05")
+    assert (code, error) == (4, "error: the exported file has label 1, but its description 1 labels\n")
+
+
+def test_an_export_is_repeated_without_overwrite(folder, capsys, tmp_path):
+    for _ in range(2):
+        code, _, error = run(capsys, "export", folder / "cells.pt", "-o", tmp_path / "cells.onnx")
+        assert (code, error) == (0, "")
+
+
+def test_int8_is_for_int8_files(folder, capsys):
+    code, _, error = run(
+        capsys, "detect", folder / "a.png", "--weights", folder / "cells.pt", "--no-draw", "--precision", "int8"
+    )
+    assert (code, error.count("\n")) == (2, 1)
+    assert "precision: int8 is only for exported files" in error

@@ -228,7 +228,7 @@ BAD = [
     ),
     (["--device", "nope"], 6, "device 'nope' is not available; available: cpu"),
     (["--device", "99"], 6, "device 'cuda:99' is not available; available: cpu"),
-    (["--precision", "fp16"], 6, "train.precision: fp16 needs a GPU"),
+    (["--precision", "fp16"], 6, "precision: fp16 needs a GPU"),
     (["--runs", "tiny.yaml"], 6, "--runs tiny.yaml: cannot be written: it is a file, a folder is needed"),
 ]
 

@@ -14,13 +14,18 @@ from export_models import FLAT, TREE
 from PIL import Image
 
 from yolo9k import checkpoint
+from yolo9k.config import load_config
 from yolo9k.errors import ConfigError, WeightsError
+from yolo9k.export import detect_example
 from yolo9k.export import export as module
-from yolo9k.export.beside import EXAMPLE, write_beside
+from yolo9k.export.beside import write_beside
 from yolo9k.export.export import export_weights
 from yolo9k.export.parity import sample_images
+from yolo9k.exported import ExportInfo
 from yolo9k.inference.classifier import ImageClassifier
 from yolo9k.inference.detector import Detector
+from yolo9k.inference.resize import FITS, prepare
+from yolo9k.wordtree.softmax import HierarchicalSoftmax
 
 MODELS = {
     "flat": ("name: yolov2-tiny, width: 0.1", FLAT),
@@ -102,6 +107,17 @@ def test_the_descent_follows_its_threshold(export, images):
         found.class_decoder(leaves_only=True)
     with pytest.raises(ConfigError, match="evaluate the weights"):
         found.multi_label_decoder([0])
+
+
+@pytest.mark.parametrize(("name", "engine"), [(n, e) for n in ("flat", "tree") for e in ("onnxruntime", "openvino")])
+def test_extreme_thresholds(export, images, name, engine):
+    weights, exported = export(name)
+    expected = Detector.load(weights, device="cpu", precision="float32")
+    found = Detector.load(exported.path, engine=engine, precision="float32")
+    assert len(found(images[0], conf=1)) == 0
+    for thresholds in ({"conf": 0.02, "iou": 0}, {"conf": 0.02, "iou": 1}):
+        assert_equal(found(images[0], **thresholds), expected(images[0], **thresholds))
+    assert len(found(images[0], conf=1)) == 0  # after a batch that had some
 
 
 def test_one_model_in_two_runtimes(export, images):
@@ -211,7 +227,39 @@ def test_the_example_needs_no_torch_and_finds_the_same(export, tmp_path, name, f
     assert np.allclose([float(line.split()[2]) for line in lines], expected.score, atol=1e-3)
     readme = (tmp_path / "README.md").read_text()
     assert "python detect.py image.jpg" in readme
-    assert (tmp_path / "detect.py").read_text() == EXAMPLE.read_text()
+    assert f'MODEL = "{exported.path.name}"' in (tmp_path / "detect.py").read_text()
+
+
+FITTINGS = [
+    ("resize: area", 5e-2),  # Pillow's box filter takes whole pixels, OpenCV's averages also parts of them
+    ("resize: darknet", 1e-4),
+    ("resize: darknet, resize_mode: stretch", 1e-2),  # to whole levels of 256
+]
+
+
+@pytest.mark.parametrize(("data", "atol"), FITTINGS)
+def test_the_example_fits_images_as_the_detector_does(stored, data, atol):
+    size, (w, h) = (64, 96), (50, 131)
+    config = load_config(None, [f"data={{{data}, size: 64x96}}"])
+    info = ExportInfo("raw", config, FLAT, 32, ((1.0, 1.0),))
+    smooth = np.random.default_rng(0).integers(0, 256, (5, 4, 3), np.uint8)
+    image = np.asarray(Image.fromarray(smooth).resize((w, h), Image.Resampling.BICUBIC))
+    fit = FITS[config.data.resize, config.data.resize_mode](size)
+    expected = prepare(image, fit, config.data.channels)
+    values, to_image = detect_example.prepare(Image.fromarray(image), info.to_dict())
+    expected = expected / np.float32(255) if expected.dtype == np.uint8 else expected
+    assert values[0].shape == expected.shape
+    difference = np.abs(values[0] - expected)
+    assert difference.max() <= atol
+    assert difference.mean() <= 5e-3
+    boxes = np.array([[3, 20, 50, 70], [0, 0, 64, 96]], np.float32)
+    assert np.allclose(to_image(boxes), fit.undo(boxes, (w, h)), atol=1e-3)
+
+
+def test_the_example_multiplies_probabilities_along_the_path():
+    logits = np.random.default_rng(0).normal(size=len(TREE))
+    expected = HierarchicalSoftmax(TREE).absolute(torch.from_numpy(logits)[None]).exp()[0]
+    assert np.allclose(detect_example.label_probabilities(logits, list(TREE.parents)), expected, atol=1e-6)
 
 
 def test_detect_runs_an_exported_file_without_torch(export, tmp_path):

@@ -36,7 +36,7 @@ def export(
     Example: yolo9k export yolov2-tiny-voc --format onnx --form raw --batch 1 --size 416
     """
     from yolo9k.config import parse_size
-    from yolo9k.export.beside import write_beside
+    from yolo9k.export.beside import is_own, write_beside
     from yolo9k.export.export import FORMATS, export_weights, require_packages
     from yolo9k.export.parity import sample_images
     from yolo9k.exported import is_exported
@@ -49,8 +49,9 @@ def export(
     target = _target(weights, output, suffix)
     written = [target, *(target.with_suffix(each) for each in ((".bin", ".json") if suffix == ".xml" else ()))]
     beside = [target.with_name(name) for name in ("README.md", "detect.py")]
+    foreign = [path for path in (*written, *beside) if not is_own(path)]  # those of an earlier export are replaced
     check_outputs(
-        files={"--output": [*written, *beside], "--json": json},
+        files={"--output": foreign, "--json": json},
         inputs=(weights, cfg, names, tree, data, *(images or ())),
         overwrite=overwrite,
     )

@@ -1,12 +1,15 @@
 """Write what stands beside an exported file: a README and a program without PyTorch that runs it."""
 
+import json
+import shlex
 from pathlib import Path
 
 from yolo9k import __version__
 from yolo9k.exported import ExportInfo
-from yolo9k.io import read_text, write_text
+from yolo9k.io import is_file, read_text, reading, write_text
 from yolo9k.wordtree.tree import describe
 
+MARKS = {"README.md": b", exported by yolo9k ", "detect.py": b"Run the exported model beside this file"}
 EXAMPLE = Path(__file__).with_name("detect_example.py")
 RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino"}
 OUTPUTS = {
@@ -22,7 +25,29 @@ OUTPUTS = {
 def write_beside(path: Path, info: ExportInfo) -> None:
     """Write README.md and detect.py into the folder of an exported file. Raises `MachineError`."""
     write_text(path.with_name("README.md"), readme(path, info))
-    write_text(path.with_name("detect.py"), read_text(EXAMPLE))
+    write_text(path.with_name("detect.py"), example(path))
+
+
+def example(path: Path) -> str:
+    """Return the program that runs an exported file."""
+    return read_text(EXAMPLE).replace('MODEL = "model.onnx"', f"MODEL = {json.dumps(path.name)}")
+
+
+def is_own(path: Path) -> bool:
+    """Return whether a file is one that an export has written: a model with a description, a README or detect.py."""
+    if not is_file(path):
+        return False
+    if path.suffix in (".onnx", ".xml", ".bin", ".json"):
+        described = path.with_suffix(".json") if path.suffix != ".onnx" else path
+        return is_file(described) and _contains(described, b'"from_darknet"')
+    return _contains(
+        path, b", exported by yolo9k " if path.name == "README.md" else b"Run the exported model beside this"
+    )
+
+
+def _contains(path: Path, text: bytes) -> bool:
+    with reading(path), path.open("rb") as file:
+        return any(text in part for part in iter(lambda: file.read(1 << 24), b""))
 
 
 def readme(path: Path, info: ExportInfo) -> str:
@@ -52,7 +77,7 @@ Run it without PyTorch:
 
 or with yolo9k:
 
-    yolo9k {"detect" if info.task == "detect" else "classify predict"} image.jpg --weights {path.name}
+    yolo9k {"detect" if info.task == "detect" else "classify predict"} image.jpg --weights {shlex.quote(path.name)}
 """
 
 

@@ -3,7 +3,9 @@
 
     python detect.py image.jpg [more.jpg ...] [--conf 0.25]
 
-Needs numpy and Pillow, and onnxruntime for a model in ONNX or openvino for one in OpenVINO's format.
+Needs numpy and Pillow, and onnxruntime for a model in ONNX or openvino for one in OpenVINO's format. Images have 8 bits
+per channel; transparency is ignored. Where the model's config says `resize: area`, Pillow's box filter stands for
+OpenCV's, which differs by a few levels.
 """
 
 import argparse
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-HERE = Path(__file__).resolve().parent
+MODEL = "model.onnx"  # beside this file
 GREY = 128  # of the padding
 EXACT = 1e-6  # for whole numbers in floating point
 MAX_DETECTIONS = 300
@@ -25,30 +27,33 @@ Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]  # from inputs by name
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]  # boxes (N, 4), scores (N,), labels (N,)
 
 
-def open_model(folder: Path) -> tuple[Run, Description]:
+def open_model(path: Path) -> tuple[Run, Description]:
     """Return a function from inputs by name to a list of outputs, and the description of the model."""
-    onnx_files, xml_files = sorted(folder.glob("*.onnx")), sorted(folder.glob("*.xml"))
-    if onnx_files:
+    if path.suffix == ".onnx":
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(onnx_files[0], options, providers=["CPUExecutionProvider"])
+        settings = onnxruntime.SessionOptions()
+        settings.log_severity_level = 3
+        session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
         text = session.get_modelmeta().custom_metadata_map["yolo9k"]
         return lambda inputs: session.run(None, inputs), json.loads(text)
     import openvino
 
     exact = {"INFERENCE_PRECISION_HINT": "f32"}  # without it, OpenVINO takes bfloat16 where that is faster
-    model = openvino.Core().compile_model(xml_files[0], "CPU", exact)
-    text = xml_files[0].with_suffix(".json").read_text(encoding="utf-8")
+    model = openvino.Core().compile_model(path, "CPU", exact)
+    text = path.with_suffix(".json").read_text(encoding="utf-8")
     return lambda inputs: list(model(inputs).to_tuple()), json.loads(text)
 
 
-def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize (H, W, 3) values in [0, 1] as Darknet does: bilinear between corners, without averaging."""
+def resize(image: np.ndarray, size: tuple[int, int], corners: bool) -> np.ndarray:
+    """Resize (H, W, 3) values in [0, 1] bilinearly, without averaging: between corners or between half pixels."""
 
     def along(values: np.ndarray, length: int) -> np.ndarray:
-        position = np.arange(length, dtype=np.float32) * np.float32((len(values) - 1) / max(length - 1, 1))
+        position = np.arange(length, dtype=np.float32)
+        if corners:
+            position *= np.float32((len(values) - 1) / max(length - 1, 1))
+        else:
+            position = np.clip((position + 0.5) * np.float32(len(values) / length) - 0.5, 0, len(values) - 1)
         first = position.astype(int)
         weight = (position - first)[:, None, None]
         return (1 - weight) * values[first] + weight * values[np.minimum(first + 1, len(values) - 1)]
@@ -57,31 +62,46 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return along(along(image.transpose(1, 0, 2), width).transpose(1, 0, 2), height)
 
 
+def placement(image: Image.Image, description: Description) -> tuple[Image.Image, tuple[int, int]]:
+    """Return the part of the image that is used, and its size in the network's input."""
+    width, height = description["input"]["size_wh"]
+    mode = description["input"]["resize_mode"]
+    if mode == "stretch":
+        return image, (width, height)
+    if mode == "letterbox":
+        scale = min(width / image.width, height / image.height)
+        return image, (max(1, int(image.width * scale + EXACT)), max(1, int(image.height * scale + EXACT)))
+    ratio = 1.0 if description["input"]["resize"] == "darknet" else width / height  # Darknet stretches a square
+    part_w = max(1, min(image.width, round(image.height * ratio)))
+    part_h = max(1, min(image.height, round(image.width / ratio)))
+    left, top = (image.width - part_w) // 2, (image.height - part_h) // 2
+    return image.crop((left, top, left + part_w, top + part_h)), (width, height)
+
+
 def prepare(image: Image.Image, description: Description) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
     """Return the input (1, C, h, w) in [0, 1] for an RGB image, and how to get boxes back to its pixels."""
-    width, height = description["input"]["size_wh"]
-    mode, rule = description["input"]["resize_mode"], description["input"]["resize"]
-    sides = width / image.width, height / image.height
-    scale = max(sides) if mode == "center_crop" else min(sides)
-    if mode == "stretch":
-        size = width, height
+    (width, height), channels = description["input"]["size_wh"], description["input"]["channels"]
+    if channels == 1:
+        luma = (np.asarray(image, np.uint16) @ np.array([77, 150, 29], np.uint16)) >> 8
+        image = Image.fromarray(luma.astype(np.uint8)).convert("RGB")
+    part, size = placement(image, description)
+    is_darknet = description["input"]["resize"] == "darknet"
+    if is_darknet:
+        corners = description["input"]["resize_mode"] != "stretch"
+        resized, grey = resize(np.asarray(part, np.float32) / 255, size, corners), 0.5
     else:
-        size = max(1, int(image.width * scale + EXACT)), max(1, int(image.height * scale + EXACT))
-    left, top = (width - size[0]) // 2, (height - size[1]) // 2
-    if rule == "darknet":
-        resized, grey = resize(np.asarray(image, np.float32) / 255, size), 0.5
-    else:
-        shrinks = size[0] * size[1] < image.width * image.height
+        shrinks = size[0] * size[1] < part.width * part.height
         how = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-        resized, grey = np.asarray(image.resize(size, how), np.float32) / 255, GREY / 255
+        resized, grey = np.asarray(part.resize(size, how), np.float32) / 255, GREY / 255
+    left, top = (width - size[0]) // 2, (height - size[1]) // 2
     canvas = np.full((height, width, 3), grey, np.float32)
-    shown = resized[max(-top, 0) : max(-top, 0) + height, max(-left, 0) : max(-left, 0) + width]
-    canvas[max(top, 0) : max(top, 0) + len(shown), max(left, 0) : max(left, 0) + shown.shape[1]] = shown
-    if description["input"]["channels"] == 1:
-        canvas = canvas @ np.array([[77], [150], [29]], np.float32) / 256
-    offset = np.array([left, top] * 2, np.float32)
-    factor = np.array([size[0] / image.width, size[1] / image.height] * 2, np.float32)
-    return canvas.transpose(2, 0, 1)[None], lambda boxes: (boxes - offset) / factor
+    canvas[top : top + size[1], left : left + size[0]] = resized
+    if is_darknet:  # it places whole pixels, but takes exactly half of the padding back
+        offset = np.array([(width - size[0]) / 2, (height - size[1]) / 2] * 2, np.float32)
+    else:
+        offset = np.array([left, top] * 2, np.float32)
+    factor = np.array([size[0] / part.width, size[1] / part.height] * 2, np.float32)
+    return canvas[..., :channels].transpose(2, 0, 1)[None], lambda boxes: (boxes - offset) / factor
 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
@@ -193,12 +213,22 @@ def detect(run: Run, values: np.ndarray, description: Description, options: argp
     return boxes[own], scores[own], labels[own]
 
 
+def label_probabilities(logits: np.ndarray, parents: list[int]) -> np.ndarray:
+    """Return P(label): a softmax over each group of siblings, multiplied along the path to the label."""
+    group, result = np.asarray(parents), np.ones(len(logits))
+    for parent in dict.fromkeys(parents):  # parents come before their children
+        own = group == parent
+        result[own] = softmax(logits[own]) * (result[parent] if parent >= 0 else 1)
+    return result
+
+
 def classify(run: Run, values: np.ndarray, description: Description, top: int = 5) -> list[tuple[int, float]]:
-    """Return the most probable labels without children, with their outputs (probabilities, or logits if raw)."""
-    output = run({"image": values})[0][0]
-    is_leaf = ~np.isin(np.arange(len(output)), description["labels"]["parents"])
-    best = np.argsort(-np.where(is_leaf, output, -np.inf))[: min(top, int(is_leaf.sum()))]
-    return [(int(label), float(output[label])) for label in best]
+    """Return the most probable labels without children, with their probabilities."""
+    output, parents = run({"image": values})[0][0], description["labels"]["parents"]
+    probability = label_probabilities(output, parents) if description["form"] == "raw" else output
+    is_leaf = ~np.isin(np.arange(len(output)), parents)
+    best = np.argsort(-np.where(is_leaf, probability, -1))[: min(top, int(is_leaf.sum()))]
+    return [(int(label), float(probability[label])) for label in best]
 
 
 def main() -> None:
@@ -208,8 +238,9 @@ def main() -> None:
     parser.add_argument("--conf", type=float, default=0.25, help="confidence threshold")
     parser.add_argument("--iou", type=float, default=0.45, help="NMS IoU threshold")
     parser.add_argument("--hier-thresh", type=float, default=0.5, help="threshold of the descent through a label tree")
+    parser.add_argument("--model", type=Path, default=Path(__file__).resolve().with_name(MODEL), help="model file")
     options = parser.parse_args()
-    run, description = open_model(HERE)
+    run, description = open_model(options.model)
     names = description["labels"]["names"]
     for path in options.images:
         with Image.open(path) as file:

@@ -20,7 +20,8 @@ from yolo9k.models.head import GEOMETRY, AnchorHead, RawMap, SplitHead
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.softmax import HierarchicalSoftmax
 
-MAX_CANDIDATES = 4096  # boxes of a batch that enter NMS in a tree, the best ones: each is compared with each
+MAX_CANDIDATES = 4096  # boxes of an image that enter NMS in a tree, the best ones: each is compared with each
+MIN_IOU = 1e-6  # OpenVINO suppresses boxes whose IoU equals the threshold: with 0, all of a label but one
 
 
 class RawGraph(nn.Module):
@@ -67,7 +68,8 @@ class FlatGraph(nn.Module):
         score = (boxes.objectness[..., None] * probability).flatten(1, 3).movedim(-1, 1)  # (B, K, N)
         size_wh = image.shape[3], image.shape[2]
         xyxy = boxes.xyxy() * boxes.pixels_per_cell(size_wh)
-        image_index, label, box = nms_per_label(xyxy.clamp(-MAX_COORDINATE, MAX_COORDINATE), score, iou, conf).unbind(1)
+        bounded = xyxy.clamp(-MAX_COORDINATE, MAX_COORDINATE)
+        image_index, label, box = nms_per_label(bounded, score, iou.clamp(min=MIN_IOU), conf).unbind(1)
         rows = Candidates(image_index, xyxy[image_index, box], score[image_index, label, box], label)
         return _outputs(_best(rows, max_detections, image.shape[0]))
 
@@ -97,7 +99,7 @@ class TreeGraph(nn.Module):
         size_wh = image.shape[3], image.shape[2]
         decoder = TracedDescent(self.scores, hier_thresh)
         rows = find_candidates(self.head, features, self.codec, size_wh, decoder, conf)  # type: ignore[arg-type]
-        rows = rows[rows.score.topk(rows.score.shape[0]).indices[:MAX_CANDIDATES]]
+        rows = _best(rows, torch.tensor(MAX_CANDIDATES), image.shape[0])
         rows = rows[greedy_nms(self._conflicts(rows, iou)).nonzero().flatten()]
         return _outputs(_best(rows, max_detections, image.shape[0]))
 
@@ -127,7 +129,9 @@ class TracedDescent:
         scores = self.scores
         conditional = scores.conditional(head.class_logits(features, positions)).exp()
         padded = torch.cat([conditional, torch.full_like(conditional[:, :1], -1.0)], dim=1)
-        node, group = torch.full_like(positions[:, 0], -1), torch.zeros_like(positions[:, 0])
+        # Zeros that depend on the boxes: of constant ones, OpenVINO makes the group of one box where there is none.
+        group = (positions[:, 0] < 0).long()
+        node = group - 1
         probability, is_active, path = torch.ones_like(objectness), torch.ones_like(node, dtype=torch.bool), []
         for _ in scores.nodes_per_depth:
             members = scores.members[group.clamp(min=0)]

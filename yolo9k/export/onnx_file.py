@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from yolo9k.detection.thresholds import Thresholds
 from yolo9k.errors import MachineError
 from yolo9k.export.operators import TRANSLATIONS
-from yolo9k.exported import KEY, THRESHOLDS, ExportInfo
+from yolo9k.exported import KEY, THRESHOLDS, ExportInfo, output_names
 
 OPSET = 18  # of the operators; ONNX Runtime 1.14 and OpenVINO 2023.0 and later read it
-OUTPUTS = {"detections": ("boxes", "scores", "labels", "image_index", "path")}
 HIER_THRESH = 0.5  # Darknet's
 TRACED_IMAGES = 2  # a batch of one would be taken for a constant
 TRACERS = ("torch.onnx", "torch.export", "torch._dynamo", "onnxscript", "onnx_ir")  # what logs about tracing
@@ -43,7 +42,7 @@ def to_onnx(graph: nn.Module, info: ExportInfo) -> onnx.ModelProto:
         program = torch.export.export(graph.eval(), tuple(values.values()), dynamic_shapes=shapes, strict=False)
         exported = torch.onnx.export(
             program, dynamo=True, opset_version=OPSET, custom_translation_table=TRANSLATIONS, verbose=False,
-            input_names=list(values), output_names=_output_names(info),
+            input_names=list(values), output_names=output_names(info),
         )  # fmt: skip
     assert exported is not None
     model = exported.model_proto
@@ -65,14 +64,6 @@ def default_thresholds(info: ExportInfo) -> dict[str, float | int]:
     defaults = Thresholds()
     values = defaults.conf, defaults.iou, defaults.max_detections, HIER_THRESH
     return dict(zip(THRESHOLDS[: 3 if info.labels.is_flat else 4], values, strict=False))
-
-
-def _output_names(info: ExportInfo) -> Sequence[str]:
-    if info.form == "raw":
-        return ["grid" if info.task == "detect" else "logits"]
-    if info.form == "probabilities":
-        return ["probabilities"]
-    return OUTPUTS["detections"][: 4 if info.labels.is_flat else 5]
 
 
 def merge_padding(graph: onnx.GraphProto) -> None:

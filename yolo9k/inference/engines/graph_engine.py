@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from yolo9k.detection.thresholds import Thresholds
-from yolo9k.errors import ConfigError
+from yolo9k.errors import ConfigError, WeightsError
 from yolo9k.inference.engines import HIER_THRESH, DecoderOptions, DetectedRows, Request
 from yolo9k.inference.engines.session import Session
 
@@ -32,8 +32,8 @@ class GraphEngine:
         self.precision = session.precision
 
     def fit_batch(self, batch: int) -> int:
-        """Return the batch size of the file if it is fixed."""
-        return self.session.info.batch or batch
+        """Return the batch size of the file if it is fixed; in a label tree 1, since NMS compares each with each."""
+        return self.session.info.batch or (batch if self.labels.is_flat else 1)
 
     def class_decoder(self, options: DecoderOptions) -> GraphDecoder:
         """See `Engine`. Raises `ConfigError` for anything but the threshold of the descent."""
@@ -80,6 +80,10 @@ class GraphEngine:
         if not self.labels.is_flat:
             values["hier_thresh"] = np.array(hier_thresh, np.float32)
         xyxy, score, label, image_index, *path = self.session.run(values)
+        if len(label) and not 0 <= label.min() <= label.max() < len(self.labels):
+            raise WeightsError(
+                f"the exported file has label {label.max()}, but its description {len(self.labels)} labels"
+            )
         rows = DetectedRows(image_index, xyxy, score, label, path[0] if path else None)
         return rows if len(values["image"]) == len(images) else _select(rows, image_index < len(images))
 

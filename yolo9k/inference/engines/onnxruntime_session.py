@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 
 from yolo9k.errors import ConfigError, WeightsError
-from yolo9k.exported import KEY, ExportInfo
+from yolo9k.exported import KEY, ExportInfo, check_outputs
 from yolo9k.machine import available_cores
 
 ERRORS_ONLY = 3  # severity of what the runtime may print
@@ -32,6 +32,7 @@ class OnnxRuntimeSession:
         if text is None:
             raise WeightsError(f"{path}: not exported by yolo9k: its metadata has no {KEY!r}")
         self.info = ExportInfo.from_json(text, path)
+        check_outputs(path, self.info, [each.name for each in self._session.get_outputs()])
         if precision not in ("auto", self.info.precision):
             raise ConfigError(f"--precision {precision}: ONNX Runtime runs {path} in {self.info.precision}")
         self.precision: str = self.info.precision
@@ -47,4 +48,4 @@ class OnnxRuntimeSession:
 
 def _reason(error: Exception) -> str:
     """Return the last part of the runtime's message: its class and code come first."""
-    return str(error).partition("\n")[0].rpartition(" : ")[2].strip() or type(error).__name__
+    return " ".join(str(error).split()).rpartition(" : ")[2] or type(error).__name__

@@ -1,5 +1,6 @@
 """`OpenVinoSession`: run an ONNX file or OpenVINO's own format with OpenVINO, on the CPU."""
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import openvino
 from openvino.frontend import FrontEndManager
 
 from yolo9k.errors import ConfigError, WeightsError
-from yolo9k.exported import KEY, THRESHOLDS, ExportInfo
+from yolo9k.exported import KEY, THRESHOLDS, ExportInfo, check_outputs
 from yolo9k.machine import available_cores
 
 HINTS = {"float32": "f32", "bf16": "bf16", "int8": "f32"}  # of an int8 file: its remaining float layers
@@ -22,6 +23,7 @@ class OpenVinoSession:
     def __init__(self, path: Path, precision: str = "auto") -> None:
         core, model = openvino.Core(), read_model(path)
         self.info = _read_info(path, model)
+        check_outputs(path, self.info, [each.get_any_name() for each in model.outputs])
         set_threshold_inputs(model)
         able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = _choose_precision(self.info, precision, able, path)
@@ -31,16 +33,18 @@ class OpenVinoSession:
             "INFERENCE_NUM_THREADS": available_cores(),
         }
         self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+        self._lock = threading.Lock()
         self._inputs = {each.get_any_name() for each in model.inputs}
         self._path = path
 
     def run(self, values: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """See `Session`."""
         try:
-            results = self._request.infer({name: values[name] for name in self._inputs})
+            with self._lock:  # a request serves one thread at a time
+                results = self._request.infer({name: values[name] for name in self._inputs})
+                return [np.array(results[index]) for index in range(len(results))]
         except RuntimeError as error:
             raise WeightsError(f"{self._path}: OpenVINO cannot run it: {_reason(error)}") from error
-        return [results[index] for index in range(len(results))]
 
 
 def read_model(path: Path) -> openvino.Model:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from yolo9k.errors import ConfigError
+from yolo9k.errors import ConfigError, WeightsError
 from yolo9k.inference.engines.graph_engine import to_input
 from yolo9k.inference.engines.session import Session
 from yolo9k.models.head import RawMap
@@ -38,4 +38,7 @@ class SessionNetwork(nn.Module):
         """Return the raw map, or logits (B, K): those of the form probabilities differ by a constant per group."""
         values = to_input(np.ascontiguousarray(images.numpy()), self.session.info.batch)
         output = torch.from_numpy(self.session.run({"image": values})[0][: len(images)])
+        per_label = self.head.num_anchors * (5 + self.head.num_labels)
+        if output.shape[1] != (per_label if self.session.info.task == "detect" else self.head.num_labels):
+            raise WeightsError(f"the exported file has {output.shape[1]} output channels, which its labels do not fit")
         return output.clamp_min(SMALLEST).log() if self.session.info.form == "probabilities" else output
