@@ -16,7 +16,6 @@ import numpy as np
 from PIL import Image
 
 from yolo9k.errors import DataError
-from yolo9k.pillow_memory import copy_pixels
 
 GREY = 128  # Darknet fills its canvas with .5
 PNG_CHUNKS = 8  # bytes before the first chunk
@@ -121,7 +120,7 @@ def _blend(image: Image.Image) -> np.ndarray:
         rgba = image.convert("RGBA")
         canvas = Image.new("RGBA", rgba.size, (GREY, GREY, GREY, 255))
         image = Image.alpha_composite(canvas, rgba)
-    return copy_pixels(image if image.mode == "RGB" else image.convert("RGB"))  # converting RGB would copy it
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # converting RGB would copy it
 
 
 def _upright(image: Image.Image) -> Image.Image:
