@@ -130,6 +130,24 @@ def test_one_model_in_two_runtimes(export, images):
     assert_equal(by_openvino(images[0], **thresholds), by_onnxruntime(images[0], **thresholds))
 
 
+def test_signals_are_handled_after_sessions_of_openvino_have_ended(export):
+    _, exported = export("tree")
+    code = (
+        "import faulthandler, gc, signal\n"
+        "from pathlib import Path\n"
+        "from yolo9k.inference.engines.session import open_session\n"
+        "faulthandler.enable()\n"
+        f"sessions = [open_session(Path({str(exported.path)!r}), 'openvino') for _ in range(3)]\n"
+        "while sessions:\n"
+        "    del sessions[0]\n"
+        "    gc.collect()\n"
+        "    signal.signal(signal.SIGTERM, lambda *_: print('handled'))\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["handled"] * 3
+
+
 def test_thresholds_have_defaults(export, images):
     import onnxruntime
 

@@ -325,7 +325,9 @@ def test_a_file_says_the_same_as_with_json(tmp_path_factory, images, annotations
         patch.setattr(reader, "_DECODER", msgspec.json.Decoder(int))
         slow = CocoFile.open(path)
     keys = {"id", "file_name", "width"}
-    shown = [[{key: entry[key] for key in sorted(entry.keys() & keys)} for entry in file.images] for file in (fast, slow)]
+    shown = [
+        [{key: entry[key] for key in sorted(entry.keys() & keys)} for entry in file.images] for file in (fast, slow)
+    ]
     assert repr(shown[0]) == repr(shown[1])
     assert list(map(box_or_error, [fast] * len(annotations), fast.annotations)) == list(
         map(box_or_error, [slow] * len(annotations), slow.annotations)

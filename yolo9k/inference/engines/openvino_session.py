@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ class OpenVinoSession:
     name: str = "openvino"
 
     def __init__(self, path: Path, precision: str = "auto") -> None:
-        core, model = openvino.Core(), read_model(path)
+        core, model = _core(), read_model(path)
         self.info = _read_info(path, model)
         check_outputs(path, self.info, [each.get_any_name() for each in model.outputs])
         set_threshold_inputs(model)
@@ -45,6 +46,16 @@ class OpenVinoSession:
                 return [np.array(results[index]) for index in range(len(results))]
         except RuntimeError as error:
             raise WeightsError(f"{self._path}: OpenVINO cannot run it: {_reason(error)}") from error
+
+
+@cache
+def _core() -> openvino.Core:
+    """Return the one core of this process, which stays until its end.
+
+    The CPU plugin of a core replaces the stack on which the thread's signal handlers run, and unmaps its own when the
+    core is deleted. With several cores, the stack of a deleted one could stay in use: the next Ctrl-C would be a crash.
+    """
+    return openvino.Core()
 
 
 def read_model(path: Path) -> openvino.Model:
