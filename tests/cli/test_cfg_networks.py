@@ -104,7 +104,7 @@ def test_a_grey_network_sees_the_luma_in_every_command(run, model, tmp_path):
     colour, grey = (detector(each, conf=0.001) for each in (image, to_grey(image)))
     assert len(colour) > 0
     assert np.array_equal(colour.xyxy, grey.xyxy)
-    (tensor, _) = detector._prepare(image, image.shape[1::-1])
+    (tensor, _) = detector.prepare(image, image.shape[1::-1])
     assert tensor.shape == (1, 96, 96)
     assert np.array_equal(tensor[0], darknet.letterbox(to_grey(image), (96, 96))[0])
     detected(run, tmp_path, "--weights", weights)

@@ -93,6 +93,18 @@ def test_an_exported_detector_detects_what_pytorch_detects(export, images, name,
     assert_equal(found(image, conf=conf, classes=classes), expected(image, conf=conf, classes=classes), atol)
 
 
+def test_another_batch_size_than_requested_is_said(export, images, caplog):
+    caplog.set_level("INFO")
+    for name, options, used in (("flat", {"batch": 3}, 3), ("tree", {}, 1), ("tree", {"form": "raw", "batch": 3}, 3)):
+        detector = Detector.load(export(name, "onnx", **options)[1].path)
+        caplog.clear()
+        list(detector.stream(images, batch=4))
+        assert [record.message.split(":")[0] for record in caplog.records] == [f"batch {used} instead of 4"]
+        caplog.clear()
+        detector(images[0])
+        assert not caplog.records
+
+
 def test_the_descent_follows_its_threshold(export, images):
     weights, exported = export("tree")
     expected, found = Detector.load(weights, device="cpu", precision="float32"), Detector.load(exported.path)
@@ -118,6 +130,18 @@ def test_extreme_thresholds(export, images, name, engine):
     for thresholds in ({"conf": 0.02, "iou": 0}, {"conf": 0.02, "iou": 1}):
         assert_equal(found(images[0], **thresholds), expected(images[0], **thresholds))
     assert len(found(images[0], conf=1)) == 0  # after a batch that had some
+
+
+def test_classes_and_labels_of_a_decoder_both_select(export, images):
+    weights, exported = export("flat")
+    expected, found = Detector.load(weights, device="cpu", precision="float32"), Detector.load(exported.path)
+    for nodes, classes in (([0, 2], ["dog"]), ([0, 1], ["dog"]), ([0, 1], [])):
+        pair = [
+            detector(images[1], conf=0.02, classes=classes, class_decoder=detector.multi_label_decoder(nodes))
+            for detector in (expected, found)
+        ]
+        assert pair[0].label.tolist() == pair[1].label.tolist()
+    assert len(pair[0]) > 0
 
 
 def test_one_model_in_two_runtimes(export, images):
@@ -154,7 +178,7 @@ def test_thresholds_have_defaults(export, images):
     _, exported = export("tree")
     session = onnxruntime.InferenceSession(exported.path)
     detector = Detector.load(exported.path)
-    image = detector._prepare(images[1], images[1].shape[1::-1])[0][None].astype(np.float32) / 255
+    image = detector.prepare(images[1], images[1].shape[1::-1])[0][None].astype(np.float32) / 255
     assert len(session.run(None, {"image": image})[1]) == len(detector(images[1]))
 
 

@@ -105,7 +105,7 @@ def _detectors(
 def _calls(detector: Detector, images: Sequence[np.ndarray], batch: int) -> list[Callable[[], object]]:
     """Return what is timed: an image, its prepared input, and a prepared batch."""
     image = images[0]
-    single = detector._prepare(image, (image.shape[1], image.shape[0]))[0][None]
+    single = detector.prepare(image, (image.shape[1], image.shape[0]))[0][None]
     several = np.repeat(single, batch, axis=0)
     request = [Request(Thresholds(), detector.engine.class_decoder(DecoderOptions()))]
     return [

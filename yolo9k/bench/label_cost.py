@@ -28,12 +28,12 @@ from yolo9k.samples import Batch
 from yolo9k.training.step import Stepper
 from yolo9k.training.tasks.detection import DetectionStep, build_loss
 from yolo9k.wordtree import WordTree
+from yolo9k.wordtree.tree import HIER_THRESH
 
 FLAT_LABELS = 20  # as VOC
 BOXES_PER_IMAGE = 7  # COCO has 7.3
 BOX_IMAGE_PERIOD = 5  # one image in 5 has boxes, the others an image-level label (YOLO9000 section 4)
 DETECTIONS = 20  # boxes above the threshold in one image
-HIER_THRESH = 0.5
 EVALUATION_CONF = 0.005  # Darknet's
 LEARNING_RATE = 1e-6  # so small that the measured steps hardly change the weights
 

@@ -26,7 +26,8 @@ from yolo9k.metrics.classification import (
 from yolo9k.metrics.depth import Level, common_ancestor_heights, compare_levels
 from yolo9k.progress import Track, silent
 from yolo9k.wordtree import WordTree
-from yolo9k.wordtree.prediction import HIER_THRESH, descent_threshold
+from yolo9k.wordtree.prediction import descent_threshold
+from yolo9k.wordtree.tree import HIER_THRESH
 
 if TYPE_CHECKING:
     from yolo9k.inference.classifier import ImageClassifier, LogitBatch

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from yolo9k import __version__
@@ -12,6 +13,14 @@ from yolo9k.wordtree.tree import describe
 MARKS = {"README.md": b", exported by yolo9k ", "detect.py": b"Run the exported model beside this file"}
 EXAMPLE = Path(__file__).with_name("detect_example.py")
 RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino"}
+FITTED = {  # by resize mode and rule
+    ("letterbox", "area"): "letterboxed on grey (128), areas averaged",
+    ("letterbox", "darknet"): "letterboxed on grey (127.5), bilinear as in Darknet",
+    ("stretch", "area"): "stretched, areas averaged",
+    ("stretch", "darknet"): "stretched, bilinear",
+    ("center_crop", "area"): "scaled and cropped around its centre",
+    ("center_crop", "darknet"): "its centred square, bilinear as in Darknet",
+}
 OUTPUTS = {
     "detections": """\
 - `boxes` (R, 4): left, top, right, bottom in pixels of the input; `scores` (R,), best first; `labels` (R,): indices of
@@ -40,23 +49,22 @@ def is_own(path: Path) -> bool:
     if path.suffix in (".onnx", ".xml", ".bin", ".json"):
         described = path.with_suffix(".json") if path.suffix != ".onnx" else path
         return is_file(described) and _contains(described, b'"from_darknet"')
-    return _contains(
-        path, b", exported by yolo9k " if path.name == "README.md" else b"Run the exported model beside this"
-    )
+    return _contains(path, MARKS[path.name])
 
 
 def _contains(path: Path, text: bytes) -> bool:
     with reading(path), path.open("rb") as file:
-        return any(text in part for part in iter(lambda: file.read(1 << 24), b""))
+        if not path.stat().st_size:  # which cannot be mapped
+            return False
+        with mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            return content.find(text) >= 0
 
 
 def readme(path: Path, info: ExportInfo) -> str:
     """Return the README of an exported file."""
     (w, h), data = info.size_wh, info.config.data
     kind = "detector" if info.task == "detect" else "classifier"
-    resize = {"letterbox": "letterboxed on grey (128)", "stretch": "stretched"}.get(
-        getattr(data, "resize_mode", ""), "scaled and cropped around its centre"
-    )
+    how = FITTED[getattr(data, "resize_mode", "center_crop"), data.resize]
     batch, colours = info.batch or "B", "RGB" if data.channels == 3 else "grey"
     place = (
         f"in `{path.with_suffix('.json').name}`" if path.suffix == ".xml" else "in the metadata under the key `yolo9k`"
@@ -66,7 +74,7 @@ def readme(path: Path, info: ExportInfo) -> str:
 A {kind} of {len(info.labels):,} labels ({describe(info.labels.names)}), exported by yolo9k {__version__},
 {info.precision}.
 
-- Input `image`: float32 ({batch}, {data.channels}, {h}, {w}), {colours} in [0, 1]; the image is {resize}.
+- Input `image`: float32 ({batch}, {data.channels}, {h}, {w}), {colours} in [0, 1]; the image is {how}.
 {_outputs(info)}
 - Label names, tree, anchors and preprocessing are stored as JSON {place}.
 

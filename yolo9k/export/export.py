@@ -67,7 +67,7 @@ def export_weights(
     form: Form | None = None,
     size_wh: tuple[int, int] | None = None,
     batch: int | None = None,
-    images: Sequence[np.ndarray] = (),
+    images: Sequence[np.ndarray],
     track: Track = silent,
 ) -> Exported:
     """Write weights as a file of a format and compare it with PyTorch on images (H, W, 3).

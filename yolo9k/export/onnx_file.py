@@ -17,9 +17,9 @@ from yolo9k.detection.thresholds import Thresholds
 from yolo9k.errors import MachineError
 from yolo9k.export.operators import TRANSLATIONS
 from yolo9k.exported import KEY, THRESHOLDS, ExportInfo, output_names
+from yolo9k.wordtree.tree import HIER_THRESH
 
 OPSET = 18  # of the operators; ONNX Runtime 1.14 and OpenVINO 2023.0 and later read it
-HIER_THRESH = 0.5  # Darknet's
 TRACED_IMAGES = 2  # a batch of one would be taken for a constant
 TRACERS = ("torch.onnx", "torch.export", "torch._dynamo", "onnxscript", "onnx_ir")  # what logs about tracing
 

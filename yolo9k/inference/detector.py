@@ -13,7 +13,7 @@ from yolo9k.config import Config, Override, with_overrides
 from yolo9k.detection.thresholds import ThresholdOptions, Thresholds
 from yolo9k.errors import ConfigError, DataError, WeightsError
 from yolo9k.exported import is_exported
-from yolo9k.inference.engines import HIER_THRESH, DecoderOptions, DescentRule, DetectedRows, Engine, Request
+from yolo9k.inference.engines import DecoderOptions, DescentRule, DetectedRows, Engine, Request
 from yolo9k.inference.engines.session import Session, check_exported_size, open_session, refuse_runtime
 from yolo9k.inference.resize import FITS, prepare
 from yolo9k.inference.sources import ImageInput, read_ahead
@@ -22,7 +22,7 @@ from yolo9k.progress import Track, silent
 from yolo9k.samples import Detections
 from yolo9k.wordtree import WordTree
 from yolo9k.wordtree.supervision import Supervision
-from yolo9k.wordtree.tree import describe
+from yolo9k.wordtree.tree import HIER_THRESH, describe
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -237,7 +237,7 @@ class Detector:
         """
         requests = [self._request(decoding) for decoding in decodings]
         batch = self.engine.fit_batch(batch)
-        prepared = read_ahead(images, self._prepare, self.resize.needed_wh, ahead=2 * batch)
+        prepared = read_ahead(images, self.prepare, self.resize.needed_wh, ahead=2 * batch)
         while items := list(islice(prepared, batch)):
             readable = [item for item in items if not isinstance(item, DataError)]
             results: Iterator[tuple[Detections, ...]] = iter(())
@@ -260,7 +260,7 @@ class Detector:
         except DataError as error:
             raise ConfigError(f"{option}: {error}") from error
 
-    def _prepare(self, image: np.ndarray, image_wh: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
+    def prepare(self, image: np.ndarray, image_wh: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
         """Return an image fitted to the network's size, (C, H, W) as from `prepare`, and its own size."""
         return prepare(image, self.resize, self.config.data.channels, image_wh), image_wh
 

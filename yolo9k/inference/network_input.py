@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from yolo9k.hardware import DTYPES, explain_out_of_memory, require_memory
+from yolo9k.inference.engines.session import say_batch
 from yolo9k.inference.engines.session_network import SessionNetwork
 from yolo9k.machine import free_memory
 from yolo9k.models.memory import image_bytes
@@ -56,7 +57,7 @@ class MemoryLimit:
         Raises `MachineError` if it does not bear one image.
         """
         if self.fixed_batch is not None:
-            return self.fixed_batch
+            return say_batch(batch, self.fixed_batch, "the exported file has a fixed batch size")
         require_memory(self.image_bytes, self.device, f"size {self.size}: one image", "use a smaller size")
         free = free_memory() if self.image_bytes else None
         fitting = batch if free is None else min(batch, max(1, free * 4 // 5 // self.image_bytes))  # some is for others

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from yolo9k.metrics.depth import is_in_subtree
 from yolo9k.wordtree import WordTree
-from yolo9k.wordtree.prediction import HIER_THRESH, predict_labels
+from yolo9k.wordtree.prediction import predict_labels
 from yolo9k.wordtree.softmax import HierarchicalSoftmax
+from yolo9k.wordtree.tree import HIER_THRESH
 
 TOP_K = 5
 

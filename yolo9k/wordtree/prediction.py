@@ -6,9 +6,7 @@ from torch import Tensor
 
 from yolo9k.errors import ConfigError
 from yolo9k.wordtree.softmax import HierarchicalSoftmax
-from yolo9k.wordtree.tree import WordTree, describe
-
-HIER_THRESH = 0.5  # Darknet's
+from yolo9k.wordtree.tree import HIER_THRESH, WordTree, describe
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ import numpy as np
 
 from yolo9k.errors import DataError, quote
 
+HIER_THRESH = 0.5  # Darknet's default: a descent continues while the path probability is above it
+
 
 @dataclass(frozen=True)
 class WordTree:

@@ -12,10 +12,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from yolo9k.detection.thresholds import Thresholds
+from yolo9k.wordtree.tree import HIER_THRESH
 
 DescentRule = Literal["paper", "darknet"]
-
-HIER_THRESH = 0.5  # Darknet's
 
 
 @dataclass(frozen=True)

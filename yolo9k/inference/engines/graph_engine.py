@@ -7,8 +7,9 @@ import numpy as np
 
 from yolo9k.detection.thresholds import Thresholds
 from yolo9k.errors import ConfigError, WeightsError
-from yolo9k.inference.engines import HIER_THRESH, DecoderOptions, DetectedRows, Request
-from yolo9k.inference.engines.session import Session
+from yolo9k.inference.engines import DecoderOptions, DetectedRows, Request
+from yolo9k.inference.engines.session import Session, say_batch
+from yolo9k.wordtree.tree import HIER_THRESH
 
 UNLIMITED = 1 << 30
 
@@ -33,7 +34,9 @@ class GraphEngine:
 
     def fit_batch(self, batch: int) -> int:
         """Return the batch size of the file if it is fixed; in a label tree 1, since NMS compares each with each."""
-        return self.session.info.batch or (batch if self.labels.is_flat else 1)
+        if self.labels.is_flat or self.session.info.batch:
+            return say_batch(batch, self.session.info.batch or batch, "the exported file has a fixed batch size")
+        return say_batch(batch, 1, "an exported file with a label tree takes the images one by one")
 
     def class_decoder(self, options: DecoderOptions) -> GraphDecoder:
         """See `Engine`. Raises `ConfigError` for anything but the threshold of the descent."""
@@ -61,13 +64,12 @@ class GraphEngine:
         thresholds, class_decoder, nodes = request.thresholds, request.class_decoder, request.nodes
         if thresholds.agnostic:
             raise ConfigError("agnostic: an exported file suppresses boxes per label; use the weights or the form raw")
-        chosen = np.intersect1d(nodes, class_decoder.nodes) if nodes and class_decoder.nodes else None
-        chosen = chosen if chosen is not None else np.array(nodes or class_decoder.nodes, np.int64)
-        limit = UNLIMITED if len(chosen) else thresholds.max_detections
-        rows = self._run(images, replace(thresholds, max_detections=limit), class_decoder.hier_thresh)
-        if not len(chosen):
-            return rows
-        rows = _select(rows, np.isin(rows.label, chosen))
+        filters = [each for each in (nodes, class_decoder.nodes) if each]
+        if not filters:
+            return self._run(images, thresholds, class_decoder.hier_thresh)
+        rows = self._run(images, replace(thresholds, max_detections=UNLIMITED), class_decoder.hier_thresh)
+        for chosen in filters:
+            rows = _select(rows, np.isin(rows.label, chosen))
         return _select(rows, _rank_in_image(rows.image_index) < thresholds.max_detections)
 
     def _run(self, images: np.ndarray, thresholds: Thresholds, hier_thresh: float) -> DetectedRows:

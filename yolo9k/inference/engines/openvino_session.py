@@ -22,7 +22,7 @@ class OpenVinoSession:
     name: str = "openvino"
 
     def __init__(self, path: Path, precision: str = "auto") -> None:
-        core, model = _core(), read_model(path)
+        core, model = shared_core(), read_model(path)
         self.info = _read_info(path, model)
         check_outputs(path, self.info, [each.get_any_name() for each in model.outputs])
         set_threshold_inputs(model)
@@ -49,7 +49,7 @@ class OpenVinoSession:
 
 
 @cache
-def _core() -> openvino.Core:
+def shared_core() -> openvino.Core:
     """Return the one core of this process, which stays until its end.
 
     The CPU plugin of a core replaces the stack on which the thread's signal handlers run, and unmaps its own when the

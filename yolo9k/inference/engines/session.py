@@ -1,5 +1,6 @@
 """Run an exported file with ONNX Runtime or OpenVINO; needs no torch."""
 
+import logging
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 from yolo9k.errors import ConfigError, MachineError, WeightsError
 from yolo9k.exported import ExportInfo
 from yolo9k.io import check_regular, exists, is_file, unreachable
+
+LOG = logging.getLogger(__name__)
 
 Runtime = Literal["onnxruntime", "openvino"]
 EXTRAS: dict[Runtime, str] = {"onnxruntime": "onnx", "openvino": "openvino"}  # of this package, which install a runtime
@@ -73,3 +76,10 @@ def refuse_runtime(engine: str, source: object) -> None:
     """Raise `ConfigError` if a runtime is requested for weights that are not exported."""
     if engine not in ("auto", "torch"):
         raise ConfigError(f"--engine {engine}: {source} is not an exported file; write one with yolo9k export")
+
+
+def say_batch(requested: int, used: int, reason: str) -> int:
+    """Return the batch size that is used; log the reason if it is not the one requested for many images."""
+    if used != requested > 1:
+        LOG.info("batch %d instead of %d: %s", used, requested, reason)
+    return used
