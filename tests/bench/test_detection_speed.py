@@ -60,6 +60,6 @@ def test_the_command(tmp_path, capsys):
     assert {("onnxruntime", "float32"), ("openvino", "float32")} < set(names)
     for each in engines:
         assert each["compared"] > 0
-        assert min(each["image"], each["engine_alone"], each["batched"], each["of_limit"]) > 0
+        assert min(each["image"], each["engine_alone"], each["batched"], each["of_matmul"]) > 0
         if each["precision"] == "float32":
             assert (each["score_difference"] < 1e-4, each["unmatched"]) == (True, 0)

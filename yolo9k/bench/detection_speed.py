@@ -1,4 +1,4 @@
-"""Measure detection with every installed engine and precision on this machine: time, parity, and the limit."""
+"""Measure detection with every installed engine and precision: time, parity, and the rate beside a matrix product."""
 
 import statistics
 import tempfile
@@ -33,7 +33,7 @@ class EngineSpeed:
     """The speed of a detector with one engine and precision; times in seconds, medians of the rounds.
 
     `image`: from pixels to detections, one image per call; `engine_alone`: the network with decoding and NMS alone, on
-    inputs that are prepared; `batched`: an image of a batch. `of_limit`: operations per second of
+    inputs that are prepared; `batched`: an image of a batch. `of_matmul`: operations per second of
     `engine_alone`, as a fraction of those of a large matrix product in this precision. `score_difference`: the largest
     from PyTorch in float32; `unmatched`: detections that only one of both has, of `compared`.
     """
@@ -43,7 +43,7 @@ class EngineSpeed:
     image: float
     engine_alone: float
     batched: float
-    of_limit: float
+    of_matmul: float
     score_difference: float
     unmatched: int
     compared: int

@@ -9,7 +9,7 @@ from yolo9k.cli.outputs import check_outputs
 if TYPE_CHECKING:
     from yolo9k.bench.detection_speed import EngineSpeed
 
-COLUMNS = ("ms per image", "image", "engine", "batch", "limit", "score", "unmatched")
+COLUMNS = ("ms per image", "image", "engine", "batch", "matmul", "score", "unmatched")
 
 
 def detection_speed(
@@ -28,9 +28,9 @@ def detection_speed(
     """Measure a detector with every installed engine and precision on this CPU, and recommend one.
 
     image: one image, from pixels to detections; engine: network, decoding and
-    NMS alone; batch: an image of a batch in the engine; limit: rate of the
-    engine as a fraction of that of a large matrix product; score: largest
-    difference from PyTorch in float32; unmatched: detections of only one of them.
+    NMS alone; batch: an image of a batch in the engine; matmul: operations per
+    second of the engine, relative to a large matrix product of PyTorch; score:
+    largest difference from PyTorch in float32; unmatched: detections of only one.
 
     Example: yolo9k bench detect runs/cells --images photos/
     """
@@ -61,4 +61,4 @@ def _row(speed: "EngineSpeed") -> list[str]:
     times = (f"{1e3 * seconds:.1f}" for seconds in (speed.image, speed.engine_alone, speed.batched))
     unmatched = f"{speed.unmatched} of {speed.compared}"
     name = f"{speed.engine} {speed.precision}"
-    return [name, *times, f"{speed.of_limit:.0%}", f"{speed.score_difference:.1g}", unmatched]
+    return [name, *times, f"{speed.of_matmul:.0%}", f"{speed.score_difference:.1g}", unmatched]
